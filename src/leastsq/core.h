@@ -1,0 +1,103 @@
+/* The Fortran core as C sees it: the mirror of fortran/c_api.f90 and of the
+   codes in fortran/kinds.f90 (tests/test_invariants.py compares them).
+
+   Arrays are column-major and owned by the caller.  Sizes are 64-bit.  No
+   function here allocates, prints, keeps a pointer or touches Python.        */
+#ifndef LEASTSQ_CORE_H
+#define LEASTSQ_CORE_H
+
+#include <stdint.h>
+
+/* Why a fit ended: MINPACK's info, then our own. */
+enum {
+    LSQ_IMPROPER = 0,
+    LSQ_FTOL = 1,
+    LSQ_XTOL = 2,
+    LSQ_FTOL_XTOL = 3,
+    LSQ_GTOL = 4,
+    LSQ_MAXFEV = 5,
+    LSQ_FTOL_TOO_SMALL = 6,
+    LSQ_XTOL_TOO_SMALL = 7,
+    LSQ_GTOL_TOO_SMALL = 8,
+    LSQ_NOT_FINITE = 9,
+    LSQ_STOPPED = 10            /* a callback returned nonzero */
+};
+
+/* What the ask/tell machine wants next. */
+enum {
+    LSQ_ASK_DONE = 0,
+    LSQ_ASK_NORM = 1,           /* |f| at `trial` */
+    LSQ_ASK_MODEL = 2           /* R, ipvt, Q'f and column norms at `x` */
+};
+
+/* Where the scale factors come from: MINPACK's mode. */
+enum {
+    LSQ_SCALE_COLUMNS = 1,
+    LSQ_SCALE_USER = 2
+};
+
+/* The columns of the ask/tell machine's vectors w[n x LSQ_VECTORS]. */
+enum {
+    LSQ_X = 0, LSQ_TRIAL, LSQ_STEP, LSQ_DIAG, LSQ_COLNORM, LSQ_QTF,
+    LSQ_SCRATCH,                /* four scratch vectors from here on */
+    LSQ_VECTORS = LSQ_SCRATCH + 4
+};
+
+/* fvec[m] = f(x[n]).  Nonzero stops the fit. */
+typedef int (*lsq_residual)(int64_t m, int64_t n, const double *x, double *fvec,
+                            void *data);
+/* fjac[m x n] = J(x[n]), column j contiguous at fjac + j*m.  Nonzero stops. */
+typedef int (*lsq_jacobian)(int64_t m, int64_t n, const double *x, double *fjac,
+                            void *data);
+
+/* lm_core.f90: lm_state_t. */
+typedef struct {
+    /* set by the caller before lsq_start */
+    int64_t n, maxfev, scaling;
+    double ftol, xtol, gtol, factor;
+    /* set by the machine */
+    int64_t request, info, accepted, nfev, njev, iteration;
+    double fnorm, xnorm, gnorm, radius, par, pnorm;
+    double actual, predicted, slope, ratio;
+} lsq_state;
+
+/* Whole fits: MINPACK's argument order (without nprint, ldfjac), `work` of
+   lsq_work_size(m, n) doubles.  `diag` is read if mode is LSQ_SCALE_USER and
+   holds the scale factors used on return.  fjac is m x n.  ipvt is one-based. */
+int64_t lsq_work_size(int64_t m, int64_t n);
+void lsq_lmdif(lsq_residual fcn, void *data, int64_t m, int64_t n, double *x,
+               double *fvec, double ftol, double xtol, double gtol, int64_t maxfev,
+               double epsfcn, double *diag, int64_t mode, double factor,
+               int64_t *info, int64_t *nfev, int64_t *njev, double *fjac,
+               int64_t *ipvt, double *qtf, double *work);
+void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_t n,
+               double *x, double *fvec, double *fjac, double ftol, double xtol,
+               double gtol, int64_t maxfev, double *diag, int64_t mode,
+               double factor, int64_t *info, int64_t *nfev, int64_t *njev,
+               int64_t *ipvt, double *qtf, double *work);
+
+/* The ask/tell machine: n-sized, see fortran/lm_core.f90. */
+void lsq_start(lsq_state *s, double *w);
+void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
+                   const int64_t *ipvt, double fnorm, int64_t cost);
+void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
+                    const int64_t *ipvt, int64_t cost);
+
+/* Kernels.  covar returns the numerical rank; cov is n x n. */
+double lsq_enorm(int64_t n, const double *x);
+void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
+                const double *fvec, double *fjac, double epsfcn, double *xwork,
+                int *status);
+/* b[m], when not NULL, becomes Q'b. */
+void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
+               int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
+void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
+                const double *diag, const double *qtb, double *x, double *sdiag,
+                double *wa);
+void lsq_lmpar(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
+               const double *diag, const double *qtb, double delta, double *par,
+               double *x, double *sdiag, double *wa1, double *wa2);
+int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
+                  double tol, double *cov, double *work);
+
+#endif
