@@ -1,0 +1,64 @@
+"""What all tests share: the import paths, the markers, and the one rule for
+tests that need something a machine may lack."""
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+for folder in (ROOT / "examples", HERE):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than about 20 seconds")
+
+
+def _unavailable(reason):
+    """THE rule: without the original MINPACK, gfortran or binutils a test that
+    needs them is skipped, unless LEASTSQ_REQUIRE_ORACLE=1 says that they must
+    be there (continuous integration does)."""
+    if os.environ.get("LEASTSQ_REQUIRE_ORACLE", "0") not in ("", "0"):
+        pytest.fail(f"LEASTSQ_REQUIRE_ORACLE is set, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def unavailable():
+    return _unavailable
+
+
+@pytest.fixture(scope="session")
+def need_program(unavailable):
+    """need_program("nm") is its path."""
+    def find(name):
+        path = shutil.which(name)
+        if path is None:
+            unavailable(f"the program {name} is not installed")
+        return path
+    return find
+
+
+@pytest.fixture(scope="session")
+def minpack(unavailable):
+    """The `oracle` module, its libraries loaded."""
+    import oracle
+    reason = oracle.why_missing()
+    if reason:
+        unavailable(reason)
+    return oracle
+
+
+@pytest.fixture(scope="session", params=["-O0", "-O2", "-O3"])
+def core(request, tmp_path_factory, need_program):
+    """Our Fortran, compiled at one optimisation level, through ctypes."""
+    import kernels
+    gfortran = need_program("gfortran")
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    return kernels.Core(kernels.build(gfortran, request.param, shared))
