@@ -1,0 +1,163 @@
+!> The core's C surface: what src/leastsq/core.h declares, nothing else.
+!>
+!> Each procedure hands its arguments on; a C pointer that may be NULL is settled
+!> here.
+!>
+!> Public: the bind(c) names.
+module leastsq_c_api
+   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
+      c_funptr, c_int, c_int64_t, c_ptr
+   use leastsq_kinds, only: wp, ik
+   use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
+   use leastsq_covar, only: covar
+   use leastsq_enorm, only: enorm
+   use leastsq_fdjac2, only: fdjac2
+   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, VECTORS
+   use leastsq_lmder, only: lmder, work_size
+   use leastsq_lmdif, only: lmdif
+   use leastsq_lmpar, only: lmpar
+   use leastsq_qrfac, only: qrfac
+   use leastsq_qrsolv, only: qrsolv
+   implicit none (type, external)
+   private
+
+contains
+
+   function lsq_work_size(m, n) bind(c) result(size)
+      integer(c_int64_t), value :: m, n
+      integer(c_int64_t) :: size
+
+      size = work_size(m, n)
+   end function lsq_work_size
+
+   subroutine lsq_lmdif(fcn, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, epsfcn, diag, mode, &
+      factor, info, nfev, njev, fjac, ipvt, qtf, work) bind(c)
+      type(c_funptr), value :: fcn
+      type(c_ptr), value :: data
+      integer(c_int64_t), value :: m, n, maxfev, mode
+      real(c_double), value :: ftol, xtol, gtol, epsfcn, factor
+      real(c_double), intent(inout) :: x(n), fvec(m), diag(n), fjac(m, n), qtf(n), work(*)
+      integer(c_int64_t), intent(out) :: info, nfev, njev
+      integer(c_int64_t), intent(inout) :: ipvt(n)
+      procedure(residual_c), pointer :: residual
+
+      call c_f_procpointer(fcn, residual)
+      call lmdif(residual, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, epsfcn, diag, mode, &
+         factor, info, nfev, njev, fjac, ipvt, qtf, work)
+   end subroutine lsq_lmdif
+
+   subroutine lsq_lmder(fcn, jac, data, m, n, x, fvec, fjac, ftol, xtol, gtol, maxfev, diag, mode, &
+      factor, info, nfev, njev, ipvt, qtf, work) bind(c)
+      type(c_funptr), value :: fcn, jac
+      type(c_ptr), value :: data
+      integer(c_int64_t), value :: m, n, maxfev, mode
+      real(c_double), value :: ftol, xtol, gtol, factor
+      real(c_double), intent(inout) :: x(n), fvec(m), fjac(m, n), diag(n), qtf(n), work(*)
+      integer(c_int64_t), intent(out) :: info, nfev, njev
+      integer(c_int64_t), intent(inout) :: ipvt(n)
+      procedure(residual_c), pointer :: residual
+      procedure(jacobian_c), pointer :: jacobian
+
+      call c_f_procpointer(fcn, residual)
+      call c_f_procpointer(jac, jacobian)
+      call lmder(residual, jacobian, data, m, n, x, fvec, fjac, ftol, xtol, gtol, maxfev, diag, &
+         mode, factor, info, nfev, njev, ipvt, qtf, work)
+   end subroutine lsq_lmder
+
+   subroutine lsq_start(s, w) bind(c)
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, VECTORS)
+
+      call lm_start(s, w)
+   end subroutine lsq_start
+
+   subroutine lsq_tell_norm(s, w, r, ldr, ipvt, fnorm, cost) bind(c)
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      integer(c_int64_t), value :: ldr, cost
+      real(c_double), intent(inout) :: r(ldr, s%n)
+      integer(c_int64_t), intent(in) :: ipvt(s%n)
+      real(c_double), value :: fnorm
+
+      call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost)
+   end subroutine lsq_tell_norm
+
+   subroutine lsq_tell_model(s, w, r, ldr, ipvt, cost) bind(c)
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      integer(c_int64_t), value :: ldr, cost
+      real(c_double), intent(inout) :: r(ldr, s%n)
+      integer(c_int64_t), intent(in) :: ipvt(s%n)
+
+      call lm_tell_model(s, w, r, ldr, ipvt, cost)
+   end subroutine lsq_tell_model
+
+   function lsq_enorm(n, x) bind(c) result(norm)
+      integer(c_int64_t), value :: n
+      real(c_double), intent(in) :: x(n)
+      real(c_double) :: norm
+
+      norm = enorm(n, x)
+   end function lsq_enorm
+
+   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status) bind(c)
+      type(c_funptr), value :: fcn
+      type(c_ptr), value :: data
+      integer(c_int64_t), value :: m, n
+      real(c_double), intent(in) :: x(n), fvec(m)
+      real(c_double), intent(inout) :: fjac(m, n), xwork(n)
+      real(c_double), value :: epsfcn
+      integer(c_int), intent(out) :: status
+      type(difference_problem_t) :: problem
+
+      call c_f_procpointer(fcn, problem%fcn)
+      problem%data = data
+      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, status)
+   end subroutine lsq_fdjac2
+
+   subroutine lsq_qrfac(m, n, a, lda, pivot, ipvt, rdiag, acnorm, wa, b) bind(c)
+      integer(c_int64_t), value :: m, n, lda, pivot
+      real(c_double), intent(inout) :: a(lda, n), rdiag(n), acnorm(n), wa(n)
+      integer(c_int64_t), intent(inout) :: ipvt(n)
+      type(c_ptr), value :: b
+      real(wp), pointer, contiguous :: rhs(:)
+
+      if (c_associated(b)) then
+         call c_f_pointer(b, rhs, [m])
+         call qrfac(m, n, a, lda, pivot /= 0, ipvt, rdiag, acnorm, wa, rhs)
+      else
+         call qrfac(m, n, a, lda, pivot /= 0, ipvt, rdiag, acnorm, wa)
+      end if
+   end subroutine lsq_qrfac
+
+   subroutine lsq_qrsolv(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa) bind(c)
+      integer(c_int64_t), value :: n, ldr
+      real(c_double), intent(inout) :: r(ldr, n), x(n), sdiag(n), wa(n)
+      integer(c_int64_t), intent(in) :: ipvt(n)
+      real(c_double), intent(in) :: diag(n), qtb(n)
+
+      call qrsolv(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa)
+   end subroutine lsq_qrsolv
+
+   subroutine lsq_lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, sdiag, wa1, wa2) bind(c)
+      integer(c_int64_t), value :: n, ldr
+      real(c_double), intent(inout) :: r(ldr, n), par, x(n), sdiag(n), wa1(n), wa2(n)
+      integer(c_int64_t), intent(in) :: ipvt(n)
+      real(c_double), intent(in) :: diag(n), qtb(n)
+      real(c_double), value :: delta
+
+      call lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, sdiag, wa1, wa2)
+   end subroutine lsq_lmpar
+
+   function lsq_covar(n, r, ldr, ipvt, tol, cov, work) bind(c) result(rank)
+      integer(c_int64_t), value :: n, ldr
+      real(c_double), intent(in) :: r(ldr, n)
+      integer(c_int64_t), intent(in) :: ipvt(n)
+      real(c_double), value :: tol
+      real(c_double), intent(inout) :: cov(n, n), work(n, n)
+      integer(c_int64_t) :: rank
+
+      call covar(n, r, ldr, ipvt, tol, cov, rank, work)
+   end function lsq_covar
+
+end module leastsq_c_api

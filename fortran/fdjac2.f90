@@ -1,0 +1,46 @@
+!> The Jacobian by forward differences (ANL-80-74, fdjac2).
+!>
+!> Column j is (f(x + h eⱼ) − f(x))/h with h = √max(epsfcn, eps)·|xⱼ|, or the
+!> root itself where xⱼ is zero.
+!>
+!> Public: fdjac2.  Its data is m-sized.
+module leastsq_fdjac2
+   use leastsq_kinds, only: wp, ik, sk, EPS
+   use leastsq_lm_drive, only: problem_t
+   implicit none (type, external)
+   private
+   public :: fdjac2
+
+contains
+
+   !> f(x) is given; n residuals are asked for, each straight into its column.
+   !> A status other than 0 from any of them ends it.
+   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, status)
+      class(problem_t), intent(inout) :: problem
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: x(n)
+      real(wp), intent(in) :: f(m)                !< f(x)
+      real(wp), intent(out) :: fjac(m, n)
+      real(wp), intent(in) :: epsfcn              !< relative error of f
+      real(wp), intent(out) :: moved(n)           !< scratch: x + h eⱼ
+      integer(sk), intent(out) :: status
+      real(wp) :: relative_step, h
+      integer(ik) :: i, j
+
+      relative_step = sqrt(max(epsfcn, EPS))
+      status = 0
+      moved = x
+      do j = 1, n
+         h = relative_step*abs(x(j))
+         if (h == 0) h = relative_step
+         moved(j) = x(j) + h
+         call problem%residual(m, n, moved, fjac(:, j), status)
+         if (status /= 0) return
+         moved(j) = x(j)
+         do i = 1, m
+            fjac(i, j) = (fjac(i, j) - f(i))/h
+         end do
+      end do
+   end subroutine fdjac2
+
+end module leastsq_fdjac2

@@ -1,0 +1,352 @@
+!> The Levenberg–Marquardt trust region as a machine that asks and is told.
+!>
+!> Moré, *The Levenberg–Marquardt algorithm: implementation and theory*, LNM 630
+!> (1978); ANL-80-74 (1980).  After the QR factorisation of the Jacobian nothing
+!> of the data's length is needed, so this machine has none: it asks for ‖f‖ at
+!> `trial` (ASK_NORM), for R, the permutation, Q'f and the column norms of J at x
+!> (ASK_MODEL), or is done.
+!>
+!> Public: lm_state_t, the vectors' names, lm_start, lm_tell_norm, lm_tell_model,
+!> and the policy as pure functions.  Its data is n-sized.
+module leastsq_lm_core
+   use, intrinsic :: iso_c_binding, only: c_double, c_int64_t
+   use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, &
+      SCALE_COLUMNS, SCALE_USER, INFO_IMPROPER, INFO_FTOL, INFO_XTOL, INFO_FTOL_XTOL, &
+      INFO_GTOL, INFO_MAXFEV, INFO_FTOL_TOO_SMALL, INFO_XTOL_TOO_SMALL, &
+      INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE
+   use leastsq_enorm, only: enorm
+   use leastsq_lmpar, only: lmpar
+   implicit none (type, external)
+   private
+   public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model
+   public :: actual_reduction, reduction_ratio, update_radius, verdict
+
+   !> The caller owns this record, the vectors w, the triangle r and ipvt, and
+   !> hands all of them to every event unchanged.
+   type, bind(c) :: lm_state_t
+      ! Set by the caller before lm_start
+      integer(c_int64_t) :: n                !< parameters, > 0
+      integer(c_int64_t) :: maxfev           !< most evaluations, > 0
+      integer(c_int64_t) :: scaling          !< SCALE_COLUMNS or SCALE_USER
+      real(c_double) :: ftol, xtol, gtol     !< tolerances, >= 0
+      real(c_double) :: factor               !< first radius in units of ‖D x₀‖, > 0
+      ! Set by the machine
+      integer(c_int64_t) :: request          !< ASK_NORM, ASK_MODEL or ASK_DONE
+      integer(c_int64_t) :: info             !< why it ended, once done
+      integer(c_int64_t) :: accepted         !< 1: the trial just told is now x
+      integer(c_int64_t) :: nfev, njev       !< evaluations and models told
+      integer(c_int64_t) :: iteration        !< 1 + accepted steps; 0 before ‖f(x₀)‖
+      real(c_double) :: fnorm                !< ‖f(x)‖
+      real(c_double) :: xnorm                !< ‖D x‖
+      real(c_double) :: gnorm                !< largest |cos(f, column of J)|
+      real(c_double) :: radius               !< Δ
+      real(c_double) :: par                  !< Levenberg–Marquardt parameter
+      real(c_double) :: pnorm                !< ‖D p‖ of the last step
+      real(c_double) :: actual, predicted    !< relative reductions of ‖f‖²
+      real(c_double) :: slope                !< directional derivative, same units
+      real(c_double) :: ratio                !< actual/predicted
+   end type lm_state_t
+
+   !> Columns of the vectors w(n, VECTORS).
+   integer, parameter, public :: V_X = 1        !< the best point; set before lm_start
+   integer, parameter, public :: V_TRIAL = 2    !< where ‖f‖ is wanted
+   integer, parameter, public :: V_STEP = 3     !< p = trial − x
+   integer, parameter, public :: V_DIAG = 4     !< D; set before lm_start if the user's
+   integer, parameter, public :: V_COLNORM = 5  !< column norms of J: told with a model
+   integer, parameter, public :: V_QTF = 6      !< Q'f: told with a model
+   integer, parameter, public :: V_SCRATCH = 7
+   integer, parameter, public :: VECTORS = V_SCRATCH + 3
+
+   real(wp), parameter :: RATIO_ACCEPT = 1.0e-4_wp
+   real(wp), parameter :: RATIO_POOR = 0.25_wp
+   real(wp), parameter :: RATIO_GOOD = 0.75_wp
+   real(wp), parameter :: LEAST_SHRINK = 0.1_wp
+   real(wp), parameter :: MOST_SHRINK = 0.5_wp
+   real(wp), parameter :: NORM_BLOW_UP = 0.1_wp   ! times ‖f₊‖ at least ‖f‖: hopeless
+
+contains
+
+   !> Begin at x (w's first column).  Improper settings end it at once.
+   pure subroutine lm_start(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, VECTORS)
+
+      s%info = INFO_IMPROPER
+      s%accepted = 0
+      s%nfev = 0
+      s%njev = 0
+      s%iteration = 0
+      s%fnorm = 0; s%xnorm = 0; s%gnorm = 0
+      s%radius = 0; s%par = 0; s%pnorm = 0
+      s%actual = 0; s%predicted = 0; s%slope = 0; s%ratio = 0
+      s%request = ASK_DONE
+      if (.not. proper(s)) return
+      if (s%scaling == SCALE_USER) then
+         if (.not. all(w(:, V_DIAG) > 0)) return
+      end if
+      w(:, V_TRIAL) = w(:, V_X)
+      s%request = ASK_NORM
+   end subroutine lm_start
+
+   !> Here is ‖f(trial)‖, for `cost` evaluations.
+   pure subroutine lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, VECTORS)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(inout) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+      real(wp), intent(in) :: fnorm
+      integer(ik), intent(in) :: cost
+      logical :: accepted
+
+      s%nfev = s%nfev + cost
+      if (s%iteration == 0) then
+         call take_first_norm(s, fnorm)
+         return
+      end if
+
+      call measure_step(s, w, r, ldr, ipvt, fnorm)
+      call update_radius(s%ratio, s%actual, s%slope, s%pnorm, &
+         NORM_BLOW_UP*fnorm >= s%fnorm, s%radius, s%par)
+      accepted = s%ratio >= RATIO_ACCEPT
+      if (accepted) then
+         w(:, V_X) = w(:, V_TRIAL)
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
+         s%fnorm = fnorm
+         s%iteration = s%iteration + 1
+      end if
+      s%accepted = merge(1_ik, 0_ik, accepted)
+
+      s%info = verdict(s)
+      if (s%info /= 0) then
+         s%request = ASK_DONE
+      else if (accepted) then
+         s%request = ASK_MODEL
+      else
+         call propose(s, w, r, ldr, ipvt)
+      end if
+   end subroutine lm_tell_norm
+
+   !> Here is the model at x, for `cost` evaluations: R in r's upper triangle,
+   !> ipvt, and w's columns V_QTF and V_COLNORM.
+   pure subroutine lm_tell_model(s, w, r, ldr, ipvt, cost)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, VECTORS)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(inout) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+      integer(ik), intent(in) :: cost
+      logical :: first
+
+      s%nfev = s%nfev + cost
+      s%njev = s%njev + 1
+      s%accepted = 0
+      first = s%njev == 1
+      if (.not. all(w(:, V_COLNORM) <= huge(1.0_wp))) then
+         s%info = INFO_NOT_FINITE
+         s%request = ASK_DONE
+         return
+      end if
+
+      if (first) then
+         if (s%scaling == SCALE_COLUMNS) then
+            w(:, V_DIAG) = merge(1.0_wp, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
+         end if
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
+         s%radius = s%factor*s%xnorm
+         if (.not. s%radius > 0) s%radius = s%factor
+      end if
+      s%gnorm = largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm)
+      if (s%gnorm <= s%gtol) then
+         s%info = INFO_GTOL
+         s%request = ASK_DONE
+         return
+      end if
+      if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
+      call propose(s, w, r, ldr, ipvt)
+   end subroutine lm_tell_model
+
+   ! ---------------------------------------------------------------------------
+   ! Policy
+
+   !> 1 − (‖f₊‖/‖f‖)², or −1 where the trial is hopeless (NaN included).
+   elemental function actual_reduction(fnorm, trial_norm) result(actual)
+      real(wp), intent(in) :: fnorm, trial_norm
+      real(wp) :: actual
+
+      actual = -1
+      if (NORM_BLOW_UP*trial_norm < fnorm) actual = 1 - (trial_norm/fnorm)**2
+   end function actual_reduction
+
+   elemental function reduction_ratio(actual, predicted) result(ratio)
+      real(wp), intent(in) :: actual, predicted
+      real(wp) :: ratio
+
+      ratio = 0
+      if (predicted /= 0) ratio = actual/predicted
+   end function reduction_ratio
+
+   !> The next radius, and the parameter's next estimate.
+   elemental subroutine update_radius(ratio, actual, slope, pnorm, blown_up, radius, par)
+      real(wp), intent(in) :: ratio, actual, slope, pnorm
+      logical, intent(in) :: blown_up             !< ‖f₊‖ >= 10 ‖f‖
+      real(wp), intent(inout) :: radius, par
+      real(wp) :: shrink
+      logical :: poor
+
+      poor = .not. ratio > RATIO_POOR             ! NaN is poor
+      if (poor) then
+         shrink = MOST_SHRINK
+         if (actual < 0) shrink = 0.5_wp*slope/(slope + 0.5_wp*actual)
+         if (blown_up .or. shrink < LEAST_SHRINK) shrink = LEAST_SHRINK
+         radius = shrink*min(radius, pnorm/0.1_wp)
+         par = par/shrink
+      else if (par == 0 .or. ratio >= RATIO_GOOD) then
+         radius = pnorm/0.5_wp
+         par = 0.5_wp*par
+      end if
+   end subroutine update_radius
+
+   !> Should it end?  0: no.  Later reasons override earlier ones.
+   pure function verdict(s) result(info)
+      type(lm_state_t), intent(in) :: s
+      integer(ik) :: info
+      logical :: f_converged, x_converged
+
+      info = 0
+      f_converged = both_within(s, s%ftol)
+      x_converged = s%radius <= s%xtol*s%xnorm
+      if (f_converged) info = INFO_FTOL
+      if (x_converged) info = INFO_XTOL
+      if (f_converged .and. x_converged) info = INFO_FTOL_XTOL
+      if (info /= 0) return
+      if (s%nfev >= s%maxfev) info = INFO_MAXFEV
+      if (both_within(s, EPS)) info = INFO_FTOL_TOO_SMALL
+      if (s%radius <= EPS*s%xnorm) info = INFO_XTOL_TOO_SMALL
+      if (s%gnorm <= EPS) info = INFO_GTOL_TOO_SMALL
+   end function verdict
+
+   pure function both_within(s, tolerance) result(within)
+      type(lm_state_t), intent(in) :: s
+      real(wp), intent(in) :: tolerance
+      logical :: within
+
+      within = abs(s%actual) <= tolerance .and. s%predicted <= tolerance &
+         .and. 0.5_wp*s%ratio <= 1
+   end function both_within
+
+   ! ---------------------------------------------------------------------------
+   ! Steps
+
+   pure function proper(s)
+      type(lm_state_t), intent(in) :: s
+      logical :: proper
+
+      proper = s%n > 0 .and. s%maxfev > 0 .and. s%ftol >= 0 .and. s%xtol >= 0 &
+         .and. s%gtol >= 0 .and. s%factor > 0 &
+         .and. (s%scaling == SCALE_COLUMNS .or. s%scaling == SCALE_USER)
+   end function proper
+
+   pure subroutine take_first_norm(s, fnorm)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(in) :: fnorm
+
+      s%fnorm = fnorm
+      s%accepted = 1
+      s%iteration = 1
+      s%request = ASK_MODEL
+      if (.not. fnorm <= huge(fnorm)) then
+         s%info = INFO_NOT_FINITE
+         s%request = ASK_DONE
+      end if
+   end subroutine take_first_norm
+
+   !> The next trial within the radius.
+   pure subroutine propose(s, w, r, ldr, ipvt)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, VECTORS)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(inout) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+
+      call lmpar(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_QTF), s%radius, s%par, &
+         w(1, V_STEP), w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2))
+      w(:, V_STEP) = -w(:, V_STEP)
+      w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
+      call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)
+      if (s%iteration == 1) s%radius = min(s%radius, s%pnorm)
+      s%request = ASK_NORM
+   end subroutine propose
+
+   !> How much the step was to bring, and how much it did.
+   pure subroutine measure_step(s, w, r, ldr, ipvt, trial_norm)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, VECTORS)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(in) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+      real(wp), intent(in) :: trial_norm
+      real(wp) :: linear, damping
+
+      s%actual = actual_reduction(s%fnorm, trial_norm)
+      call triangle_times(s%n, r, ldr, ipvt, w(1, V_STEP), w(1, V_SCRATCH))
+      linear = enorm(s%n, w(1, V_SCRATCH))/s%fnorm
+      damping = (sqrt(s%par)*s%pnorm)/s%fnorm
+      s%predicted = linear**2 + damping**2/0.5_wp
+      s%slope = -(linear**2 + damping**2)
+      s%ratio = reduction_ratio(s%actual, s%predicted)
+   end subroutine measure_step
+
+   !> y = R Pᵀ p, summed column by column.
+   pure subroutine triangle_times(n, r, ldr, ipvt, p, y)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: p(n)
+      real(wp), intent(out) :: y(n)
+      integer(ik) :: i, j
+
+      do j = 1, n
+         y(j) = 0
+         do i = 1, j
+            y(i) = y(i) + r(i, j)*p(ipvt(j))
+         end do
+      end do
+   end subroutine triangle_times
+
+   !> Largest |cosine| between f and a column of J, from R and Q'f.
+   pure function largest_cosine(n, r, ldr, ipvt, qtf, colnorm, fnorm) result(largest)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: qtf(n), colnorm(n), fnorm
+      real(wp) :: largest, total
+      integer(ik) :: i, j
+
+      largest = 0
+      if (fnorm == 0) return
+      do j = 1, n
+         if (colnorm(ipvt(j)) == 0) cycle
+         total = 0
+         do i = 1, j
+            total = total + r(i, j)*(qtf(i)/fnorm)
+         end do
+         largest = max(largest, abs(total/colnorm(ipvt(j))))
+      end do
+   end function largest_cosine
+
+   !> norm = ‖D v‖.
+   pure subroutine scaled_norm(n, d, v, product, norm)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: d(n), v(n)
+      real(wp), intent(out) :: product(n)
+      real(wp), intent(out) :: norm
+      integer(ik) :: i
+
+      do i = 1, n
+         product(i) = d(i)*v(i)
+      end do
+      norm = enorm(n, product)
+   end subroutine scaled_norm
+
+end module leastsq_lm_core

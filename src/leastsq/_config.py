@@ -1,0 +1,55 @@
+"""What this build is: for bug reports."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+
+from . import _build
+
+__all__ = ["show_config"]
+
+
+def show_config(mode="stdout"):
+    """
+    Show how this copy of leastsq was built and what it runs on.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}, optional
+        Print a table, or return the same as a dict of strings.
+
+    Returns
+    -------
+    dict or None
+        With ``mode="dicts"``: version, compilers and their flags, kernels in
+        use, and the versions of Python and NumPy that run it.
+
+    Raises
+    ------
+    ValueError
+        Another `mode`.
+
+    Examples
+    --------
+    >>> import leastsq
+    >>> leastsq.show_config("dicts")["version"] == leastsq.__version__
+    True
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', got {mode!r}")
+    facts = {
+        "version": _build.version,
+        "fortran": f"{_build.fortran_compiler}  {_build.fortran_flags}",
+        "c": f"{_build.c_compiler}  {_build.c_flags}",
+        "kernels": "minpack (bitwise MINPACK, no contraction)",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+    if mode == "dicts":
+        return facts
+    for name, value in facts.items():
+        print(f"{name:10s}{value}")
+    return None

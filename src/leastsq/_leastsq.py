@@ -1,0 +1,172 @@
+"""The drop-in replacement of `scipy.optimize.leastsq`."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ._core import solve
+from ._status import message, not_finite_message
+
+__all__ = ["leastsq"]
+
+_SUCCESS = (1, 2, 3, 4)
+
+
+def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
+            ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
+            factor=100, diag=None):
+    r"""
+    Minimize the sum of squares of a set of functions.
+
+    ::
+
+        x = arg min(sum(func(y)**2, axis=0))
+                 y
+
+    Parameters
+    ----------
+    func : callable
+        Residuals ``func(x, *args)``: takes a 1-D float64 array of length n (a
+        fresh one at each call) and returns m real numbers, m >= n, as an array
+        of at most one dimension, or a sequence.
+    x0 : array_like
+        Starting estimate; n real numbers of any shape.  Not modified.
+    args : tuple, optional
+        Further arguments of `func` and `Dfun`.  Anything but a tuple is taken
+        as the one further argument.
+    Dfun : callable, optional
+        Jacobian ``Dfun(x, *args)`` of shape (m, n).  If None, it is estimated
+        by forward differences.
+    full_output : bool, optional
+        Return all of the outputs below, and warn of nothing.
+    col_deriv : bool, optional
+        `Dfun` returns derivatives down the columns, shape (n, m).
+    ftol : float, optional
+        Relative error wanted in the sum of squares, >= 0.
+    xtol : float, optional
+        Relative error wanted in the solution, >= 0.
+    gtol : float, optional
+        Largest cosine wanted between the residuals and any column of the
+        Jacobian, >= 0.
+    maxfev : int, optional
+        Maximum number of calls to `func`, tested after each trial step.  Zero
+        or less: 100*(n + 1) if `Dfun` is given, 200*(n + 1) otherwise.
+    epsfcn : float, optional
+        Relative error of `func`; the forward-difference step is
+        ``sqrt(epsfcn)*abs(x)``.  None, or less than the machine precision:
+        that of the type which `func` returns.
+    factor : float, optional
+        The first step is at most ``factor*norm(diag*x0)`` long, > 0.
+    diag : sequence, optional
+        n positive scale factors for the variables.  None: the norms of the
+        Jacobian's columns, which may grow.
+
+    Returns
+    -------
+    x : ndarray, shape (n,)
+        The solution, or the best point found.
+    cov_x : ndarray, shape (n, n), or None
+        Inverse of ``J.T @ J``; multiply by the residual variance to get the
+        covariance of the parameters.  J is the last Jacobian made, which need
+        not be at `x`.  None if it is singular or the fit failed.  Only with
+        `full_output`.
+    infodict : dict
+        Only with `full_output`:
+
+        ``fvec``
+            ``func(x)``, float64, shape (m,).
+        ``nfev``
+            Number of calls to `func`, exactly.
+        ``njev``
+            Number of calls to `Dfun`; only if there is one.
+        ``fjac``
+            Shape (n, m): ``triu(fjac.T[:n])`` is the R of a QR factorization
+            of the last Jacobian with its columns permuted; below it are its
+            Householder vectors.
+        ``ipvt``
+            The permutation, int32, shape (n,), **counted from one**: column j of
+            the permuted Jacobian is column ``ipvt[j] - 1`` of the Jacobian.
+        ``qtf``
+            ``Q.T @ fvec`` where the last Jacobian was made, shape (n,).
+    mesg : str
+        Why it ended.  Only with `full_output`.
+    ier : int
+        A member of `Status`; 1, 2, 3 and 4 are success.
+
+    Raises
+    ------
+    TypeError
+        An argument, or what a function returns, has the wrong type; n > m; a
+        tolerance, `factor` or `diag` is out of its range; `Dfun` returns the
+        wrong shape.
+    ValueError
+        `func` returns more than one dimension, or another size than before;
+        `diag` has another length than n.
+    Exception
+        Whatever `func` or `Dfun` raises, unchanged.
+
+    Warns
+    -----
+    RuntimeWarning
+        Without `full_output`, if `ier` is 5 to 9.
+
+    Notes
+    -----
+    The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
+    `scipy.optimize.leastsq`.  Where the two differ on purpose is listed in the
+    README.  ``ier`` 9 says that the residuals at `x0` or a Jacobian are not
+    finite; a trial point with residuals that are not finite is a rejected step.
+    After ``ier`` 9, ``fjac`` and ``qtf`` hold nan.
+
+    References
+    ----------
+    .. [1] J. J. Moré, "The Levenberg–Marquardt algorithm: implementation and
+       theory", Lecture Notes in Mathematics 630 (1978), 105-116.
+    .. [2] J. J. Moré, B. S. Garbow, K. E. Hillstrom, "User guide for MINPACK-1",
+       Argonne National Laboratory report ANL-80-74 (1980).
+
+    Examples
+    --------
+    Fit a decay to three points:
+
+    >>> import numpy as np
+    >>> from leastsq import leastsq
+    >>> t, y = np.array([0.0, 1.0, 2.0]), np.array([2.0, 1.0, 0.5])
+    >>> x, ier = leastsq(lambda x: x[0]*np.exp(-x[1]*t) - y, [1.0, 1.0])
+    >>> x.round(6)
+    array([2.      , 0.693147])
+    >>> ier in (1, 2, 3, 4)
+    True
+    """
+    if not isinstance(args, tuple):
+        args = (args,)
+    out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
+                epsfcn, factor, diag)
+    ier = out[1]
+    if not full_output and ier in _SUCCESS:
+        return out
+
+    x = out[0]
+    if ier == 9:
+        mesg = not_finite_message(x, out[2], out[5], out[4])
+    else:
+        if maxfev <= 0:
+            maxfev = (100 if Dfun is not None else 200)*(x.size + 1)
+        mesg = message(ier, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+    if not full_output:
+        warnings.warn(mesg, RuntimeWarning, stacklevel=2)
+        return x, ier
+
+    x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out
+    if ier == 9:
+        fjac.fill(np.nan)
+        qtf.fill(np.nan)
+    info = {"fvec": np.float64(fvec) if type(fvec) is float else fvec, "nfev": nfev}
+    if Dfun is not None:
+        info["njev"] = njev
+    info["fjac"] = fjac
+    info["ipvt"] = ipvt
+    info["qtf"] = qtf
+    return x, cov_x, info, mesg, ier

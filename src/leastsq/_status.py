@@ -1,0 +1,85 @@
+"""Why a fit ended: one enum, and one sentence for each of its members."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+__all__ = ["Status", "message"]
+
+
+class Status(IntEnum):
+    """Why a fit ended; `leastsq` returns it as the plain integer `ier`.
+
+    1 to 4 are success.  0 to 8 are MINPACK's ``info``.
+    """
+
+    IMPROPER = 0
+    FTOL = 1
+    XTOL = 2
+    FTOL_XTOL = 3
+    GTOL = 4
+    MAXFEV = 5
+    FTOL_TOO_SMALL = 6
+    XTOL_TOO_SMALL = 7
+    GTOL_TOO_SMALL = 8
+    NOT_FINITE = 9
+    STOPPED = 10
+
+
+# SciPy's sentences, line breaks included: scripts compare them.
+_SENTENCES = {
+    0: "Improper input parameters.",
+    1: "Both actual and predicted relative reductions in the sum of squares\n"
+       "  are at most {ftol:f}",
+    2: "The relative error between two consecutive iterates is at most {xtol:f}",
+    3: "Both actual and predicted relative reductions in the sum of squares\n"
+       "  are at most {ftol:f} and the relative error between two consecutive "
+       "iterates is at \n  most {xtol:f}",
+    4: "The cosine of the angle between func(x) and any column of the\n"
+       "  Jacobian is at most {gtol:f} in absolute value",
+    5: "Number of calls to function has reached maxfev = {maxfev:d}.",
+    6: "ftol={ftol:f} is too small, no further reduction in the sum of squares\n"
+       "  is possible.",
+    7: "xtol={xtol:f} is too small, no further improvement in the approximate\n"
+       "  solution is possible.",
+    8: "gtol={gtol:f} is too small, func(x) is orthogonal to the columns of\n"
+       "  the Jacobian to machine precision.",
+}
+
+
+def message(ier, *, ftol, xtol, gtol, maxfev):
+    """The sentence for `ier` (0 to 8)."""
+    return _SENTENCES[ier].format(ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+
+
+def not_finite_message(x, fvec, fjac, njev):
+    """The sentence for `ier` 9: what is not finite, and where.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+        Where it happened.
+    fvec : ndarray, shape (m,)
+        Residuals at `x`.
+    fjac : ndarray, shape (n, m)
+        The Jacobian at `x`, transposed; not looked at if `njev` is 0.
+    njev : int
+        Number of Jacobians made.
+    """
+    at = f"at x = {np.array2string(x, threshold=20)}"
+    fvec = np.atleast_1d(fvec)
+    if njev == 0:
+        bad = np.flatnonzero(~np.isfinite(fvec))
+        if bad.size == 0:
+            return f"The norm of the residuals overflows {at}."
+        i = bad[0]
+        return f"Residuals are not finite at x0: func(x)[{i}] is {fvec[i]} {at}."
+    for j, column in enumerate(fjac):
+        bad = np.flatnonzero(~np.isfinite(column))
+        if bad.size:
+            i = bad[0]
+            return (f"The Jacobian is not finite: the derivative of residual {i} with respect "
+                    f"to x[{j}] (row {i}, column {j}) is {column[i]} {at}.")
+    return f"The norm of a column of the Jacobian overflows {at}."

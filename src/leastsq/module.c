@@ -1,0 +1,42 @@
+/* leastsq._core: slots and the method table. */
+#define LEASTSQ_IMPORT_ARRAY
+#include "shim.h"
+
+static PyMethodDef methods[] = {
+    {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+exec(PyObject *module)
+{
+    (void)module;
+    return PyArray_ImportNumPyAPI();
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    /* NumPy's API table is one per process */
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "leastsq._core",
+    .m_doc = "The C shim over the Fortran core; see _core.pyi.",
+    .m_size = 0,
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&definition);
+}

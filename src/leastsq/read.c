@@ -1,0 +1,221 @@
+/* What the user's functions returned, read into the solver's memory: once,
+   never kept, never written to. */
+#include "shim.h"
+
+/* Rows x columns of one tile of the transposition: eight columns are a cache
+   line of a row-major source, 64 rows of them stay in L1. */
+enum { TILE_ROWS = 64, TILE_COLUMNS = 8 };
+
+/* Raise `type` with a message, caused by the error that is set.  Errors that
+   are not NumPy's complaint about a value stay as they are. */
+static void
+raise_from_current(PyObject *type, const char *what, const char *wanted, PyObject *object)
+{
+    PyObject *cause_type, *cause, *traceback, *raised_type, *raised, *raised_traceback;
+
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError))
+        return;
+    PyErr_Fetch(&cause_type, &cause, &traceback);
+    PyErr_NormalizeException(&cause_type, &cause, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(cause, traceback);
+    PyErr_Format(type, "leastsq: %s %s, got an unusable %s", what, wanted,
+                 Py_TYPE(object)->tp_name);
+    PyErr_Fetch(&raised_type, &raised, &raised_traceback);
+    PyErr_NormalizeException(&raised_type, &raised, &raised_traceback);
+    PyException_SetContext(raised, Py_NewRef(cause));
+    PyException_SetCause(raised, cause);        /* steals */
+    Py_XDECREF(cause_type);
+    Py_XDECREF(traceback);
+    PyErr_Restore(raised_type, raised, raised_traceback);
+}
+
+/* `object` as an array whose dtype casts safely to float64; new reference. */
+PyArrayObject *
+as_real_array(PyObject *object, const char *what)
+{
+    PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(object);
+    PyArray_Descr *wanted;
+    int castable;
+
+    if (array == NULL) {
+        raise_from_current(PyExc_TypeError, what, "must be an array of real numbers", object);
+        return NULL;
+    }
+    wanted = PyArray_DescrFromType(NPY_DOUBLE);
+    castable = PyArray_CanCastArrayTo(array, wanted, NPY_SAFE_CASTING);
+    Py_DECREF(wanted);
+    if (castable)
+        return array;
+    PyErr_Format(PyExc_TypeError,
+                 "leastsq: %s must be real numbers that fit in float64, got %s of dtype %S",
+                 what, Py_TYPE(object)->tp_name, (PyObject *)PyArray_DESCR(array));
+    Py_DECREF(array);
+    return NULL;
+}
+
+static int
+is_plain_vector(PyObject *object)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+
+    return PyArray_CheckExact(object) && PyArray_NDIM(array) == 1
+        && PyArray_TYPE(array) == NPY_DOUBLE && PyArray_ISCARRAY_RO(array);
+}
+
+static int
+is_vector(PyArrayObject *array)
+{
+    PyObject *shape;
+
+    if (PyArray_NDIM(array) <= 1)
+        return 1;
+    shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_SHAPE(array));
+    if (shape != NULL)
+        PyErr_Format(PyExc_ValueError,
+                     "leastsq: the array that func returns must be 0-d or 1-D, got shape %S",
+                     shape);
+    Py_XDECREF(shape);
+    return 0;
+}
+
+/* The first result: learn m and the precision, and keep the values until the
+   solver asks for them. */
+int
+measure_residual(callbacks *cb, PyObject *result)
+{
+    PyArrayObject *array = as_real_array(result, "the array that func returns");
+    int status = -1;
+
+    if (array == NULL)
+        return -1;
+    if (is_vector(array)) {
+        int type = PyArray_TYPE(array);
+        cb->m = PyArray_SIZE(array);
+        cb->scalar = PyArray_NDIM(array) == 0;
+        cb->eps = type == NPY_FLOAT ? 0x1p-23 : type == NPY_HALF ? 0x1p-10 : 0x1p-52;
+        cb->first = (PyArrayObject *)PyArray_FROMANY((PyObject *)array, NPY_DOUBLE, 0, 1,
+                                                     NPY_ARRAY_CARRAY_RO);
+        status = cb->first == NULL ? -1 : 0;
+    }
+    Py_DECREF(array);
+    return status;
+}
+
+static int
+right_size(const callbacks *cb, PyArrayObject *array)
+{
+    npy_intp size = PyArray_SIZE(array);
+
+    if (size == cb->m)
+        return 1;
+    PyErr_Format(PyExc_ValueError,
+                 "leastsq: the array returned by func changed size between calls: "
+                 "it had %zd elements, now %zd", (Py_ssize_t)cb->m, (Py_ssize_t)size);
+    return 0;
+}
+
+int
+read_residual(callbacks *cb, PyObject *result, double *fvec)
+{
+    PyArrayObject *array, *plain = NULL;
+    int status = -1;
+
+    if (is_plain_vector(result)) {
+        array = (PyArrayObject *)result;
+        if (!right_size(cb, array))
+            return -1;
+        memcpy(fvec, PyArray_DATA(array), (size_t)cb->m * sizeof *fvec);
+        return 0;
+    }
+    array = as_real_array(result, "the array that func returns");
+    if (array == NULL)
+        return -1;
+    if (is_vector(array) && right_size(cb, array))
+        plain = (PyArrayObject *)PyArray_FROMANY((PyObject *)array, NPY_DOUBLE, 0, 1,
+                                                 NPY_ARRAY_CARRAY_RO);
+    if (plain != NULL) {
+        memcpy(fvec, PyArray_DATA(plain), (size_t)cb->m * sizeof *fvec);
+        status = 0;
+    }
+    Py_XDECREF(plain);
+    Py_DECREF(array);
+    return status;
+}
+
+/* fjac[i + j*m] = source(i, j), where the source's elements lie at these strides
+   in bytes. */
+static void
+copy_columns(npy_intp m, npy_intp n, const char *source, npy_intp row_stride,
+             npy_intp column_stride, double *fjac)
+{
+    if (row_stride == (npy_intp)sizeof(double)) {
+        for (npy_intp j = 0; j < n; j++)
+            memcpy(fjac + j * m, source + j * column_stride, (size_t)m * sizeof *fjac);
+        return;
+    }
+    for (npy_intp top = 0; top < m; top += TILE_ROWS) {
+        npy_intp bottom = m - top < TILE_ROWS ? m : top + TILE_ROWS;
+        for (npy_intp left = 0; left < n; left += TILE_COLUMNS) {
+            npy_intp right = n - left < TILE_COLUMNS ? n : left + TILE_COLUMNS;
+            for (npy_intp j = left; j < right; j++) {
+                const char *from = source + j * column_stride;
+                for (npy_intp i = top; i < bottom; i++)
+                    fjac[i + j * m] = *(const double *)(from + i * row_stride);
+            }
+        }
+    }
+}
+
+static void
+raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
+{
+    Py_ssize_t m = cb->m, n = cb->n;
+    PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_SHAPE(array));
+    PyObject *name = PyObject_GetAttrString(cb->dfun, "__name__");
+
+    if (name == NULL)
+        PyErr_Clear();
+    if (shape != NULL)
+        PyErr_Format(PyExc_TypeError,
+                     "leastsq: there is a mismatch between the input and output shape of the "
+                     "'Dfun' argument%s%V%s.Shape should be (%zd, %zd) but it is %S.",
+                     name ? " '" : "", name, "", name ? "'" : "",
+                     cb->col_deriv ? n : m, cb->col_deriv ? m : n, shape);
+    Py_XDECREF(name);
+    Py_XDECREF(shape);
+}
+
+int
+read_jacobian(callbacks *cb, PyObject *result, double *fjac)
+{
+    npy_intp m = cb->m, n = cb->n;
+    PyArrayObject *array = as_real_array(result, "the array that Dfun returns");
+    PyArrayObject *doubles = NULL;
+    int status = -1, vector, matrix, by_column = cb->col_deriv != 0;
+
+    if (array == NULL)
+        return -1;
+    vector = (m == 1 || n == 1) && PyArray_SIZE(array) == m * n;
+    matrix = PyArray_NDIM(array) == 2 && PyArray_DIM(array, by_column) == m
+        && PyArray_DIM(array, !by_column) == n;
+    if (!vector && !matrix) {
+        raise_jacobian_shape(cb, array);
+        goto done;
+    }
+    doubles = (PyArrayObject *)PyArray_FROM_OTF(
+        (PyObject *)array, NPY_DOUBLE,
+        NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED | (vector ? NPY_ARRAY_C_CONTIGUOUS : 0));
+    if (doubles == NULL)
+        goto done;
+    if (vector)
+        memcpy(fjac, PyArray_DATA(doubles), (size_t)(m * n) * sizeof *fjac);
+    else
+        copy_columns(m, n, PyArray_BYTES(doubles), PyArray_STRIDE(doubles, by_column),
+                     PyArray_STRIDE(doubles, !by_column), fjac);
+    status = 0;
+done:
+    Py_XDECREF(doubles);
+    Py_DECREF(array);
+    return status;
+}

@@ -1,0 +1,54 @@
+/* What the shim's C files share: the user's functions as the core's callbacks. */
+#ifndef LEASTSQ_SHIM_H
+#define LEASTSQ_SHIM_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#define NPY_NO_DEPRECATED_API NPY_1_25_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_25_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL leastsq_array_api
+#ifndef LEASTSQ_IMPORT_ARRAY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+#include "core.h"
+
+enum { INLINE_ARGUMENTS = 6 };
+
+/* One fit's functions and what is known of their results.  Lives on the stack
+   of the call that made it. */
+typedef struct {
+    PyObject *func;             /* borrowed from the caller's arguments */
+    PyObject *dfun;             /* borrowed, NULL: forward differences */
+    PyObject *args;             /* borrowed tuple */
+    PyObject **vector;          /* vectorcall's: [free slot, x, *args], borrowed */
+    PyObject *inline_vector[INLINE_ARGUMENTS + 2];
+    PyArrayObject *x;           /* owned: the x handed out last */
+    PyArrayObject *first;       /* owned: func's first result until it is read */
+    PyThreadState *released;    /* not NULL while the GIL is released */
+    npy_intp m, n;              /* m is -1 until func was called */
+    double eps;                 /* of the dtype that func returned first */
+    int scalar;                 /* func returned 0-d first */
+    int col_deriv;
+} callbacks;
+
+/* callbacks.c */
+int callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
+                   npy_intp n, int col_deriv);
+void callbacks_clear(callbacks *cb);
+int callbacks_first(callbacks *cb, const double *x);
+int callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data);
+int callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data);
+
+/* read.c: what a callback returned, as float64 */
+int read_residual(callbacks *cb, PyObject *result, double *fvec);
+int measure_residual(callbacks *cb, PyObject *result);
+int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
+PyArrayObject *as_real_array(PyObject *object, const char *what);
+
+/* solve.c */
+PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern const char solve_doc[];
+
+#endif
