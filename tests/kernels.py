@@ -330,7 +330,7 @@ class Core:
         room = _Room()
         given = np.array(r, float)
         r, ipvt = room.inout(given), room.integers(ipvt)
-        cov, work = room.out(n, n), room.out(n)
+        cov, work = room.out(n, n), room.out(n, n)
         rank = self.lib.lsq_covar(n, _p(r), r.shape[0], _p(ipvt), tol, _p(cov), _p(work))
         room.check()
         assert_same_bits(r, given, "covar must leave r alone")

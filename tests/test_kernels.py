@@ -1,0 +1,372 @@
+"""Each kernel has the bits of the original MINPACK, at every optimisation level.
+
+The reference is the library bound to IEEE constants: the plain one compares
+with a machine epsilon cut short, which can turn a branch.
+"""
+import numpy as np
+import pytest
+
+import problems
+from kernels import assert_same_bits, same_bits
+
+IEEE = "fortran-ieee"
+
+# ---------------------------------------------------------------------------
+# input
+
+
+def _signs(rng, shape):
+    return rng.choice([-1.0, 1.0], shape)
+
+
+def _rank_deficient(rng, m, n):
+    rank = max(1, min(m, n) // 2)
+    return rng.standard_normal((m, rank)) @ rng.standard_normal((rank, n))
+
+
+def _repeated_columns(rng, m, n):
+    a = rng.integers(-3, 4, (m, n)).astype(float)
+    a[:, n // 2:] = a[:, :n - n // 2]
+    return a
+
+
+def _zero_columns(rng, m, n):
+    a = rng.standard_normal((m, n))
+    a[:, rng.random(n) < 0.4] = rng.choice([0.0, -0.0])
+    return a
+
+
+def _zero_rows(rng, m, n):
+    a = rng.standard_normal((m, n))
+    a[rng.random(m) < 0.5] = -0.0
+    return a
+
+
+def _cancelling(rng, m, n):
+    """Columns that differ in their last bits: column norms must be recomputed."""
+    return np.outer(rng.standard_normal(m), np.ones(n)) * (1 + 1e-12 * rng.random((m, n)))
+
+
+MATRICES = {
+    "random": lambda rng, m, n: rng.standard_normal((m, n)),
+    "integers": lambda rng, m, n: rng.integers(-2, 3, (m, n)).astype(float),
+    "graded columns": lambda rng, m, n: rng.standard_normal((m, n))
+    * 10.0 ** -np.linspace(0, 18, n),
+    "growing columns": lambda rng, m, n: rng.standard_normal((m, n))
+    * 10.0 ** np.linspace(0, 18, n),
+    "graded rows": lambda rng, m, n: rng.standard_normal((m, n))
+    * 10.0 ** -np.linspace(0, 30, m)[:, None],
+    "rank deficient": _rank_deficient,
+    "repeated columns": _repeated_columns,
+    "nearly equal columns": _cancelling,
+    "zero columns": _zero_columns,
+    "zero rows": _zero_rows,
+    "zeros": lambda rng, m, n: np.zeros((m, n)),
+    "negative zeros": lambda rng, m, n: np.full((m, n), -0.0),
+    "identity": lambda rng, m, n: np.eye(m, n),
+    "huge": lambda rng, m, n: 1e300 * rng.standard_normal((m, n)),
+    "tiny": lambda rng, m, n: 1e-300 * rng.standard_normal((m, n)),
+    "denormal": lambda rng, m, n: 5e-324 * rng.integers(-9, 10, (m, n)),
+    "at the guards": lambda rng, m, n: _signs(rng, (m, n))
+    * rng.choice([3.8e-20, 3.9e-20, 1.3e19 / m, 1.31e19 / m, 1.0], (m, n)),
+    "mixed": lambda rng, m, n: _signs(rng, (m, n)) * 10.0 ** rng.uniform(-300, 300, (m, n)),
+    "moderately mixed": lambda rng, m, n: _signs(rng, (m, n))
+    * 10.0 ** rng.uniform(-25, 25, (m, n)),
+}
+
+TALL = [(n, n) for n in range(1, 21)] + [(n + 1, n) for n in (1, 2, 3, 4, 7, 12)] \
+    + [(17, 4), (33, 7), (50, 3), (64, 5), (65, 9), (100, 2), (101, 16), (128, 8), (255, 19),
+       (300, 1), (300, 6), (300, 20)]
+WIDE = [(1, 2), (1, 9), (2, 5), (3, 4), (5, 6), (7, 19), (12, 20)]
+SIZES = [*range(1, 13), 15, 16, 20]
+
+families = pytest.mark.parametrize("family", MATRICES)
+
+
+def matrix(family, m, n):
+    return MATRICES[family](np.random.default_rng([m, n, len(family)]), m, n)
+
+
+def vectors(family):
+    for size in [*range(1, 41), 64, 100, 300, 1000]:
+        yield matrix(family, size, 1).ravel()
+
+
+# ---------------------------------------------------------------------------
+# enorm
+
+
+@families
+def test_enorm_has_minpacks_bits(family, core, minpack):
+    for x in vectors(family):
+        assert_same_bits(core.enorm(x), minpack.enorm(x, lib=IEEE), x.size)
+
+
+@pytest.mark.parametrize("odd", [5e-324, 1e-310, 1e-200, 3.834e-20, 1e10, 1.304e19, 1e160, 1e308])
+def test_enorm_guards_against_one_odd_element(odd, core, minpack):
+    rng = np.random.default_rng(1)
+    for size in (1, 2, 3, 4, 5, 8, 30, 31):
+        for at in {0, size // 2, size - 1}:
+            for others in (rng.standard_normal(size), np.zeros(size), np.full(size, odd / 3)):
+                x = others.copy()
+                x[at] = odd
+                assert_same_bits(core.enorm(x), minpack.enorm(x, lib=IEEE), (size, at))
+
+
+def test_enorm_of_nothing_is_zero(core):
+    assert core.enorm(np.empty(0)) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_enorm_of_the_non_finite_is_as_minpacks(bad, core, minpack):
+    """Infinite for one infinity, NaN for two or a NaN: a trial's NaN norm
+    shrinks the radius otherwise than an infinite one."""
+    for size in (1, 2, 5, 9):
+        for count in {1, 2, size} - set(range(size + 1, 9)):
+            x = np.linspace(-1, 1, size)
+            x[-count:] = bad
+            norm = core.enorm(x)
+            assert not np.isfinite(norm)
+            assert_same_bits(norm, minpack.enorm(x, lib=IEEE), (size, count))
+
+
+# ---------------------------------------------------------------------------
+# qrfac
+
+
+def assert_same_factors(got, want, what):
+    for name, g, w in zip(("a", "ipvt", "rdiag", "acnorm"), got, want):
+        assert_same_bits(g, w, f"{what} {name}")
+
+
+def apply_reflectors(a, b):
+    """Q'b as MINPACK's drivers make it from qrfac's output: every sum from
+    first to last, each product rounded."""
+    a = a.tolist()
+    b = list(map(float, b))
+    m, n = len(a), len(a[0])
+    for j in range(min(m, n)):
+        if a[j][j] != 0:
+            total = 0.0
+            for i in range(j, m):
+                total = total + a[i][j] * b[i]
+            factor = -total / a[j][j]
+            for i in range(j, m):
+                b[i] = b[i] + a[i][j] * factor
+    return np.array(b)
+
+
+@pytest.mark.parametrize("pivot", [True, False])
+@families
+def test_qrfac_has_minpacks_bits(family, pivot, core, minpack):
+    for m, n in TALL + WIDE:
+        a = matrix(family, m, n)
+        want = list(minpack.qrfac(a, pivot, lib=IEEE))
+        if not pivot:       # MINPACK leaves ipvt as it was
+            want[1] = np.arange(1, n + 1)
+        assert_same_factors(core.qrfac(a, pivot), want, (m, n))
+
+
+@families
+def test_qrfac_makes_qtb_of_a_riding_right_hand_side(family, core, minpack):
+    rng = np.random.default_rng(7)
+    for m, n in TALL[::2] + [(33, 7), (65, 9), (300, 6)] + WIDE:
+        a = matrix(family, m, n)
+        b = rng.choice([rng.standard_normal(m), a[:, 0], np.zeros(m), -np.zeros(m)])
+        want = minpack.qrfac(a, lib=IEEE)
+        *factors, qtb = core.qrfac(a, b=b)
+        assert_same_factors(factors, want, (m, n))
+        assert_same_bits(qtb, apply_reflectors(want[0], b), f"{(m, n)} Q'b")
+
+
+def test_qrfac_keeps_to_its_rows(core, minpack):
+    for m, n in [(1, 1), (5, 3), (9, 9), (3, 5)]:
+        a = matrix("random", m, n)
+        assert_same_factors(core.qrfac(a, lda=m + 3), minpack.qrfac(a, lib=IEEE), (m, n))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_qrfac_leaves_a_matrix_that_is_not_finite_untouched(bad, core):
+    """Unlike MINPACK's: the caller can then say where it is at fault."""
+    for m, n in [(1, 1), (5, 3), (9, 8), (3, 5)]:
+        for column in range(n):
+            a = matrix("random", m, n)
+            a[m // 2, column] = bad
+            b = np.arange(1.0, m + 1)
+            after, ipvt, _, acnorm, rhs = core.qrfac(a, b=b)
+            assert_same_bits(after, a, "a")
+            assert_same_bits(rhs, b, "b")
+            assert list(ipvt) == list(range(1, n + 1))
+            assert [j for j in range(n) if not np.isfinite(acnorm[j])] == [column]
+
+
+# ---------------------------------------------------------------------------
+# qrsolv and lmpar
+
+
+def triangles(family, minpack):
+    """(n, R with rubbish below its diagonal, ipvt, column norms, generator)."""
+    for n in SIZES:
+        rng = np.random.default_rng([n, 5])
+        a, ipvt, rdiag, acnorm = minpack.qrfac(matrix(family, n + n // 3, n), lib=IEEE)
+        r = np.asfortranarray(a[:n] if n % 3 else a)
+        r[range(n), range(n)] = rdiag
+        yield n, r, ipvt, acnorm, rng
+        if n > 1:       # not from qrfac: small in the middle, any permutation
+            r = np.asfortranarray(matrix(family, n, n))
+            if n % 4 == 0:
+                r[n // 2, n // 2] = 0.0
+            yield n, r, rng.permutation(n) + 1, np.linalg.norm(r / 1e200, axis=0) * 1e200, rng
+
+
+@families
+def test_qrsolv_has_minpacks_bits(family, core, minpack):
+    with np.errstate(all="ignore"):
+        for n, r, ipvt, acnorm, rng in triangles(family, minpack):
+            qtb = rng.standard_normal(n) * rng.choice([1.0, 1e200, 1e-200])
+            for diag in (np.where(acnorm > 0, acnorm, 1.0), rng.random(n), np.zeros(n),
+                         rng.choice([0.0, 1.0], n), 10.0 ** rng.uniform(-200, 200, n)):
+                want = minpack.qrsolv(r, ipvt, diag, qtb, lib=IEEE)
+                got = core.qrsolv(r, ipvt, diag, qtb)
+                for name, g, w in zip(("r", "x", "sdiag"), got, want):
+                    assert_same_bits(g, w, f"n={n} {name}")
+
+
+def guides(r, ipvt, diag, qtb, delta, minpack):
+    """The quantities that bound the parameter: ‖D x‖ undamped, the least
+    parameter and the gradient's norm (only whether they are numbers counts)."""
+    n = ipvt.size
+    _, _, x, _ = minpack.lmpar(r, ipvt, diag, qtb, np.finfo(float).max, lib=IEEE)
+    length = minpack.enorm(diag * x, lib=IEEE)
+    triangle = np.triu(r[:n])
+    gradient = minpack.enorm((triangle.T @ qtb) / diag[ipvt - 1], lib=IEEE)
+    lower = 0.0
+    if np.all(np.diag(triangle) != 0):
+        z = (diag * (diag * x / length))[ipvt - 1]
+        for j in range(n):
+            z[j] = (z[j] - triangle[:j, j] @ z[:j]) / triangle[j, j]
+        norm = minpack.enorm(z, lib=IEEE)
+        lower = (length - delta) / delta / norm / norm
+    return length, lower, gradient
+
+
+@families
+def test_lmpar_has_minpacks_bits(family, core, minpack):
+    """Not compared where a bound of the parameter is NaN: Fortran leaves open
+    which argument max and min return then, and MINPACK's answer is its
+    compiler's."""
+    compared = 0
+    with np.errstate(all="ignore"):
+        for n, r, ipvt, acnorm, rng in triangles(family, minpack):
+            for qtb, diag in [(rng.standard_normal(n), np.where(acnorm > 0, acnorm, 1.0)),
+                              (r[0].copy(), rng.random(n) + 1e-3),
+                              (np.zeros(n), np.ones(n))]:
+                length = guides(r, ipvt, diag, qtb, 1.0, minpack)[0]
+                radii = [length * share for share in (2.0, 1.05, 0.5, 1e-3, 1e-12)]
+                for delta in [d for d in radii if 0 < d < np.inf] + [1.0, 1e-290]:
+                    if np.isnan(guides(r, ipvt, diag, qtb, delta, minpack)).any():
+                        continue
+                    compared += 1
+                    par = rng.choice([0.0, 1e-8, 3.0])
+                    want = minpack.lmpar(r, ipvt, diag, qtb, delta, par, lib=IEEE)
+                    got = core.lmpar(r, ipvt, diag, qtb, delta, par)
+                    what = f"n={n} delta={delta} par={par}"
+                    assert_same_bits(got[0], want[0], what + " r")
+                    assert_same_bits(got[1], want[1], what + " par")
+                    assert_same_bits(got[2], want[2], what + " x")
+                    if not same_bits(got[0], r) and want[1] > 0:
+                        assert_same_bits(got[3], want[3], what + " sdiag")
+    assert compared > 100
+
+
+# ---------------------------------------------------------------------------
+# fdjac2
+
+DIFFERENTIABLE = {(p.name, p.n, p.m): p for p in
+                  [p for _, p, _ in problems.minpack_cases()] + problems.extra_problems()}
+
+
+@pytest.mark.parametrize("epsfcn", [0.0, 2.0 ** -52, 1e-15, 1e-8, 1e-3, 1.0])
+def test_fdjac2_has_minpacks_bits_and_points(epsfcn, core, minpack):
+    rng = np.random.default_rng(3)
+    with np.errstate(all="ignore"):
+        for key, p in DIFFERENTIABLE.items():
+            start = np.asarray(p.x0, float)
+            for x in (start, 0 * start, -start, start * 10.0 ** rng.uniform(-20, 5, p.n),
+                      rng.standard_normal(p.n)):
+                want, want_trace = minpack.fdjac2(p.residual, x, epsfcn=epsfcn, lib=IEEE)
+                got, trace, status = core.fdjac2(p.residual, x, epsfcn=epsfcn)
+                assert status == 0
+                assert_same_bits([q for _, q in trace], [q for _, q in want_trace], key)
+                assert_same_bits(got, want, key)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e-20, 1e20, 1e300])
+def test_fdjac2_steps_at_any_scale(scale, core, minpack):
+    def residual(x):
+        return np.array([x[0] / 3, x[1] - x[0], x[2] * 0.5, x[0] * 0.25 + x[2]])
+
+    with np.errstate(all="ignore"):
+        for x in (scale * np.array([1.0, -2.0, 3.0]), scale * np.array([0.0, -0.0, 1.0])):
+            want, want_trace = minpack.fdjac2(residual, x, lib=IEEE)
+            got, trace, _ = core.fdjac2(residual, x)
+            assert_same_bits([q for _, q in trace], [q for _, q in want_trace], "points")
+            assert_same_bits(got, want, "fjac")
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 2])
+def test_fdjac2_stops_at_a_status(stop_at, core):
+    calls = []
+
+    def residual(x):
+        calls.append(x)
+        return 42 if len(calls) == stop_at + 1 else np.ones(4)
+
+    _, _, status = core.fdjac2(residual, np.ones(3), fvec=np.ones(4))
+    assert status == 42
+    assert len(calls) == stop_at + 1
+
+
+# ---------------------------------------------------------------------------
+# covar
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 2), (9, 3), (20, 7), (40, 20)], ids=str)
+def test_covar_inverts_the_normal_matrix(shape, core):
+    m, n = shape
+    rng = np.random.default_rng(n)
+    jac = rng.standard_normal(shape) * 10.0 ** rng.integers(-4, 5, n)
+    a, ipvt, rdiag, acnorm = core.qrfac(jac)
+    a[range(n), range(n)] = rdiag
+    cov, rank = core.covar(a, ipvt)         # rows below n are Householder's: not read
+    assert rank == n
+    assert np.array_equal(cov, cov.T)
+    scaled = np.linalg.inv((jac / acnorm).T @ (jac / acnorm))
+    np.testing.assert_allclose(cov * np.outer(acnorm, acnorm), scaled, rtol=1e-9,
+                               atol=1e-10 * abs(scaled).max())
+
+
+def test_covar_tells_the_rank(core):
+    rng = np.random.default_rng(0)
+    for n, rank in [(1, 0), (2, 1), (5, 3), (8, 1), (8, 7)]:
+        for tiny, tol in [(0.0, 0.0), (1e-14, 1e-10), (-1e-14, 1e-10)]:
+            r = np.triu(rng.standard_normal((n, n)) + 5 * np.eye(n))
+            r[range(rank, n), range(rank, n)] = tiny if rank else 0.0
+            ipvt = rng.permutation(n) + 1
+            cov, got = core.covar(r, ipvt, tol)
+            assert got == rank
+            assert np.array_equal(cov, cov.T)
+            determined = ipvt[:rank] - 1
+            reference = np.linalg.inv(r[:rank, :rank].T @ r[:rank, :rank])
+            np.testing.assert_allclose(cov[np.ix_(determined, determined)], reference,
+                                       rtol=1e-9, atol=1e-12)
+            rest = ipvt[rank:] - 1
+            assert not cov[rest].any()
+
+
+def test_covar_counts_a_small_diagonal_when_the_tolerance_is_zero(core):
+    r = np.diag([1.0, 1e-160, 1e-300])
+    _, rank = core.covar(r, [1, 2, 3], 0.0)
+    assert rank == 3
+    _, rank = core.covar(r, [1, 2, 3], 1e-200)
+    assert rank == 2
