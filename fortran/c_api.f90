@@ -109,10 +109,11 @@ contains
       real(c_double), value :: epsfcn
       integer(c_int), intent(out) :: status
       type(difference_problem_t) :: problem
+      integer(ik) :: made
 
       call c_f_procpointer(fcn, problem%fcn)
       problem%data = data
-      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, status)
+      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status)
    end subroutine lsq_fdjac2
 
    subroutine lsq_qrfac(m, n, a, lda, pivot, ipvt, rdiag, acnorm, wa, b) bind(c)

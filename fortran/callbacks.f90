@@ -74,8 +74,7 @@ contains
       integer(ik), intent(out) :: cost
       integer(sk), intent(out) :: status
 
-      call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, status)
-      cost = n
+      call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status)
    end subroutine difference_jacobian
 
    subroutine call_jacobian(self, m, n, x, f, fjac, scratch, cost, status)

@@ -15,7 +15,7 @@ contains
 
    !> f(x) is given; n residuals are asked for, each straight into its column.
    !> A status other than 0 from any of them ends it.
-   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, status)
+   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, made, status)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: x(n)
@@ -23,17 +23,20 @@ contains
       real(wp), intent(out) :: fjac(m, n)
       real(wp), intent(in) :: epsfcn              !< relative error of f
       real(wp), intent(out) :: moved(n)           !< scratch: x + h eⱼ
+      integer(ik), intent(out) :: made            !< residuals asked for
       integer(sk), intent(out) :: status
       real(wp) :: relative_step, h
       integer(ik) :: i, j
 
       relative_step = sqrt(max(epsfcn, EPS))
       status = 0
+      made = 0
       moved = x
       do j = 1, n
          h = relative_step*abs(x(j))
          if (h == 0) h = relative_step
          moved(j) = x(j) + h
+         made = j
          call problem%residual(m, n, moved, fjac(:, j), status)
          if (status /= 0) return
          moved(j) = x(j)

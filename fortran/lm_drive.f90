@@ -72,14 +72,16 @@ contains
       f => fvec
       f_trial => spare
       in_spare = .false.
+      cost = 0
       status = 0
       call lm_start(s, w)
       do while (s%request /= ASK_DONE)
          select case (s%request)
          case (ASK_NORM)
+            cost = 1
             call problem%residual(m, n, w(1, V_TRIAL), f_trial, status)
             if (status /= 0) exit
-            call lm_tell_norm(s, w, fjac, m, ipvt, enorm(m, f_trial), 1_ik)
+            call lm_tell_norm(s, w, fjac, m, ipvt, enorm(m, f_trial), cost)
             if (s%accepted == 1) then
                passed => f
                f => f_trial
@@ -93,7 +95,10 @@ contains
             call lm_tell_model(s, w, fjac, m, ipvt, cost)
          end select
       end do
-      if (status /= 0) s%info = INFO_STOPPED
+      if (status /= 0) then
+         s%info = INFO_STOPPED
+         s%nfev = s%nfev + cost                   ! the last of them said stop
+      end if
       if (in_spare) fvec = spare
    end subroutine lm_drive
 

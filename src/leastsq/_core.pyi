@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+def compiled(function: int, m: int, data: int, /) -> object: ...
 def solve(
-    func: Callable[..., ArrayLike],
+    func: Callable[..., ArrayLike] | object,  # or what `compiled` made
     x0: ArrayLike,
     args: tuple[Any, ...],
-    Dfun: Callable[..., ArrayLike] | None,
+    Dfun: Callable[..., ArrayLike] | object | None,
     full_output: bool | int,
     col_deriv: bool | int,
     ftol: float,
@@ -33,5 +34,7 @@ def solve(
         NDArray[np.int32],               # ipvt, one-based
         NDArray[np.float64],             # qtf
         NDArray[np.float64] | None,      # cov_x
+        int,                             # what a compiled function returned, if not 0
+        str | None,                      # which one did: "func" or "Dfun"
     ]
 ): ...

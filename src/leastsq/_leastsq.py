@@ -6,8 +6,9 @@ import warnings
 
 import numpy as np
 
+from ._compiled import CFunction, handles
 from ._core import solve
-from ._status import message, not_finite_message
+from ._status import message, not_finite_message, stopped_message
 
 __all__ = ["leastsq"]
 
@@ -27,18 +28,19 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
 
     Parameters
     ----------
-    func : callable
+    func : callable or CFunction
         Residuals ``func(x, *args)``: takes a 1-D float64 array of length n (a
         fresh one at each call) and returns m real numbers, m >= n, as an array
-        of at most one dimension, or a sequence.
+        of at most one dimension, or a sequence.  A `CFunction` is called
+        without Python.
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
     args : tuple, optional
         Further arguments of `func` and `Dfun`.  Anything but a tuple is taken
-        as the one further argument.
-    Dfun : callable, optional
+        as the one further argument.  Must be empty if either is a `CFunction`.
+    Dfun : callable or CFunction, optional
         Jacobian ``Dfun(x, *args)`` of shape (m, n).  If None, it is estimated
-        by forward differences.
+        by forward differences.  A `CFunction` writes it column by column.
     full_output : bool, optional
         Return all of the outputs below, and warn of nothing.
     col_deriv : bool, optional
@@ -100,25 +102,26 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     TypeError
         An argument, or what a function returns, has the wrong type; n > m; a
         tolerance, `factor` or `diag` is out of its range; `Dfun` returns the
-        wrong shape.
+        wrong shape; `args` is given with a `CFunction`.
     ValueError
         `func` returns more than one dimension, or another size than before;
-        `diag` has another length than n.
+        `diag` has another length than n; a compiled `Dfun` is for another m.
     Exception
         Whatever `func` or `Dfun` raises, unchanged.
 
     Warns
     -----
     RuntimeWarning
-        Without `full_output`, if `ier` is 5 to 9.
+        Without `full_output`, if `ier` is 5 to 10.
 
     Notes
     -----
     The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
     `scipy.optimize.leastsq`.  Where the two differ on purpose is listed in the
     README.  ``ier`` 9 says that the residuals at `x0` or a Jacobian are not
-    finite; a trial point with residuals that are not finite is a rejected step.
-    After ``ier`` 9, ``fjac`` and ``qtf`` hold nan.
+    finite, 10 that a compiled function returned something else than 0; a trial
+    point with residuals that are not finite is a rejected step.  After ``ier`` 9
+    and 10, ``fjac`` and ``qtf`` hold nan.
 
     References
     ----------
@@ -142,6 +145,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     """
     if not isinstance(args, tuple):
         args = (args,)
+    if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
+        func, Dfun = handles(func, Dfun, args)
     out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
                 epsfcn, factor, diag)
     ier = out[1]
@@ -151,6 +156,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     x = out[0]
     if ier == 9:
         mesg = not_finite_message(x, out[2], out[5], out[4])
+    elif ier == 10:
+        mesg = stopped_message(out[10], out[9])
     else:
         if maxfev <= 0:
             maxfev = (100 if Dfun is not None else 200)*(x.size + 1)
@@ -159,8 +166,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 
-    x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out
-    if ier == 9:
+    x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
+    if ier >= 9:
+        if nfev == 1 and out[10] == "func":
+            fvec.fill(np.nan)           # there is no f(x0)
         fjac.fill(np.nan)
         qtf.fill(np.nan)
     info = {"fvec": np.float64(fvec) if type(fvec) is float else fvec, "nfev": nfev}

@@ -54,6 +54,11 @@ def message(ier, *, ftol, xtol, gtol, maxfev):
     return _SENTENCES[ier].format(ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
 
 
+def stopped_message(name, code):
+    """The sentence for `ier` 10: compiled function `name` returned `code`."""
+    return f"The compiled {name} stopped the fit by returning {code}."
+
+
 def not_finite_message(x, fvec, fjac, njev):
     """The sentence for `ier` 9: what is not finite, and where.
 

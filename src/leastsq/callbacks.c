@@ -1,6 +1,27 @@
-/* Calls to the user's functions: vectorcall with a prebuilt argument vector and
-   a fresh, owned x. */
+/* Calls to the user's functions.  Python's: by vectorcall, with a prebuilt
+   argument vector and a fresh, owned x.  Compiled ones: directly, without the
+   GIL, with a look at signals now and then. */
 #include "shim.h"
+
+#include <time.h>
+
+/* A Ctrl-C waits at most this long, and the end of the running evaluation. */
+enum { POLL_MILLISECONDS = 20 };
+
+#ifdef CLOCK_MONOTONIC_COARSE
+#define POLL_CLOCK CLOCK_MONOTONIC_COARSE       /* 5 ns; CLOCK_MONOTONIC takes 25 */
+#else
+#define POLL_CLOCK CLOCK_MONOTONIC
+#endif
+
+static int64_t
+milliseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(POLL_CLOCK, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 int
 callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
@@ -11,9 +32,12 @@ callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
     memset(cb, 0, sizeof *cb);
     cb->func = func;
     cb->dfun = dfun;
+    cb->cfunc = as_compiled(func);
+    cb->cdfun = dfun == NULL ? NULL : as_compiled(dfun);
     cb->args = args;
     cb->n = n;
     cb->m = -1;
+    cb->polled = cb->cfunc || cb->cdfun ? milliseconds() : 0;
     cb->col_deriv = col_deriv;
     cb->vector = cb->inline_vector;
     if (nargs > INLINE_ARGUMENTS) {
@@ -78,14 +102,20 @@ call(callbacks *cb, PyObject *function, const double *x)
                                nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* The solver's first evaluation: it tells m, before anything is allocated.  The
-   solver reads it when it asks for f(x0). */
+/* Learn m before anything is allocated: by the solver's first evaluation, which
+   the solver reads when it asks for f(x0); a compiled function's m is known. */
 int
 callbacks_first(callbacks *cb, const double *x)
 {
-    PyObject *result = call(cb, cb->func, x);
+    PyObject *result;
     int status;
 
+    if (cb->cfunc != NULL) {
+        cb->m = cb->cfunc->m;
+        cb->eps = 0x1p-52;
+        return 0;
+    }
+    result = call(cb, cb->func, x);
     if (result == NULL)
         return -1;
     status = measure_residual(cb, result);
@@ -107,6 +137,28 @@ give_gil(callbacks *cb)
         cb->released = PyEval_SaveThread();
 }
 
+/* After a compiled function: did it say stop, or does a signal? */
+static int
+after_compiled(callbacks *cb, int code, const char *name)
+{
+    int64_t now;
+    int status;
+
+    if (code != 0) {
+        cb->stop_code = code;
+        cb->stopped_by = name;
+        return code;
+    }
+    now = milliseconds();
+    if (now - cb->polled < POLL_MILLISECONDS)
+        return 0;
+    cb->polled = now;
+    take_gil(cb);
+    status = PyErr_CheckSignals();
+    give_gil(cb);
+    return status;
+}
+
 int
 callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
 {
@@ -114,7 +166,10 @@ callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *da
     PyObject *result;
     int status = -1;
 
-    (void)n;
+    if (cb->cfunc != NULL) {
+        status = ((leastsq_residual)cb->cfunc->function)(m, n, x, fvec, cb->cfunc->data);
+        return after_compiled(cb, status, "func");
+    }
     if (cb->first != NULL) {
         /* known to be float64, contiguous and m long; its data goes where it is
            needed, the array itself when the GIL is held */
@@ -141,8 +196,10 @@ callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *da
     PyObject *result;
     int status = -1;
 
-    (void)m;
-    (void)n;
+    if (cb->cdfun != NULL) {
+        status = ((leastsq_jacobian)cb->cdfun->function)(m, n, x, fjac, cb->cdfun->data);
+        return after_compiled(cb, status, "Dfun");
+    }
     take_gil(cb);
     result = call(cb, cb->dfun, x);
     if (result != NULL) {

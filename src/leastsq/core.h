@@ -6,7 +6,7 @@
 #ifndef LEASTSQ_CORE_H
 #define LEASTSQ_CORE_H
 
-#include <stdint.h>
+#include "include/leastsq.h"
 
 /* Why a fit ended: MINPACK's info, then our own. */
 enum {
@@ -43,12 +43,9 @@ enum {
     LSQ_VECTORS = LSQ_SCRATCH + 4
 };
 
-/* fvec[m] = f(x[n]).  Nonzero stops the fit. */
-typedef int (*lsq_residual)(int64_t m, int64_t n, const double *x, double *fvec,
-                            void *data);
-/* fjac[m x n] = J(x[n]), column j contiguous at fjac + j*m.  Nonzero stops. */
-typedef int (*lsq_jacobian)(int64_t m, int64_t n, const double *x, double *fjac,
-                            void *data);
+/* The signatures that users of compiled functions write. */
+typedef leastsq_residual lsq_residual;
+typedef leastsq_jacobian lsq_jacobian;
 
 /* lm_core.f90: lm_state_t. */
 typedef struct {

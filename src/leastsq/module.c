@@ -3,6 +3,7 @@
 #include "shim.h"
 
 static PyMethodDef methods[] = {
+    {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
     {NULL, NULL, 0, NULL},
 };

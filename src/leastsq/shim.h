@@ -16,21 +16,39 @@
 
 enum { INLINE_ARGUMENTS = 6 };
 
+/* compiled.c: a compiled function, in a capsule of this name. */
+#define COMPILED_CAPSULE "leastsq._core.compiled"
+
+typedef struct {
+    void *function;             /* leastsq_residual or leastsq_jacobian */
+    void *data;
+    int64_t m;
+} compiled;
+
+PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+const compiled *as_compiled(PyObject *object);
+extern const char compiled_doc[];
+
 /* One fit's functions and what is known of their results.  Lives on the stack
    of the call that made it. */
 typedef struct {
     PyObject *func;             /* borrowed from the caller's arguments */
     PyObject *dfun;             /* borrowed, NULL: forward differences */
+    const compiled *cfunc;      /* not NULL: func is compiled; func owns it */
+    const compiled *cdfun;      /* likewise */
     PyObject *args;             /* borrowed tuple */
     PyObject **vector;          /* vectorcall's: [free slot, x, *args], borrowed */
     PyObject *inline_vector[INLINE_ARGUMENTS + 2];
     PyArrayObject *x;           /* owned: the x handed out last */
     PyArrayObject *first;       /* owned: func's first result until it is read */
     PyThreadState *released;    /* not NULL while the GIL is released */
+    int64_t polled;             /* when signals were last looked for, ms */
     npy_intp m, n;              /* m is -1 until func was called */
     double eps;                 /* of the dtype that func returned first */
     int scalar;                 /* func returned 0-d first */
     int col_deriv;
+    int stop_code;              /* what a compiled function returned, if not 0 */
+    const char *stopped_by;     /* "func", "Dfun" or NULL */
 } callbacks;
 
 /* callbacks.c */
@@ -46,6 +64,18 @@ int read_residual(callbacks *cb, PyObject *result, double *fvec);
 int measure_residual(callbacks *cb, PyObject *result);
 int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
+
+/* arguments.c */
+typedef struct {
+    PyObject *func, *x0, *args, *dfun, *epsfcn_object, *diag_object;
+    int full_output, col_deriv;
+    double ftol, xtol, gtol, factor, epsfcn;
+    int64_t maxfev;
+} arguments;
+
+int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
+PyArrayObject *arguments_start_point(PyObject *x0);
+PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
 
 /* solve.c */
 PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);

@@ -1,0 +1,49 @@
+/* Compiled functions: an address, the data it is called with, and the number of
+   residuals, in a capsule that never changes. */
+#include "shim.h"
+
+const char compiled_doc[] =
+    "compiled(function, m, data)\n--\n\n"
+    "A capsule for solve: the addresses of a C function and of its data (0: none).\n"
+    "The caller keeps what is at either alive.";
+
+static void
+destroy(PyObject *capsule)
+{
+    PyMem_Free(PyCapsule_GetPointer(capsule, COMPILED_CAPSULE));
+}
+
+PyObject *
+compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    compiled c, *kept;
+    PyObject *capsule;
+
+    (void)module;
+    if (nargs != 3) {
+        PyErr_Format(PyExc_TypeError, "compiled takes 3 arguments, got %zd", nargs);
+        return NULL;
+    }
+    c.function = PyLong_AsVoidPtr(args[0]);
+    c.m = PyLong_AsLongLong(args[1]);
+    c.data = PyLong_AsVoidPtr(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    kept = PyMem_Malloc(sizeof *kept);
+    if (kept == NULL)
+        return PyErr_NoMemory();
+    *kept = c;
+    capsule = PyCapsule_New(kept, COMPILED_CAPSULE, destroy);
+    if (capsule == NULL)
+        PyMem_Free(kept);
+    return capsule;
+}
+
+/* Borrowed from the capsule; NULL, without an error, if it is something else. */
+const compiled *
+as_compiled(PyObject *object)
+{
+    if (!PyCapsule_CheckExact(object) || !PyCapsule_IsValid(object, COMPILED_CAPSULE))
+        return NULL;
+    return PyCapsule_GetPointer(object, COMPILED_CAPSULE);
+}
