@@ -1,5 +1,5 @@
-"""What all tests share: the import paths, the markers, and the one rule for
-tests that need something a machine may lack."""
+"""What all tests share: the import paths, and the one rule for tests that need
+something a machine may lack.  (Markers are declared in pyproject.toml.)"""
 import os
 import shutil
 import sys
@@ -12,10 +12,6 @@ ROOT = HERE.parent
 for folder in (ROOT / "examples", HERE):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than about 20 seconds")
 
 
 def _unavailable(reason):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oracle import Result
+from oracle import Result, read, write
 
 ROOT = Path(__file__).resolve().parent.parent
 FORTRAN = ROOT / "fortran"
@@ -26,7 +26,7 @@ HEADER = ROOT / "src" / "leastsq" / "core.h"
 _i64, _dbl = ct.c_int64, ct.c_double
 _pdbl, _pi64 = ct.POINTER(_dbl), ct.POINTER(_i64)
 # (m, n, x, out, data) -> status: the residual and the Jacobian alike
-CALLBACK = ct.CFUNCTYPE(ct.c_int, _i64, _i64, _pdbl, _pdbl, ct.c_void_p)
+CALLBACK = ct.CFUNCTYPE(ct.c_int, _i64, _i64, ct.c_void_p, ct.c_void_p, ct.c_void_p)
 
 
 # ---------------------------------------------------------------------------
@@ -181,12 +181,6 @@ def _p(a):
     return a.ctypes.data_as(_pi64 if a.dtype == np.int64 else _pdbl)
 
 
-def _view(pointer, size):
-    if size == 0:
-        return np.empty(0)
-    return np.ctypeslib.as_array(pointer, shape=(size,))
-
-
 class _User:
     """A Python function as a callback.  It notes every x in `trace`, may return
     an int to stop the fit, and its exceptions come out after the Fortran."""
@@ -200,13 +194,12 @@ class _User:
         def call(m, n, x, out, data):
             try:
                 assert (m, n) == (self.m, self.n)
-                point = _view(x, n).copy()
+                point = read(x, n)
                 self.trace.append((kind, point))
                 value = function(point.copy())
                 if isinstance(value, (int, np.integer)):
                     return int(value)
-                size = m if kind == 1 else m * n
-                _view(out, size)[:] = np.asarray(value, float).ravel(order="F")
+                write(out, value, m if kind == 1 else m * n)
                 return 0
             except BaseException as error:   # must not cross the Fortran frames
                 self.exception = error

@@ -31,8 +31,9 @@ _int, _dbl = ct.c_int, ct.c_double
 _pint, _pdbl = ct.POINTER(_int), ct.POINTER(_dbl)
 
 # user routines, Fortran style: everything by reference
-_FCN_LMDIF = ct.CFUNCTYPE(None, _pint, _pint, _pdbl, _pdbl, _pint)
-_FCN_LMDER = ct.CFUNCTYPE(None, _pint, _pint, _pdbl, _pdbl, _pdbl, _pint, _pint)
+_FCN_LMDIF = ct.CFUNCTYPE(None, _pint, _pint, ct.c_void_p, ct.c_void_p, _pint)
+_FCN_LMDER = ct.CFUNCTYPE(None, _pint, _pint, ct.c_void_p, ct.c_void_p, ct.c_void_p, _pint,
+                          _pint)
 
 
 def _load(envvar, names):
@@ -104,8 +105,8 @@ def _probe_eps(lib):
 
     @_FCN_LMDIF
     def fcn(mp, np_, xp, fp, ip):
-        seen.append(xp[0])
-        fp[0] = 0.0
+        seen.append(read(xp, 1)[0])
+        write(fp, 0.0, 1)
 
     x, z = np.zeros(1), np.zeros(1)
     lib.fdjac2_(fcn, _ri(1), _ri(1), _p(x), _p(z), _p(np.zeros(1)), _ri(1),
@@ -158,8 +159,17 @@ def _fmat(a):
     return np.array(a, dtype=np.float64, order="F", copy=True, ndmin=2)
 
 
-def _view(ptr, n):
-    return np.ctypeslib.as_array(ptr, shape=(n,))
+def read(address, n):
+    """A copy of the n float64 at an address."""
+    return np.frombuffer(bytearray(ct.string_at(address, 8 * n)))
+
+
+def write(address, values, n):
+    """Put n float64, column by column, at an address."""
+    values = np.asarray(values, np.float64).ravel(order="F")
+    if values.size != n:
+        raise ValueError(f"expected {n} values, got {values.size}")
+    ct.memmove(address, values.ctypes.data, 8 * n)
 
 
 @dataclass
@@ -221,7 +231,7 @@ class _Callback:
 
     def note(self, k, x):
         if self.trace is not None:
-            self.trace.append((int(k), x.copy()))
+            self.trace.append((int(k), x))
 
 
 def _finish(cb):
@@ -256,7 +266,7 @@ def lmdif(fun, x0, *, m=None, ftol=SQRT_EPS, xtol=SQRT_EPS, gtol=0.0,
     counts = {"fd": 0}
 
     def body(xp, fp, k):
-        xv = _view(xp, n)
+        xv = read(xp, n)
         cb.note(k, xv)
         if k == 2:
             counts["fd"] += 1
@@ -265,7 +275,7 @@ def lmdif(fun, x0, *, m=None, ftol=SQRT_EPS, xtol=SQRT_EPS, gtol=0.0,
             if isinstance(f, (int, np.integer)):
                 return int(f)
             if k != 0:
-                _view(fp, m)[:] = f
+                write(fp, f, m)
         except BaseException as exc:  # must not cross the Fortran frames
             cb.exc = exc
             return -999
@@ -304,20 +314,20 @@ def lmder(fun, jac, x0, *, m=None, ftol=SQRT_EPS, xtol=SQRT_EPS, gtol=0.0,
     cb = _Callback(trace)
 
     def body(xp, fp, jp, k):
-        xv = _view(xp, n)
+        xv = read(xp, n)
         cb.note(k, xv)
         try:
             if k == 2:
                 j = jac(xv.copy())
                 if isinstance(j, (int, np.integer)):
                     return int(j)
-                _view(jp, m * n)[:] = np.asarray(j, float).ravel(order="F")
+                write(jp, j, m * n)
             else:
                 f = fun(xv.copy())
                 if isinstance(f, (int, np.integer)):
                     return int(f)
                 if k != 0:
-                    _view(fp, m)[:] = f
+                    write(fp, f, m)
         except BaseException as exc:
             cb.exc = exc
             return -999
@@ -368,10 +378,10 @@ def fdjac2(fun, x, fvec=None, epsfcn=0.0, lib="fortran"):
 
     @_FCN_LMDIF
     def fcn(mp, np_, xp, fp, ip):
-        xv = _view(xp, n)
+        xv = read(xp, n)
         cb.note(ip[0], xv)
         try:
-            _view(fp, m)[:] = fun(xv.copy())
+            write(fp, fun(xv.copy()), m)
         except BaseException as exc:
             cb.exc = exc
             ip[0] = -999
