@@ -51,7 +51,7 @@ flag_argument(PyObject *object, const char *name, int *value)
 static int
 improper(const char *name, const char *wanted, PyObject *got)
 {
-    PyErr_Format(PyExc_TypeError, "Improper input parameters.: %s must be %s, got %R", name,
+    PyErr_Format(PyExc_TypeError, "Improper input parameters. %s must be %s, got %R", name,
                  wanted, got);
     return -1;
 }
@@ -122,7 +122,7 @@ arguments_start_point(PyObject *x0)
     n = PyArray_SIZE(array);
     if (n == 0)
         PyErr_SetString(PyExc_TypeError,
-                        "Improper input parameters.: x0 must have at least one element, got none");
+                        "Improper input parameters. x0 must have at least one element, got none");
     else
         x = (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_DOUBLE);
     if (x != NULL && PyArray_CopyAnyInto(x, array) < 0)

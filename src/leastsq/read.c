@@ -6,14 +6,16 @@
    line of a row-major source, 64 rows of them stay in L1. */
 enum { TILE_ROWS = 64, TILE_COLUMNS = 8 };
 
-/* Raise `type` with a message, caused by the error that is set.  Errors that
-   are not NumPy's complaint about a value stay as they are. */
+/* Say which argument NumPy's error is about, in an error of the same type caused
+   by it.  Errors that are not a complaint about a value stay as they are. */
 static void
-raise_from_current(PyObject *type, const char *what, const char *wanted, PyObject *object)
+raise_from_current(const char *what, const char *wanted, PyObject *object)
 {
     PyObject *cause_type, *cause, *traceback, *raised_type, *raised, *raised_traceback;
+    PyObject *type = PyErr_ExceptionMatches(PyExc_ValueError) ? PyExc_ValueError
+                   : PyErr_ExceptionMatches(PyExc_TypeError) ? PyExc_TypeError : NULL;
 
-    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError))
+    if (type == NULL)
         return;
     PyErr_Fetch(&cause_type, &cause, &traceback);
     PyErr_NormalizeException(&cause_type, &cause, &traceback);
@@ -39,7 +41,7 @@ as_real_array(PyObject *object, const char *what)
     int castable;
 
     if (array == NULL) {
-        raise_from_current(PyExc_TypeError, what, "must be an array of real numbers", object);
+        raise_from_current(what, "must be an array of real numbers", object);
         return NULL;
     }
     wanted = PyArray_DescrFromType(NPY_DOUBLE);
@@ -179,7 +181,7 @@ raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
     if (shape != NULL)
         PyErr_Format(PyExc_TypeError,
                      "leastsq: there is a mismatch between the input and output shape of the "
-                     "'Dfun' argument%s%V%s.Shape should be (%zd, %zd) but it is %S.",
+                     "'Dfun' argument%s%V%s. Shape should be (%zd, %zd) but it is %S.",
                      name ? " '" : "", name, "", name ? "'" : "",
                      cb->col_deriv ? n : m, cb->col_deriv ? m : n, shape);
     Py_XDECREF(name);
