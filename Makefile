@@ -1,0 +1,39 @@
+# Everything a newcomer needs: `make demo`, `make test`.  tools/setup.sh does the work.
+
+VENV ?= .venv
+ARGS ?=
+export PYTHON VENV SYSTEM_PACKAGES CC FC
+# make's own defaults (cc, f77) are not a wish of the user's
+ifeq ($(origin CC),default)
+unexport CC
+endif
+ifeq ($(origin FC),default)
+unexport FC
+endif
+
+.PHONY: help demo test bench clean
+
+help:
+	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
+	@echo "make test    set up, then run the test suite"
+	@echo "make bench   set up, then measure the solver's own cost per fit against SciPy's"
+	@echo "make clean   remove everything that make made"
+	@echo
+	@echo "Setting up makes $(VENV) and installs a missing compiler where that is permitted."
+	@echo "Settings: PYTHON=python3.12  VENV=.venv  SYSTEM_PACKAGES=no  ARGS='-k nist'"
+
+demo:
+	@tools/setup.sh demo
+	@$(VENV)/bin/python examples/nist.py $(ARGS)
+
+test:
+	@tools/setup.sh test
+	@$(VENV)/bin/python -m pytest -n auto -m "not slow" $(ARGS)
+
+bench:
+	@tools/setup.sh bench
+	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build out .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,222 @@
+"""The solver's own cost per fit, ours against SciPy's.
+
+    python benchmarks/overhead.py [--json] [--rounds N]
+
+What is measured is the time of a fit less the time of the user's functions: the
+points at which a solver called them are recorded once, and the bare calls at those
+points, in that order, are timed by themselves.  Each side is charged for its own
+calls only (SciPy makes two residual evaluations and one Jacobian more per fit).
+
+Both solvers run interleaved in one process on the same Python functions; each
+figure is the best of several rounds of many fits.
+"""
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy
+from scipy.optimize import leastsq as scipy_leastsq
+
+import leastsq as package
+from leastsq import leastsq as our_leastsq
+
+SOLVERS = {"ours": our_leastsq, "scipy": scipy_leastsq}
+ROUND_SECONDS = 0.002           # of one case and solver: short, so that some fall in quiet moments
+
+
+# -------------------------------------------------------------- the problems
+
+@dataclass(frozen=True)
+class Problem:
+    name: str
+    start: np.ndarray
+    residual: Callable
+    jacobian: Callable          # (m, n)
+    jacobian_by_rows: Callable  # (n, m), for col_deriv
+
+
+def decay_with_level() -> Problem:
+    """a exp(-k t) + c: n = 3, m = 100."""
+    t = np.linspace(0, 4, 100)
+    y = 2.5 * np.exp(-1.3 * t) + 0.5 + 0.05 * np.random.default_rng(1).standard_normal(t.size)
+    ones = np.ones_like(t)
+
+    def residual(p):
+        a, k, c = p
+        return a * np.exp(-k * t) + c - y
+
+    def by_rows(p):
+        a, k, c = p
+        e = np.exp(-k * t)
+        return np.array([e, -a * t * e, ones])
+
+    return Problem("decay n=3 m=100", np.array([1.0, 1.0, 0.0]), residual, lambda p: by_rows(p).T, by_rows)
+
+
+def decay() -> Problem:
+    """a exp(-k t): n = 2, m = 20."""
+    t = np.linspace(0, 3, 20)
+    y = 2.5 * np.exp(-1.3 * t) + 0.05 * np.random.default_rng(2).standard_normal(t.size)
+
+    def residual(p):
+        a, k = p
+        return a * np.exp(-k * t) - y
+
+    def by_rows(p):
+        a, k = p
+        e = np.exp(-k * t)
+        return np.array([e, -a * t * e])
+
+    return Problem("decay n=2 m=20", np.array([1.0, 1.0]), residual, lambda p: by_rows(p).T, by_rows)
+
+
+METHODS = {                     # how the derivatives are had: keywords of leastsq
+    "lmdif": lambda problem: {},
+    "lmder": lambda problem: {"Dfun": problem.jacobian},
+    "lmder col_deriv": lambda problem: {"Dfun": problem.jacobian_by_rows, "col_deriv": True},
+}
+
+
+# ----------------------------------------------------------- the measurement
+
+def recorded_calls(solver, problem, keywords):
+    """Every call that one fit makes of the user's functions: [(function, x), ...]."""
+    calls = []
+
+    def recorder(function):
+        def recording(x):
+            calls.append((function, np.array(x, dtype=float)))
+            return function(x)
+        return recording
+
+    keywords = dict(keywords)
+    if "Dfun" in keywords:
+        keywords["Dfun"] = recorder(keywords["Dfun"])
+    solver(recorder(problem.residual), problem.start, **keywords)
+    return calls
+
+
+def time_of(action, repetitions: int) -> float:
+    """Seconds of this thread per call of `action` (other programs' time does not count)."""
+    times = range(repetitions)
+    began = time.thread_time()
+    for _ in times:
+        action()
+    return (time.thread_time() - began) / repetitions
+
+
+@dataclass
+class Case:
+    """One problem, method and full_output: microseconds per fit for each solver."""
+
+    problem: str
+    method: str
+    full_output: bool
+    residual_calls: dict[str, int]
+    jacobian_calls: dict[str, int]
+    fit: dict[str, float]
+    functions: dict[str, float]
+    own: dict[str, float]
+    ratio: float                # SciPy's own cost over ours
+
+
+def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Case:
+    keywords = METHODS[method](problem) | {"full_output": full_output}
+    calls = {name: recorded_calls(solver, problem, keywords) for name, solver in SOLVERS.items()}
+
+    def fits(solver):
+        return lambda: solver(problem.residual, problem.start, **keywords)
+
+    def bare(sequence):
+        def run():
+            for function, x in sequence:
+                function(x)
+        return run
+
+    same = [solver(problem.residual, problem.start, **keywords)[0] for solver in SOLVERS.values()]
+    if not np.allclose(*same, rtol=1e-6):
+        raise SystemExit(f"{problem.name}, {method}: the solvers disagree: {same}")
+
+    actions = {("fit", name): fits(solver) for name, solver in SOLVERS.items()}
+    actions |= {("functions", name): bare(calls[name]) for name in SOLVERS}
+    repetitions = max(1, int(ROUND_SECONDS / max(time_of(action, 20) for action in actions.values())))
+    best = dict.fromkeys(actions, np.inf)
+    for _ in range(rounds):
+        for key, action in actions.items():
+            best[key] = min(best[key], time_of(action, repetitions))
+
+    micro = {key: 1e6 * seconds for key, seconds in best.items()}
+    own = {name: micro["fit", name] - micro["functions", name] for name in SOLVERS}
+
+    def count(name, function):
+        return sum(called is function for called, _ in calls[name])
+
+    return Case(problem.name, method, full_output,
+                {name: count(name, problem.residual) for name in SOLVERS},
+                {name: len(calls[name]) - count(name, problem.residual) for name in SOLVERS},
+                {name: micro["fit", name] for name in SOLVERS},
+                {name: micro["functions", name] for name in SOLVERS},
+                own, own["scipy"] / own["ours"])
+
+
+def machine() -> dict[str, str]:
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines()
+                 if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return {"processor": processor, "system": platform.platform(), "python": platform.python_version(),
+            "numpy": np.__version__, "scipy": scipy.__version__, "leastsq": package.__version__}
+
+
+# ---------------------------------------------------------------- the report
+
+def report(cases: list[Case], where: dict[str, str]) -> str:
+    lines = [f"leastsq {where['leastsq']} against SciPy {where['scipy']}; NumPy {where['numpy']}, "
+             f"Python {where['python']}",
+             f"{where['processor']}, {where['system']}",
+             "",
+             "Solver-side cost per fit: time of the fit less time of the same calls of the user's functions.",
+             "",
+             "                                          calls func+Dfun     own cost (µs)     ratio    whole fit (µs)",
+             "problem           method           full    ours    SciPy      ours    SciPy            ours    SciPy"]
+    for case in cases:
+        counts = {name: f"{case.residual_calls[name]}+{case.jacobian_calls[name]}" for name in SOLVERS}
+        lines.append(f"{case.problem:<17} {case.method:<16} {'yes' if case.full_output else 'no':<4} "
+                     f"{counts['ours']:>7} {counts['scipy']:>8} {case.own['ours']:>9.1f} {case.own['scipy']:>8.1f} "
+                     f"{case.ratio:>7.1f}x {case.fit['ours']:>9.1f} {case.fit['scipy']:>8.1f}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Solver-side cost per fit against SciPy.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--rounds", type=int, default=200, help="rounds to take the best of (default 200)")
+    options = parser.parse_args()
+
+    gc.disable()
+    cases = [measure(problem, method, full_output, options.rounds)
+             for problem in (decay_with_level(), decay())
+             for method in METHODS
+             for full_output in (False, True)]
+    where = machine()
+    if options.json:
+        print(json.dumps({"machine": where, "unit": "microseconds per fit",
+                          "cases": [asdict(case) for case in cases]}, indent=1))
+    else:
+        print(report(cases, where))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The examples and the benchmark run as a user runs them, and say what they should."""
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nist
+import strd
+
+ROOT = Path(__file__).resolve().parent.parent
+ROW = re.compile(r"^(\w+) +(Lower|Average|Higher) +([12]) +(\d+) +(\d+) +(\d) +(\d+) +([\d.]+) +([\d.]+|-) +([\d.]+)")
+
+
+def run(script, *arguments, cwd, without=()):
+    """Run a script of ours in a process of its own, as if some packages were not installed."""
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    if without:
+        for package in without:
+            (cwd / "absent" / package).mkdir(parents=True)
+            (cwd / "absent" / package / "__init__.py").write_text(f"raise ImportError('no {package}')")
+        environment["PYTHONPATH"] = str(cwd / "absent")
+    return subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, env=environment,
+                          capture_output=True, text=True, encoding="utf-8", timeout=300)
+
+
+def rows(output):
+    return [match.groups() for match in map(ROW.match, output.splitlines()) if match]
+
+
+def test_nist_prints_a_row_for_each_fit(tmp_path):
+    done = run("examples/nist.py", "--no-plot", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    table = rows(done.stdout)
+    assert [(name, int(start)) for name, _, start, *_ in table] == [
+        (name, start) for name in strd.NAMES for start in (1, 2)]
+    for name, level, _, n, m, *_ in table:
+        dataset = strd.load(name)
+        assert (level, int(n), int(m)) == (dataset.level, dataset.n, dataset.m)
+
+
+def test_nist_reaches_the_certified_values(tmp_path):
+    done = run("examples/nist.py", "--no-plot", cwd=tmp_path)
+    digits = {(name, int(start)): float(correct)
+              for name, _, start, _, _, _, _, correct, *_ in rows(done.stdout)}
+    assert all(correct >= 3.0 for fit, correct in digits.items() if fit not in nist.HARD)
+    reached = sum(correct >= nist.ENOUGH_DIGITS for correct in digits.values())
+    assert f"{reached} of 28 fits reached the certified solution" in done.stdout.splitlines()[-1]
+    assert "FAILED" not in done.stdout
+
+
+def test_nist_columns_stand_under_their_headings(tmp_path):
+    lines = run("examples/nist.py", "--no-plot", cwd=tmp_path).stdout.splitlines()
+    heading = next(line for line in lines if line.startswith("data set"))
+    ends = [match.end() for match in re.finditer(r"start|\bn\b|\bm\b|ier|nfev|parameters|std\. errors|time \(ms\)",
+                                                 heading)]
+    for line in filter(ROW.match, lines):
+        row_ends = [match.end() for match in re.finditer(r"\S+", line)][2:10]
+        assert row_ends == ends, line
+
+
+def test_nist_without_matplotlib_says_how_to_get_the_picture(tmp_path):
+    done = run("examples/nist.py", cwd=tmp_path, without=["matplotlib"])
+    assert done.returncode == 0, done.stderr
+    assert len(rows(done.stdout)) == 28
+    assert done.stdout.splitlines()[-1] == "No picture: matplotlib is not installed (pip install matplotlib)."
+    assert not (tmp_path / "out").exists()
+
+
+def test_nist_draws_all_fits(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "new" / "fits.png"
+    done = run("examples/nist.py", "--plot", str(picture), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"Picture: {picture}"
+    head = picture.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", head[16:24])
+    assert width > 1500 and height > 1500
+
+
+def test_nist_picture_has_two_axes_for_each_data_set(tmp_path, monkeypatch):
+    figure_module = pytest.importorskip("matplotlib.figure")
+    figures = []
+    monkeypatch.setattr(figure_module.Figure, "savefig", lambda figure, *a, **k: figures.append(figure))
+    nist.draw([nist.fit(dataset, 2) for dataset in strd.load_all()], tmp_path / "unused.png")
+    titles = [axes.get_title(loc="left") for axes in figures[0].axes]
+    assert [title for title in titles if title] == strd.NAMES
+    assert len(figures[0].axes) == 2 * len(strd.NAMES) + 1        # and the legend
+    for axes in figures[0].axes[:-1]:
+        assert axes.lines, "an empty panel"
+
+
+def test_nist_exit_status_tells_of_a_failed_fit(monkeypatch, capsys):
+    def stays_at_the_start(func, x0, full_output):
+        return np.array(x0), None, {"fvec": func(x0), "nfev": 1}, "", 5
+
+    monkeypatch.setattr(nist, "leastsq", stays_at_the_start)
+    assert nist.main(["--no-plot"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED: Misra1a from start 1: ier 5, 0.0 correct digits." in printed
+    assert printed.splitlines()[-1] == "0 of 28 fits reached the certified solution."
+    assert "FAILED: MGH17 from start 1" not in printed
+
+
+def test_overhead_benchmark_reports_every_case(tmp_path):
+    pytest.importorskip("scipy")
+    done = run("benchmarks/overhead.py", "--json", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert {"processor", "python", "numpy", "scipy", "leastsq"} <= record["machine"].keys()
+    cases = record["cases"]
+    assert {(c["problem"], c["method"], c["full_output"]) for c in cases} == {
+        (problem, method, full) for problem in ("decay n=3 m=100", "decay n=2 m=20")
+        for method in ("lmdif", "lmder", "lmder col_deriv") for full in (False, True)}
+    for case in cases:                      # SciPy learns shapes from calls that it throws away
+        assert case["residual_calls"]["scipy"] - case["residual_calls"]["ours"] == 2
+        assert case["jacobian_calls"]["scipy"] - case["jacobian_calls"]["ours"] == (case["method"] != "lmdif")
+
+
+def test_overhead_benchmark_prints_a_table(tmp_path):
+    pytest.importorskip("scipy")
+    done = run("benchmarks/overhead.py", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("decay ")]
+    assert len(lines) == 12
+    assert all(re.search(r" [-\d.]+x ", line) for line in lines)
