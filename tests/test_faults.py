@@ -1,0 +1,464 @@
+"""Faults put in at every call of the user's functions: what the caller sees,
+what is left untouched, and that the next fit is right."""
+import gc
+import re
+import sys
+import threading
+import traceback
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+
+from leastsq import leastsq
+
+# Michaelis-Menten, + - * / only: the same bits wherever it is evaluated.
+T = np.arange(1.0, 13.0)
+Y = 3 * T / (2 + T) + np.array([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1]) / 64
+X0 = (1.0, 1.0)
+
+
+def residual(p):
+    return p[0] * T / (p[1] + T) - Y
+
+
+def jacobian(p):
+    return np.stack([T / (p[1] + T), -p[0] * T / (p[1] + T) ** 2], axis=1)
+
+
+def by_columns(p):
+    return jacobian(p).T
+
+
+DOORS = {"lmdif": {}, "lmder": {"Dfun": jacobian},
+         "col_deriv": {"Dfun": by_columns, "col_deriv": True}}
+EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
+
+
+def fit(door, wrap=lambda function: function, x0=X0, **options):
+    """A full fit through one door, the user's functions wrapped."""
+    options = DOORS[door] | options
+    if "Dfun" in options:
+        options["Dfun"] = wrap(options["Dfun"])
+    return leastsq(wrap(residual), x0, full_output=True, **options)
+
+
+def assert_same(one, other):
+    """Two results of leastsq are equal, bit for bit."""
+    assert len(one) == len(other)
+    for a, b in zip(one, other):
+        if isinstance(a, dict):
+            assert list(a) == list(b)
+            assert_same(list(a.values()), list(b.values()))
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+class Fault:
+    """Wraps func and Dfun, counts their calls together, and at call number k
+    (or from k on) passes x and the result to `act`, which returns another."""
+
+    def __init__(self, act, k, onward=False):
+        self.act, self.k, self.onward = act, k, onward
+        self.calls, self.hit, self.points = 0, None, []
+
+    def __call__(self, function):
+        def call(x):
+            self.calls += 1
+            self.points.append(x.copy())
+            result = function(x)
+            if self.calls == self.k or self.onward and self.calls > self.k:
+                self.hit = "func" if function is residual else "Dfun"
+                return self.act(x, result)
+            return result
+        return call
+
+
+def count(door):
+    fault = Fault(None, None)
+    fit(door, fault)
+    return fault.calls
+
+
+def at_every_call(door, act, check, onward=False):
+    """Runs a fit for each k with the fault in it; check(k, fault, outcome) gets
+    its result or its exception.  Then: x0, the counts of references, the next fit."""
+    clean, x0, calls = fit(door), np.array(X0), count(door)
+    watched = (residual, jacobian, by_columns, x0, T, Y)
+    counts = None
+    for k in range(1, calls + 1):
+        fault = Fault(act, k, onward)
+        try:
+            outcome = fit(door, fault, x0)
+        except BaseException as error:
+            outcome = error
+        check(k, fault, outcome)
+        assert fault.hit
+        np.testing.assert_array_equal(x0, X0)
+        outcome = fault = None
+        now = [sys.getrefcount(w) for w in watched]
+        assert counts is None or now == counts
+        counts = now
+    assert_same(fit(door), clean)
+
+
+# ------------------------------------------------------------ faults that raise
+
+
+class Own(BaseException):
+    pass
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, MemoryError, Own])
+def test_any_call_may_raise(door, kind):
+    made = []
+
+    def act(x, result):
+        made.append(kind("mine"))
+        raise made[-1]
+
+    def check(k, fault, outcome):
+        assert outcome is made.pop() and outcome.args == ("mine",)
+        assert fault.calls == k
+        assert outcome.__cause__ is None and outcome.__context__ is None
+        assert traceback.extract_tb(outcome.__traceback__)[-1].name == "act"
+        outcome.__traceback__ = None
+
+    at_every_call(door, act, check)
+
+
+# ----------------------------------------------------- faults in what comes back
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("whole", [False, True], ids=["one", "all"])
+def test_any_call_may_return_values_not_finite(door, value, whole):
+    clean = fit(door)
+
+    def act(x, result):
+        result = np.array(result)
+        result[... if whole else -1] = value
+        return result
+
+    def check(k, fault, outcome):
+        x, cov, info, mesg, ier = outcome
+        assert ier in (1, 2, 3, 9)
+        if k == 1 or fault.hit == "Dfun" or door == "lmdif" and k <= 3:
+            assert ier == 9
+        if door != "lmdif" and fault.hit == "func" and k > 1:
+            assert ier != 9                             # a trial: a rejected step
+        if ier == 9:
+            assert cov is None and fault.calls == info["nfev"] + info.get("njev", 0)
+            assert k <= fault.calls < k + 2             # a Jacobian is finished first
+            np.testing.assert_array_equal(info["fvec"],
+                                          residual(x) if k > 1 else act(x, residual(x)))
+        else:
+            np.testing.assert_allclose(x, clean[0], rtol=1e-5)
+            np.testing.assert_array_equal(info["fvec"], residual(x))
+            assert cov is not None
+        assert any(np.array_equal(x, p) for p in fault.points)
+
+    at_every_call(door, act, check)
+
+
+def refuse(kinds, name_of, at_first=None):
+    def check(k, fault, outcome):
+        if k == 1 and at_first:
+            assert isinstance(outcome, at_first), repr(outcome)
+        else:
+            assert isinstance(outcome, kinds), repr(outcome)
+            assert name_of is None or fault.hit in str(outcome)
+            assert fault.calls == k
+    return check
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("act", [
+    lambda x, r: None, lambda x, r: r + 0j, lambda x, r: r.astype(object), lambda x, r: "text",
+    lambda x, r: {}, lambda x, r: r.astype(str), lambda x, r: r.astype("m8[s]"),
+    lambda x, r: fit, lambda x, r: NotImplemented],
+    ids=["None", "complex", "object", "text", "dict", "texts", "times", "function", "singleton"])
+def test_any_call_may_return_what_is_no_array_of_reals(door, act):
+    at_every_call(door, act, refuse(TypeError, True))
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("act", [
+    lambda x, r: np.array(r)[:-1], lambda x, r: np.concatenate([r, r]), lambda x, r: x[:1],
+    lambda x, r: [], lambda x, r: np.float64(1)], ids=["short", "double", "of x", "empty", "0-d"])
+def test_any_call_may_return_a_wrong_size(door, act):
+    def check(k, fault, outcome):
+        if k == 1:          # not wrong yet: the second call contradicts it, or n > m
+            assert isinstance(outcome, (TypeError, ValueError))
+            text = "changed size|Shape should be|^Improper input: func input vector length N=2"
+        else:
+            assert isinstance(outcome, ValueError if fault.hit == "func" else TypeError)
+            assert fault.calls == k
+            text = "changed size between calls" if fault.hit == "func" else "Shape should be"
+        assert re.search(text, str(outcome)), outcome
+
+    at_every_call(door, act, check)
+
+
+@EVERY_DOOR
+def test_any_call_may_return_too_many_dimensions(door):
+    at_every_call(door, lambda x, r: np.reshape(r, (1, 2, -1)),
+                  refuse((TypeError, ValueError), True))
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("huge", [
+    np.broadcast_to(0.0, 10 ** 15), np.broadcast_to(np.int8(0), 2 ** 62),
+    np.broadcast_to(np.float32(0), 2 ** 60 - 1)], ids=["1e15", "2**62", "2**60-1"])
+def test_any_call_may_return_a_huge_array(door, huge):
+    # Nothing of that size can be allocated, so anything but an exception is a crash.
+    at_every_call(door, lambda x, r: huge,
+                  refuse((TypeError, ValueError), None, (MemoryError, ValueError, OverflowError)))
+
+
+@pytest.mark.parametrize("shape", [(10 ** 9, 10 ** 6), (2 ** 31, 2 ** 31), (12, 2 ** 50)], ids=str)
+def test_huge_jacobian_is_refused(shape):
+    with pytest.raises(TypeError, match="Shape should be"):
+        leastsq(residual, X0, Dfun=lambda p: np.broadcast_to(np.int8(0), shape))
+
+
+@EVERY_DOOR
+def test_from_any_call_on_one_buffer_may_be_reused(door):
+    clean, buffers = fit(door), {}
+
+    def act(x, result):
+        out = buffers.setdefault(np.shape(result), np.empty(np.shape(result)))
+        out[...] = result
+        return out
+
+    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean), onward=True)
+
+
+@EVERY_DOOR
+def test_any_call_may_spoil_x_and_the_last_result(door):
+    clean, results = fit(door), []
+
+    def act(x, result):
+        x[:] = 1e300
+        for old in results:
+            old[...] = np.nan
+        results[:] = [np.array(result)]
+        return results[0]
+
+    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean), onward=True)
+
+
+# -------------------------------------------------------- faults of control flow
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("inner", DOORS)
+def test_any_call_may_fit_again(door, inner):
+    clean, inner_clean = fit(door), fit(inner)
+
+    def act(x, result):
+        assert_same(fit(inner), inner_clean)
+        with pytest.raises(ZeroDivisionError):
+            leastsq(lambda p: 1 // 0, X0)
+        return result
+
+    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean))
+
+
+@EVERY_DOOR
+def test_any_call_may_fit_in_another_thread(door):
+    clean = fit(door)
+
+    def act(x, result):
+        got = []
+        thread = threading.Thread(target=lambda: got.append(fit(door)))
+        thread.start()
+        thread.join(30)
+        assert_same(got[0], clean)
+        return result
+
+    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean))
+
+
+def test_func_may_drop_the_last_reference_to_itself_and_its_arguments():
+    class Vanishing:
+        gone = 0
+
+        def __del__(self):
+            type(self).gone += 1
+
+        def __call__(self, p, box, *rest):
+            box.clear()
+            gc.collect()
+            return residual(p)
+
+    box = [Vanishing(), Vanishing()]
+    box.append(box)
+    x, ier = leastsq(box[0], [1.0, 1.0], (box,))
+    assert ier in (1, 2, 3) and Vanishing.gone == 2
+    np.testing.assert_array_equal(x, leastsq(residual, X0)[0])
+
+
+@pytest.mark.parametrize("error", [
+    SystemExit(3), GeneratorExit(), StopIteration(), Warning(), BaseExceptionGroup("", [Own()])],
+    ids=lambda error: type(error).__name__)
+@EVERY_DOOR
+def test_exceptions_that_python_treats_specially_arrive_too(door, error):
+    def check(k, fault, outcome):
+        assert outcome is error
+        error.__traceback__ = error.__context__ = None
+
+    def act(x, result):
+        raise error
+
+    at_every_call(door, act, check)
+
+
+def test_endless_recursion_ends_in_recursion_error():
+    def func(p):
+        return leastsq(func, p)[0]
+
+    with pytest.raises(RecursionError):
+        leastsq(func, X0)
+    assert_same(fit("lmdif"), fit("lmdif"))
+
+
+def test_warning_in_func_turned_into_an_error_is_the_users_exception():
+    def func(p):
+        warnings.warn("mine", UserWarning, stacklevel=1)
+        return residual(p)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="mine"):
+            leastsq(func, X0)
+
+
+def test_fits_run_in_eight_threads_at_once():
+    gate, failures = threading.Barrier(8), []
+    starts = [(1.0 + i / 8, 1.0 + i / 4) for i in range(8)]
+    expected = [{door: fit(door, x0=start) for door in DOORS} for start in starts]
+
+    def work(i):
+        try:
+            gate.wait(30)
+            for _ in range(25):
+                for door in DOORS:
+                    assert_same(fit(door, x0=starts[i]), expected[i][door])
+                with pytest.raises(ZeroDivisionError):
+                    leastsq(lambda p: 1 // 0, X0)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures and not any(thread.is_alive() for thread in threads)
+
+
+# ------------------------------------------------------- references and memory
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("end", ["success", "raise", "complex", "size", "improper", "diag",
+                                 "not finite", "x0"])
+def test_reference_counts_stay_as_they_were(door, end):
+    def spoil(r):
+        return {"raise": lambda: 1 // 0, "complex": lambda: r + 0j, "size": lambda: r[1:],
+                "not finite": lambda: r * np.nan}.get(end, lambda: r)()
+
+    class Counted:
+        calls = 0
+
+        def __call__(self, p, extra, scale):
+            self.calls += 1
+            return spoil(residual(p)) if self.calls == 2 else residual(p)
+
+    def dfun(p, extra, scale):
+        return DOORS[door]["Dfun"](p)
+
+    func, extra, scale, diag = Counted(), object(), 1e300 / 3, np.ones(3 if end == "diag" else 2)
+    x0 = np.ones(2, complex if end == "x0" else float)
+    args = (extra, scale)
+    options = DOORS[door] | ({"Dfun": dfun} if door != "lmdif" else {})
+
+    def once():
+        func.calls = 0
+        try:
+            return leastsq(func, x0, args, full_output=True, diag=diag,
+                           ftol=-1.0 if end == "improper" else 1e-8, **options)[-1]
+        except (ArithmeticError, TypeError, ValueError):
+            return None
+
+    ends = {once()}
+    before = [sys.getrefcount(thing) for thing in (func, dfun, extra, scale, x0, args, diag)]
+    ends |= {once() for _ in range(20)}
+    after = [sys.getrefcount(thing) for thing in (func, dfun, extra, scale, x0, args, diag)]
+    assert after == before
+    assert len(ends) == 1 and (ends <= {1, 2, 3, 9}) == (end in ("success", "not finite"))
+
+
+@EVERY_DOOR
+def test_reference_counts_of_what_the_functions_returned_stay(door):
+    given = []
+
+    def wrap(function):
+        def call(p):
+            given.append(np.array(function(p)))
+            return given[-1]
+        return call
+
+    result = fit(door, wrap)
+    control = [np.array(1.0)]
+    assert {sys.getrefcount(given[i]) for i in range(len(given))} == {sys.getrefcount(control[0])}
+    assert result[-1] in (1, 2, 3)
+
+
+def resident_pages():
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1])
+
+
+def some_fits(number):
+    """Fits of every outcome, `number` in all."""
+    huge = np.zeros((12, 2), complex)
+    for _ in range(number // 10):
+        for door in DOORS:
+            fit(door, maxfev=2)
+            fit(door)
+        for bad in (dict(diag=[1.0]), dict(ftol=-1.0), dict(Dfun=lambda p: huge),
+                    dict(Dfun=lambda p: 1 // 0)):
+            try:
+                leastsq(residual, X0, **bad)
+            except (TypeError, ValueError, ArithmeticError):
+                pass
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm")
+def test_twenty_thousand_fits_do_not_grow_the_process():
+    some_fits(2000)
+    gc.collect()
+    before = resident_pages()
+    some_fits(20000)
+    gc.collect()
+    # 20000 leaked small objects would be above 2 MB: 512 pages of 4 kB.
+    assert resident_pages() - before < 256
+
+
+def test_two_thousand_fits_leave_no_allocation_behind():
+    some_fits(100)
+    tracemalloc.start()
+    try:
+        some_fits(200)
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        some_fits(2000)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 20000
+    finally:
+        tracemalloc.stop()
