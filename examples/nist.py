@@ -31,7 +31,7 @@ ENOUGH_DIGITS = 2               # fewer, and it is another minimum, or none
 # Fits that MINPACK's algorithm does not finish at the default settings, and why.
 HARD = {
     ("MGH09", 1): "it takes some 2100 evaluations, the default limit is 200 (n + 1) = 1000 (see maxfev)",
-    ("MGH17", 1): "every trial step overflows exp, until the step is within xtol of nothing",
+    ("MGH17", 1): "every trial overflows exp, until the steps are shorter than xtol",
 }
 
 

@@ -243,7 +243,7 @@ if ! done_before build "$inputs"; then
     say "building leastsq"
     build_log=$(mktemp)
     if ! python -m pip install --no-build-isolation --no-deps --force-reinstall \
-            -Cbuild-dir=build/setup . >"$build_log" 2>&1 </dev/null; then
+            --config-settings=build-dir=build/setup . >"$build_log" 2>&1 </dev/null; then
         cat "$build_log" >&2
         rm -f "$build_log"
         say "leastsq did not build: the compiler's words are above" >&2
