@@ -8,7 +8,7 @@
 module leastsq_callbacks
    use, intrinsic :: iso_c_binding, only: c_double, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik, sk
-   use leastsq_lm_drive, only: problem_t
+   use leastsq_dense, only: dense_problem_t
    use leastsq_fdjac2, only: fdjac2
    implicit none (type, external)
    private
@@ -37,7 +37,7 @@ module leastsq_callbacks
    end interface
 
    !> f by a C function, J by forward differences of it.
-   type, extends(problem_t) :: difference_problem_t
+   type, extends(dense_problem_t) :: difference_problem_t
       procedure(residual_c), pointer, nopass :: fcn => null()
       type(c_ptr) :: data
       real(wp) :: epsfcn = 0

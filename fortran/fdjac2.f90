@@ -26,7 +26,7 @@ contains
       integer(ik), intent(out) :: made            !< residuals asked for
       integer(sk), intent(out) :: status
       real(wp) :: relative_step, h
-      integer(ik) :: i, j
+      integer(ik) :: j
 
       relative_step = sqrt(max(epsfcn, EPS))
       status = 0
@@ -37,12 +37,9 @@ contains
          if (h == 0) h = relative_step
          moved(j) = x(j) + h
          made = j
-         call problem%residual(m, n, moved, fjac(:, j), status)
+         call problem%difference(m, n, moved, f, h, fjac(:, j), status)
          if (status /= 0) return
          moved(j) = x(j)
-         do i = 1, m
-            fjac(i, j) = (fjac(i, j) - f(i))/h
-         end do
       end do
    end subroutine fdjac2
 

@@ -1,29 +1,31 @@
 !> A problem, and the one Levenberg–Marquardt loop over it.
 !>
-!> The m-sized world: evaluates what lm_core asks for and factors the Jacobian
-!> (LNM 630, 1978).  lmdif and lmder are doors to it that differ only in who
-!> makes the Jacobian.
+!> The m-sized world: gets what lm_core asks for (LNM 630, 1978) from a problem,
+!> which evaluates f and provides the model R, Q'f: densely (dense.f90) or from an
+!> accumulator of row blocks (blocked.f90).
 !>
 !> Public: problem_t, lm_drive.  Its data is m-sized.
 module leastsq_lm_drive
    use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_STOPPED
    use leastsq_enorm, only: enorm
-   use leastsq_qrfac, only: qrfac
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, &
-      V_X, V_TRIAL, V_STEP, V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+      V_X, V_TRIAL, VECTORS
    implicit none (type, external)
    private
    public :: problem_t, lm_drive
 
-   !> What is fitted: m residuals of n parameters.
+   !> What is fitted: m residuals of n parameters.  In every procedure a status
+   !> other than 0 ends the fit.
    type, abstract :: problem_t
    contains
       procedure(residual_i), deferred :: residual
-      procedure(jacobian_i), deferred :: jacobian
+      procedure(model_i), deferred :: model
+      procedure :: residual_norm => residual_then_norm
+      procedure :: difference => residual_then_difference
    end type problem_t
 
    abstract interface
-      !> f = f(x).  A status other than 0 ends the fit.
+      !> f = f(x).
       subroutine residual_i(self, m, n, x, f, status)
          import :: problem_t, wp, ik, sk
          implicit none (type, external)
@@ -34,36 +36,41 @@ module leastsq_lm_drive
          integer(sk), intent(out) :: status
       end subroutine residual_i
 
-      !> fjac = J(x), given f = f(x); `cost` says how many residuals it took.
-      !> `scratch` is n long.
-      subroutine jacobian_i(self, m, n, x, f, fjac, scratch, cost, status)
-         import :: problem_t, wp, ik, sk
+      !> The model at x, given f = f(x), as lm_tell_model wants it: R in r's upper
+      !> triangle, ipvt, and w's columns V_QTF and V_COLNORM.  A column norm that
+      !> is not finite says that the Jacobian is not; nothing else need be set.
+      subroutine model_i(self, m, n, x, f, r, ldr, ipvt, w, spare, cost, status)
+         import :: problem_t, wp, ik, sk, VECTORS
          implicit none (type, external)
          class(problem_t), intent(inout) :: self
-         integer(ik), intent(in) :: m, n
+         integer(ik), intent(in) :: m, n, ldr
          real(wp), intent(in) :: x(n), f(m)
-         real(wp), intent(out) :: fjac(m, n)
-         real(wp), intent(out) :: scratch(n)
-         integer(ik), intent(out) :: cost
+         real(wp), intent(inout) :: r(ldr, n)
+         integer(ik), intent(inout) :: ipvt(n)
+         real(wp), intent(inout) :: w(n, VECTORS)  !< from V_STEP on to be used freely
+         real(wp), intent(inout) :: spare(m)       !< scratch
+         integer(ik), intent(out) :: cost          !< residuals evaluated
          integer(sk), intent(out) :: status
-      end subroutine jacobian_i
+      end subroutine model_i
    end interface
 
 contains
 
    !> Fit.  The settings in s, w's column V_X (and V_DIAG, if the scaling is the
    !> user's) are set; the answer is in the same places.
-   subroutine lm_drive(problem, m, n, s, w, fvec, fjac, ipvt, spare)
+   subroutine lm_drive(problem, m, n, s, w, fvec, r, ldr, ipvt, spare)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m                !< residuals, >= n
       integer(ik), intent(in) :: n                !< parameters, s%n
       type(lm_state_t), intent(inout) :: s        !< settings; then the verdict
       real(wp), intent(inout) :: w(n, VECTORS)    !< lm_core's vectors
       real(wp), intent(inout), target :: fvec(m)  !< f at the answer
-      real(wp), intent(inout) :: fjac(m, n)       !< factors of the last J, as qrfac's
+      integer(ik), intent(in) :: ldr              !< leading dimension of r, >= n
+      real(wp), intent(inout) :: r(ldr, n)        !< R of the last J in its upper triangle
       integer(ik), intent(inout) :: ipvt(n)       !< its permutation
       real(wp), intent(inout), target :: spare(m) !< scratch
       real(wp), pointer, contiguous :: f(:), f_trial(:), passed(:)
+      real(wp) :: fnorm
       integer(ik) :: cost
       integer(sk) :: status
       logical :: in_spare
@@ -79,9 +86,9 @@ contains
          select case (s%request)
          case (ASK_NORM)
             cost = 1
-            call problem%residual(m, n, w(1, V_TRIAL), f_trial, status)
+            call problem%residual_norm(m, n, w(1, V_TRIAL), f_trial, fnorm, status)
             if (status /= 0) exit
-            call lm_tell_norm(s, w, fjac, m, ipvt, enorm(m, f_trial), cost)
+            call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost)
             if (s%accepted == 1) then
                passed => f
                f => f_trial
@@ -89,10 +96,9 @@ contains
                in_spare = .not. in_spare
             end if
          case (ASK_MODEL)
-            call problem%jacobian(m, n, w(1, V_X), f, fjac, w(1, V_SCRATCH), cost, status)
+            call problem%model(m, n, w(1, V_X), f, r, ldr, ipvt, w, f_trial, cost, status)
             if (status /= 0) exit
-            call factor_model(m, n, f, fjac, ipvt, w, f_trial)
-            call lm_tell_model(s, w, fjac, m, ipvt, cost)
+            call lm_tell_model(s, w, r, ldr, ipvt, cost)
          end select
       end do
       if (status /= 0) then
@@ -102,23 +108,34 @@ contains
       if (in_spare) fvec = spare
    end subroutine lm_drive
 
-   !> QR of fjac in place, with Q'f and R's diagonal put where lm_core wants them.
-   subroutine factor_model(m, n, f, fjac, ipvt, w, qtf)
+   !> f and ‖f‖, for problems that have no quicker way to both.
+   subroutine residual_then_norm(self, m, n, x, f, fnorm, status)
+      class(problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n
-      real(wp), intent(in) :: f(m)
-      real(wp), intent(inout) :: fjac(m, n)
-      integer(ik), intent(out) :: ipvt(n)
-      real(wp), intent(inout) :: w(n, VECTORS)
-      real(wp), intent(out) :: qtf(m)
-      integer(ik) :: j
+      real(wp), intent(in) :: x(n)
+      real(wp), intent(out) :: f(m)
+      real(wp), intent(out) :: fnorm
+      integer(sk), intent(out) :: status
 
-      qtf = f
-      call qrfac(m, n, fjac, m, .true., ipvt, w(1, V_SCRATCH), w(1, V_COLNORM), w(1, V_STEP), qtf)
-      if (.not. all(w(:, V_COLNORM) <= huge(1.0_wp))) return
-      do j = 1, n
-         fjac(j, j) = w(j, V_SCRATCH)
-         w(j, V_QTF) = qtf(j)
+      fnorm = 0
+      call self%residual(m, n, x, f, status)
+      if (status == 0) fnorm = enorm(m, f)
+   end subroutine residual_then_norm
+
+   !> column = (f(moved) − f)/h, for problems that have no quicker way to it.
+   subroutine residual_then_difference(self, m, n, moved, f, h, column, status)
+      class(problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: moved(n), f(m), h
+      real(wp), intent(out) :: column(m)
+      integer(sk), intent(out) :: status
+      integer(ik) :: i
+
+      call self%residual(m, n, moved, column, status)
+      if (status /= 0) return
+      do i = 1, m
+         column(i) = (column(i) - f(i))/h
       end do
-   end subroutine factor_model
+   end subroutine residual_then_difference
 
 end module leastsq_lm_drive

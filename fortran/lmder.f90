@@ -41,7 +41,7 @@ contains
       problem%fcn => fcn
       problem%jac => jac
       problem%data = data
-      call fit(problem, m, n, x, fvec, fjac, ftol, xtol, gtol, maxfev, diag, mode, factor, &
+      call fit(problem, m, n, x, fvec, fjac, m, ftol, xtol, gtol, maxfev, diag, mode, factor, &
          info, nfev, njev, ipvt, qtf, work)
    end subroutine lmder
 
@@ -52,14 +52,14 @@ contains
       size = m + n*VECTORS
    end function work_size
 
-   !> Both doors lead here: the settings go into a state, the loop runs, the
+   !> All doors lead here: the settings go into a state, the loop runs, the
    !> answer comes out.
-   subroutine fit(problem, m, n, x, fvec, fjac, ftol, xtol, gtol, maxfev, diag, mode, factor, &
+   subroutine fit(problem, m, n, x, fvec, r, ldr, ftol, xtol, gtol, maxfev, diag, mode, factor, &
       info, nfev, njev, ipvt, qtf, work)
       class(problem_t), intent(inout) :: problem
-      integer(ik), intent(in) :: m, n, maxfev, mode
-      real(wp), intent(inout) :: x(n), diag(n)
-      real(wp), intent(out) :: fvec(m), fjac(m, n), qtf(n)
+      integer(ik), intent(in) :: m, n, ldr, maxfev, mode
+      real(wp), intent(inout) :: x(n), diag(n), r(ldr, n)
+      real(wp), intent(out) :: fvec(m), qtf(n)
       real(wp), intent(in) :: ftol, xtol, gtol, factor
       integer(ik), intent(out) :: info, nfev, njev, ipvt(n)
       real(wp), intent(out) :: work(work_size(m, n))
@@ -78,7 +78,7 @@ contains
       s%factor = factor
       call set_column(n, work(m + 1), V_X, x)
       call set_column(n, work(m + 1), V_DIAG, diag)
-      call lm_drive(problem, m, n, s, work(m + 1), fvec, fjac, ipvt, work)
+      call lm_drive(problem, m, n, s, work(m + 1), fvec, r, ldr, ipvt, work)
       call get_column(n, work(m + 1), V_X, x)
       call get_column(n, work(m + 1), V_DIAG, diag)
       call get_column(n, work(m + 1), V_QTF, qtf)

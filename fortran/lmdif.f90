@@ -40,7 +40,7 @@ contains
       problem%fcn => fcn
       problem%data = data
       problem%epsfcn = epsfcn
-      call fit(problem, m, n, x, fvec, fjac, ftol, xtol, gtol, maxfev, diag, mode, factor, &
+      call fit(problem, m, n, x, fvec, fjac, m, ftol, xtol, gtol, maxfev, diag, mode, factor, &
          info, nfev, njev, ipvt, qtf, work)
    end subroutine lmdif
 
