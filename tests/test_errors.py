@@ -114,6 +114,18 @@ def test_diag_of_any_real_kind_is_used_and_left_alone(convert, writeable):
     np.testing.assert_array_equal(diag, [2, 64])
 
 
+@pytest.mark.parametrize("spoilt", [0.0, nan, 5.0])
+def test_diag_changed_by_func_during_the_fit_does_not_matter(spoilt):
+    diag = np.array([2.0, 64.0])
+
+    def func(p):
+        diag[:] = spoilt
+        return residual(p)
+
+    x, ier = leastsq(func, X0, diag=diag, factor=0.1)
+    np.testing.assert_array_equal(x, leastsq(residual, X0, diag=[2.0, 64.0], factor=0.1)[0])
+
+
 @pytest.mark.parametrize("option", ["ftol", "xtol", "gtol", "factor"])
 def test_infinite_options_are_not_improper(option):
     assert leastsq(residual, X0, **{option: inf})[1] in (1, 2, 3, 4)
@@ -405,9 +417,14 @@ def test_jacobian_of_wrong_shape_is_refused_at_any_call(change, k, col_deriv):
     assert dfun.calls == k
 
 
-def test_wrong_shape_of_a_nameless_dfun_is_reported_too():
-    with pytest.raises(TypeError, match=r"Shape should be \(12, 2\) but it is \(2, 12\)"):
-        leastsq(residual, X0, Dfun=partial(by_columns))
+@pytest.mark.parametrize("name", ["no name", None, 42, "{}%s\ud800"])
+def test_wrong_shape_of_a_dfun_with_a_strange_name_is_reported_too(name):
+    dfun = partial(by_columns)
+    if name != "no name":
+        dfun.__name__ = name
+    shown = f"( '{re.escape(str(name))}')?"
+    with pytest.raises(TypeError, match=f"'Dfun' argument{shown}. Shape should be .12, 2. but it"):
+        leastsq(residual, X0, Dfun=dfun)
 
 
 @pytest.mark.parametrize("size", [0, 1, 11, 13, 24])

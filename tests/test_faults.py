@@ -13,35 +13,44 @@ import pytest
 
 from leastsq import leastsq
 
-# Michaelis-Menten, + - * / only: the same bits wherever it is evaluated.
-T = np.arange(1.0, 13.0)
-Y = 3 * T / (2 + T) + np.array([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1]) / 64
 X0 = (1.0, 1.0)
 
 
-def residual(p):
-    return p[0] * T / (p[1] + T) - Y
+def michaelis_menten(m):
+    """func and Dfun by rows and by columns, + - * / only: the same bits everywhere."""
+    t = np.linspace(1.0, 13.0, m)
+    y = 3 * t / (2 + t) + np.resize([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1], m) / 64
+
+    def residual(p):
+        return p[0] * t / (p[1] + t) - y
+
+    def jacobian(p):
+        return np.stack([t / (p[1] + t), -p[0] * t / (p[1] + t) ** 2], axis=1)
+
+    def by_columns(p):
+        return jacobian(p).T
+
+    return residual, jacobian, by_columns
 
 
-def jacobian(p):
-    return np.stack([T / (p[1] + T), -p[0] * T / (p[1] + T) ** 2], axis=1)
-
-
-def by_columns(p):
-    return jacobian(p).T
-
-
-DOORS = {"lmdif": {}, "lmder": {"Dfun": jacobian},
-         "col_deriv": {"Dfun": by_columns, "col_deriv": True}}
+residual, jacobian, by_columns = michaelis_menten(12)
+# Large enough for the solver to let go of the GIL between the calls.
+large_residual, large_jacobian, large_by_columns = michaelis_menten(20000)
+DOORS = {"lmdif": (residual, {}), "lmder": (residual, {"Dfun": jacobian}),
+         "col_deriv": (residual, {"Dfun": by_columns, "col_deriv": True}),
+         "large lmdif": (large_residual, {}),
+         "large lmder": (large_residual, {"Dfun": large_jacobian}),
+         "large col_deriv": (large_residual, {"Dfun": large_by_columns, "col_deriv": True})}
 EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
 
 
 def fit(door, wrap=lambda function: function, x0=X0, **options):
     """A full fit through one door, the user's functions wrapped."""
-    options = DOORS[door] | options
+    func, own_options = DOORS[door]
+    options = own_options | options
     if "Dfun" in options:
         options["Dfun"] = wrap(options["Dfun"])
-    return leastsq(wrap(residual), x0, full_output=True, **options)
+    return leastsq(wrap(func), x0, full_output=True, **options)
 
 
 def assert_same(one, other):
@@ -69,7 +78,7 @@ class Fault:
             self.points.append(x.copy())
             result = function(x)
             if self.calls == self.k or self.onward and self.calls > self.k:
-                self.hit = "func" if function is residual else "Dfun"
+                self.hit = "func" if function in (residual, large_residual) else "Dfun"
                 return self.act(x, result)
             return result
         return call
@@ -85,7 +94,8 @@ def at_every_call(door, act, check, onward=False):
     """Runs a fit for each k with the fault in it; check(k, fault, outcome) gets
     its result or its exception.  Then: x0, the counts of references, the next fit."""
     clean, x0, calls = fit(door), np.array(X0), count(door)
-    watched = (residual, jacobian, by_columns, x0, T, Y)
+    func, options = DOORS[door]
+    watched = (func, options.get("Dfun"), x0)[:3 if options else 1]
     counts = None
     for k in range(1, calls + 1):
         fault = Fault(act, k, onward)
@@ -136,7 +146,7 @@ def test_any_call_may_raise(door, kind):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("whole", [False, True], ids=["one", "all"])
 def test_any_call_may_return_values_not_finite(door, value, whole):
-    clean = fit(door)
+    clean, func = fit(door), DOORS[door][0]
 
     def act(x, result):
         result = np.array(result)
@@ -146,18 +156,17 @@ def test_any_call_may_return_values_not_finite(door, value, whole):
     def check(k, fault, outcome):
         x, cov, info, mesg, ier = outcome
         assert ier in (1, 2, 3, 9)
-        if k == 1 or fault.hit == "Dfun" or door == "lmdif" and k <= 3:
+        if k == 1 or fault.hit == "Dfun" or "lmdif" in door and k <= 3:
             assert ier == 9
-        if door != "lmdif" and fault.hit == "func" and k > 1:
+        if "lmdif" not in door and fault.hit == "func" and k > 1:
             assert ier != 9                             # a trial: a rejected step
         if ier == 9:
             assert cov is None and fault.calls == info["nfev"] + info.get("njev", 0)
             assert k <= fault.calls < k + 2             # a Jacobian is finished first
-            np.testing.assert_array_equal(info["fvec"],
-                                          residual(x) if k > 1 else act(x, residual(x)))
+            np.testing.assert_array_equal(info["fvec"], func(x) if k > 1 else act(x, func(x)))
         else:
             np.testing.assert_allclose(x, clean[0], rtol=1e-5)
-            np.testing.assert_array_equal(info["fvec"], residual(x))
+            np.testing.assert_array_equal(info["fvec"], func(x))
             assert cov is not None
         assert any(np.array_equal(x, p) for p in fault.points)
 
@@ -255,7 +264,7 @@ def test_any_call_may_spoil_x_and_the_last_result(door):
 
 
 @EVERY_DOOR
-@pytest.mark.parametrize("inner", DOORS)
+@pytest.mark.parametrize("inner", ["lmdif", "col_deriv", "large lmder"])
 def test_any_call_may_fit_again(door, inner):
     clean, inner_clean = fit(door), fit(inner)
 
@@ -345,7 +354,7 @@ def test_fits_run_in_eight_threads_at_once():
     def work(i):
         try:
             gate.wait(30)
-            for _ in range(25):
+            for _ in range(10):
                 for door in DOORS:
                     assert_same(fit(door, x0=starts[i]), expected[i][door])
                 with pytest.raises(ZeroDivisionError):
@@ -377,21 +386,22 @@ def test_reference_counts_stay_as_they_were(door, end):
 
         def __call__(self, p, extra, scale):
             self.calls += 1
-            return spoil(residual(p)) if self.calls == 2 else residual(p)
+            return spoil(right(p)) if self.calls == 2 else right(p)
 
     def dfun(p, extra, scale):
-        return DOORS[door]["Dfun"](p)
+        return options["Dfun"](p)
 
     func, extra, scale, diag = Counted(), object(), 1e300 / 3, np.ones(3 if end == "diag" else 2)
     x0 = np.ones(2, complex if end == "x0" else float)
     args = (extra, scale)
-    options = DOORS[door] | ({"Dfun": dfun} if door != "lmdif" else {})
+    right, options = DOORS[door]
+    given = options | ({"Dfun": dfun} if options else {})
 
     def once():
         func.calls = 0
         try:
             return leastsq(func, x0, args, full_output=True, diag=diag,
-                           ftol=-1.0 if end == "improper" else 1e-8, **options)[-1]
+                           ftol=-1.0 if end == "improper" else 1e-8, **given)[-1]
         except (ArithmeticError, TypeError, ValueError):
             return None
 
@@ -403,20 +413,7 @@ def test_reference_counts_stay_as_they_were(door, end):
     assert len(ends) == 1 and (ends <= {1, 2, 3, 9}) == (end in ("success", "not finite"))
 
 
-@EVERY_DOOR
-def test_reference_counts_of_what_the_functions_returned_stay(door):
-    given = []
-
-    def wrap(function):
-        def call(p):
-            given.append(np.array(function(p)))
-            return given[-1]
-        return call
-
-    result = fit(door, wrap)
-    control = [np.array(1.0)]
-    assert {sys.getrefcount(given[i]) for i in range(len(given))} == {sys.getrefcount(control[0])}
-    assert result[-1] in (1, 2, 3)
+SMALL = [door for door in DOORS if "large" not in door]
 
 
 def resident_pages():
@@ -428,7 +425,7 @@ def some_fits(number):
     """Fits of every outcome, `number` in all."""
     huge = np.zeros((12, 2), complex)
     for _ in range(number // 10):
-        for door in DOORS:
+        for door in SMALL:
             fit(door, maxfev=2)
             fit(door)
         for bad in (dict(diag=[1.0]), dict(ftol=-1.0), dict(Dfun=lambda p: huge),

@@ -270,7 +270,12 @@ def test_default_maxfev(maxfev, n, with_dfun):
     assert limit <= info["nfev"] <= limit + n
 
 
-@pytest.mark.parametrize("maxfev", [7, np.int64(7), np.int32(7), np.uint8(7)])
+class Index:
+    def __index__(self):
+        return 7
+
+
+@pytest.mark.parametrize("maxfev", [7, np.int64(7), np.uint8(7), np.array(7), Index()])
 def test_maxfev_is_an_integer_of_any_kind(maxfev):
     *_, info, mesg, ier = leastsq(slow, 0.0, maxfev=maxfev, full_output=True)
     assert (ier, mesg) == (5, "Number of calls to function has reached maxfev = 7.")
