@@ -182,16 +182,16 @@ def draw(fits: list[Fit], path: Path) -> None:
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(rows, columns, left=0.05, right=0.975, bottom=0.045, top=0.93,
                                wspace=0.25, hspace=0.32)
-    shared_label_axis = []
-    for place, f in zip(grid, best.values(), strict=False):
+    by_column = [[] for _ in range(columns)]
+    for index, (place, f) in enumerate(zip(grid, best.values(), strict=False)):
         pair = place.subgridspec(2, 1, height_ratios=[3, 1], hspace=0.08)
         axes = figure.add_subplot(pair[0])
         strip = figure.add_subplot(pair[1], sharex=axes)
         draw_panel(axes, strip, f)
         strip.set_ylabel("resid. / s", fontsize=7.5, labelpad=3)
-        shared_label_axis += [axes, strip]
-    for column in range(columns):           # y labels of one column stand in one line
-        figure.align_ylabels(shared_label_axis[2 * column::2 * columns] + shared_label_axis[2 * column + 1::2 * columns])
+        by_column[index % columns] += [axes, strip]
+    for panels in by_column:                # their y labels stand in one line
+        figure.align_ylabels(panels)
 
     legend = figure.add_subplot(grid[len(best):])
     legend.set_axis_off()

@@ -206,7 +206,7 @@ def correct_digits(got, certified) -> np.ndarray:
 # --------------------------------------------------------- NIST's file format
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[Ee][-+]?\d+)?"
-_PARAMETER = re.compile(rf"^\s*b(\d+)\s*=" + rf"\s+({_NUMBER})" * 4 + r"\s*$", re.MULTILINE)
+_PARAMETER = re.compile(r"^\s*b(\d+)\s*=" + rf"\s+({_NUMBER})" * 4 + r"\s*$", re.MULTILINE)
 _DATA_HEADING = re.compile(r"^\s*Data:\s+y\s+x.*$", re.MULTILINE)
 
 

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nist
 import numpy as np
 import pytest
-
-import nist
 import strd
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -199,4 +199,5 @@ def test_a_chosen_python_that_is_too_old_is_not_replaced(machine):
 
 def test_a_python_without_venv_is_named(machine):
     machine.add("python3", f'case "$2" in *ensurepip*) exit 1 ;; esac; exec "{sys.executable}" "$@"')
-    assert_says_what_to_type(machine.setup(), f"the venv module of python3 ({sys.version_info[0]}.{sys.version_info[1]})")
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert_says_what_to_type(machine.setup(), f"the venv module of python3 ({version})")
