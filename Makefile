@@ -28,7 +28,8 @@ demo:
 
 test:
 	@tools/setup.sh test
-	@$(VENV)/bin/python -m pytest -n auto -m "not slow" $(ARGS)
+# (a test builds a wheel: meson and ninja have to be on PATH)
+	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -n auto -m "not slow" $(ARGS)
 
 bench:
 	@tools/setup.sh bench

@@ -166,10 +166,10 @@ def read(address, n):
 
 def write(address, values, n):
     """Put n float64, column by column, at an address."""
-    values = np.asarray(values, np.float64).ravel(order="F")
-    if values.size != n:
-        raise ValueError(f"expected {n} values, got {values.size}")
-    ct.memmove(address, values.ctypes.data, 8 * n)
+    data = np.asarray(values, np.float64).tobytes(order="F")
+    if len(data) != 8 * n:
+        raise ValueError(f"expected {n} values, got {len(data) // 8}")
+    ct.memmove(address, data, len(data))
 
 
 @dataclass

@@ -124,8 +124,9 @@ def machine(tmp_path):
     return machine
 
 
-def assert_says_what_to_type(done, missing):
+def assert_says_what_to_type(done, missing, why=""):
     assert done.returncode == 1
+    assert why in done.stderr
     assert f"{missing} is missing" in done.stderr
     for advice in ("sudo apt-get update && sudo apt-get install gfortran", "sudo dnf install gcc gcc-gfortran",
                    "brew install gcc", "conda install -c conda-forge"):
@@ -134,20 +135,20 @@ def assert_says_what_to_type(done, missing):
 
 
 def test_without_gfortran_or_a_package_manager_it_says_what_to_type(machine):
-    assert_says_what_to_type(machine.setup(), "gfortran")
+    assert_says_what_to_type(machine.setup(), "gfortran", "(no apt-get, ")
 
 
 def test_without_permission_it_installs_nothing(machine):
     machine.add("apt-get", f'echo "$@" >>"{machine.log}"')
     machine.add("sudo", "exit 1")
-    assert_says_what_to_type(machine.setup(), "gfortran")
+    assert_says_what_to_type(machine.setup(), "gfortran", "(not root, ")
     assert machine.calls() == []
 
 
 def test_it_installs_nothing_when_told_so(machine):
     machine.add("apt-get", f'echo "$@" >>"{machine.log}"')
     machine.add("id", "echo 0")
-    assert_says_what_to_type(machine.setup(SYSTEM_PACKAGES="no"), "gfortran")
+    assert_says_what_to_type(machine.setup(SYSTEM_PACKAGES="no"), "gfortran", "(SYSTEM_PACKAGES=no)")
     assert machine.calls() == []
 
 

@@ -42,6 +42,15 @@ if [ "$SYSTEM_PACKAGES" != no ] && [ "$manager" != none ]; then
     fi
 fi
 
+why=
+if [ "$SYSTEM_PACKAGES" = no ]; then
+    why=" (SYSTEM_PACKAGES=no)"
+elif [ "$manager" = none ]; then
+    why=" (no apt-get, dnf, apk, pacman or brew)"
+elif [ "$may_install" = no ]; then
+    why=" (not root, and sudo asks for a password or is not there)"
+fi
+
 # The name of a package in this system.  $1: fortran, c, python, venv, headers, oracle
 package() {
     case $manager:$1 in
@@ -102,7 +111,7 @@ require() {
 
 advise() {
     {
-        echo "setup: $1 is missing, and could not be installed from here."
+        echo "setup: $1 is missing, and could not be installed from here$why."
         echo "setup: install what leastsq is built with, then run make again:"
         echo "    Debian, Ubuntu:  sudo apt-get update && sudo apt-get install gfortran gcc libc6-dev python3-dev python3-venv"
         echo "    Fedora, RHEL:    sudo dnf install gcc gcc-gfortran libgfortran-static python3-devel"
