@@ -12,7 +12,7 @@ module leastsq_blocked
    use leastsq_fdjac2, only: fdjac2
    use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    use leastsq_lm_drive, only: problem_t
-   use leastsq_lmder, only: fit
+   use leastsq_fit, only: fit
    implicit none (type, external)
    private
    public :: norm_c, difference_c, factor_c, blocked_fit

@@ -14,7 +14,8 @@ module leastsq_c_api
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: fdjac2
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, VECTORS
-   use leastsq_lmder, only: lmder, work_size
+   use leastsq_fit, only: work_size
+   use leastsq_lmder, only: lmder
    use leastsq_lmdif, only: lmdif
    use leastsq_lmpar, only: lmpar
    use leastsq_qrfac, only: qrfac

@@ -3,7 +3,6 @@
 #define LEASTSQ_BLOCKED_H
 
 #include "shim.h"
-#include "tsqr.h"
 
 enum { MOST_THREADS = 256 };
 

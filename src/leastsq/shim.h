@@ -13,6 +13,7 @@
 #include <numpy/arrayobject.h>
 
 #include "core.h"
+#include "tsqr.h"
 
 enum { INLINE_ARGUMENTS = 6 };
 
@@ -105,7 +106,7 @@ PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
 
 /* module.c */
 typedef struct {
-    const void *kernels;        /* for this processor: kernels of blocked.h */
+    const lsq_tsqr_kernels *kernels;    /* for this processor */
 } module_state;
 
 /* solve.c */
