@@ -336,7 +336,7 @@ def test_results_are_never_written_to_or_kept(options):
     for a, copy in zip(given, copies):
         np.testing.assert_array_equal(a, copy)
         assert not any(np.shares_memory(a, r) for r in (result[0], *result[2].values()))
-    assert {sys.getrefcount(a) for a in given} == {sys.getrefcount(a) for a in copies}
+    assert [sys.getrefcount(a) for a in given] == [sys.getrefcount(a) for a in copies]
 
 
 # ------------------------------------------------------- Dfun's shape and layout

@@ -244,7 +244,9 @@ def assert_failed_at_start(result, *numbers):
     for number in (*map(str, numbers), "1.25", "2.5", "3.75"):
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d])", mesg), (number, mesg)
     assert info["fjac"].shape == (3, 24) and info["fvec"].shape == (24,)
-    assert info["ipvt"].shape == info["qtf"].shape == (3,)
+    assert info["qtf"].shape == (3,) and np.isnan(info["qtf"]).all()
+    assert np.isnan(info["fjac"]).all()                 # no factors: nothing left over
+    np.testing.assert_array_equal(sorted(info["ipvt"]), [1, 2, 3])
 
 
 @WITH_AND_WITHOUT

@@ -35,12 +35,11 @@ def michaelis_menten(m):
 
 residual, jacobian, by_columns = michaelis_menten(12)
 # Large enough for the solver to let go of the GIL between the calls.
-large_residual, large_jacobian, large_by_columns = michaelis_menten(20000)
+large_residual, large_jacobian, _ = michaelis_menten(1 << 14)
 DOORS = {"lmdif": (residual, {}), "lmder": (residual, {"Dfun": jacobian}),
          "col_deriv": (residual, {"Dfun": by_columns, "col_deriv": True}),
          "large lmdif": (large_residual, {}),
-         "large lmder": (large_residual, {"Dfun": large_jacobian}),
-         "large col_deriv": (large_residual, {"Dfun": large_by_columns, "col_deriv": True})}
+         "large lmder": (large_residual, {"Dfun": large_jacobian})}
 EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
 
 
@@ -436,26 +435,27 @@ def some_fits(number):
                 pass
 
 
+def least_growth(measure, number):
+    """The least growth in three rounds: a leak grows in each, a cache does not."""
+    sizes = []
+    some_fits(number // 4)
+    for _ in range(4):
+        gc.collect()
+        sizes.append(measure())
+        some_fits(number)
+    return min(after - before for before, after in zip(sizes, sizes[1:]))
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm")
 def test_twenty_thousand_fits_do_not_grow_the_process():
-    some_fits(2000)
-    gc.collect()
-    before = resident_pages()
-    some_fits(20000)
-    gc.collect()
-    # 20000 leaked small objects would be above 2 MB: 512 pages of 4 kB.
-    assert resident_pages() - before < 256
+    # 32 bytes lost in each successful full fit would be 17 pages of 4 kB.
+    assert least_growth(resident_pages, 5000) < 12
 
 
-def test_two_thousand_fits_leave_no_allocation_behind():
-    some_fits(100)
+def test_fits_leave_no_allocation_behind():
     tracemalloc.start()
     try:
-        some_fits(200)
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        some_fits(2000)
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 20000
+        # 32 bytes lost in each successful full fit would be 9600.
+        assert least_growth(lambda: tracemalloc.get_traced_memory()[0], 1000) < 5000
     finally:
         tracemalloc.stop()

@@ -47,9 +47,17 @@ def _cancelling(rng, m, n):
     return np.outer(rng.standard_normal(m), np.ones(n)) * (1 + 1e-12 * rng.random((m, n)))
 
 
+def _shifts(rng, m, n):
+    """Columns that are shifts of one another: the pivot hangs on last bits."""
+    v = rng.standard_normal(m)
+    return np.stack([np.roll(v, k) for k in range(n)], axis=1)
+
+
 MATRICES = {
     "random": lambda rng, m, n: rng.standard_normal((m, n)),
     "integers": lambda rng, m, n: rng.integers(-2, 3, (m, n)).astype(float),
+    "signs": lambda rng, m, n: _signs(rng, (m, n)),
+    "shifts": _shifts,
     "graded columns": lambda rng, m, n: rng.standard_normal((m, n))
     * 10.0 ** -np.linspace(0, 18, n),
     "growing columns": lambda rng, m, n: rng.standard_normal((m, n))
@@ -111,6 +119,23 @@ def test_enorm_guards_against_one_odd_element(odd, core, minpack):
                 x = others.copy()
                 x[at] = odd
                 assert_same_bits(core.enorm(x), minpack.enorm(x, lib=IEEE), (size, at))
+
+
+@pytest.mark.parametrize("low, high", [
+    (-24, -8), (-21, -19), (-21, -10), (-20, -18), (-42, -18), (-310, -15), (14, 21), (17, 20),
+    (-20, 20), (150, 160)])
+def test_enorm_weighs_elements_on_both_sides_of_a_guard_as_minpack(low, high, core, minpack):
+    """Small elements first and last: whether their squares reach the sum hangs
+    on the order, where sums are merged."""
+    rng = np.random.default_rng([low + 400, high + 400])
+    for trial in range(250):
+        size = int(rng.integers(1, 60))
+        x = 10.0 ** rng.uniform(low, rng.uniform(low, high), size)
+        x[rng.random(size) < rng.choice([0.0, 0.1])] = 0.0
+        x[rng.integers(size)] = 10.0 ** rng.uniform(low, high)
+        for ordered in (x, np.sort(x), -np.sort(x)[::-1]):
+            assert_same_bits(core.enorm(ordered), minpack.enorm(ordered, lib=IEEE),
+                             ordered.tolist())
 
 
 def test_enorm_of_nothing_is_zero(core):

@@ -127,6 +127,18 @@ def test_a_user_stop_and_an_exception_come_out(minpack):
         minpack.lmdif(raises, np.ones(3), m=15)
 
 
+@pytest.mark.parametrize("required, outcome", [
+    (None, pytest.skip.Exception), ("0", pytest.skip.Exception), ("", pytest.skip.Exception),
+    ("1", pytest.fail.Exception)])
+def test_a_missing_yardstick_fails_where_it_is_required(required, outcome, unavailable,
+                                                        monkeypatch):
+    monkeypatch.delenv("LEASTSQ_REQUIRE_ORACLE", raising=False)
+    if required is not None:
+        monkeypatch.setenv("LEASTSQ_REQUIRE_ORACLE", required)
+    with pytest.raises(outcome, match="no library"):
+        unavailable("no library")
+
+
 # ---------------------------------------------------------------------------
 # the problem collection
 

@@ -1,0 +1,372 @@
+#define PASTE(a) a
+#define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
+!> Householder panels that fold a block of rows into a triangle.
+!>
+!> A reflector H = I - tau y y' that clears column j of [triangle; block] touches
+!> row j of the triangle and the block, nothing else: y = [e_j; v].  PANEL of
+!> them in a row make I - Y T Y' (Schreiber and Van Loan 1989) with Y = [I; V],
+!> V the dense columns where the block's own were.  So a panel acts by two short
+!> matrix products and without any triangular shape to mind.
+!>
+!> Public: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET;
+!> make_reflector for columns of other shapes.  Data: one block of
+!> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3, v4);
+!> contraction to fused multiply-add is welcome here, MINPACK's bits are not at
+!> stake.
+module TAGGED(leastsq_panels)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
+   implicit none (type, external)
+   private
+   public :: factor_panel, apply_panel, apply_panel_to_one, make_reflector
+
+   !> Reflectors applied together.  Four by three inner products are twelve
+   !> running sums: as many as sixteen vector registers can hold beside the
+   !> operands.  (4 x 4 is 25 % slower with 16 registers, the same with 32.)
+   integer(ik), parameter, public :: PANEL = 4
+   integer(ik), parameter, public :: TILE = 3      !< columns one call changes
+   integer(ik), parameter, public :: OCTET = 8     !< rows come in multiples of this
+
+   ! Between these a sum of squares has kept all its digits: no square has
+   ! overflowed, and what has underflowed is below rounding.
+   real(wp), parameter :: SMALLEST_SUM = 2.0_wp**(-900)
+   real(wp), parameter :: LARGEST_SUM = 2.0_wp**900
+
+contains
+
+   !> Clear the first `live` of PANEL columns of the block into the triangle:
+   !> their V and T.
+   !>
+   !> One pass over the block per reflector: it scales reflector j, applies it to
+   !> the columns after it and forms in the same breath the inner products that
+   !> reflector j+1 and T need.  These are of unscaled columns; where they leave
+   !> the range in which they keep their digits, `careful_step` does the same in
+   !> separate, scaled passes.
+   pure subroutine factor_panel(octets, live, block, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: octets                    !< rows of the block / OCTET
+      integer(ik), intent(in) :: live                      !< columns not padding, 1 to PANEL
+      integer(ik), intent(in) :: ldb                       !< leading dimension of block
+      real(wp), intent(inout) :: block(ldb, PANEL)         !< columns to clear; then V
+      integer(ik), intent(in) :: ldt                       !< leading dimension of triangle
+      !> triangle(k, j): row j, column k, both counted from the panel's first.
+      real(wp), intent(inout) :: triangle(ldt, PANEL)
+      real(wp), intent(out) :: t(PANEL, PANEL)             !< upper triangle of T
+      real(wp) :: d(PANEL)          ! column j times columns j to PANEL
+      real(wp) :: e(PANEL)          ! reflectors 1 to j-1 times column j
+      real(wp) :: w(PANEL)          ! multiples of column j to take off the others
+      real(wp) :: tau, inverse
+      integer(ik) :: j, k
+      logical :: in_range
+
+      t = 0
+      e = 0
+      call first_products(octets, block(1, 1), block(1, 2), block(1, 3), block(1, 4), d)
+      do j = 1, live
+         in_range = d(j) + triangle(j, j)**2 <= LARGEST_SUM
+         do k = j, live
+            in_range = in_range .and. abs(d(k)) >= SMALLEST_SUM .and. abs(d(k)) <= LARGEST_SUM
+         end do
+         if (in_range) then
+            call reflector(d(j), triangle(j, j), tau, inverse)
+            e = e*inverse
+            w = 0
+            do k = j + 1, live
+               w(k) = tau*(triangle(k, j) + inverse*d(k))
+               triangle(k, j) = triangle(k, j) - w(k)
+               w(k) = w(k)*inverse
+            end do
+            call extend_t(j, tau, e, t)
+            select case (j)
+            case (1)
+               call first_step(octets, inverse, w, block(1, 1), block(1, 2), block(1, 3), block(1, 4), d, e)
+            case (2)
+               call second_step(octets, inverse, w, block(1, 1), block(1, 2), block(1, 3), block(1, 4), d, e)
+            case (3)
+               call third_step(octets, inverse, w, block(1, 1), block(1, 2), block(1, 3), block(1, 4), d, e)
+            case default
+               block(1:OCTET*octets, 4) = block(1:OCTET*octets, 4)*inverse
+            end select
+         else
+            call careful_step(octets, j, live, block, ldb, triangle, ldt, d, e, t)
+         end if
+      end do
+   end subroutine factor_panel
+
+   !> One more column of T: T(1:j-1,j) = -tau T(1:j-1,1:j-1) (V'v_j).
+   pure subroutine extend_t(j, tau, e, t)
+      integer(ik), intent(in) :: j
+      real(wp), intent(in) :: tau, e(PANEL)                !< e(1:j-1) = V'v_j
+      real(wp), intent(inout) :: t(PANEL, PANEL)
+      integer(ik) :: i
+
+      do i = 1, j - 1
+         t(i, j) = -tau*sum(t(i, i:j - 1)*e(i:j - 1))
+      end do
+      t(j, j) = tau
+   end subroutine extend_t
+
+   !> Step j without fusion, for columns that are zero, not finite, or so large
+   !> or small that their inner products overflow or underflow.
+   pure subroutine careful_step(octets, j, live, block, ldb, triangle, ldt, d, e, t)
+      integer(ik), intent(in) :: octets, j, live, ldb, ldt
+      real(wp), intent(inout) :: block(ldb, PANEL), triangle(ldt, PANEL), t(PANEL, PANEL)
+      real(wp), intent(inout) :: d(PANEL), e(PANEL)        !< as the other steps leave them
+      real(wp) :: tau, w
+      integer(ik) :: k
+
+      call make_reflector(OCTET*octets, block(1, j), d(j), triangle(j, j), tau)
+      do k = 1, j - 1
+         e(k) = inner_product(octets, block(1, k), block(1, j))
+      end do
+      call extend_t(j, tau, e, t)
+      if (j == live) return
+      do k = j + 1, live
+         w = tau*(triangle(k, j) + inner_product(octets, block(1, j), block(1, k)))
+         triangle(k, j) = triangle(k, j) - w
+         block(1:OCTET*octets, k) = block(1:OCTET*octets, k) - w*block(1:OCTET*octets, j)
+      end do
+      do k = j + 1, live
+         d(k) = inner_product(octets, block(1, j + 1), block(1, k))
+      end do
+      do k = 1, j
+         e(k) = inner_product(octets, block(1, k), block(1, j + 1))
+      end do
+   end subroutine careful_step
+
+   !> The reflector for alpha and a column of the given square sum, in range.
+   pure subroutine reflector(square_sum, alpha, tau, inverse)
+      real(wp), intent(in) :: square_sum
+      real(wp), intent(inout) :: alpha        !< the diagonal element; then the new one
+      real(wp), intent(out) :: tau            !< 1 to 2
+      real(wp), intent(out) :: inverse        !< times the column: v
+      real(wp) :: norm
+
+      ! The sign opposite to alpha's own, so that nothing cancels.
+      norm = sign(sqrt(square_sum + alpha**2), alpha)
+      tau = 1 + alpha/norm
+      inverse = 1/(norm + alpha)
+      alpha = -norm
+   end subroutine reflector
+
+   !> The reflector that clears a into alpha, whatever their magnitude.
+   pure subroutine make_reflector(rows, a, square_sum, alpha, tau)
+      integer(ik), intent(in) :: rows
+      real(wp), intent(inout) :: a(rows)      !< the column; then v
+      real(wp), intent(in) :: square_sum      !< of a; may have over- or underflowed
+      real(wp), intent(inout) :: alpha        !< the diagonal element; then the new one
+      real(wp), intent(out) :: tau            !< 1 to 2, or 0: no reflection
+      real(wp) :: norm, largest, inverse
+      logical :: in_range
+
+      in_range = square_sum >= SMALLEST_SUM .and. square_sum + alpha**2 <= LARGEST_SUM
+      if (in_range) then
+         call reflector(square_sum, alpha, tau, inverse)
+         a = a*inverse
+      else
+         ! Zero, not finite, or near an end of the range: in units of the largest.
+         tau = 0
+         largest = maxval(abs(a))
+         if (largest <= 0 .and. square_sum <= 0) return
+         largest = max(largest, abs(alpha))
+         norm = sign(largest*sqrt(sum((a/largest)**2) + (alpha/largest)**2), alpha)
+         tau = 1 + alpha/norm
+         a = (a/norm)/tau
+         alpha = -norm
+      end if
+   end subroutine make_reflector
+
+   pure function inner_product(octets, a, b) result(total)
+      integer(ik), intent(in) :: octets
+      real(wp), intent(in) :: a(OCTET*octets), b(OCTET*octets)
+      real(wp) :: total
+      integer(ik) :: i
+
+      total = 0
+      !$omp simd reduction(+: total)
+      do i = 1, OCTET*octets
+         total = total + a(i)*b(i)
+      end do
+   end function inner_product
+
+   !> Column 1 times columns 1 to 4.
+   pure subroutine first_products(octets, a1, a2, a3, a4, d)
+      integer(ik), intent(in) :: octets
+      real(wp), intent(in), dimension(OCTET*octets) :: a1, a2, a3, a4
+      real(wp), intent(out) :: d(PANEL)
+      real(wp) :: d1, d2, d3, d4
+      integer(ik) :: i
+
+      d1 = 0; d2 = 0; d3 = 0; d4 = 0
+      !$omp simd reduction(+: d1, d2, d3, d4)
+      do i = 1, OCTET*octets
+         d1 = d1 + a1(i)*a1(i)
+         d2 = d2 + a1(i)*a2(i)
+         d3 = d3 + a1(i)*a3(i)
+         d4 = d4 + a1(i)*a4(i)
+      end do
+      d = [d1, d2, d3, d4]
+   end subroutine first_products
+
+   pure subroutine first_step(octets, inverse, w, a1, a2, a3, a4, d, e)
+      integer(ik), intent(in) :: octets
+      real(wp), intent(in) :: inverse, w(PANEL)
+      real(wp), intent(inout), dimension(OCTET*octets) :: a1, a2, a3, a4
+      real(wp), intent(inout) :: d(PANEL), e(PANEL)
+      real(wp) :: d2, d3, d4, e1, v, x, y, z, w2, w3, w4
+      integer(ik) :: i
+
+      w2 = w(2); w3 = w(3); w4 = w(4)
+      d2 = 0; d3 = 0; d4 = 0; e1 = 0
+      !$omp simd reduction(+: d2, d3, d4, e1) private(v, x, y, z)
+      do i = 1, OCTET*octets
+         x = a2(i) - w2*a1(i)
+         y = a3(i) - w3*a1(i)
+         z = a4(i) - w4*a1(i)
+         v = inverse*a1(i)
+         d2 = d2 + x*x
+         d3 = d3 + x*y
+         d4 = d4 + x*z
+         e1 = e1 + x*v
+         a1(i) = v; a2(i) = x; a3(i) = y; a4(i) = z
+      end do
+      d(2) = d2; d(3) = d3; d(4) = d4
+      e(1) = e1
+   end subroutine first_step
+
+   pure subroutine second_step(octets, inverse, w, v1, a2, a3, a4, d, e)
+      integer(ik), intent(in) :: octets
+      real(wp), intent(in) :: inverse, w(PANEL)
+      real(wp), intent(in) :: v1(OCTET*octets)
+      real(wp), intent(inout), dimension(OCTET*octets) :: a2, a3, a4
+      real(wp), intent(inout) :: d(PANEL), e(PANEL)
+      real(wp) :: d3, d4, e1, e2, v, y, z, w3, w4
+      integer(ik) :: i
+
+      w3 = w(3); w4 = w(4)
+      d3 = 0; d4 = 0; e1 = 0; e2 = 0
+      !$omp simd reduction(+: d3, d4, e1, e2) private(v, y, z)
+      do i = 1, OCTET*octets
+         y = a3(i) - w3*a2(i)
+         z = a4(i) - w4*a2(i)
+         v = inverse*a2(i)
+         d3 = d3 + y*y
+         d4 = d4 + y*z
+         e1 = e1 + y*v1(i)
+         e2 = e2 + y*v
+         a2(i) = v; a3(i) = y; a4(i) = z
+      end do
+      d(3) = d3; d(4) = d4
+      e(1) = e1; e(2) = e2
+   end subroutine second_step
+
+   pure subroutine third_step(octets, inverse, w, v1, v2, a3, a4, d, e)
+      integer(ik), intent(in) :: octets
+      real(wp), intent(in) :: inverse, w(PANEL)
+      real(wp), intent(in), dimension(OCTET*octets) :: v1, v2
+      real(wp), intent(inout), dimension(OCTET*octets) :: a3, a4
+      real(wp), intent(inout) :: d(PANEL), e(PANEL)
+      real(wp) :: d4, e1, e2, e3, v, z, w4
+      integer(ik) :: i
+
+      w4 = w(4)
+      d4 = 0; e1 = 0; e2 = 0; e3 = 0
+      !$omp simd reduction(+: d4, e1, e2, e3) private(v, z)
+      do i = 1, OCTET*octets
+         z = a4(i) - w4*a3(i)
+         v = inverse*a3(i)
+         d4 = d4 + z*z
+         e1 = e1 + z*v1(i)
+         e2 = e2 + z*v2(i)
+         e3 = e3 + z*v
+         a3(i) = v; a4(i) = z
+      end do
+      d(4) = d4
+      e(1) = e1; e(2) = e2; e(3) = e3
+   end subroutine third_step
+
+   !> Apply a panel to TILE columns of the block and to its rows of the triangle.
+   !> This loop nest is where the time goes.
+   pure subroutine apply_panel(octets, v, c, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: octets                    !< rows of the block / OCTET
+      integer(ik), intent(in) :: ldb                       !< leading dimension of v and c
+      real(wp), intent(in) :: v(ldb, PANEL)                !< the panel's reflectors
+      real(wp), intent(inout) :: c(ldb, TILE)              !< columns to change
+      integer(ik), intent(in) :: ldt                       !< leading dimension of triangle
+      !> triangle(k, j): row j of the panel, column k of the tile.
+      real(wp), intent(inout) :: triangle(ldt, PANEL)
+      real(wp), intent(in) :: t(PANEL, PANEL)              !< upper triangle of T
+      real(wp) :: w11, w21, w31, w41, w12, w22, w32, w42, w13, w23, w33, w43
+      integer(ik) :: i
+
+      w11 = 0; w21 = 0; w31 = 0; w41 = 0
+      w12 = 0; w22 = 0; w32 = 0; w42 = 0
+      w13 = 0; w23 = 0; w33 = 0; w43 = 0
+      !$omp simd reduction(+: w11, w21, w31, w41, w12, w22, w32, w42, w13, w23, w33, w43)
+      do i = 1, OCTET*octets
+         w11 = w11 + v(i, 1)*c(i, 1)
+         w21 = w21 + v(i, 2)*c(i, 1)
+         w31 = w31 + v(i, 3)*c(i, 1)
+         w41 = w41 + v(i, 4)*c(i, 1)
+         w12 = w12 + v(i, 1)*c(i, 2)
+         w22 = w22 + v(i, 2)*c(i, 2)
+         w32 = w32 + v(i, 3)*c(i, 2)
+         w42 = w42 + v(i, 4)*c(i, 2)
+         w13 = w13 + v(i, 1)*c(i, 3)
+         w23 = w23 + v(i, 2)*c(i, 3)
+         w33 = w33 + v(i, 3)*c(i, 3)
+         w43 = w43 + v(i, 4)*c(i, 3)
+      end do
+      call settle(triangle(1, 1), triangle(1, 2), triangle(1, 3), triangle(1, 4), t, w11, w21, w31, w41)
+      call settle(triangle(2, 1), triangle(2, 2), triangle(2, 3), triangle(2, 4), t, w12, w22, w32, w42)
+      call settle(triangle(3, 1), triangle(3, 2), triangle(3, 3), triangle(3, 4), t, w13, w23, w33, w43)
+      !$omp simd
+      do i = 1, OCTET*octets
+         c(i, 1) = c(i, 1) - v(i, 1)*w11 - v(i, 2)*w21 - v(i, 3)*w31 - v(i, 4)*w41
+         c(i, 2) = c(i, 2) - v(i, 1)*w12 - v(i, 2)*w22 - v(i, 3)*w32 - v(i, 4)*w42
+         c(i, 3) = c(i, 3) - v(i, 1)*w13 - v(i, 2)*w23 - v(i, 3)*w33 - v(i, 4)*w43
+      end do
+   end subroutine apply_panel
+
+   !> apply_panel for a single column: the remainder of a tiling.
+   pure subroutine apply_panel_to_one(octets, v, c, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: octets, ldb, ldt
+      real(wp), intent(in) :: v(ldb, PANEL), t(PANEL, PANEL)
+      real(wp), intent(inout) :: c(ldb), triangle(ldt, PANEL)
+      real(wp) :: w1, w2, w3, w4
+      integer(ik) :: i
+
+      w1 = 0; w2 = 0; w3 = 0; w4 = 0
+      !$omp simd reduction(+: w1, w2, w3, w4)
+      do i = 1, OCTET*octets
+         w1 = w1 + v(i, 1)*c(i)
+         w2 = w2 + v(i, 2)*c(i)
+         w3 = w3 + v(i, 3)*c(i)
+         w4 = w4 + v(i, 4)*c(i)
+      end do
+      call settle(triangle(1, 1), triangle(1, 2), triangle(1, 3), triangle(1, 4), t, w1, w2, w3, w4)
+      !$omp simd
+      do i = 1, OCTET*octets
+         c(i) = c(i) - v(i, 1)*w1 - v(i, 2)*w2 - v(i, 3)*w3 - v(i, 4)*w4
+      end do
+   end subroutine apply_panel_to_one
+
+   !> One column of a panel's rows of the triangle: w = T'(row + V'c), row - w.
+   pure subroutine settle(row1, row2, row3, row4, t, w1, w2, w3, w4)
+      real(wp), intent(inout) :: row1, row2, row3, row4
+      real(wp), intent(in) :: t(PANEL, PANEL)
+      real(wp), intent(inout) :: w1, w2, w3, w4     !< V'c; then the multiples of V
+
+      w1 = w1 + row1
+      w2 = w2 + row2
+      w3 = w3 + row3
+      w4 = w4 + row4
+      w4 = (t(1, 4)*w1 + t(2, 4)*w2) + (t(3, 4)*w3 + t(4, 4)*w4)
+      w3 = (t(1, 3)*w1 + t(2, 3)*w2) + t(3, 3)*w3
+      w2 = t(1, 2)*w1 + t(2, 2)*w2
+      w1 = t(1, 1)*w1
+      row1 = row1 - w1
+      row2 = row2 - w2
+      row3 = row3 - w3
+      row4 = row4 - w4
+   end subroutine settle
+
+end module TAGGED(leastsq_panels)

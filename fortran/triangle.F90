@@ -1,0 +1,357 @@
+#define PASTE(a) a
+#define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
+!> From the accumulator's triangle to the model that Levenberg-Marquardt wants.
+!>
+!> finish: the column-pivoted QR of the triangle (Businger and Golub 1965; MINPACK's
+!> choice of pivots and updating of norms) gives R, ipvt, Q'f and the column
+!> norms of J.  qrsolv: R stacked on D is one more block of rows (Moré, LNM 630,
+!> 1978, §4), folded in by the accumulator's kernels instead of Givens rotations.
+!>
+!> Public for C: lsq_tsqr_finish_size, lsq_tsqr_finish, lsq_tsqr_qrsolv, each with
+!> _<ISA> behind.  All data is n-sized; the caller owns the workspaces.
+module TAGGED(leastsq_triangle)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, fold_diagonal, &
+      TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
+   use TAGGED(leastsq_panels), only: make_reflector, OCTET
+   use TAGGED(leastsq_pivot_guess), only: guess_pivots
+   use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
+   implicit none (type, external)
+   private
+   public :: TAGGED(lsq_tsqr_finish_size), TAGGED(lsq_tsqr_finish), TAGGED(lsq_tsqr_qrsolv)
+
+   !> A downdated column norm is recomputed when 0.05*(norm/reference)² falls
+   !> to the rounding error: by then cancellation has taken its digits.
+   real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
+   !> From this many remaining columns on, guessing the pivots pays.
+   integer(ik), parameter :: GUESS_FROM = 96
+   !> A round of guesses must settle this part of the columns; else no more rounds.
+   integer(ik), parameter :: LEAST_PART = 8
+   !> Guessed pivots may fall short of the largest norm by the digits in which
+   !> pivoted QR itself does not know it.
+   real(wp), parameter :: TIE = 1.0e-7_wp
+   !> Norms in whose range G = R'R keeps its digits.
+   real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400)
+   real(wp), parameter :: LARGEST_NORM = 2.0_wp**400
+
+contains
+
+   !> Length of the scratch of finish, in doubles.
+   pure function TAGGED(lsq_tsqr_finish_size)(n) result(length) bind(c)
+      integer(ik), intent(in), value :: n
+      integer(ik) :: length
+
+      length = 4*n
+      if (n >= GUESS_FROM) length = OCTET*((n*(n + 3) + OCTET - 1)/OCTET) + TAGGED(lsq_tsqr_work_size)(n)
+   end function TAGGED(lsq_tsqr_finish_size)
+
+   !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator keeps
+   !> its rows.  A column norm that is not finite: ipvt is the identity and R
+   !> not pivoted, so that the caller can say which column is at fault.
+   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, scratch) bind(c)
+      integer(ik), intent(in), value :: n
+      real(wp), intent(inout) :: work(*)            !< the accumulator
+      integer(ik), intent(in), value :: ldr         !< leading dimension, >= n
+      real(wp), intent(inout), target :: r(ldr, n)  !< R; zero below its diagonal
+      integer(ik), intent(out) :: ipvt(n)           !< column ipvt(j) of J became the j-th; from 1
+      real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
+      real(wp), intent(out) :: column_norms(n)      !< of J, in its own order
+      real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
+      real(wp), intent(inout) :: scratch(*)         !< of finish_size(n), aligned as work
+      type(layout_t) :: at
+      integer(ik) :: j, k, settled, before
+      logical :: worth_guessing
+
+      at = layout_of(n)
+      call tsqr_flush(at, work)
+      do j = 1, n
+         ipvt(j) = j
+         qtf(j) = work(at%triangle + (j - 1)*at%ldt + n)
+      end do
+      call copy_triangle(n, at%ldt, work(at%triangle), ldr, r)
+      rest = abs(work(at%triangle + n*at%ldt + n))
+      do k = 1, n
+         column_norms(k) = TAGGED(lsq_norm)(k, r(1, k))
+      end do
+      if (.not. all(column_norms <= huge(1.0_wp))) return
+
+      settled = 0
+      worth_guessing = all((column_norms >= SMALLEST_NORM .and. column_norms <= LARGEST_NORM) &
+                           .or. column_norms <= 0)
+      do while (worth_guessing .and. n - settled >= GUESS_FROM)
+         before = settled
+         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch)
+         worth_guessing = settled - before >= (n - before)/LEAST_PART
+      end do
+      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, scratch(1), scratch(n + 1), scratch(2*n + 1))
+      do k = 1, n - 1
+         r(k + 1:n, k) = 0
+      end do
+   end subroutine TAGGED(lsq_tsqr_finish)
+
+   !> Rows (the accumulator's order) into columns, eight rows at a time.
+   pure subroutine copy_triangle(n, ldt, triangle, ldr, r)
+      integer(ik), intent(in) :: n, ldt, ldr
+      real(wp), intent(in) :: triangle(ldt, n)
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik), parameter :: STRIP = 8
+      integer(ik) :: first, j, k
+
+      do first = 1, n, STRIP
+         do k = 1, n
+            do j = first, min(first + STRIP - 1, n)
+               if (j <= k) then
+                  r(j, k) = triangle(k, j)
+               else
+                  r(j, k) = 0
+               end if
+            end do
+         end do
+      end do
+   end subroutine copy_triangle
+
+   !> Guess the pivots of the columns not yet settled, make the triangle that
+   !> they lead to, and settle as many as prove right.
+   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch)
+      integer(ik), intent(in) :: n, ldr
+      integer(ik), intent(inout) :: settled           !< columns 1:settled are final
+      real(wp), intent(inout), target :: r(ldr, n), qtf(n)
+      integer(ik), intent(inout) :: ipvt(n)
+      real(wp), intent(inout) :: rest
+      real(wp), intent(inout) :: scratch(*)
+      type(layout_t) :: at
+      integer(ik) :: first, left, known, exchanges, accumulator, j, k
+
+      first = settled + 1
+      left = n - settled
+      call guess_pivots(left, r(first, first), ldr, known, scratch)
+      exchanges = left*(left + 2)
+      do j = 1, known
+         k = int(scratch(exchanges + j), ik)
+         call exchange_columns(n, settled + j, settled + k, r, ldr, ipvt)
+      end do
+
+      accumulator = 1 + OCTET*((n*(n + 3) + OCTET - 1)/OCTET)
+      call TAGGED(lsq_tsqr_empty)(left, scratch(accumulator))
+      call TAGGED(lsq_tsqr_push)(left, left, c_loc(r(first, first)), 0_ik, 8_ik, 8*ldr, &
+                                 c_loc(qtf(first)), 0_ik, 8_ik, scratch(accumulator))
+      at = layout_of(left)
+      call tsqr_flush(at, scratch(accumulator))
+      accumulator = accumulator - 1 + at%triangle
+      call copy_triangle(left, at%ldt, scratch(accumulator), ldr, r(first, first))
+      do k = 1, left
+         qtf(settled + k) = scratch(accumulator + (k - 1)*at%ldt + left)
+      end do
+      ! Where r is singular to rounding, some of qtf is in no column's reach.
+      rest = TAGGED(lsq_norm)(2_ik, [rest, scratch(accumulator + left*at%ldt + left)])
+      settled = settled + count_right(left, known, r(first, first), ldr)
+   end subroutine settle_by_guess
+
+   pure subroutine exchange_columns(n, j, k, r, ldr, ipvt)
+      integer(ik), intent(in) :: n, j, k, ldr
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik), intent(inout) :: ipvt(n)
+      real(wp) :: kept
+      integer(ik) :: i, kept_index
+
+      if (j == k) return
+      do i = 1, n
+         kept = r(i, j)
+         r(i, j) = r(i, k)
+         r(i, k) = kept
+      end do
+      kept_index = ipvt(j)
+      ipvt(j) = ipvt(k)
+      ipvt(k) = kept_index
+   end subroutine exchange_columns
+
+   !> How many of the first `known` diagonal elements are at least the norm of
+   !> what each later column still had at that step.
+   pure function count_right(n, known, r, ldr) result(right)
+      integer(ik), intent(in) :: n, known, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      integer(ik) :: right
+      integer(ik) :: j, k, wrong
+      real(wp) :: remaining
+
+      right = known
+      do k = 2, n
+         remaining = r(k, k)**2
+         wrong = n + 1
+         do j = k - 1, 1, -1
+            remaining = remaining + r(j, k)**2
+            if (remaining > (1 + TIE)*r(j, j)**2) wrong = j
+         end do
+         right = min(right, wrong - 1)
+      end do
+   end function count_right
+
+   !> Column-pivoted Householder QR of the trailing triangle from `first` on.
+   !>
+   !> A column of a triangle is zero below its height; a reflector reaches down to
+   !> the height of the column that it clears, and lifts the others to it.
+   pure subroutine pivoted_qr(n, first, r, ldr, ipvt, qtf, norms, reference, height)
+      integer(ik), intent(in) :: n, first, ldr
+      real(wp), intent(inout) :: r(ldr, n)            !< zero below the triangle on entry
+      integer(ik), intent(inout) :: ipvt(n)
+      real(wp), intent(inout) :: qtf(n)
+      real(wp), intent(inout) :: norms(n)             !< of what remains of the columns
+      real(wp), intent(inout) :: reference(n)         !< their norms when last computed
+      real(wp), intent(inout) :: height(n)            !< whole numbers
+      real(wp) :: tau, ratio
+      integer(ik) :: j, k, chosen, rows
+      logical :: digits_lost
+
+      do k = first, n
+         norms(k) = TAGGED(lsq_norm)(k - first + 1, r(first, k))
+         reference(k) = norms(k)
+         height(k) = real(k, wp)
+      end do
+      do j = first, n
+         chosen = j
+         do k = j + 1, n
+            if (norms(k) > norms(chosen)) chosen = k
+         end do
+         if (chosen /= j) then
+            call exchange_columns(n, j, chosen, r, ldr, ipvt)
+            norms(chosen) = norms(j)
+            reference(chosen) = reference(j)
+            call exchange_heights(height(j), height(chosen))
+         end if
+         rows = int(height(j), ik) - j
+         if (rows > 0) then
+            call make_reflector(rows, r(j + 1, j), sum(r(j + 1:j + rows, j)**2), r(j, j), tau)
+            do k = j + 1, n - 3, 4
+               call reflect_four(rows, tau, r(j + 1, j), r(j, k), ldr)
+            end do
+            do k = k, n
+               call reflect_one(rows, tau, r(j + 1, j), r(j, k))
+            end do
+            call reflect_one(rows, tau, r(j + 1, j), qtf(j))
+            height(j + 1:n) = max(height(j + 1:n), height(j))
+         end if
+         do k = j + 1, n
+            if (norms(k) <= 0) cycle
+            ratio = r(j, k)/norms(k)
+            norms(k) = norms(k)*sqrt(max(0.0_wp, 1 - ratio**2))
+            digits_lost = NORM_CANCELLATION*(norms(k)/reference(k))**2 <= epsilon(1.0_wp)
+            if (digits_lost) then
+               norms(k) = TAGGED(lsq_norm)(int(height(k), ik) - j, r(j + 1, k))
+               reference(k) = norms(k)
+            end if
+         end do
+         r(j + 1:j + rows, j) = 0
+      end do
+   end subroutine pivoted_qr
+
+   pure subroutine exchange_heights(a, b)
+      real(wp), intent(inout) :: a, b
+      real(wp) :: kept
+
+      kept = a
+      a = b
+      b = kept
+   end subroutine exchange_heights
+
+   !> Apply a reflector to four columns; their row 0 meets its leading one.
+   pure subroutine reflect_four(rows, tau, v, c, ldc)
+      integer(ik), intent(in) :: rows, ldc
+      real(wp), intent(in) :: tau, v(rows)
+      real(wp), intent(inout) :: c(0:ldc - 1, 4)
+      real(wp) :: w1, w2, w3, w4
+      integer(ik) :: i
+
+      w1 = 0; w2 = 0; w3 = 0; w4 = 0
+      !$omp simd reduction(+: w1, w2, w3, w4)
+      do i = 1, rows
+         w1 = w1 + v(i)*c(i, 1)
+         w2 = w2 + v(i)*c(i, 2)
+         w3 = w3 + v(i)*c(i, 3)
+         w4 = w4 + v(i)*c(i, 4)
+      end do
+      w1 = tau*(w1 + c(0, 1)); c(0, 1) = c(0, 1) - w1
+      w2 = tau*(w2 + c(0, 2)); c(0, 2) = c(0, 2) - w2
+      w3 = tau*(w3 + c(0, 3)); c(0, 3) = c(0, 3) - w3
+      w4 = tau*(w4 + c(0, 4)); c(0, 4) = c(0, 4) - w4
+      !$omp simd
+      do i = 1, rows
+         c(i, 1) = c(i, 1) - w1*v(i)
+         c(i, 2) = c(i, 2) - w2*v(i)
+         c(i, 3) = c(i, 3) - w3*v(i)
+         c(i, 4) = c(i, 4) - w4*v(i)
+      end do
+   end subroutine reflect_four
+
+   pure subroutine reflect_one(rows, tau, v, c)
+      integer(ik), intent(in) :: rows
+      real(wp), intent(in) :: tau, v(rows)
+      real(wp), intent(inout) :: c(0:rows)
+      real(wp) :: w
+      integer(ik) :: i
+
+      w = 0
+      !$omp simd reduction(+: w)
+      do i = 1, rows
+         w = w + v(i)*c(i)
+      end do
+      w = tau*(w + c(0))
+      c(0) = c(0) - w
+      !$omp simd
+      do i = 1, rows
+         c(i) = c(i) - w*v(i)
+      end do
+   end subroutine reflect_one
+
+   !> MINPACK's qrsolv by blocks: [A; D] x = [b; 0] in the least-squares sense,
+   !> given R, P and Q'b of A P = Q R.
+   pure subroutine TAGGED(lsq_tsqr_qrsolv)(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work) bind(c)
+      integer(ik), intent(in), value :: n
+      integer(ik), intent(in), value :: ldr       !< leading dimension, >= n
+      !> Upper triangle: R, kept.  Strict lower triangle on return: that of S',
+      !> P'(A'A + D²)P = S'S.
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)          !< the permutation P
+      real(wp), intent(in) :: diag(n)             !< D, in the order of A's columns
+      real(wp), intent(in) :: qtb(n)              !< first n elements of Q'b
+      real(wp), intent(out) :: x(n)               !< the solution
+      real(wp), intent(out) :: sdiag(n)           !< diagonal of S, of either sign
+      real(wp), intent(out) :: wa(n)              !< scratch
+      real(wp), intent(inout) :: work(*)          !< of tsqr_work_size(n); overwritten
+      type(layout_t) :: at
+      integer(ik) :: j, k, row, rank
+
+      at = layout_of(n)
+      call TAGGED(lsq_tsqr_empty)(n, work)
+      do k = 1, n
+         row = at%triangle + (k - 1)*at%ldt - 1
+         do j = k, n
+            work(row + j) = r(k, j)
+         end do
+         work(row + n + 1) = qtb(k)
+         wa(k) = diag(ipvt(k))
+      end do
+      call fold_diagonal(at, work, wa)
+      do k = 1, n
+         row = at%triangle + (k - 1)*at%ldt - 1
+         sdiag(k) = work(row + k)
+         do j = k + 1, n
+            r(j, k) = work(row + j)
+         end do
+         wa(k) = work(row + n + 1)
+      end do
+
+      ! Solve S z = wa; where S is singular, the rest of z is zero.
+      rank = n
+      do j = 1, n
+         if (abs(sdiag(j)) <= 0 .and. rank == n) rank = j - 1
+         if (rank < n) wa(j) = 0
+      end do
+      do j = rank, 1, -1
+         wa(j) = (wa(j) - sum(r(j + 1:rank, j)*wa(j + 1:rank)))/sdiag(j)
+      end do
+      do j = 1, n
+         x(ipvt(j)) = wa(j)
+      end do
+   end subroutine TAGGED(lsq_tsqr_qrsolv)
+
+end module TAGGED(leastsq_triangle)

@@ -1,0 +1,83 @@
+/* The row accumulator as C sees it: fortran/tsqr.F90, triangle.F90, norms.F90,
+   compiled once per instruction set and named lsq_..._<isa>.
+
+   An accumulator is a workspace of work_size(n) doubles that holds the triangle
+   of the QR factorisation of the rows [J f] pushed so far.  Accumulators form a
+   monoid: `empty` is neutral, `merge` adds two of them, `push` appends rows.
+   Sizes are 64-bit; the caller owns everything; no function allocates, prints,
+   keeps a pointer or touches Python.  Functions on different workspaces may
+   run at the same time.  Workspaces should start on a 64-byte line (for speed
+   only).                                                                      */
+#ifndef LEASTSQ_TSQR_H
+#define LEASTSQ_TSQR_H
+
+#include <stdint.h>
+
+/* Element types of pushed rows, native byte order. */
+enum {
+    LSQ_FLOAT64 = 0,
+    LSQ_FLOAT32 = 1
+};
+
+/* One instruction set's kernels. */
+typedef struct {
+    const char *isa;
+
+    /* Doubles in an accumulator of n columns, and in the scratch of finish. */
+    int64_t (*work_size)(int64_t n);
+    int64_t (*finish_size)(int64_t n);
+
+    void (*empty)(int64_t n, double *work);
+
+    /* Append rows.  Element (i, j) of J is at a + i*row_stride + j*col_stride
+       bytes, of f at f + i*f_stride; strides may have any sign or be zero, and
+       need not be multiples of the element's size.  f == NULL: f is column n+1
+       of a.  The rows are read once and not kept.  How rows are split into
+       pushes changes no bit of the result.                                    */
+    void (*push)(int64_t n, int64_t rows, const void *a, int64_t a_type,
+                 int64_t row_stride, int64_t col_stride, const void *f,
+                 int64_t f_type, int64_t f_stride, double *work);
+
+    /* Add to `work` the rows of `other`, which keeps them. */
+    void (*merge)(int64_t n, double *work, double *other);
+
+    /* R (n x n, leading dimension ldr, zero below the diagonal), ipvt (from 1),
+       the first n elements of Q'f, the column norms of J in J's order, and the
+       norm of what is left of f: |f|^2 = |qtf|^2 + rest^2.  The accumulator
+       keeps its rows.  A column norm that is not finite means: a row was not
+       finite in that column (the first such column is right; those behind it
+       may be tainted); ipvt is then the identity and R is of no use.          */
+    void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
+                   double *qtf, double *column_norms, double *rest, double *scratch);
+
+    /* MINPACK's qrsolv, by blocks.  `work`: work_size(n) doubles, overwritten. */
+    void (*qrsolv)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
+                   const double *diag, const double *qtb, double *x, double *sdiag,
+                   double *wa, double *work);
+
+    /* |x| at the speed of memory; not MINPACK's order of summation. */
+    double (*norm)(int64_t n, const double *x);
+} lsq_tsqr_kernels;
+
+/* LSQ_TSQR_DECLARE(v3) declares the functions of one instruction set,
+   LSQ_TSQR_TABLE(v3) is the initialiser of their table.                       */
+#define LSQ_TSQR_DECLARE(isa)                                                     \
+    int64_t lsq_tsqr_work_size_##isa(int64_t);                                    \
+    int64_t lsq_tsqr_finish_size_##isa(int64_t);                                  \
+    void lsq_tsqr_empty_##isa(int64_t, double *);                                 \
+    void lsq_tsqr_push_##isa(int64_t, int64_t, const void *, int64_t, int64_t,    \
+                             int64_t, const void *, int64_t, int64_t, double *);  \
+    void lsq_tsqr_merge_##isa(int64_t, double *, double *);                       \
+    void lsq_tsqr_finish_##isa(int64_t, double *, double *, int64_t, int64_t *,   \
+                               double *, double *, double *, double *);           \
+    void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
+                               const double *, const double *, double *,          \
+                               double *, double *, double *);                     \
+    double lsq_norm_##isa(int64_t, const double *)
+
+#define LSQ_TSQR_TABLE(isa)                                                       \
+    {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_finish_size_##isa,                  \
+     lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa, lsq_tsqr_merge_##isa,             \
+     lsq_tsqr_finish_##isa, lsq_tsqr_qrsolv_##isa, lsq_norm_##isa}
+
+#endif

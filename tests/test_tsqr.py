@@ -1,0 +1,452 @@
+"""The row accumulator: every split, stride, type and size gives the pivoted QR of all rows."""
+from __future__ import annotations
+
+import itertools
+import subprocess
+
+import numpy as np
+import pytest
+import tsqr_build
+from tsqr_build import Accumulator
+
+pytestmark = pytest.mark.skipif(tsqr_build.compiler() is None, reason="needs gfortran")
+
+EPS = np.finfo(float).eps
+SHAPES = [(1, 1), (5, 1), (300, 1), (3, 3), (7, 3), (1000, 3), (257, 4), (256, 10), (513, 11),
+          (2000, 50), (1500, 99), (300, 100), (700, 130)]
+CONDITIONS = [1e0, 1e4, 1e8, 1e12, 1e14]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    where = tmp_path_factory.mktemp("tsqr")
+    return {isa: tsqr_build.Library(tsqr_build.build(isa, where), isa)
+            for isa in tsqr_build.supported()}
+
+
+@pytest.fixture(params=["baseline", "v3", "v4"])
+def library(request, built):
+    if request.param not in built:
+        pytest.skip(f"this processor has no {request.param}")
+    return built[request.param]
+
+
+def matrix(m, n, condition=1e3, seed=0):
+    """Random columns, graded to a condition number, in random order."""
+    rng = np.random.default_rng([m, n, seed])
+    u, _ = np.linalg.qr(rng.standard_normal((m, min(m, n))))
+    v, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    values = np.logspace(0, -np.log10(condition), min(m, n))
+    return (u * values) @ v[:, :min(m, n)].T, rng.standard_normal(m)
+
+
+def pivoted_qr(a, f):
+    """The definition: largest remaining norm first, all norms computed anew."""
+    a, f, n = a.copy(), f.copy(), a.shape[1]
+    order = np.arange(n)
+    for j in range(min(a.shape)):
+        norms = np.linalg.norm(a[j:, j:], axis=0)
+        best = j + int(np.argmax(norms))
+        a[:, [j, best]], order[[j, best]] = a[:, [best, j]], order[[best, j]]
+        v = a[j:, j].copy()
+        size = np.linalg.norm(v)
+        if size == 0:
+            break
+        v[0] += np.copysign(size, v[0])
+        v /= np.linalg.norm(v)
+        a[j:] -= 2 * np.outer(v, v @ a[j:])
+        f[j:] -= 2 * v * (v @ f[j:])
+    return np.triu(a), order, f
+
+
+def check_model(model, a, f, factor=30.0):
+    """R'R = P'J'JP, R'Q'f = P'J'f, the rest of f: each to rounding, column by column."""
+    a, f = a.astype(np.longdouble), f.astype(np.longdouble)
+    m, n = a.shape
+    order, r = model.order, model.r.astype(np.longdouble)
+    assert sorted(order) == list(range(n))
+    assert np.all(np.tril(model.r, -1) == 0)
+    norms = np.sqrt((a * a).sum(0))
+    scale = np.where(norms > 0, norms, 1)[order]
+    allowed = factor * EPS * np.sqrt(n + 1)
+    # From here on all columns are near 1, where doubles do.
+    permuted, scaled_r = (a[:, order] / scale).astype(float), (r / scale).astype(float)
+    assert np.abs(scaled_r.T @ scaled_r - permuted.T @ permuted).max() <= allowed
+    f_norm = np.sqrt((f * f).sum())
+    q = model.qtf.astype(np.longdouble)
+    unit_q, unit_f = (q / f_norm).astype(float), (f / f_norm).astype(float)
+    assert np.abs(scaled_r.T @ unit_q - permuted.T @ unit_f).max() <= allowed
+    total = np.sqrt((q * q).sum() + np.longdouble(model.rest[0])**2)
+    assert abs(total - f_norm) <= allowed * f_norm
+    np.testing.assert_allclose(model.column_norms, norms.astype(float), rtol=allowed)
+
+
+def check_greedy(model, slack=1e-6):
+    """Each diagonal element is at least what any later column still had."""
+    r, n = model.r, model.r.shape[0]
+    for j in range(n - 1):
+        left = np.linalg.norm(r[j:, j + 1:], axis=0).max()
+        noise = 100 * EPS * model.column_norms.max()
+        assert abs(r[j, j]) >= left * (1 - slack) - noise, j
+
+
+# ---- the factorisation -------------------------------------------------------------
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_triangle_is_that_of_all_rows(library, shape, condition):
+    a, f = matrix(*shape, condition)
+    model = Accumulator(library, shape[1]).push(a, f).finish()
+    check_model(model, a, f)
+    check_greedy(model)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("shape", [(200, 8), (900, 20), (400, 40), (600, 120)], ids=str)
+def test_pivot_order_is_that_of_pivoted_qr(library, shape, condition):
+    a, f = matrix(*shape, condition, seed=1)
+    if condition == 1:          # orthonormal columns are all ties
+        a *= np.random.default_rng(5).uniform(0.5, 2.0, shape[1])
+    r, order, qtf = pivoted_qr(a, f)
+    model = Accumulator(library, shape[1]).push(a, f).finish()
+    # Beyond sqrt(eps) of the first, MINPACK's own updated norms no longer tell pivots apart.
+    told_apart = int(np.sum(np.abs(np.diag(r)) > 1e-7 * abs(r[0, 0])))
+    assert told_apart >= 3
+    np.testing.assert_array_equal(model.order[:told_apart], order[:told_apart])
+    np.testing.assert_allclose(np.abs(np.diag(model.r)), np.abs(np.diag(r)),
+                               rtol=1e-6, atol=1e3 * EPS)
+    np.testing.assert_allclose(np.abs(model.qtf[:told_apart]), np.abs(qtf[:told_apart]),
+                               rtol=1e-5, atol=1e-6)
+
+
+def test_equal_columns_take_the_first(library):
+    a = np.zeros((50, 4))
+    a[:4] = np.diag([2.0, 3.0, 3.0, 2.0])
+    model = Accumulator(library, 4).push(a, np.ones(50)).finish()
+    np.testing.assert_array_equal(model.ipvt, [2, 3, 1, 4])
+
+
+@pytest.mark.parametrize("shape", [(300, 7), (2000, 60)], ids=str)
+def test_least_squares_solution_is_numpys(library, shape):
+    a, f = matrix(*shape, 1e3)
+    model = Accumulator(library, shape[1]).push(a, f).finish()
+    x = np.empty(shape[1])
+    x[model.order] = np.linalg.solve(model.r, model.qtf)
+    expected, residual, *_ = np.linalg.lstsq(a, f, rcond=None)
+    np.testing.assert_allclose(x, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+    np.testing.assert_allclose(model.rest[0], np.sqrt(residual[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [96, 97, 200, 311])
+@pytest.mark.parametrize("kind", ["random", "graded", "rank deficient", "duplicates", "kahan"])
+def test_guessed_pivots_of_large_triangles_hold(library, n, kind):
+    rng = np.random.default_rng(n)
+    m = 2 * n
+    a = rng.standard_normal((m, n))
+    if kind == "graded":
+        a *= np.logspace(0, -30, n)[rng.permutation(n)]
+    elif kind == "rank deficient":
+        a = a[:, :n // 3] @ rng.standard_normal((n // 3, n))
+    elif kind == "duplicates":
+        a[:, 1::2] = a[:, :n - 1:2] if n % 2 else a[:, ::2]
+    elif kind == "kahan":
+        sine, cosine = np.sin(1.2), np.cos(1.2)
+        a = np.zeros((m, n))
+        a[:n] = np.diag(sine**np.arange(n)) @ (np.eye(n) - cosine * np.triu(np.ones((n, n)), 1))
+    f = rng.standard_normal(m)
+    model = Accumulator(library, n).push(a, f).finish()
+    check_model(model, a, f)
+    check_greedy(model)
+
+
+# ---- the monoid ----------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [1, 3, 10, 41])
+def test_splits_of_the_rows_change_no_bit(library, n):
+    a, f = matrix(1111, n)
+    whole = Accumulator(library, n).push(a, f).finish()
+    for cuts in [[1, 2, 3], [256], [0, 0, 255, 257], [700, 701, 1111], list(range(1, 1111, 7))]:
+        split = Accumulator(library, n)
+        for start, stop in itertools.pairwise([0, *cuts, 1111]):
+            split.push(a[start:stop], f[start:stop])
+        model = split.finish()
+        for name in ["r", "ipvt", "qtf", "column_norms", "rest"]:
+            np.testing.assert_array_equal(getattr(model, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 50, 101, 300])
+def test_merge_is_associative(library, n):
+    a, f = matrix(4 * n + 37, n, 1e2)
+    cuts = [0, n // 2, n + 9, 2 * n + 20, 4 * n + 37]
+    parts = [(a[s:e], f[s:e]) for s, e in itertools.pairwise(cuts)]
+
+    def leaves():
+        return [Accumulator(library, n).push(*part) for part in parts]
+
+    p, q, r, s = leaves()
+    left = p.merge(q).merge(r).merge(s).finish()
+    p, q, r, s = leaves()
+    right = p.merge(q.merge(r.merge(s))).finish()
+    p, q, r, s = leaves()
+    tree = p.merge(q).merge(r.merge(s)).finish()
+    for model in [left, right, tree]:
+        check_model(model, a, f)
+        np.testing.assert_array_equal(model.ipvt, left.ipvt)
+        np.testing.assert_allclose(np.abs(model.r), np.abs(left.r), rtol=0,
+                                   atol=1e4 * EPS * left.column_norms.max())
+
+
+def test_merge_is_deterministic_and_keeps_the_other(library):
+    a, f = matrix(900, 23)
+    models = []
+    for _ in range(2):
+        p, q = (Accumulator(library, 23).push(a[part], f[part])
+                for part in [slice(0, 400), slice(400, 900)])
+        models.append(p.merge(q).finish())
+        check_model(q.finish(), a[400:], f[400:])
+    np.testing.assert_array_equal(models[0].r, models[1].r)
+
+
+def test_empty_is_neutral(library):
+    a, f = matrix(300, 9)
+    lone = Accumulator(library, 9).push(a, f).finish()
+    merged = Accumulator(library, 9).merge(Accumulator(library, 9).push(a, f)).finish()
+    check_model(merged, a, f)
+    np.testing.assert_array_equal(merged.ipvt, lone.ipvt)
+    kept = Accumulator(library, 9).push(a, f).merge(Accumulator(library, 9)).finish()
+    np.testing.assert_array_equal(kept.r, lone.r)
+
+
+def test_no_rows_give_zeros(library):
+    model = Accumulator(library, 5).push(np.empty((0, 5)), np.empty(0)).finish()
+    assert not model.r.any() and not model.qtf.any() and not model.column_norms.any()
+    assert model.rest[0] == 0
+    np.testing.assert_array_equal(model.ipvt, [1, 2, 3, 4, 5])
+
+
+def test_finish_twice_and_go_on(library):
+    a, f = matrix(777, 12)
+    accumulator = Accumulator(library, 12).push(a[:500], f[:500])
+    check_model(accumulator.finish(), a[:500], f[:500])
+    check_model(accumulator.finish(), a[:500], f[:500])
+    check_model(accumulator.push(a[500:], f[500:]).finish(), a, f)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260)], ids=str)
+def test_fewer_rows_than_columns(library, shape):
+    a, f = matrix(*shape, 10.0)
+    model = Accumulator(library, shape[1]).push(a, f).finish()
+    check_model(model, a, f)
+    check_greedy(model)
+    assert np.abs(model.r[shape[0]:]).max(initial=0) <= 100 * EPS
+
+
+# ---- rows read where they lie ---------------------------------------------------------
+
+def layouts(a):
+    """The same numbers with all kinds of strides."""
+    m, n = a.shape
+    spread = np.full((3 * m, 2 * n), np.nan)
+    spread[::3, ::2] = a
+    record = np.zeros((m, n), np.dtype([("pad", "i1"), ("value", a.dtype)]))
+    record["value"] = a
+    return {
+        "C": np.ascontiguousarray(a),
+        "Fortran": np.asfortranarray(a),
+        "rows reversed": np.ascontiguousarray(a[::-1])[::-1],
+        "columns reversed": np.asfortranarray(a[:, ::-1])[:, ::-1],
+        "both reversed": np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+        "spread": spread[::3, ::2].astype(a.dtype) if a.dtype != np.float64 else spread[::3, ::2],
+        "unaligned": record["value"],
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [1, 3, 18])
+def test_strides_and_types_change_no_bit(library, n, dtype):
+    a, f = (array.astype(dtype) for array in matrix(601, n))
+    expected = Accumulator(library, n).push(a.astype(float), f.astype(float)).finish()
+    f_spread = np.full(2 * 601, np.nan, dtype)
+    f_spread[::2] = f
+    for (name, view), rhs in itertools.product(layouts(a).items(), [f, f_spread[::2],
+                                                                    f[::-1].copy()[::-1]]):
+        np.testing.assert_array_equal(view, a)
+        model = Accumulator(library, n).push(view, rhs).finish()
+        np.testing.assert_array_equal(model.r, expected.r, err_msg=name)
+        np.testing.assert_array_equal(model.qtf, expected.qtf, err_msg=name)
+        both = np.asfortranarray(np.column_stack([a, f]))
+        model = Accumulator(library, n).push(both).finish()
+        np.testing.assert_array_equal(model.qtf, expected.qtf)
+
+
+def test_broadcast_rows_and_scalars(library):
+    a = np.broadcast_to(np.arange(1.0, 4.0), (500, 3))
+    f = np.broadcast_to(2.0, 500)
+    check_model(Accumulator(library, 3).push(a, f).finish(), a, f)
+
+
+def test_input_is_not_written_to(library):
+    a, f = matrix(600, 11)
+    kept = a.copy(), f.copy()
+    Accumulator(library, 11).push(a, f).finish()
+    np.testing.assert_array_equal(a, kept[0])
+    np.testing.assert_array_equal(f, kept[1])
+
+
+# ---- bad input --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [1, 4, 30, 150])
+def test_zero_columns_come_last(library, n):
+    a, f = matrix(700, n, 10.0)
+    a[:, ::3] = 0
+    model = Accumulator(library, n).push(a, f).finish()
+    check_model(model, a, f)
+    zeros = len(range(0, n, 3))
+    assert set(model.order[n - zeros:]) == set(range(0, n, 3))
+    assert not np.diag(model.r)[n - zeros:].any()
+
+
+@pytest.mark.parametrize("exponent", [-300, -160, -150, 140, 160, 300])
+@pytest.mark.parametrize("n", [1, 3, 17, 120])
+def test_extreme_magnitudes_scale_like_ordinary_ones(library, n, exponent):
+    a, f = matrix(900, n, 10.0)
+    scale = 2.0**int(exponent / np.log10(2))
+    plain = Accumulator(library, n).push(a, f).finish()
+    scaled = Accumulator(library, n).push(a * scale, f).finish()
+    np.testing.assert_array_equal(scaled.ipvt, plain.ipvt)
+    # Large triangles of ordinary magnitude go another way: rows may change sign.
+    signs = np.sign(np.diag(scaled.r) * np.diag(plain.r))
+    np.testing.assert_allclose(signs[:, None] * scaled.r / scale, plain.r, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(scaled.column_norms / scale, plain.column_norms, rtol=1e-13)
+    np.testing.assert_allclose(signs * scaled.qtf, plain.qtf, rtol=0, atol=1e-10)
+
+
+def test_columns_graded_over_the_whole_range(library):
+    a, f = matrix(800, 13, 10.0)
+    powers = 2.0**np.linspace(-990, 990, 13).round()
+    shuffled = powers[np.random.default_rng(1).permutation(13)]
+    plain = np.linalg.norm(a, axis=0)
+    model = Accumulator(library, 13).push(a * shuffled, f).finish()
+    np.testing.assert_allclose(model.column_norms / shuffled, plain, rtol=1e-13)
+    np.testing.assert_array_equal(model.order, np.argsort(shuffled)[::-1])
+    scaled_r = model.r / shuffled[model.order]
+    np.testing.assert_allclose(scaled_r.T @ scaled_r, (a.T @ a)[np.ix_(model.order, model.order)],
+                               rtol=0, atol=1e-12)
+
+
+def test_rows_graded_over_the_whole_range(library):
+    a, f = matrix(1000, 5, 10.0)
+    rows = 2.0**np.linspace(-1000, 900, 1000).round()[::-1]
+    model = Accumulator(library, 5).push(a * rows[:, None], f * rows).finish()
+    check = np.ldexp(a * rows[:, None], -900), np.ldexp(f * rows, -900)
+    model.r, model.qtf = np.ldexp(model.r, -900), np.ldexp(model.qtf, -900)
+    model.column_norms, model.rest = np.ldexp(model.column_norms, -900), np.ldexp(model.rest, -900)
+    check_model(model, *check)
+
+
+def test_denormals_keep_their_norms_and_rank(library):
+    a, f = matrix(900, 6, 10.0)
+    scale = 2.0**-1040
+    model = Accumulator(library, 6).push(a * scale, f).finish()
+    assert np.all(np.isfinite(model.r)) and np.all(np.isfinite(model.qtf))
+    np.testing.assert_allclose(model.column_norms, np.linalg.norm(a, axis=0) * scale, rtol=1e-2)
+    assert np.all(np.diag(model.r) != 0)
+
+
+def test_largest_and_smallest_doubles(library):
+    for value in [np.finfo(float).max / 4, 5e-324, 1e-308]:
+        a = np.zeros((300, 2))
+        a[5, 0] = value
+        a[290, 1] = -value / 2
+        model = Accumulator(library, 2).push(a, np.ones(300)).finish()
+        np.testing.assert_array_equal(model.column_norms, [value, value / 2])
+        np.testing.assert_array_equal(np.abs(np.diag(model.r)), [value, value / 2])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [1, 3, 20, 150])
+@pytest.mark.parametrize("row", [0, 255, 256, 699])
+def test_not_finite_rows_show_in_the_column_norms(library, n, row, bad):
+    a, f = matrix(700, n)
+    column = (2 * n) // 3
+    a[row, column] = bad
+    model = Accumulator(library, n).push(a, f).finish()
+    finite = np.isfinite(model.column_norms)
+    assert finite[:column].all() and not finite[column]
+    np.testing.assert_array_equal(model.order, np.arange(n))
+    # The accumulator is as good as new afterwards.
+    a[row, column] = 0
+    accumulator = Accumulator(library, n)
+    accumulator.push(np.full((1, n), bad), f[:1]).finish()
+    library.empty(n, accumulator.work.ctypes.data)
+    check_model(accumulator.push(a, f).finish(), a, f)
+
+
+def test_not_finite_residuals_leave_the_triangle_alone(library):
+    a, f = matrix(700, 8)
+    good = Accumulator(library, 8).push(a, f).finish()
+    f[300] = np.nan
+    model = Accumulator(library, 8).push(a, f).finish()
+    np.testing.assert_array_equal(model.r, good.r)
+    assert np.isnan(model.rest[0])
+
+
+# ---- R on top of D ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [1, 3, 10, 64, 257, 300])
+def test_qrsolv_is_least_squares_with_the_diagonal_appended(library, n):
+    a, f = matrix(3 * n + 2, n, 1e4)
+    model = Accumulator(library, n).push(a, f).finish()
+    diagonal = np.random.default_rng(n).uniform(0.01, 2.0, n)
+    r, kept = model.r, model.r.copy()
+    x, sdiag, wa = np.empty((3, n))
+    work = tsqr_build.aligned(library.work_size(n))
+    library.qrsolv(n, r.ctypes.data, n, model.ipvt.ctypes.data, diagonal.ctypes.data,
+                   model.qtf.ctypes.data, x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data,
+                   work.ctypes.data)
+    stacked = np.vstack([a, np.diag(diagonal)])
+    expected = np.linalg.lstsq(stacked, np.concatenate([f, np.zeros(n)]), rcond=None)[0]
+    np.testing.assert_allclose(x, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    s = np.tril(r, -1).T + np.diag(sdiag)
+    p = model.order
+    np.testing.assert_allclose(s.T @ s, (stacked.T @ stacked)[np.ix_(p, p)], rtol=0, atol=1e-13 * n)
+    np.testing.assert_array_equal(np.triu(r), kept)
+
+
+def test_qrsolv_of_a_singular_system_zeroes_the_rest(library):
+    r = np.asfortranarray([[2.0, 1.0, 1.0], [0, 0, 0], [0, 0, 3.0]])
+    ipvt, diagonal, qtb = np.array([3, 1, 2]), np.zeros(3), np.array([4.0, 5.0, 6.0])
+    x, sdiag, wa = np.empty((3, 3))
+    work = tsqr_build.aligned(library.work_size(3))
+    library.qrsolv(3, r.ctypes.data, 3, ipvt.ctypes.data, diagonal.ctypes.data, qtb.ctypes.data,
+                   x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data, work.ctypes.data)
+    np.testing.assert_array_equal(x, [0, 0, 2.0])
+
+
+# ---- the norm ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5, 7, 8, 33, 1001])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-1060, 2.0**-600, 2.0**600, 2.0**1000])
+def test_norm_is_safe_at_any_magnitude(library, n, scale):
+    x = np.random.default_rng(n).uniform(0.5, 1.0, n) * scale
+    exact = np.sqrt(np.sum((x.astype(np.longdouble) / scale)**2)) * np.longdouble(scale)
+    np.testing.assert_allclose(library.norm(n, x.ctypes.data), float(exact), rtol=1e-14)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_norm_of_not_finite_is_not_finite(library, bad):
+    for place in range(9):
+        x = np.ones(9)
+        x[place] = bad
+        assert not np.isfinite(library.norm(9, x.ctypes.data))
+
+
+# ---- what the library may need ------------------------------------------------------------------
+
+def test_no_fortran_runtime_no_heap(library):
+    symbols = subprocess.run(["nm", "-u", str(library.path)], capture_output=True, text=True,
+                             check=True).stdout
+    needed = {line.split()[-1].split("@")[0] for line in symbols.splitlines() if line.split()}
+    allowed = {"memcpy", "memmove", "memset", "__cxa_finalize", "__gmon_start__",
+               "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__stack_chk_fail"}
+    assert needed <= allowed

@@ -1,0 +1,148 @@
+"""Build the row accumulator alone, once per instruction set, and call it by ctypes.
+
+Used by test_tsqr.py and benchmarks/tsqr_kernel.py: the kernels must be testable
+and measurable without the extension module.
+"""
+from __future__ import annotations
+
+import ctypes
+import pathlib
+import platform
+import shutil
+import subprocess
+
+import numpy as np
+
+FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
+#: In the order in which they use each other's modules.
+SOURCES = ["panels.F90", "norms.F90", "tsqr.F90", "pivot_guess.F90", "triangle.F90"]
+#: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
+FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
+         "-fopenmp-simd", "-fPIC"]
+#: 256-bit vectors with the 32 registers of AVX-512: measured faster than 512-bit ones.
+ISA_FLAGS = {
+    "baseline": [],
+    "v3": ["-march=x86-64-v3"],
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=256"],
+}
+#: What /proc/cpuinfo must list, beyond the level below.
+ISA_NEEDS = {
+    "baseline": set(),
+    "v3": {"avx2", "fma", "bmi2"},
+    "v4": {"avx2", "fma", "bmi2", "avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd"},
+}
+
+LINE = 64                   # bytes of a cache line
+TYPES = {np.dtype(np.float64): 0, np.dtype(np.float32): 1}
+
+
+def compiler() -> str | None:
+    """The Fortran compiler, if there is one."""
+    return shutil.which("gfortran")
+
+
+def supported() -> list[str]:
+    """The instruction sets this machine can run."""
+    flags: set[str] = set()
+    if platform.machine() == "x86_64":
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                flags = set(line.split(":")[1].split())
+                break
+    return [isa for isa, needs in ISA_NEEDS.items() if needs <= flags]
+
+
+def build(isa: str, where: pathlib.Path, extra: tuple[str, ...] = ()) -> pathlib.Path:
+    """Compile the shared library of one instruction set into `where`."""
+    where = pathlib.Path(where) / isa
+    where.mkdir(parents=True, exist_ok=True)
+    objects = []
+    for name in SOURCES:
+        target = where / (name + ".o")
+        subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, f"-DISA={isa}", f"-J{where}",
+                        "-c", str(FORTRAN / name), "-o", str(target)], check=True, cwd=where)
+        objects.append(str(target))
+    library = where / f"libtsqr_{isa}.so"
+    # gcc, not gfortran: the kernels need no Fortran run-time library.
+    subprocess.run(["gcc", "-shared", "-Wl,--no-undefined", *objects, "-o", str(library), "-lc"],
+                   check=True)
+    return library
+
+
+def aligned(length: int, fill: float = np.nan) -> np.ndarray:
+    """Doubles that start on a cache line."""
+    room = np.full(length + LINE // 8, fill)
+    start = (-room.ctypes.data % LINE) // 8
+    return room[start:start + length]
+
+
+class Library:
+    """The functions of one instruction set."""
+
+    def __init__(self, path: pathlib.Path, isa: str) -> None:
+        size, address = ctypes.c_int64, ctypes.c_void_p
+        shared = ctypes.CDLL(str(path))
+
+        def bind(name: str, result, *arguments):
+            function = getattr(shared, f"{name}_{isa}")
+            function.restype, function.argtypes = result, arguments
+            return function
+
+        self.isa = isa
+        self.path = path
+        self.work_size = bind("lsq_tsqr_work_size", size, size)
+        self.empty = bind("lsq_tsqr_empty", None, size, address)
+        self.push = bind("lsq_tsqr_push", None, size, size, address, size, size, size,
+                         address, size, size, address)
+        self.merge = bind("lsq_tsqr_merge", None, size, address, address)
+        self.finish_size = bind("lsq_tsqr_finish_size", size, size)
+        self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
+                           address, address, address, address)
+        self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
+                           address, address, address, address, address)
+        self.norm = bind("lsq_norm", ctypes.c_double, size, address)
+
+
+class Model:
+    """What finish returns."""
+
+    def __init__(self, n: int) -> None:
+        self.r = np.full((n, n), np.nan, order="F")
+        self.ipvt = np.zeros(n, np.int64)
+        self.qtf = np.full(n, np.nan)
+        self.column_norms = np.full(n, np.nan)
+        self.rest = np.full(1, np.nan)
+
+    @property
+    def order(self) -> np.ndarray:
+        return self.ipvt - 1
+
+
+class Accumulator:
+    """An accumulator with its workspace."""
+
+    def __init__(self, library: Library, n: int) -> None:
+        self.library, self.n = library, n
+        self.work = aligned(library.work_size(n))
+        library.empty(n, self.work.ctypes.data)
+
+    def push(self, a: np.ndarray, f: np.ndarray | None = None) -> "Accumulator":
+        """Append rows; f None: it is the last column of a."""
+        assert a.shape[1] == self.n + (f is None)
+        f_at = (None, 0, 0) if f is None else (f.ctypes.data, TYPES[f.dtype], f.strides[0])
+        self.library.push(self.n, a.shape[0], a.ctypes.data, TYPES[a.dtype], *a.strides,
+                          *f_at, self.work.ctypes.data)
+        return self
+
+    def merge(self, other: "Accumulator") -> "Accumulator":
+        self.library.merge(self.n, self.work.ctypes.data, other.work.ctypes.data)
+        return self
+
+    def finish(self) -> Model:
+        model = Model(self.n)
+        scratch = aligned(self.library.finish_size(self.n))
+        self.library.finish(self.n, self.work.ctypes.data, model.r.ctypes.data, self.n,
+                            model.ipvt.ctypes.data, model.qtf.ctypes.data,
+                            model.column_norms.ctypes.data, model.rest.ctypes.data,
+                            scratch.ctypes.data)
+        return model
