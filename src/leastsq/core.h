@@ -101,7 +101,7 @@ void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
                     const int64_t *ipvt, int64_t cost);
 
-/* Kernels.  covar returns the numerical rank; cov is n x n. */
+/* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, double epsfcn, double *xwork,
