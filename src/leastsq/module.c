@@ -1,6 +1,6 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
-#include "shim.h"
+#include "blocked.h"
 
 static PyMethodDef methods[] = {
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
@@ -11,8 +11,14 @@ static PyMethodDef methods[] = {
 static int
 exec(PyObject *module)
 {
-    (void)module;
-    return PyArray_ImportNumPyAPI();
+    module_state *state = PyModule_GetState(module);
+
+    if (PyArray_ImportNumPyAPI() < 0)
+        return -1;
+    state->kernels = kernels_choose();
+    if (state->kernels == NULL)
+        return -1;
+    return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 
 static PyModuleDef_Slot slots[] = {
@@ -31,7 +37,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "leastsq._core",
     .m_doc = "The C shim over the Fortran core; see _core.pyi.",
-    .m_size = 0,
+    .m_size = sizeof(module_state),
     .m_methods = methods,
     .m_slots = slots,
 };
