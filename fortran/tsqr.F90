@@ -84,7 +84,8 @@ contains
       at = layout_of(n)
       work(1:HEAD) = 0
       work(at%triangle:at%block - 1) = 0
-      ! The columns that pad the last panel are never packed: zero them here.
+      ! The columns that pad the last panel are never packed.  What is computed
+      ! along with them is not used; let it be defined all the same.
       work(at%block + at%columns*at%ldb:at%t - 1) = 0
    end subroutine TAGGED(lsq_tsqr_empty)
 
