@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 isa: str  # of the kernels in use: baseline, v3 or v4
 
-def compiled(function: int, m: int, data: int, /) -> object: ...
+def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
     func: Callable[..., ArrayLike] | object,  # or what `compiled` made
     x0: ArrayLike,
