@@ -10,7 +10,7 @@
 !>
 !> Public: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET;
 !> make_reflector for columns of other shapes.  Data: one block of
-!> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3, v4);
+!> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3);
 !> contraction to fused multiply-add is welcome here, MINPACK's bits are not at
 !> stake.
 module TAGGED(leastsq_panels)

@@ -24,7 +24,7 @@ def built(tmp_path_factory):
             for isa in tsqr_build.supported()}
 
 
-@pytest.fixture(params=["baseline", "v3", "v4"])
+@pytest.fixture(params=["baseline", "v3"])
 def library(request, built):
     if request.param not in built:
         pytest.skip(f"this processor has no {request.param}")

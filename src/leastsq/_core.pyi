@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-isa: str  # of the kernels in use: baseline, v3 or v4
+isa: str  # of the kernels in use: baseline or v3
 
 def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(

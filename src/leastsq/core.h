@@ -87,9 +87,14 @@ typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const doubl
 typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *fvec,
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
                           double *qtf, double *colnorm, void *data);
+/* qrsolv by blocks, and the room it works in. */
+typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
+                           const double *diag, const double *qtb, double *x, double *sdiag,
+                           double *wa, double *work);
 /* r is n x n; fjac is m x n room for forward differences, or NULL. */
-void lsq_blocked(lsq_norm norm, lsq_difference difference, lsq_factor factor, void *data,
-                 int64_t m, int64_t n, double *x, double *fvec, double *r, double ftol,
+void lsq_blocked(lsq_norm norm, lsq_difference difference, lsq_factor factor,
+                 lsq_damped damped, double *solve_work, void *data, int64_t m, int64_t n,
+                 double *x, double *fvec, double *r, double ftol,
                  double xtol, double gtol, int64_t maxfev, double epsfcn, double *diag,
                  int64_t mode, double step_factor, int64_t *info, int64_t *nfev,
                  int64_t *njev, double *fjac, int64_t *ipvt, double *qtf, double *work);
