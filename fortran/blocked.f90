@@ -13,9 +13,10 @@ module leastsq_blocked
    use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    use leastsq_lm_drive, only: problem_t
    use leastsq_fit, only: fit
+   use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: norm_c, difference_c, factor_c, blocked_fit
+   public :: norm_c, difference_c, factor_c, solve_c, blocked_fit
 
    abstract interface
       !> fvec = f(x) and its norm.
@@ -55,7 +56,29 @@ module leastsq_blocked
          real(c_double), intent(inout) :: qtf(n), colnorm(n)
          integer(c_int) :: status
       end function factor_c
+
+      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's.
+      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work) bind(c)
+         import :: c_double, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: n, ldr
+         real(c_double), intent(inout) :: r(ldr, n)
+         integer(c_int64_t), intent(in) :: ipvt(n)
+         real(c_double), intent(in) :: diag(n), qtb(n)
+         real(c_double), intent(out) :: x(n), sdiag(n), wa(n)
+         type(c_ptr), value :: work
+      end subroutine solve_c
    end interface
+
+   !> From this many parameters on, qrsolv by blocks is quicker than rotations.
+   integer(ik), parameter :: SOLVE_BY_BLOCKS = 64
+
+   type, extends(damped_solver_t) :: blocked_solver_t
+      procedure(solve_c), pointer, nopass :: by_blocks => null()
+      type(c_ptr) :: work = c_null_ptr
+   contains
+      procedure :: solve
+   end type blocked_solver_t
 
    type, extends(problem_t) :: blocked_problem_t
       procedure(norm_c), pointer, nopass :: norm => null()
@@ -73,11 +96,13 @@ module leastsq_blocked
 
 contains
 
-   subroutine blocked_fit(norm, differ, factor, data, m, n, x, fvec, r, ftol, xtol, gtol, maxfev, &
+   subroutine blocked_fit(norm, differ, factor, damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, maxfev, &
       epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work)
       procedure(norm_c) :: norm
       procedure(difference_c) :: differ
       procedure(factor_c) :: factor
+      procedure(solve_c) :: damped
+      type(c_ptr), intent(in) :: solve_work       !< its last argument
       type(c_ptr), intent(in) :: data             !< their last argument
       type(c_ptr), intent(in) :: fjac             !< m x n room for differences; or NULL
       integer(ik), intent(in) :: m, n, maxfev, mode
@@ -87,6 +112,7 @@ contains
       integer(ik), intent(out) :: info, nfev, njev, ipvt(n)
       real(wp), intent(out) :: work(*)            !< work_size(m, n) long
       type(blocked_problem_t) :: problem
+      type(blocked_solver_t) :: solver
 
       problem%norm => norm
       problem%differ => differ
@@ -94,9 +120,28 @@ contains
       problem%data = data
       problem%fjac = fjac
       problem%epsfcn = epsfcn
-      call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
-         info, nfev, njev, ipvt, qtf, work)
+      if (n < SOLVE_BY_BLOCKS) then
+         call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
+            info, nfev, njev, ipvt, qtf, work)
+      else
+         solver%by_blocks => damped
+         solver%work = solve_work
+         call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
+            info, nfev, njev, ipvt, qtf, work, solver)
+      end if
    end subroutine blocked_fit
+
+   !> damped_solver_t's.
+   pure subroutine solve(self, n, r, ldr, ipvt, diag, qtb, x, sdiag, wa)
+      class(blocked_solver_t), intent(in) :: self
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: diag(n), qtb(n)
+      real(wp), intent(out) :: x(n), sdiag(n), wa(n)
+
+      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work)
+   end subroutine solve
 
    subroutine residual(self, m, n, x, f, status)
       class(blocked_problem_t), intent(inout) :: self

@@ -7,6 +7,7 @@
 module leastsq_fit
    use leastsq_kinds, only: wp, ik, INFO_IMPROPER
    use leastsq_lm_core, only: lm_state_t, V_X, V_DIAG, V_QTF, VECTORS
+   use leastsq_qrsolv, only: damped_solver_t
    use leastsq_lm_drive, only: problem_t, lm_drive
    implicit none (type, external)
    private
@@ -23,7 +24,7 @@ contains
 
    !> The arguments are the doors'; r and ldr are the problem's model's.
    subroutine fit(problem, m, n, x, fvec, r, ldr, ftol, xtol, gtol, maxfev, diag, mode, factor, &
-      info, nfev, njev, ipvt, qtf, work)
+      info, nfev, njev, ipvt, qtf, work, solver)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n, ldr, maxfev, mode
       real(wp), intent(inout) :: x(n), diag(n), r(ldr, n)
@@ -31,6 +32,7 @@ contains
       real(wp), intent(in) :: ftol, xtol, gtol, factor
       integer(ik), intent(out) :: info, nfev, njev, ipvt(n)
       real(wp), intent(out) :: work(work_size(m, n))
+      class(damped_solver_t), intent(in), optional :: solver
       type(lm_state_t) :: s
 
       info = INFO_IMPROPER
@@ -46,7 +48,7 @@ contains
       s%factor = factor
       call set_column(n, work(m + 1), V_X, x)
       call set_column(n, work(m + 1), V_DIAG, diag)
-      call lm_drive(problem, m, n, s, work(m + 1), fvec, r, ldr, ipvt, work)
+      call lm_drive(problem, m, n, s, work(m + 1), fvec, r, ldr, ipvt, work, solver)
       call get_column(n, work(m + 1), V_X, x)
       call get_column(n, work(m + 1), V_DIAG, diag)
       call get_column(n, work(m + 1), V_QTF, qtf)

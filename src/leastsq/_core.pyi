@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-isa: str  # of the kernels in use: baseline, v3 or v4
+isa: str  # of the kernels in use: baseline or v3
 
-def compiled(function: int, m: int, data: int, /) -> object: ...
+def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
     func: Callable[..., ArrayLike] | object,  # or what `compiled` made
     x0: ArrayLike,

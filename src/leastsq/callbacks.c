@@ -5,8 +5,9 @@
 
 #include <time.h>
 
-/* A Ctrl-C waits at most this long, and the end of the running evaluation. */
-enum { POLL_MILLISECONDS = 20 };
+/* A Ctrl-C waits at most this long, and the end of the running evaluation.  Not
+   less: a busy Python thread hands over the GIL after 5 ms only. */
+enum { POLL_MILLISECONDS = 50 };
 
 #ifdef CLOCK_MONOTONIC_COARSE
 #define POLL_CLOCK CLOCK_MONOTONIC_COARSE       /* 5 ns; CLOCK_MONOTONIC takes 25 */

@@ -8,7 +8,6 @@
 LSQ_TSQR_DECLARE(baseline);
 #ifdef LEASTSQ_X86_64
 LSQ_TSQR_DECLARE(v3);
-LSQ_TSQR_DECLARE(v4);
 #endif
 
 /* From the least to the most. */
@@ -16,7 +15,6 @@ static const kernels tables[] = {
     LSQ_TSQR_TABLE(baseline),
 #ifdef LEASTSQ_X86_64
     LSQ_TSQR_TABLE(v3),
-    LSQ_TSQR_TABLE(v4),
 #endif
 };
 
@@ -29,12 +27,8 @@ supported(void)
 #ifdef LEASTSQ_X86_64
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")
-        || !__builtin_cpu_supports("bmi2"))
+        || !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
         return 1;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512vl")
-        || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512bw")
-        || !__builtin_cpu_supports("avx512cd"))
-        return 2;
 #endif
     return TABLES;
 }
@@ -58,6 +52,6 @@ kernels_choose(void)
         return NULL;
     }
     PyErr_Format(PyExc_ImportError, "leastsq: LEASTSQ_ISA must be baseline%s, got '%s'",
-                 TABLES > 1 ? ", v3 or v4" : "", wanted);
+                 TABLES > 1 ? " or v3" : "", wanted);
     return NULL;
 }

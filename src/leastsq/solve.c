@@ -118,10 +118,10 @@ run(fit *f, const arguments *a)
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * n >= RELEASE_GIL_ELEMENTS)
         f->cb.released = PyEval_SaveThread();
     if (f->blocks.k != NULL)
-        lsq_blocked(blocked_norm, blocked_difference, blocked_factor, &f->blocks, m, n, x, fvec,
-                    f->r, a->ftol, a->xtol, a->gtol, maxfev, epsfcn, f->diag, mode, a->factor,
-                    &f->info, &f->nfev, &f->njev, f->cb.dfun == NULL ? f->columns : NULL,
-                    f->ipvt_core, qtf, f->memory);
+        lsq_blocked(blocked_norm, blocked_difference, blocked_factor, f->blocks.k->qrsolv,
+                    f->blocks.whole, &f->blocks, m, n, x, fvec, f->r, a->ftol, a->xtol, a->gtol,
+                    maxfev, epsfcn, f->diag, mode, a->factor, &f->info, &f->nfev, &f->njev,
+                    f->cb.dfun == NULL ? f->columns : NULL, f->ipvt_core, qtf, f->memory);
     else if (a->dfun == NULL)
         lsq_lmdif(callbacks_residual, &f->cb, m, n, x, fvec, a->ftol, a->xtol, a->gtol, maxfev,
                   epsfcn, f->diag, mode, a->factor, &f->info, &f->nfev, &f->njev, f->r,
