@@ -474,7 +474,7 @@ SPARSE = """
 m, n, order, dfun = {m}, {n}, {order!r}, {dfun}
 assert m*n > 2**31
 rng = np.random.default_rng(0)
-rows = np.unique(np.r_[0, 2**31//n + 1, rng.integers(0, m, 6*n), m - 2, m - 1])
+rows = np.unique(np.r_[0, 2**31//n + 1, rng.integers(0, m, 2*n), m - 2, m - 1])
 values = rng.standard_normal((rows.size, n))
 b = values @ np.arange(1.0, n + 1) + 0.1*rng.standard_normal(rows.size)
 jac = np.zeros((m, n) if order == "C" else (n, m))
