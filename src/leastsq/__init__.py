@@ -3,10 +3,12 @@
 ``from leastsq import leastsq`` replaces ``from scipy.optimize import leastsq``.
 """
 
+from ._batch import BatchResult, leastsq_batch
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
 from ._leastsq import leastsq
 from ._status import Status
 
-__all__ = ["CFunction", "Status", "__version__", "get_include", "leastsq", "show_config"]
+__all__ = ["BatchResult", "CFunction", "Status", "__version__", "get_include", "leastsq",
+           "leastsq_batch", "show_config"]
