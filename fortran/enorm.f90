@@ -1,19 +1,22 @@
 !> Euclidean norms that neither overflow nor underflow.
 !>
 !> MINPACK's guarded norm (Moré, Garbow, Hillstrom, ANL-80-74, enorm): three
-!> running sums for small, mid-range and large elements.  Where all elements are
-!> mid-range or zero, the two outer sums stay empty and the norm is the square
-!> root of the plain sum, with the same bits; that is tried first.
+!> running sums for small, mid-range and large elements.  Where the plain sum of
+!> squares proves that the outer two do not matter, the norm is its square root,
+!> with the same bits; that is tried first.
 !>
-!> Public: enorm, column_norms.  For n- and m-sized data.
+!> Public: enorm, column_norms, settled_norm.  For n- and m-sized data.
 module leastsq_enorm
    use leastsq_kinds, only: wp, ik
    implicit none (type, external)
    private
-   public :: enorm, column_norms
+   public :: enorm, column_norms, settled_norm
 
    real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp
    real(wp), parameter :: LARGEST_SQUARABLE = 1.304e19_wp   ! divided by the length
+   !> A sum this large is not changed by a small element's square: that is at
+   !> most 1.5e-39, less than half a unit in the sum's last place.
+   real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
 
 contains
 
@@ -22,113 +25,97 @@ contains
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
       real(wp) :: norm
-      real(wp) :: total, magnitude, least
+      real(wp) :: total
       integer(ik) :: i
 
       total = 0
-      least = 1
       do i = 1, n
-         magnitude = abs(x(i))
-         total = total + magnitude*magnitude
-         least = merge(magnitude, least, magnitude < least)
+         total = total + x(i)*x(i)
       end do
-      norm = settle(n, x, total, least)
+      norm = settled_norm(n, x, total)
    end function enorm
 
    !> The norms of the n columns of a, each with the bits of enorm.
    !>
    !> A sum of squares is one chain of additions, each waiting for the one
-   !> before; four columns at once keep four chains going.
+   !> before; six columns at once keep six chains going.  Where fewer are left,
+   !> the last is summed more than once, which takes no longer.
    pure subroutine column_norms(m, n, a, lda, norms)
       integer(ik), intent(in) :: m, n, lda
       real(wp), intent(in) :: a(lda, n)
       real(wp), intent(out) :: norms(n)
-      integer(ik) :: j
+      real(wp) :: totals(6)
+      integer(ik) :: j, k
 
       if (m == 0) then
          norms = 0
          return
       end if
-      j = 1
-      do while (n - j >= 3)
-         call four_norms(m, a(1, j), a(1, j + 1), a(1, j + 2), a(1, j + 3), norms(j))
-         j = j + 4
+      do j = 1, n, 6
+         call six_sums(m, a(1, j), a(1, min(j + 1, n)), a(1, min(j + 2, n)), &
+            a(1, min(j + 3, n)), a(1, min(j + 4, n)), a(1, min(j + 5, n)), totals)
+         do k = j, min(j + 5, n)
+            norms(k) = settled_norm(m, a(1, k), totals(k - j + 1))
+         end do
       end do
-      if (n - j >= 1) then
-         call two_norms(m, a(1, j), a(1, j + 1), norms(j))
-         j = j + 2
-      end if
-      if (j == n) norms(j) = enorm(m, a(1, j))
    end subroutine column_norms
 
-   pure subroutine four_norms(m, a, b, c, d, norms)
+   !> Sums of squares of six vectors.
+   pure subroutine six_sums(m, a, b, c, d, e, f, totals)
       integer(ik), intent(in) :: m
-      real(wp), intent(in) :: a(m), b(m), c(m), d(m)
-      real(wp), intent(out) :: norms(4)
-      real(wp) :: ta, tb, tc, td, la, lb, lc, ld
+      real(wp), intent(in) :: a(m), b(m), c(m), d(m), e(m), f(m)
+      real(wp), intent(out) :: totals(6)
+      real(wp) :: ta, tb, tc, td, te, tf
       integer(ik) :: i
 
-      ta = 0; tb = 0; tc = 0; td = 0
-      la = 1; lb = 1; lc = 1; ld = 1
+      ta = 0; tb = 0; tc = 0; td = 0; te = 0; tf = 0
       do i = 1, m
          ta = ta + a(i)*a(i)
          tb = tb + b(i)*b(i)
          tc = tc + c(i)*c(i)
          td = td + d(i)*d(i)
-         la = merge(abs(a(i)), la, abs(a(i)) < la)
-         lb = merge(abs(b(i)), lb, abs(b(i)) < lb)
-         lc = merge(abs(c(i)), lc, abs(c(i)) < lc)
-         ld = merge(abs(d(i)), ld, abs(d(i)) < ld)
+         te = te + e(i)*e(i)
+         tf = tf + f(i)*f(i)
       end do
-      norms(1) = settle(m, a, ta, la)
-      norms(2) = settle(m, b, tb, lb)
-      norms(3) = settle(m, c, tc, lc)
-      norms(4) = settle(m, d, td, ld)
-   end subroutine four_norms
+      totals = [ta, tb, tc, td, te, tf]
+   end subroutine six_sums
 
-   pure subroutine two_norms(m, a, b, norms)
-      integer(ik), intent(in) :: m
-      real(wp), intent(in) :: a(m), b(m)
-      real(wp), intent(out) :: norms(2)
-      real(wp) :: ta, tb, la, lb
-      integer(ik) :: i
-
-      ta = 0; tb = 0
-      la = 1; lb = 1
-      do i = 1, m
-         ta = ta + a(i)*a(i)
-         tb = tb + b(i)*b(i)
-         la = merge(abs(a(i)), la, abs(a(i)) < la)
-         lb = merge(abs(b(i)), lb, abs(b(i)) < lb)
-      end do
-      norms(1) = settle(m, a, ta, la)
-      norms(2) = settle(m, b, tb, lb)
-   end subroutine two_norms
-
-   !> The norm from the plain sum of squares and the least magnitude (at most
-   !> 1), if these prove that every element is mid-range; else the guarded way.
+   !> The norm of x, whose squares add up to `total` from first to last: its
+   !> root, if it is sure that the guarded way gives the same; else that way.
    !>
-   !> Every square is at most the sum, also after rounding, so a sum below the
-   !> square of the large limit shows that no element reaches it.  A NaN makes
-   !> the comparison false.
-   pure function settle(n, x, total, least) result(norm)
+   !> No element is large if the sum is below the square of the limit: every
+   !> square is at most the sum, also after rounding.  A NaN makes that false.
+   !> Small elements do not matter if the first that is not zero makes the sum
+   !> so large that their squares leave it as it is, and if it is large enough
+   !> in the end that MINPACK's correction for them, 1 + (s/total) (s n) with
+   !> s the limit, is 1.
+   pure function settled_norm(n, x, total) result(norm)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
-      real(wp), intent(in) :: total, least
+      real(wp), intent(in) :: total
       real(wp) :: norm, large_limit
-      logical :: none_large, none_small
+      logical :: plain
+      integer(ik) :: i
 
       large_limit = LARGEST_SQUARABLE/real(n, wp)
-      none_large = total < large_limit*large_limit
-      none_small = least > SMALLEST_SQUARABLE
-      if (none_large .and. none_small) then
-         norm = sqrt(total)
-      else if (none_large .and. .not. any_small(n, x)) then
+      plain = total < large_limit*large_limit
+      if (plain) then
+         plain = .false.
+         if (total >= SMALLEST_SQUARABLE*real(n, wp) .and. total > 0) then
+            i = 1
+            do while (x(i) == 0)                 ! not all are: total > 0
+               i = i + 1
+            end do
+            plain = x(i)*x(i) >= ABSORBS_SMALL
+         end if
+         if (.not. plain) plain = .not. any_small(n, x)
+      end if
+      if (plain) then
          norm = sqrt(total)
       else
          norm = guarded_norm(n, x)
       end if
-   end function settle
+   end function settled_norm
 
    !> Is any element small but not zero?
    pure function any_small(n, x) result(found)

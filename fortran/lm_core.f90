@@ -16,6 +16,7 @@ module leastsq_lm_core
       INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE
    use leastsq_enorm, only: enorm
    use leastsq_lmpar, only: lmpar
+   use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
    public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model
@@ -89,7 +90,7 @@ contains
    end subroutine lm_start
 
    !> Here is ‖f(trial)‖, for `cost` evaluations.
-   pure subroutine lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost)
+   pure subroutine lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, VECTORS)
       integer(ik), intent(in) :: ldr
@@ -97,6 +98,7 @@ contains
       integer(ik), intent(in) :: ipvt(s%n)
       real(wp), intent(in) :: fnorm
       integer(ik), intent(in) :: cost
+      class(damped_solver_t), intent(in), optional :: solver
       logical :: accepted
 
       s%nfev = s%nfev + cost
@@ -123,19 +125,20 @@ contains
       else if (accepted) then
          s%request = ASK_MODEL
       else
-         call propose(s, w, r, ldr, ipvt)
+         call propose(s, w, r, ldr, ipvt, solver)
       end if
    end subroutine lm_tell_norm
 
    !> Here is the model at x, for `cost` evaluations: R in r's upper triangle,
    !> ipvt, and w's columns V_QTF and V_COLNORM.
-   pure subroutine lm_tell_model(s, w, r, ldr, ipvt, cost)
+   pure subroutine lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, VECTORS)
       integer(ik), intent(in) :: ldr
       real(wp), intent(inout) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
       integer(ik), intent(in) :: cost
+      class(damped_solver_t), intent(in), optional :: solver
       logical :: first
 
       s%nfev = s%nfev + cost
@@ -163,7 +166,7 @@ contains
          return
       end if
       if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
-      call propose(s, w, r, ldr, ipvt)
+      call propose(s, w, r, ldr, ipvt, solver)
    end subroutine lm_tell_model
 
    ! ---------------------------------------------------------------------------
@@ -262,15 +265,16 @@ contains
    end subroutine take_first_norm
 
    !> The next trial within the radius.
-   pure subroutine propose(s, w, r, ldr, ipvt)
+   pure subroutine propose(s, w, r, ldr, ipvt, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, VECTORS)
       integer(ik), intent(in) :: ldr
       real(wp), intent(inout) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
+      class(damped_solver_t), intent(in), optional :: solver
 
       call lmpar(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_QTF), s%radius, s%par, &
-         w(1, V_STEP), w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2))
+         w(1, V_STEP), w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), solver)
       w(:, V_STEP) = -w(:, V_STEP)
       w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
       call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)

@@ -8,6 +8,7 @@
 module leastsq_lm_drive
    use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_STOPPED
    use leastsq_enorm, only: enorm
+   use leastsq_qrsolv, only: damped_solver_t
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, &
       V_X, V_TRIAL, VECTORS
    implicit none (type, external)
@@ -58,7 +59,7 @@ contains
 
    !> Fit.  The settings in s, w's column V_X (and V_DIAG, if the scaling is the
    !> user's) are set; the answer is in the same places.
-   subroutine lm_drive(problem, m, n, s, w, fvec, r, ldr, ipvt, spare)
+   subroutine lm_drive(problem, m, n, s, w, fvec, r, ldr, ipvt, spare, solver)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m                !< residuals, >= n
       integer(ik), intent(in) :: n                !< parameters, s%n
@@ -69,6 +70,7 @@ contains
       real(wp), intent(inout) :: r(ldr, n)        !< R of the last J in its upper triangle
       integer(ik), intent(inout) :: ipvt(n)       !< its permutation
       real(wp), intent(inout), target :: spare(m) !< scratch
+      class(damped_solver_t), intent(in), optional :: solver  !< in qrsolv's place
       real(wp), pointer, contiguous :: f(:), f_trial(:), passed(:)
       real(wp) :: fnorm
       integer(ik) :: cost
@@ -88,7 +90,7 @@ contains
             cost = 1
             call problem%residual_norm(m, n, w(1, V_TRIAL), f_trial, fnorm, status)
             if (status /= 0) exit
-            call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost)
+            call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost, solver)
             if (s%accepted == 1) then
                passed => f
                f => f_trial
@@ -98,7 +100,7 @@ contains
          case (ASK_MODEL)
             call problem%model(m, n, w(1, V_X), f, r, ldr, ipvt, w, f_trial, cost, status)
             if (status /= 0) exit
-            call lm_tell_model(s, w, r, ldr, ipvt, cost)
+            call lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
          end select
       end do
       if (status /= 0) then

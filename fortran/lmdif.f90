@@ -8,7 +8,7 @@ module leastsq_lmdif
    use, intrinsic :: iso_c_binding, only: c_ptr
    use leastsq_kinds, only: wp, ik
    use leastsq_callbacks, only: residual_c, difference_problem_t
-   use leastsq_lmder, only: fit
+   use leastsq_fit, only: fit
    implicit none (type, external)
    private
    public :: lmdif

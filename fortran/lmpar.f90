@@ -9,7 +9,7 @@
 module leastsq_lmpar
    use leastsq_kinds, only: wp, ik, DWARF
    use leastsq_enorm, only: enorm
-   use leastsq_qrsolv, only: qrsolv
+   use leastsq_qrsolv, only: qrsolv, damped_solver_t
    implicit none (type, external)
    private
    public :: lmpar
@@ -20,7 +20,7 @@ module leastsq_lmpar
 
 contains
 
-   pure subroutine lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, sdiag, wa1, wa2)
+   pure subroutine lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, sdiag, wa1, wa2, solver)
       integer(ik), intent(in) :: n
       integer(ik), intent(in) :: ldr              !< leading dimension, >= n
       !> Upper triangle: R, kept.  Strict lower triangle on return: that of Sᵀ,
@@ -34,6 +34,7 @@ contains
       real(wp), intent(out) :: x(n)               !< the step
       real(wp), intent(out) :: sdiag(n)           !< diagonal of S
       real(wp), intent(out) :: wa1(n), wa2(n)     !< scratch
+      class(damped_solver_t), intent(in), optional :: solver  !< in qrsolv's place
       real(wp) :: lower, upper, excess, last_excess, length, gradient, correction
       integer(ik) :: j
       integer :: step
@@ -72,7 +73,11 @@ contains
       do step = 1, MOST_NEWTON_STEPS
          if (par == 0) par = max(DWARF, LEAST_FRACTION_OF_UPPER*upper)
          wa1 = sqrt(par)*diag
-         call qrsolv(n, r, ldr, ipvt, wa1, qtb, x, sdiag, wa2)
+         if (present(solver)) then
+            call solver%solve(n, r, ldr, ipvt, wa1, qtb, x, sdiag, wa2)
+         else
+            call qrsolv(n, r, ldr, ipvt, wa1, qtb, x, sdiag, wa2)
+         end if
          wa2 = diag*x
          length = enorm(n, wa2)
          last_excess = excess

@@ -10,7 +10,7 @@
 !>
 !> Public: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET;
 !> make_reflector for columns of other shapes.  Data: one block of
-!> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3, v4);
+!> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3);
 !> contraction to fused multiply-add is welcome here, MINPACK's bits are not at
 !> stake.
 module TAGGED(leastsq_panels)
@@ -112,14 +112,18 @@ contains
       real(wp), intent(inout) :: d(PANEL), e(PANEL)        !< as the other steps leave them
       real(wp) :: tau, w
       integer(ik) :: k
+      logical :: no_reflection
 
       call make_reflector(OCTET*octets, block(1, j), d(j), triangle(j, j), tau)
+      no_reflection = abs(tau) <= 0
       do k = 1, j - 1
-         e(k) = inner_product(octets, block(1, k), block(1, j))
+         e(k) = 0
+         if (.not. no_reflection) e(k) = inner_product(octets, block(1, k), block(1, j))
       end do
       call extend_t(j, tau, e, t)
       if (j == live) return
       do k = j + 1, live
+         if (no_reflection) exit
          w = tau*(triangle(k, j) + inner_product(octets, block(1, j), block(1, k)))
          triangle(k, j) = triangle(k, j) - w
          block(1:OCTET*octets, k) = block(1:OCTET*octets, k) - w*block(1:OCTET*octets, j)
@@ -164,15 +168,30 @@ contains
       else
          ! Zero, not finite, or near an end of the range: in units of the largest.
          tau = 0
-         largest = maxval(abs(a))
-         if (largest <= 0 .and. square_sum <= 0) return
-         largest = max(largest, abs(alpha))
+         if (square_sum <= 0) then
+            if (sum_of_magnitudes(rows, a) <= 0) return
+         end if
+         largest = max(maxval(abs(a)), abs(alpha))
          norm = sign(largest*sqrt(sum((a/largest)**2) + (alpha/largest)**2), alpha)
          tau = 1 + alpha/norm
          a = (a/norm)/tau
          alpha = -norm
       end if
    end subroutine make_reflector
+
+   !> Zero if and only if a is: unlike squares, magnitudes do not underflow.
+   pure function sum_of_magnitudes(rows, a) result(total)
+      integer(ik), intent(in) :: rows
+      real(wp), intent(in) :: a(rows)
+      real(wp) :: total
+      integer(ik) :: i
+
+      total = 0
+      !$omp simd reduction(+: total)
+      do i = 1, rows
+         total = total + abs(a(i))
+      end do
+   end function sum_of_magnitudes
 
    pure function inner_product(octets, a, b) result(total)
       integer(ik), intent(in) :: octets

@@ -4,12 +4,33 @@
 !> sense: the rows of D P are rotated into R one by one, leaving the triangle S
 !> with Pᵀ(AᵀA + D²)P = SᵀS (Moré, LNM 630, 1978, §4; ANL-80-74, qrsolv).
 !>
-!> Public: qrsolv.  Its data is n-sized.
+!> Public: qrsolv; damped_solver_t, for who has a quicker way when n is large.
+!> Its data is n-sized.
 module leastsq_qrsolv
    use leastsq_kinds, only: wp, ik
    implicit none (type, external)
    private
-   public :: qrsolv
+   public :: qrsolv, damped_solver_t
+
+   !> What qrsolv does, done otherwise: to rounding the same.
+   type, abstract :: damped_solver_t
+   contains
+      procedure(solve_i), deferred :: solve
+   end type damped_solver_t
+
+   abstract interface
+      !> Arguments as qrsolv's.
+      pure subroutine solve_i(self, n, r, ldr, ipvt, diag, qtb, x, sdiag, wa)
+         import :: damped_solver_t, wp, ik
+         implicit none (type, external)
+         class(damped_solver_t), intent(in) :: self
+         integer(ik), intent(in) :: n, ldr
+         real(wp), intent(inout) :: r(ldr, n)
+         integer(ik), intent(in) :: ipvt(n)
+         real(wp), intent(in) :: diag(n), qtb(n)
+         real(wp), intent(out) :: x(n), sdiag(n), wa(n)
+      end subroutine solve_i
+   end interface
 
 contains
 

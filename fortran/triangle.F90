@@ -125,6 +125,7 @@ contains
       first = settled + 1
       left = n - settled
       call guess_pivots(left, r(first, first), ldr, known, scratch)
+      if (known == 0) return
       exchanges = left*(left + 2)
       do j = 1, known
          k = int(scratch(exchanges + j), ik)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side; a BLAS that starts threads in each makes them minutes long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 for folder in (ROOT / "examples", HERE):

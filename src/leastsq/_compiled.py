@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -98,7 +100,7 @@ class CFunction:
     array([1., 1.])
     """
 
-    __slots__ = ("_data", "_func", "_handle", "_kept", "_m")
+    __slots__ = ("_data", "_func", "_handle", "_m")
 
     def __init__(self, func, m, data=None):
         if isinstance(m, bool) or not hasattr(m, "__index__"):
@@ -113,8 +115,9 @@ class CFunction:
             data_address, kept = own_data, None
         else:
             data_address, kept = _data_address(data)
-        self._func, self._m, self._data, self._kept = func, m, data, kept
-        self._handle = _core.compiled(address, m, data_address)
+        self._func, self._m, self._data = func, m, data
+        # a fit holds the handle only
+        self._handle = _core.compiled(address, m, data_address, (func, data, kept))
 
     @classmethod
     def from_numba(cls, function, m, data=None, *, jacobian=False):
@@ -126,14 +129,15 @@ class CFunction:
         function : callable
             ``function(x, out, data)``, or ``function(x, out)`` without `data`:
             fills ``out``, a float64 array of shape (m,), or of shape (m, n) for
-            a Jacobian, where n is ``x.size``.  It may return an integer;
-            anything but 0 ends the fit.  It must compile in numba's nopython
-            mode.
+            a Jacobian, where n is ``x.size``.  A plain function that compiles in
+            numba's nopython mode, or one already decorated with ``numba.njit``.
+            It may return an integer; anything but 0 ends the fit.  So does an
+            exception, as if -1 had been returned.
         m : int
             Number of residuals.
         data : array_like, optional
-            An array of numbers, which the function gets as it is (dtype and
-            shape are compiled in).
+            An array of numbers, which the function gets as it is, or as a
+            C-contiguous copy if it is not that.
         jacobian : bool, optional
             ``out`` is a Jacobian.
 
@@ -145,6 +149,15 @@ class CFunction:
         ------
         ImportError
             numba is not installed.
+        TypeError
+            `function` does not compile, takes other arguments, or returns
+            something else than None or an integer; `data` is not an array of
+            numbers.
+
+        Notes
+        -----
+        Compilation takes about a second.  What was compiled is kept and used
+        again for the same function with data of the same dtype and shape.
 
         Examples
         --------
@@ -157,8 +170,17 @@ class CFunction:
         >>> leastsq.leastsq(f, [1.0, 1.0])[0].round(6)  # doctest: +SKIP
         array([2.      , 0.693147])
         """
-        data = None if data is None else np.ascontiguousarray(data)
-        return cls(_numba_cfunc(function, data, jacobian), m, data)
+        if not inspect.isfunction(getattr(function, "py_func", function)):
+            raise TypeError("CFunction.from_numba: function must be a Python function, got "
+                            f"{type(function).__name__}")
+        shape = dtype = None
+        if data is not None:
+            data = np.ascontiguousarray(data)
+            shape, dtype = data.shape, data.dtype
+            if dtype.hasobject or not dtype.isnative:
+                raise TypeError("CFunction.from_numba: data must be an array of numbers in native "
+                                f"byte order, got dtype {dtype}")
+        return cls(_numba_cfunc(function, shape, dtype, bool(jacobian)), m, data)
 
     @property
     def func(self):
@@ -199,7 +221,8 @@ def _function_address(func):
     if isinstance(func, ctypes._CFuncPtr):
         return _ctypes_address(func), 0
     if type(func).__name__ == "LowLevelCallable" and isinstance(func, tuple):
-        return _capsule_address(func[0], "the scipy.LowLevelCallable")
+        capsule = tuple.__getitem__(func, 0)         # its own says ValueError
+        return _capsule_address(capsule, "the scipy.LowLevelCallable")
     if type(func).__name__ == "PyCapsule":
         return _capsule_address(func, "the capsule")
     if type(func).__module__ == "_cffi_backend":
@@ -215,17 +238,27 @@ def _ctypes_address(func):
     argtypes = getattr(func, "argtypes", None)
     if argtypes is None:
         argtypes = getattr(func, "_argtypes_", None)
-    if argtypes is not None:
-        names = [t.__name__ for t in argtypes]
-        integers, doubles = (ctypes.c_int64,)*2, (ctypes.POINTER(ctypes.c_double), ctypes.c_void_p)
-        right = (len(argtypes) == 5 and tuple(argtypes[:2]) == integers
-                 and argtypes[2] in doubles and argtypes[3] in doubles
-                 and (argtypes[4] is ctypes.c_void_p or issubclass(argtypes[4], ctypes._Pointer))
-                 and func.restype is ctypes.c_int)
-        if not right:
-            result = getattr(func.restype, "__name__", func.restype)
-            raise _wrong_signature("the ctypes function", f"{result} ({', '.join(names)})")
+    right = func.restype is ctypes.c_int
+    if argtypes is not None and right:
+        right = (len(argtypes) == 5 and tuple(argtypes[:2]) == (ctypes.c_int64,)*2
+                 and all(map(_is_double_pointer, argtypes[2:4])) and _is_pointer(argtypes[4]))
+    if not right:
+        names = "..." if argtypes is None else ", ".join(t.__name__ for t in argtypes)
+        result = getattr(func.restype, "__name__", func.restype)
+        raise _wrong_signature("the ctypes function", f"{result} ({names})")
     return ctypes.cast(func, ctypes.c_void_p).value
+
+
+def _is_pointer(ctype):
+    return isinstance(ctype, type) and issubclass(ctype, (ctypes.c_void_p, ctypes._Pointer))
+
+
+def _is_double_pointer(ctype):
+    """POINTER(c_double), c_void_p or NumPy's ndpointer to float64."""
+    if ctype is ctypes.POINTER(ctypes.c_double):
+        return True
+    return (isinstance(ctype, type) and issubclass(ctype, ctypes.c_void_p)
+            and getattr(ctype, "_dtype_", None) in (None, np.dtype(np.float64)))
 
 
 def _normalized(signature):
@@ -277,7 +310,10 @@ def _data_address(data):
         raise TypeError("CFunction: data must be an array, a buffer, a ctypes object or an "
                         f"address, got {type(data).__name__}")
     if hasattr(data, "__index__"):
-        return data.__index__(), None
+        address = data.__index__()
+        if address < 0:
+            raise ValueError(f"CFunction: data must be an address, got {address}")
+        return address, None
     if isinstance(data, (ctypes._Pointer, ctypes.c_void_p, ctypes._CFuncPtr)):
         return ctypes.cast(data, ctypes.c_void_p).value or 0, None
     try:
@@ -290,40 +326,96 @@ def _data_address(data):
     return np.frombuffer(view, np.uint8).ctypes.data if view.nbytes else 0, view
 
 
-def _numba_cfunc(function, data, jacobian):
+@functools.lru_cache(maxsize=128)
+def _numba_cfunc(function, shape, dtype, jacobian):
     """`function` with the C signature around it, compiled."""
+    numba, status_of = _numba()
+    types, array, matrix = numba.types, numba.carray, numba.farray
+    inner = function if isinstance(function, numba.core.registry.CPUDispatcher) \
+        else numba.njit(function)
+    _check_parameters(inner.py_func, shape is not None)
+
+    # An exception must not leave this function: numba would print it and go on.
+    # numba compiles what it sees, so each shape of call is spelled out.
+    if shape is None and not jacobian:
+        def door(m, n, x, out, data):
+            try:
+                return status_of(inner(array(x, n), array(out, m)))
+            except Exception:
+                return -1
+    elif shape is None:
+        def door(m, n, x, out, data):
+            try:
+                return status_of(inner(array(x, n), matrix(out, (m, n))))
+            except Exception:
+                return -1
+    elif not jacobian:
+        def door(m, n, x, out, data):
+            try:
+                return status_of(inner(array(x, n), array(out, m), array(data, shape, dtype)))
+            except Exception:
+                return -1
+    else:
+        def door(m, n, x, out, data):
+            try:
+                return status_of(inner(array(x, n), matrix(out, (m, n)),
+                                       array(data, shape, dtype)))
+            except Exception:
+                return -1
+
+    doubles = types.CPointer(types.float64)
+    signature = types.int32(types.int64, types.int64, doubles, doubles, types.voidptr)
+    try:
+        return numba.cfunc(signature)(door)
+    except numba.errors.NumbaError as error:
+        raise TypeError(f"CFunction.from_numba: {inner.py_func.__name__} does not compile in "
+                        f"numba's nopython mode with {_given(shape, dtype, jacobian)}, or returns "
+                        "something else than None or an integer: see above") from error
+
+
+def _given(shape, dtype, jacobian):
+    """What the compiled function is called with, for messages."""
+    given = f"x of shape (n,), out of shape {'(m, n)' if jacobian else '(m,)'}"
+    return given if shape is None else f"{given}, data of shape {shape} and dtype {dtype}"
+
+
+def _check_parameters(function, with_data):
+    wanted = ("x", "out", "data") if with_data else ("x", "out")
+    parameters = inspect.signature(function)
+    try:
+        parameters.bind(*wanted)
+    except TypeError:
+        raise TypeError(f"CFunction.from_numba: {function.__name__} must take ({', '.join(wanted)})"
+                        f" {'with' if with_data else 'without'} data, got {parameters}") from None
+
+
+@functools.cache
+def _numba():
+    """numba, and a compiled function that makes a status of what a user's returned."""
     try:
         import numba
-        from numba import types
+        import numba.extending
     except ImportError as error:
         raise ImportError("CFunction.from_numba needs numba (pip install numba)") from error
 
-    if isinstance(function, numba.core.registry.CPUDispatcher):
-        inner = function
-    else:
-        inner = numba.njit(function)
-    array, matrix = numba.carray, numba.farray
-    vector = types.CPointer(types.float64)
-    signature = types.int32(types.int64, types.int64, vector, vector, types.voidptr)
-    if data is not None:
-        shape, dtype = data.shape, data.dtype
+    def status_of(result):
+        return 0 if result is None else int(result)
 
-    # numba compiles what is reachable, so each shape of call is spelled out
-    if data is None and not jacobian:
-        def door(m, n, x, out, _data):
-            return _status(inner(array(x, n), array(out, m)))
-    elif data is None:
-        def door(m, n, x, out, _data):
-            return _status(inner(array(x, n), matrix(out, (m, n))))
-    elif not jacobian:
-        def door(m, n, x, out, _data):
-            return _status(inner(array(x, n), array(out, m), array(_data, shape, dtype)))
-    else:
-        def door(m, n, x, out, _data):
-            return _status(inner(array(x, n), matrix(out, (m, n)), array(_data, shape, dtype)))
+    def narrowed(result):
+        return result if -2147483648 <= result < 2147483648 else -1
 
-    @numba.njit
-    def _status(result):
-        return 0 if result is None else result
+    def optional(result):
+        return 0 if result is None else status_of(int(result))
 
-    return numba.cfunc(signature)(door)
+    @numba.extending.overload(status_of)
+    def typed_status_of(result):
+        types = numba.types
+        if isinstance(result, types.NoneType):
+            return lambda result: 0
+        if isinstance(result, types.Integer):
+            return narrowed
+        if isinstance(result, types.Optional) and isinstance(result.type, types.Integer):
+            return optional
+        return None                     # numba then says that there is no such status_of
+
+    return numba, status_of

@@ -6,7 +6,7 @@ import platform
 
 import numpy as np
 
-from . import _build
+from . import _build, _core
 
 __all__ = ["show_config"]
 
@@ -43,7 +43,7 @@ def show_config(mode="stdout"):
         "version": _build.version,
         "fortran": f"{_build.fortran_compiler}  {_build.fortran_flags}",
         "c": f"{_build.c_compiler}  {_build.c_flags}",
-        "kernels": "minpack (bitwise MINPACK, no contraction)",
+        "kernels": f"minpack (MINPACK's bits), blocked for {_core.isa}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,
         "platform": platform.platform(),

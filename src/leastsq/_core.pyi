@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-def compiled(function: int, m: int, data: int, /) -> object: ...
+isa: str  # of the kernels in use: baseline or v3
+
+def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
     func: Callable[..., ArrayLike] | object,  # or what `compiled` made
     x0: ArrayLike,
@@ -21,6 +23,8 @@ def solve(
     epsfcn: float | None,
     factor: float,
     diag: ArrayLike | None,
+    qr: int,                             # 0 by size, 1 minpack, 2 blocked
+    threads: int,
     /,
 ) -> (
     tuple[NDArray[np.float64], int]
@@ -34,7 +38,7 @@ def solve(
         NDArray[np.int32],               # ipvt, one-based
         NDArray[np.float64],             # qtf
         NDArray[np.float64] | None,      # cov_x
-        int,                             # what a compiled function returned, if not 0
-        str | None,                      # which one did: "func" or "Dfun"
+        tuple[int, int, float] | None,   # ier 9: row, column, value that is not finite
+        tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
     ]
 ): ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import os
 import warnings
 
 import numpy as np
@@ -13,11 +15,40 @@ from ._status import message, not_finite_message, stopped_message
 __all__ = ["leastsq"]
 
 _SUCCESS = (1, 2, 3, 4)
+_QR = {None: 0, "minpack": 1, "blocked": 2}
+_MOST_THREADS = 256
+
+
+def _qr(qr):
+    if not isinstance(qr, str) or qr not in _QR:
+        raise ValueError(f"leastsq: qr must be None, 'minpack' or 'blocked', got {qr!r}")
+    return _QR[qr]
+
+
+def _threads(threads, name="threads"):
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise TypeError(f"leastsq: {name} must be an integer, got {type(threads).__name__}")
+    threads = threads.__index__()
+    if not 1 <= threads <= _MOST_THREADS:
+        raise ValueError(f"leastsq: {name} must be from 1 to {_MOST_THREADS}, got {threads}")
+    return threads
+
+
+def _default_threads(text):
+    """The number of threads when none is asked for, from LEASTSQ_NUM_THREADS."""
+    try:
+        return _threads(int(text), "LEASTSQ_NUM_THREADS")
+    except ValueError:
+        raise ValueError("leastsq: LEASTSQ_NUM_THREADS must be an integer from 1 to "
+                         f"{_MOST_THREADS}, got {text!r}") from None
+
+
+_THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
 
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
-            factor=100, diag=None):
+            factor=100, diag=None, *, qr=None, threads=None):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -64,6 +95,15 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     diag : sequence, optional
         n positive scale factors for the variables.  None: the norms of the
         Jacobian's columns, which may grow.
+    qr : {None, "minpack", "blocked"}, optional
+        How the Jacobian is factored.  "minpack": in memory, bit for bit as
+        MINPACK does.  "blocked": from blocks of rows, several times faster for
+        long residual vectors, without a copy of the Jacobian; its answers agree
+        to rounding.  None: "blocked" if m >= 1024 and m*n >= 32768.
+    threads : int, optional
+        Number of threads of a blocked factorization, 1 to 256.  The results do
+        not depend on it, to the bit.  None: ``LEASTSQ_NUM_THREADS`` of the
+        environment, as it is when leastsq is imported, or 1.
 
     Returns
     -------
@@ -86,7 +126,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         ``fjac``
             Shape (n, m): ``triu(fjac.T[:n])`` is the R of a QR factorization
             of the last Jacobian with its columns permuted; below it are its
-            Householder vectors.
+            Householder vectors, or zeros if the factorization was blocked.
         ``ipvt``
             The permutation, int32, shape (n,), **counted from one**: column j of
             the permuted Jacobian is column ``ipvt[j] - 1`` of the Jacobian.
@@ -105,7 +145,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         wrong shape; `args` is given with a `CFunction`.
     ValueError
         `func` returns more than one dimension, or another size than before;
-        `diag` has another length than n; a compiled `Dfun` is for another m.
+        `diag` has another length than n; a compiled `Dfun` is for another m;
+        `qr` or `threads` is not one of its values.
+    MemoryError
+        There is not enough memory; nothing is lost.
     Exception
         Whatever `func` or `Dfun` raises, unchanged.
 
@@ -148,17 +191,19 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
         func, Dfun = handles(func, Dfun, args)
     out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                epsfcn, factor, diag)
+                epsfcn, factor, diag, 0 if qr is None else _qr(qr),
+                _THREADS if threads is None else _threads(threads))
     ier = out[1]
     if not full_output and ier in _SUCCESS:
         return out
 
     x = out[0]
     if ier == 9:
-        mesg = not_finite_message(x, out[2], out[5], out[4])
+        mesg = not_finite_message(x, out[4], out[9])
     elif ier == 10:
-        mesg = stopped_message(out[10], out[9])
+        mesg = stopped_message(*out[10])
     else:
+        maxfev = operator.index(maxfev)
         if maxfev <= 0:
             maxfev = (100 if Dfun is not None else 200)*(x.size + 1)
         mesg = message(ier, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
@@ -167,11 +212,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         return x, ier
 
     x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
-    if ier >= 9:
-        if nfev == 1 and out[10] == "func":
-            fvec.fill(np.nan)           # there is no f(x0)
-        fjac.fill(np.nan)
-        qtf.fill(np.nan)
+    if ier == 10 and nfev == 1 and out[10][0] == "func":
+        fvec.fill(np.nan)               # there is no f(x0)
     info = {"fvec": np.float64(fvec) if type(fvec) is float else fvec, "nfev": nfev}
     if Dfun is not None:
         info["njev"] = njev

@@ -59,32 +59,27 @@ def stopped_message(name, code):
     return f"The compiled {name} stopped the fit by returning {code}."
 
 
-def not_finite_message(x, fvec, fjac, njev):
+def not_finite_message(x, njev, fault):
     """The sentence for `ier` 9: what is not finite, and where.
 
     Parameters
     ----------
     x : ndarray, shape (n,)
         Where it happened.
-    fvec : ndarray, shape (m,)
-        Residuals at `x`.
-    fjac : ndarray, shape (n, m)
-        The Jacobian at `x`, transposed; not looked at if `njev` is 0.
     njev : int
-        Number of Jacobians made.
+        Number of Jacobians made; 0: it is about the residuals.
+    fault : tuple of (int, int, float) or None
+        Row, column and value of the first element that is not finite; None if
+        all are and their norm overflows.
     """
     at = f"at x = {np.array2string(x, threshold=20)}"
-    fvec = np.atleast_1d(fvec)
+    if njev == 0 and fault is None:
+        return f"The norm of the residuals overflows {at}."
     if njev == 0:
-        bad = np.flatnonzero(~np.isfinite(fvec))
-        if bad.size == 0:
-            return f"The norm of the residuals overflows {at}."
-        i = bad[0]
-        return f"Residuals are not finite at x0: func(x)[{i}] is {fvec[i]} {at}."
-    for j, column in enumerate(fjac):
-        bad = np.flatnonzero(~np.isfinite(column))
-        if bad.size:
-            i = bad[0]
-            return (f"The Jacobian is not finite: the derivative of residual {i} with respect "
-                    f"to x[{j}] (row {i}, column {j}) is {column[i]} {at}.")
-    return f"The norm of a column of the Jacobian overflows {at}."
+        row, _, value = fault
+        return f"Residuals are not finite at x0: func(x)[{row}] is {value} {at}."
+    if fault is None:
+        return f"The norm of a column of the Jacobian overflows {at}."
+    row, column, value = fault
+    return (f"The Jacobian is not finite: the derivative of residual {row} with respect "
+            f"to x[{column}] (row {row}, column {column}) is {value} {at}.")

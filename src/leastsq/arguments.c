@@ -67,8 +67,8 @@ tolerance_argument(PyObject *object, const char *name, double *value)
 int
 arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 13) {
-        PyErr_Format(PyExc_TypeError, "solve takes 13 arguments, got %zd", nargs);
+    if (nargs != 15) {
+        PyErr_Format(PyExc_TypeError, "solve takes 15 arguments, got %zd", nargs);
         return -1;
     }
     a->func = args[0];
@@ -98,6 +98,10 @@ arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
         || tolerance_argument(args[8], "gtol", &a->gtol) < 0
         || integer_argument(args[9], "maxfev", &a->maxfev) < 0
         || real_argument(args[11], "factor", &a->factor) < 0)
+        return -1;
+    a->qr = (int)PyLong_AsLong(args[13]);
+    a->threads = (int)PyLong_AsLong(args[14]);
+    if (PyErr_Occurred())
         return -1;
     if (!(a->factor > 0))
         return improper("factor", "positive", args[11]);
@@ -131,7 +135,8 @@ arguments_start_point(PyObject *x0)
     return x;
 }
 
-/* n positive scale factors; NULL with an error set if they are not that. */
+/* n positive scale factors, a copy, for func may change the original; NULL with
+   an error set if they are not that. */
 PyArrayObject *
 arguments_scale_factors(PyObject *diag, npy_intp n)
 {
@@ -150,7 +155,8 @@ arguments_scale_factors(PyObject *diag, npy_intp n)
         Py_DECREF(array);
         return NULL;
     }
-    doubles = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_DOUBLE, NPY_ARRAY_CARRAY_RO);
+    doubles = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_DOUBLE,
+                                                NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSURECOPY);
     Py_DECREF(array);
     if (doubles == NULL)
         return NULL;

@@ -5,8 +5,9 @@
 
 #include <time.h>
 
-/* A Ctrl-C waits at most this long, and the end of the running evaluation. */
-enum { POLL_MILLISECONDS = 20 };
+/* A Ctrl-C waits at most this long, and the end of the running evaluation.  Not
+   less: a busy Python thread hands over the GIL after 5 ms only. */
+enum { POLL_MILLISECONDS = 50 };
 
 #ifdef CLOCK_MONOTONIC_COARSE
 #define POLL_CLOCK CLOCK_MONOTONIC_COARSE       /* 5 ns; CLOCK_MONOTONIC takes 25 */
@@ -83,8 +84,8 @@ reusable(const callbacks *cb)
 #endif
 }
 
-static PyObject *
-call(callbacks *cb, PyObject *function, const double *x)
+PyObject *
+callbacks_call(callbacks *cb, PyObject *function, const double *x)
 {
     size_t nargs = 1 + (size_t)PyTuple_GET_SIZE(cb->args);
 
@@ -115,7 +116,7 @@ callbacks_first(callbacks *cb, const double *x)
         cb->eps = 0x1p-52;
         return 0;
     }
-    result = call(cb, cb->func, x);
+    result = callbacks_call(cb, cb->func, x);
     if (result == NULL)
         return -1;
     status = measure_residual(cb, result);
@@ -123,40 +124,62 @@ callbacks_first(callbacks *cb, const double *x)
     return status;
 }
 
-static void
-take_gil(callbacks *cb)
+void
+callbacks_take_gil(callbacks *cb)
 {
     if (cb->released)
         PyEval_RestoreThread(cb->released);
 }
 
-static void
-give_gil(callbacks *cb)
+void
+callbacks_give_gil(callbacks *cb)
 {
     if (cb->released)
         cb->released = PyEval_SaveThread();
+}
+
+/* Every now and then: has a signal handler raised? */
+int
+callbacks_poll_signals(callbacks *cb)
+{
+    int64_t now = milliseconds();
+    int status;
+
+    if (now - cb->polled < POLL_MILLISECONDS)
+        return 0;
+    cb->polled = now;
+    callbacks_take_gil(cb);
+    status = PyErr_CheckSignals();
+    callbacks_give_gil(cb);
+    return status;
 }
 
 /* After a compiled function: did it say stop, or does a signal? */
 static int
 after_compiled(callbacks *cb, int code, const char *name)
 {
-    int64_t now;
-    int status;
-
     if (code != 0) {
         cb->stop_code = code;
         cb->stopped_by = name;
         return code;
     }
-    now = milliseconds();
-    if (now - cb->polled < POLL_MILLISECONDS)
-        return 0;
-    cb->polled = now;
-    take_gil(cb);
-    status = PyErr_CheckSignals();
-    give_gil(cb);
-    return status;
+    return callbacks_poll_signals(cb);
+}
+
+int
+callbacks_compiled_residual(callbacks *cb, int64_t m, int64_t n, const double *x, double *fvec)
+{
+    leastsq_residual function = (leastsq_residual)cb->cfunc->function;
+
+    return after_compiled(cb, function(m, n, x, fvec, cb->cfunc->data), "func");
+}
+
+int
+callbacks_compiled_jacobian(callbacks *cb, int64_t m, int64_t n, const double *x, double *fjac)
+{
+    leastsq_jacobian function = (leastsq_jacobian)cb->cdfun->function;
+
+    return after_compiled(cb, function(m, n, x, fjac, cb->cdfun->data), "Dfun");
 }
 
 int
@@ -166,26 +189,24 @@ callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *da
     PyObject *result;
     int status = -1;
 
-    if (cb->cfunc != NULL) {
-        status = ((leastsq_residual)cb->cfunc->function)(m, n, x, fvec, cb->cfunc->data);
-        return after_compiled(cb, status, "func");
-    }
+    if (cb->cfunc != NULL)
+        return callbacks_compiled_residual(cb, m, n, x, fvec);
     if (cb->first != NULL) {
         /* known to be float64, contiguous and m long; its data goes where it is
            needed, the array itself when the GIL is held */
         memcpy(fvec, PyArray_DATA(cb->first), (size_t)m * sizeof *fvec);
-        take_gil(cb);
+        callbacks_take_gil(cb);
         Py_CLEAR(cb->first);
-        give_gil(cb);
+        callbacks_give_gil(cb);
         return 0;
     }
-    take_gil(cb);
-    result = call(cb, cb->func, x);
+    callbacks_take_gil(cb);
+    result = callbacks_call(cb, cb->func, x);
     if (result != NULL) {
         status = read_residual(cb, result, fvec);
         Py_DECREF(result);
     }
-    give_gil(cb);
+    callbacks_give_gil(cb);
     return status;
 }
 
@@ -196,16 +217,14 @@ callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *da
     PyObject *result;
     int status = -1;
 
-    if (cb->cdfun != NULL) {
-        status = ((leastsq_jacobian)cb->cdfun->function)(m, n, x, fjac, cb->cdfun->data);
-        return after_compiled(cb, status, "Dfun");
-    }
-    take_gil(cb);
-    result = call(cb, cb->dfun, x);
+    if (cb->cdfun != NULL)
+        return callbacks_compiled_jacobian(cb, m, n, x, fjac);
+    callbacks_take_gil(cb);
+    result = callbacks_call(cb, cb->dfun, x);
     if (result != NULL) {
         status = read_jacobian(cb, result, fjac);
         Py_DECREF(result);
     }
-    give_gil(cb);
+    callbacks_give_gil(cb);
     return status;
 }

@@ -3,14 +3,17 @@
 #include "shim.h"
 
 const char compiled_doc[] =
-    "compiled(function, m, data)\n--\n\n"
+    "compiled(function, m, data, owner)\n--\n\n"
     "A capsule for solve: the addresses of a C function and of its data (0: none).\n"
-    "The caller keeps what is at either alive.";
+    "It keeps `owner` alive, which is to keep alive what is at both.";
 
+/* The capsule's context is the owner: a fit holds the capsule, and nobody else
+   need hold anything. */
 static void
 destroy(PyObject *capsule)
 {
     PyMem_Free(PyCapsule_GetPointer(capsule, COMPILED_CAPSULE));
+    Py_XDECREF((PyObject *)PyCapsule_GetContext(capsule));
 }
 
 PyObject *
@@ -20,8 +23,8 @@ compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *capsule;
 
     (void)module;
-    if (nargs != 3) {
-        PyErr_Format(PyExc_TypeError, "compiled takes 3 arguments, got %zd", nargs);
+    if (nargs != 4) {
+        PyErr_Format(PyExc_TypeError, "compiled takes 4 arguments, got %zd", nargs);
         return NULL;
     }
     c.function = PyLong_AsVoidPtr(args[0]);
@@ -36,6 +39,10 @@ compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     capsule = PyCapsule_New(kept, COMPILED_CAPSULE, destroy);
     if (capsule == NULL)
         PyMem_Free(kept);
+    else if (PyCapsule_SetContext(capsule, args[3]) == 0)
+        Py_INCREF(args[3]);
+    else
+        Py_CLEAR(capsule);
     return capsule;
 }
 

@@ -73,6 +73,32 @@ void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_
                double factor, int64_t *info, int64_t *nfev, int64_t *njev,
                int64_t *ipvt, double *qtf, double *work);
 
+/* A whole fit whose model comes from row blocks (fortran/blocked.f90).  A status
+   other than 0 ends it. */
+
+/* fvec = f(x) and its norm. */
+typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
+                        void *data);
+/* column = (f(x) - fvec)/h. */
+typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
+                              double h, double *column, void *data);
+/* R (upper triangle of r), ipvt, Q'f and column norms of J at x, where f is fvec; J is
+   fjac, or if that is NULL for this function to make. */
+typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *fvec,
+                          const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
+                          double *qtf, double *colnorm, void *data);
+/* qrsolv by blocks, and the room it works in. */
+typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
+                           const double *diag, const double *qtb, double *x, double *sdiag,
+                           double *wa, double *work);
+/* r is n x n; fjac is m x n room for forward differences, or NULL. */
+void lsq_blocked(lsq_norm norm, lsq_difference difference, lsq_factor factor,
+                 lsq_damped damped, double *solve_work, void *data, int64_t m, int64_t n,
+                 double *x, double *fvec, double *r, double ftol,
+                 double xtol, double gtol, int64_t maxfev, double epsfcn, double *diag,
+                 int64_t mode, double step_factor, int64_t *info, int64_t *nfev,
+                 int64_t *njev, double *fjac, int64_t *ipvt, double *qtf, double *work);
+
 /* The ask/tell machine: n-sized, see fortran/lm_core.f90. */
 void lsq_start(lsq_state *s, double *w);
 void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
@@ -80,7 +106,7 @@ void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
                     const int64_t *ipvt, int64_t cost);
 
-/* Kernels.  covar returns the numerical rank; cov is n x n. */
+/* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, double epsfcn, double *xwork,

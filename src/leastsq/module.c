@@ -1,6 +1,7 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
 #include "batch.h"
+#include "blocked.h"
 
 static PyMethodDef methods[] = {
     {"batch_compiled", batch_compiled, METH_VARARGS, batch_compiled_doc},
@@ -20,8 +21,14 @@ static PyMethodDef methods[] = {
 static int
 exec(PyObject *module)
 {
-    (void)module;
-    return PyArray_ImportNumPyAPI();
+    module_state *state = PyModule_GetState(module);
+
+    if (PyArray_ImportNumPyAPI() < 0)
+        return -1;
+    state->kernels = kernels_choose();
+    if (state->kernels == NULL)
+        return -1;
+    return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 
 static PyModuleDef_Slot slots[] = {
@@ -40,7 +47,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "leastsq._core",
     .m_doc = "The C shim over the Fortran core; see _core.pyi.",
-    .m_size = 0,
+    .m_size = sizeof(module_state),
     .m_methods = methods,
     .m_slots = slots,
 };

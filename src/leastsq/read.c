@@ -2,6 +2,8 @@
    never kept, never written to. */
 #include "shim.h"
 
+#include <math.h>
+
 /* Rows x columns of one tile of the transposition: eight columns are a cache
    line of a row-major source, 64 rows of them stay in L1. */
 enum { TILE_ROWS = 64, TILE_COLUMNS = 8 };
@@ -117,32 +119,35 @@ right_size(const callbacks *cb, PyArrayObject *array)
     return 0;
 }
 
-int
-read_residual(callbacks *cb, PyObject *result, double *fvec)
+/* func's result as a plain vector of m float64: itself, if it is one; new
+   reference. */
+PyArrayObject *
+residual_values(callbacks *cb, PyObject *result)
 {
     PyArrayObject *array, *plain = NULL;
-    int status = -1;
 
-    if (is_plain_vector(result)) {
-        array = (PyArrayObject *)result;
-        if (!right_size(cb, array))
-            return -1;
-        memcpy(fvec, PyArray_DATA(array), (size_t)cb->m * sizeof *fvec);
-        return 0;
-    }
+    if (is_plain_vector(result))
+        return right_size(cb, (PyArrayObject *)result) ? (PyArrayObject *)Py_NewRef(result) : NULL;
     array = as_real_array(result, "the array that func returns");
     if (array == NULL)
-        return -1;
+        return NULL;
     if (is_vector(array) && right_size(cb, array))
         plain = (PyArrayObject *)PyArray_FROMANY((PyObject *)array, NPY_DOUBLE, 0, 1,
                                                  NPY_ARRAY_CARRAY_RO);
-    if (plain != NULL) {
-        memcpy(fvec, PyArray_DATA(plain), (size_t)cb->m * sizeof *fvec);
-        status = 0;
-    }
-    Py_XDECREF(plain);
     Py_DECREF(array);
-    return status;
+    return plain;
+}
+
+int
+read_residual(callbacks *cb, PyObject *result, double *fvec)
+{
+    PyArrayObject *values = residual_values(cb, result);
+
+    if (values == NULL)
+        return -1;
+    memcpy(fvec, PyArray_DATA(values), (size_t)cb->m * sizeof *fvec);
+    Py_DECREF(values);
+    return 0;
 }
 
 /* fjac[i + j*m] = source(i, j), where the source's elements lie at these strides
@@ -175,49 +180,86 @@ raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
     Py_ssize_t m = cb->m, n = cb->n;
     PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_SHAPE(array));
     PyObject *name = PyObject_GetAttrString(cb->dfun, "__name__");
+    PyObject *named = name == NULL ? NULL : PyUnicode_FromFormat(" '%S'", name);
 
-    if (name == NULL)
+    if (named == NULL) {
         PyErr_Clear();
-    if (shape != NULL)
+        named = PyUnicode_FromString("");
+    }
+    if (shape != NULL && named != NULL)
         PyErr_Format(PyExc_TypeError,
                      "leastsq: there is a mismatch between the input and output shape of the "
-                     "'Dfun' argument%s%V%s. Shape should be (%zd, %zd) but it is %S.",
-                     name ? " '" : "", name, "", name ? "'" : "",
-                     cb->col_deriv ? n : m, cb->col_deriv ? m : n, shape);
+                     "'Dfun' argument%U. Shape should be (%zd, %zd) but it is %S.",
+                     named, cb->col_deriv ? n : m, cb->col_deriv ? m : n, shape);
+    Py_XDECREF(named);
     Py_XDECREF(name);
     Py_XDECREF(shape);
+}
+
+/* Dfun's result as float64, or with `singles` as float32 if it is that, wherever
+   it lies; new reference, and where the elements are. */
+PyArrayObject *
+jacobian_values(callbacks *cb, PyObject *result, int singles, elements *where)
+{
+    npy_intp m = cb->m, n = cb->n;
+    PyArrayObject *array = as_real_array(result, "the array that Dfun returns");
+    PyArrayObject *values = NULL;
+    int vector, matrix, type, by_column = cb->col_deriv != 0;
+
+    if (array == NULL)
+        return NULL;
+    vector = (m == 1 || n == 1) && PyArray_SIZE(array) == m * n;
+    matrix = PyArray_NDIM(array) == 2 && PyArray_DIM(array, by_column) == m
+        && PyArray_DIM(array, !by_column) == n;
+    type = singles && PyArray_TYPE(array) == NPY_FLOAT ? NPY_FLOAT : NPY_DOUBLE;
+    if (!vector && !matrix)
+        raise_jacobian_shape(cb, array);
+    else
+        values = (PyArrayObject *)PyArray_FROM_OTF(
+            (PyObject *)array, type,
+            NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED | (vector ? NPY_ARRAY_C_CONTIGUOUS : 0));
+    Py_DECREF(array);
+    if (values == NULL)
+        return NULL;
+    where->data = PyArray_BYTES(values);
+    where->single = type == NPY_FLOAT;
+    if (vector) {
+        npy_intp size = PyArray_ITEMSIZE(values);
+        where->row_stride = n == 1 ? size : m * n * size;
+        where->column_stride = n == 1 ? m * n * size : size;
+    }
+    else {
+        where->row_stride = PyArray_STRIDE(values, by_column);
+        where->column_stride = PyArray_STRIDE(values, !by_column);
+    }
+    return values;
 }
 
 int
 read_jacobian(callbacks *cb, PyObject *result, double *fjac)
 {
-    npy_intp m = cb->m, n = cb->n;
-    PyArrayObject *array = as_real_array(result, "the array that Dfun returns");
-    PyArrayObject *doubles = NULL;
-    int status = -1, vector, matrix, by_column = cb->col_deriv != 0;
+    elements where;
+    PyArrayObject *values = jacobian_values(cb, result, 0, &where);
 
-    if (array == NULL)
+    if (values == NULL)
         return -1;
-    vector = (m == 1 || n == 1) && PyArray_SIZE(array) == m * n;
-    matrix = PyArray_NDIM(array) == 2 && PyArray_DIM(array, by_column) == m
-        && PyArray_DIM(array, !by_column) == n;
-    if (!vector && !matrix) {
-        raise_jacobian_shape(cb, array);
-        goto done;
+    copy_columns(cb->m, cb->n, where.data, where.row_stride, where.column_stride, fjac);
+    Py_DECREF(values);
+    return 0;
+}
+
+/* Column by column, the first element that is not finite. */
+void
+find_not_finite(const elements *where, npy_intp m, npy_intp n, not_finite *fault)
+{
+    for (npy_intp j = 0; j < n; j++) {
+        for (npy_intp i = 0; i < m; i++) {
+            const char *at = where->data + i * where->row_stride + j * where->column_stride;
+            double value = where->single ? (double)*(const float *)at : *(const double *)at;
+            if (!isfinite(value)) {
+                *fault = (not_finite){1, i, j, value};
+                return;
+            }
+        }
     }
-    doubles = (PyArrayObject *)PyArray_FROM_OTF(
-        (PyObject *)array, NPY_DOUBLE,
-        NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED | (vector ? NPY_ARRAY_C_CONTIGUOUS : 0));
-    if (doubles == NULL)
-        goto done;
-    if (vector)
-        memcpy(fjac, PyArray_DATA(doubles), (size_t)(m * n) * sizeof *fjac);
-    else
-        copy_columns(m, n, PyArray_BYTES(doubles), PyArray_STRIDE(doubles, by_column),
-                     PyArray_STRIDE(doubles, !by_column), fjac);
-    status = 0;
-done:
-    Py_XDECREF(doubles);
-    Py_DECREF(array);
-    return status;
 }

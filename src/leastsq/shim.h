@@ -13,6 +13,7 @@
 #include <numpy/arrayobject.h>
 
 #include "core.h"
+#include "tsqr.h"
 
 enum { INLINE_ARGUMENTS = 6 };
 
@@ -28,6 +29,13 @@ typedef struct {
 PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
+
+/* The first element that is not finite; row and column count from 0. */
+typedef struct {
+    int found;
+    npy_intp row, column;
+    double value;
+} not_finite;
 
 /* One fit's functions and what is known of their results.  Lives on the stack
    of the call that made it. */
@@ -49,6 +57,7 @@ typedef struct {
     int col_deriv;
     int stop_code;              /* what a compiled function returned, if not 0 */
     const char *stopped_by;     /* "func", "Dfun" or NULL */
+    not_finite fault;           /* in what they returned, once looked for */
 } callbacks;
 
 /* callbacks.c */
@@ -56,26 +65,49 @@ int callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args
                    npy_intp n, int col_deriv);
 void callbacks_clear(callbacks *cb);
 int callbacks_first(callbacks *cb, const double *x);
+PyObject *callbacks_call(callbacks *cb, PyObject *function, const double *x);
+void callbacks_take_gil(callbacks *cb);
+void callbacks_give_gil(callbacks *cb);
+int callbacks_poll_signals(callbacks *cb);
+int callbacks_compiled_residual(callbacks *cb, int64_t m, int64_t n, const double *x, double *fvec);
+int callbacks_compiled_jacobian(callbacks *cb, int64_t m, int64_t n, const double *x, double *fjac);
 int callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data);
 int callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data);
 
 /* read.c: what a callback returned, as float64 */
+typedef struct {
+    const char *data;           /* of element (0, 0) */
+    npy_intp row_stride, column_stride;     /* in bytes */
+    int single;                 /* float32, not float64 */
+} elements;
+
+PyArrayObject *residual_values(callbacks *cb, PyObject *result);
+PyArrayObject *jacobian_values(callbacks *cb, PyObject *result, int singles, elements *where);
+void find_not_finite(const elements *where, npy_intp m, npy_intp n, not_finite *fault);
 int read_residual(callbacks *cb, PyObject *result, double *fvec);
 int measure_residual(callbacks *cb, PyObject *result);
 int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
 
 /* arguments.c */
+enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2 };
+
 typedef struct {
     PyObject *func, *x0, *args, *dfun, *epsfcn_object, *diag_object;
     int full_output, col_deriv;
     double ftol, xtol, gtol, factor, epsfcn;
     int64_t maxfev;
+    int qr, threads;
 } arguments;
 
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
+
+/* module.c */
+typedef struct {
+    const lsq_tsqr_kernels *kernels;    /* for this processor */
+} module_state;
 
 /* solve.c */
 PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);

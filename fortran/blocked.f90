@@ -1,0 +1,199 @@
+!> The accumulator provider: R and Q'f from row blocks, by C functions.
+!>
+!> For long residual vectors.  The blocks lie wherever the caller's arrays do, so
+!> the caller folds them into a triangle (tsqr.F90); what is here is the problem
+!> that asks for it, in the same loop as any other.
+!>
+!> Public: the C signatures, blocked_fit.  Its data is m-sized.
+module leastsq_blocked
+   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_int, c_int64_t, &
+      c_null_ptr, c_ptr
+   use leastsq_kinds, only: wp, ik, sk
+   use leastsq_fdjac2, only: fdjac2
+   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+   use leastsq_lm_drive, only: problem_t
+   use leastsq_fit, only: fit
+   use leastsq_qrsolv, only: damped_solver_t
+   implicit none (type, external)
+   private
+   public :: norm_c, difference_c, factor_c, solve_c, blocked_fit
+
+   abstract interface
+      !> fvec = f(x) and its norm.
+      function norm_c(m, n, x, fvec, fnorm, data) bind(c) result(status)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m, n
+         real(c_double), intent(in) :: x(n)
+         real(c_double), intent(out) :: fvec(m), fnorm
+         type(c_ptr), value :: data
+         integer(c_int) :: status
+      end function norm_c
+
+      !> column = (f(x) − fvec)/h.
+      function difference_c(m, n, x, fvec, h, column, data) bind(c) result(status)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m, n
+         real(c_double), intent(in) :: x(n), fvec(m)
+         real(c_double), value :: h
+         real(c_double), intent(out) :: column(m)
+         type(c_ptr), value :: data
+         integer(c_int) :: status
+      end function difference_c
+
+      !> R, ipvt, Q'f and column norms of J at x, where f is fvec; J is fjac,
+      !> or for the function to make if that is NULL.
+      function factor_c(m, n, x, fvec, fjac, r, ldr, ipvt, qtf, colnorm, data) bind(c) &
+         result(status)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m, n, ldr
+         real(c_double), intent(in) :: x(n), fvec(m)
+         type(c_ptr), value :: fjac, data
+         real(c_double), intent(inout) :: r(ldr, n)
+         integer(c_int64_t), intent(inout) :: ipvt(n)
+         real(c_double), intent(inout) :: qtf(n), colnorm(n)
+         integer(c_int) :: status
+      end function factor_c
+
+      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's.
+      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work) bind(c)
+         import :: c_double, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: n, ldr
+         real(c_double), intent(inout) :: r(ldr, n)
+         integer(c_int64_t), intent(in) :: ipvt(n)
+         real(c_double), intent(in) :: diag(n), qtb(n)
+         real(c_double), intent(out) :: x(n), sdiag(n), wa(n)
+         type(c_ptr), value :: work
+      end subroutine solve_c
+   end interface
+
+   !> From this many parameters on, qrsolv by blocks is quicker than rotations.
+   integer(ik), parameter :: SOLVE_BY_BLOCKS = 64
+
+   type, extends(damped_solver_t) :: blocked_solver_t
+      procedure(solve_c), pointer, nopass :: by_blocks => null()
+      type(c_ptr) :: work = c_null_ptr
+   contains
+      procedure :: solve
+   end type blocked_solver_t
+
+   type, extends(problem_t) :: blocked_problem_t
+      procedure(norm_c), pointer, nopass :: norm => null()
+      procedure(difference_c), pointer, nopass :: differ => null()
+      procedure(factor_c), pointer, nopass :: factor => null()
+      type(c_ptr) :: data = c_null_ptr
+      type(c_ptr) :: fjac = c_null_ptr            !< m x n room for differences; or NULL
+      real(wp) :: epsfcn = 0
+   contains
+      procedure :: residual
+      procedure :: residual_norm
+      procedure :: difference
+      procedure :: model
+   end type blocked_problem_t
+
+contains
+
+   subroutine blocked_fit(norm, differ, factor, damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, maxfev, &
+      epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work)
+      procedure(norm_c) :: norm
+      procedure(difference_c) :: differ
+      procedure(factor_c) :: factor
+      procedure(solve_c) :: damped
+      type(c_ptr), intent(in) :: solve_work       !< its last argument
+      type(c_ptr), intent(in) :: data             !< their last argument
+      type(c_ptr), intent(in) :: fjac             !< m x n room for differences; or NULL
+      integer(ik), intent(in) :: m, n, maxfev, mode
+      real(wp), intent(inout) :: x(n), diag(n), r(n, n)
+      real(wp), intent(out) :: fvec(m), qtf(n)
+      real(wp), intent(in) :: ftol, xtol, gtol, epsfcn, step_factor
+      integer(ik), intent(out) :: info, nfev, njev, ipvt(n)
+      real(wp), intent(out) :: work(*)            !< work_size(m, n) long
+      type(blocked_problem_t) :: problem
+      type(blocked_solver_t) :: solver
+
+      problem%norm => norm
+      problem%differ => differ
+      problem%factor => factor
+      problem%data = data
+      problem%fjac = fjac
+      problem%epsfcn = epsfcn
+      if (n < SOLVE_BY_BLOCKS) then
+         call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
+            info, nfev, njev, ipvt, qtf, work)
+      else
+         solver%by_blocks => damped
+         solver%work = solve_work
+         call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
+            info, nfev, njev, ipvt, qtf, work, solver)
+      end if
+   end subroutine blocked_fit
+
+   !> damped_solver_t's.
+   pure subroutine solve(self, n, r, ldr, ipvt, diag, qtb, x, sdiag, wa)
+      class(blocked_solver_t), intent(in) :: self
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: diag(n), qtb(n)
+      real(wp), intent(out) :: x(n), sdiag(n), wa(n)
+
+      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work)
+   end subroutine solve
+
+   subroutine residual(self, m, n, x, f, status)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: x(n)
+      real(wp), intent(out) :: f(m)
+      integer(sk), intent(out) :: status
+      real(wp) :: fnorm
+
+      status = self%norm(m, n, x, f, fnorm, self%data)
+   end subroutine residual
+
+   subroutine residual_norm(self, m, n, x, f, fnorm, status)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: x(n)
+      real(wp), intent(out) :: f(m), fnorm
+      integer(sk), intent(out) :: status
+
+      status = self%norm(m, n, x, f, fnorm, self%data)
+   end subroutine residual_norm
+
+   subroutine difference(self, m, n, moved, f, h, column, status)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: moved(n), f(m), h
+      real(wp), intent(out) :: column(m)
+      integer(sk), intent(out) :: status
+
+      status = self%differ(m, n, moved, f, h, column, self%data)
+   end subroutine difference
+
+   subroutine model(self, m, n, x, f, r, ldr, ipvt, w, spare, cost, status)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n, ldr
+      real(wp), intent(in) :: x(n), f(m)
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik), intent(inout) :: ipvt(n)
+      real(wp), intent(inout) :: w(n, VECTORS)
+      real(wp), intent(inout) :: spare(m)
+      integer(ik), intent(out) :: cost
+      integer(sk), intent(out) :: status
+      real(wp), pointer, contiguous :: fjac(:, :)
+
+      cost = 0
+      if (c_associated(self%fjac)) then
+         call c_f_pointer(self%fjac, fjac, [m, n])
+         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status)
+         if (status /= 0) return
+      end if
+      status = self%factor(m, n, x, f, self%fjac, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), &
+         self%data)
+   end subroutine model
+
+end module leastsq_blocked

@@ -1,0 +1,347 @@
+/* Long residual vectors: the model from row blocks, folded where the user's
+   arrays lie, by several threads if asked.
+
+   The rows are cut into chunks by a plan that depends on their number and width
+   only.  A chunk becomes a triangle in the accumulator of whichever thread took
+   it; the triangles are merged in the order of the chunks.  So the number of
+   threads changes no bit.  Threads end with the evaluation that began them.  */
+#include "blocked.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    LEAST_CHUNK_ROWS = 8192,
+    CHUNK_ROWS_PER_COLUMN = 16, /* a merge then costs 2 % of its chunk */
+    MOST_CHUNKS = 64,
+    NORM_CHUNK = 4096,          /* stays in L1 between the copy and the sum */
+    PIECE_FLOPS = 50 * 1000 * 1000,     /* some 5 ms: then look for signals */
+    PIECE_ROWS = 256,
+    LINE = 64                   /* bytes of a cache line */
+};
+
+/* A sum of squares between these has lost nothing to under- or overflow, for
+   any length. */
+static const double LEAST_SAFE_SUM = 1e-260, MOST_SAFE_SUM = 1e300;
+
+int64_t
+blocked_chunk_rows(int64_t m, int64_t n)
+{
+    int64_t least = CHUNK_ROWS_PER_COLUMN * n, most = (m + MOST_CHUNKS - 1) / MOST_CHUNKS;
+
+    least = least < LEAST_CHUNK_ROWS ? LEAST_CHUNK_ROWS : least;
+    least = least < most ? most : least;
+    return (least + PIECE_ROWS - 1) / PIECE_ROWS * PIECE_ROWS;
+}
+
+/* A number of doubles, rounded up to whole cache lines. */
+static int64_t
+whole_lines(int64_t doubles)
+{
+    int64_t line = LINE / (int64_t)sizeof(double);
+
+    return (doubles + line - 1) / line * line;
+}
+
+int
+blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads)
+{
+    int64_t n = cb->n, chunks, accumulators;
+
+    memset(b, 0, sizeof *b);
+    b->cb = cb;
+    b->k = k;
+    b->chunk_rows = blocked_chunk_rows(cb->m, n);
+    chunks = (cb->m + b->chunk_rows - 1) / b->chunk_rows;
+    b->threads = threads < chunks ? threads : (int)chunks;
+    b->work_size = whole_lines(k->work_size(n));
+    /* one for each thread and one for the whole */
+    accumulators = chunks == 1 ? 1 : b->threads + 1;
+    b->memory = PyMem_RawMalloc(
+        (size_t)(b->work_size * accumulators + k->finish_size(n)) * sizeof(double) + LINE);
+    if (b->memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    b->scratch = b->whole + b->work_size * accumulators;
+    return 0;
+}
+
+void
+blocked_clear(blocked *b)
+{
+    PyMem_RawFree(b->memory);
+    b->memory = NULL;
+}
+
+/* ---------------------------------------------------------------------------
+   Norms and differences */
+
+/* target = source, and its norm, in one pass over memory. */
+static double
+copy_and_norm(const kernels *k, int64_t m, const double *source, double *target)
+{
+    double total = 0, norm;
+
+    for (int64_t i = 0; i < m; i += NORM_CHUNK) {
+        int64_t length = m - i < NORM_CHUNK ? m - i : NORM_CHUNK;
+        if (source != target)
+            memcpy(target + i, source + i, (size_t)length * sizeof *target);
+        norm = k->norm(length, target + i);
+        total += norm * norm;
+    }
+    if (total > LEAST_SAFE_SUM && total < MOST_SAFE_SUM)
+        return sqrt(total);
+    return k->norm(m, target);
+}
+
+static void
+difference_into(int64_t m, const double *restrict moved, const double *restrict fvec, double h,
+                double *restrict column)
+{
+    for (int64_t i = 0; i < m; i++)
+        column[i] = (moved[i] - fvec[i]) / h;
+}
+
+static void
+difference_in_place(int64_t m, const double *restrict fvec, double h, double *restrict column)
+{
+    for (int64_t i = 0; i < m; i++)
+        column[i] = (column[i] - fvec[i]) / h;
+}
+
+/* func's values at x as an owned array, with the GIL taken only meanwhile. */
+static PyArrayObject *
+evaluate(callbacks *cb, const double *x)
+{
+    PyArrayObject *values = cb->first;
+    PyObject *result;
+
+    cb->first = NULL;
+    if (values != NULL)
+        return values;
+    callbacks_take_gil(cb);
+    result = callbacks_call(cb, cb->func, x);
+    if (result != NULL) {
+        values = residual_values(cb, result);
+        Py_DECREF(result);
+    }
+    callbacks_give_gil(cb);
+    return values;
+}
+
+static void
+drop(callbacks *cb, PyArrayObject *values)
+{
+    callbacks_take_gil(cb);
+    Py_DECREF(values);
+    callbacks_give_gil(cb);
+}
+
+int
+blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data)
+{
+    blocked *b = data;
+    PyArrayObject *values;
+    int status;
+
+    if (b->cb->cfunc != NULL) {
+        status = callbacks_compiled_residual(b->cb, m, n, x, fvec);
+        *fnorm = status == 0 ? copy_and_norm(b->k, m, fvec, fvec) : 0;
+        return status;
+    }
+    values = evaluate(b->cb, x);
+    if (values == NULL)
+        return -1;
+    *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
+    drop(b->cb, values);
+    return 0;
+}
+
+int
+blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
+                   double *column, void *data)
+{
+    blocked *b = data;
+    PyArrayObject *values;
+    int status;
+
+    if (b->cb->cfunc != NULL) {
+        status = callbacks_compiled_residual(b->cb, m, n, x, column);
+        if (status == 0)
+            difference_in_place(m, fvec, h, column);
+        return status;
+    }
+    values = evaluate(b->cb, x);
+    if (values == NULL)
+        return -1;
+    difference_into(m, PyArray_DATA(values), fvec, h, column);
+    drop(b->cb, values);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------
+   The model */
+
+/* One evaluation's chunks, shared by its threads. */
+typedef struct {
+    const blocked *b;
+    const elements *rows;
+    const double *fvec;
+    int64_t chunks;
+    atomic_llong next;          /* the chunk that nobody has taken */
+    atomic_int cancelled;
+    pthread_mutex_t lock;       /* of what follows */
+    pthread_cond_t turned;
+    int64_t merged;             /* chunks that are in the whole */
+} job;
+
+typedef struct {
+    job *job;
+    double *accumulator;
+} worker;
+
+/* Push a chunk's rows, piece by piece.  The calling thread looks for signals in
+   between and cancels the job; the others notice. */
+static void
+push_chunk(job *j, int64_t chunk, double *accumulator, int caller)
+{
+    const blocked *b = j->b;
+    int64_t n = b->cb->n, first = chunk * b->chunk_rows, last = first + b->chunk_rows;
+    int64_t piece = PIECE_FLOPS / (2 * n * n) / PIECE_ROWS * PIECE_ROWS;
+
+    piece = piece < PIECE_ROWS ? PIECE_ROWS : piece;
+    last = last < b->cb->m ? last : b->cb->m;
+    b->k->empty(n, accumulator);
+    for (int64_t row = first; row < last && !atomic_load(&j->cancelled); row += piece) {
+        b->k->push(n, last - row < piece ? last - row : piece,
+                   j->rows->data + row * j->rows->row_stride,
+                   j->rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
+                   j->rows->row_stride, j->rows->column_stride, j->fvec + row, LSQ_FLOAT64,
+                   (int64_t)sizeof(double), accumulator);
+        if (caller && callbacks_poll_signals(b->cb) < 0)
+            atomic_store(&j->cancelled, 1);
+    }
+}
+
+/* Merge a chunk's triangle when those before it are in. */
+static void
+merge_chunk(job *j, int64_t chunk, double *accumulator)
+{
+    const blocked *b = j->b;
+
+    pthread_mutex_lock(&j->lock);
+    while (j->merged < chunk)
+        pthread_cond_wait(&j->turned, &j->lock);
+    if (!atomic_load(&j->cancelled)) {
+        if (chunk == 0)
+            memcpy(b->whole, accumulator, (size_t)b->work_size * sizeof(double));
+        else
+            b->k->merge(b->cb->n, b->whole, accumulator);
+    }
+    j->merged++;
+    pthread_cond_broadcast(&j->turned);
+    pthread_mutex_unlock(&j->lock);
+}
+
+static void
+work_off(job *j, double *accumulator, int caller)
+{
+    for (;;) {
+        int64_t chunk = atomic_fetch_add(&j->next, 1);
+        if (chunk >= j->chunks)
+            return;
+        push_chunk(j, chunk, accumulator, caller);
+        merge_chunk(j, chunk, accumulator);
+    }
+}
+
+static void *
+run_worker(void *argument)
+{
+    worker *w = argument;
+
+    work_off(w->job, w->accumulator, 0);
+    return NULL;
+}
+
+/* The triangle of all rows, in b->whole. */
+static int
+accumulate(const blocked *b, const elements *rows, const double *fvec)
+{
+    job j = {.b = b, .rows = rows, .fvec = fvec,
+             .chunks = (b->cb->m + b->chunk_rows - 1) / b->chunk_rows};
+    pthread_t threads[MOST_THREADS];
+    worker workers[MOST_THREADS];
+    int started = 0;
+
+    if (j.chunks == 1) {
+        push_chunk(&j, 0, b->whole, 1);
+        return j.cancelled ? -1 : 0;
+    }
+    pthread_mutex_init(&j.lock, NULL);
+    pthread_cond_init(&j.turned, NULL);
+    /* a thread that cannot be had leaves its share to the others */
+    for (; started < b->threads - 1; started++) {
+        workers[started] = (worker){&j, b->whole + (started + 2) * b->work_size};
+        if (pthread_create(&threads[started], NULL, run_worker, &workers[started]) != 0)
+            break;
+    }
+    work_off(&j, b->whole + b->work_size, 1);
+    for (int k = 0; k < started; k++)
+        pthread_join(threads[k], NULL);
+    pthread_cond_destroy(&j.turned);
+    pthread_mutex_destroy(&j.lock);
+    return j.cancelled ? -1 : 0;
+}
+
+static int
+all_finite(int64_t n, const double *values)
+{
+    for (int64_t j = 0; j < n; j++)
+        if (!isfinite(values[j]))
+            return 0;
+    return 1;
+}
+
+int
+blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
+               double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, void *data)
+{
+    blocked *b = data;
+    callbacks *cb = b->cb;
+    double rest;
+    elements rows = {(const char *)fjac, sizeof(double), (npy_intp)sizeof(double) * m, 0};
+    PyArrayObject *values = NULL;
+    PyObject *result;
+    int status;
+
+    if (cb->cdfun != NULL) {
+        status = callbacks_compiled_jacobian(cb, m, n, x, b->compiled_fjac);
+        if (status != 0)
+            return status;
+        rows.data = (const char *)b->compiled_fjac;
+    }
+    else if (cb->dfun != NULL) {
+        callbacks_take_gil(cb);
+        result = callbacks_call(cb, cb->dfun, x);
+        if (result != NULL) {
+            values = jacobian_values(cb, result, 1, &rows);
+            Py_DECREF(result);
+        }
+        callbacks_give_gil(cb);
+        if (values == NULL)
+            return -1;
+    }
+    status = accumulate(b, &rows, fvec);
+    if (status == 0) {
+        b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, b->scratch);
+        if (!all_finite(n, colnorm))
+            find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */
+    }
+    if (values != NULL)
+        drop(cb, values);
+    return status;
+}

@@ -1,0 +1,35 @@
+/* The accumulator provider: its kernels by instruction set, and its state. */
+#ifndef LEASTSQ_BLOCKED_H
+#define LEASTSQ_BLOCKED_H
+
+#include "shim.h"
+
+enum { MOST_THREADS = 256 };
+
+/* isa.c */
+typedef lsq_tsqr_kernels kernels;
+const kernels *kernels_choose(void);
+
+typedef struct {
+    callbacks *cb;
+    const kernels *k;
+    int threads;
+    int64_t chunk_rows;
+    int64_t work_size;          /* of an accumulator, in doubles */
+    double *whole;              /* its accumulator; then the threads' */
+    double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
+    double *scratch;            /* for finish */
+    void *memory;
+} blocked;
+
+int64_t blocked_chunk_rows(int64_t m, int64_t n);
+int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads);
+void blocked_clear(blocked *b);
+int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
+int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
+                       double *column, void *data);
+int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
+                   double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm,
+                   void *data);
+
+#endif

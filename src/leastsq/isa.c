@@ -1,0 +1,57 @@
+/* One wheel for all processors: the kernels of the blocked QR are compiled for
+   several instruction sets, and the best that this processor has is chosen when
+   the module is imported.  LEASTSQ_ISA names another. */
+#include "blocked.h"
+
+#include <stdlib.h>
+
+LSQ_TSQR_DECLARE(baseline);
+#ifdef LEASTSQ_X86_64
+LSQ_TSQR_DECLARE(v3);
+#endif
+
+/* From the least to the most. */
+static const kernels tables[] = {
+    LSQ_TSQR_TABLE(baseline),
+#ifdef LEASTSQ_X86_64
+    LSQ_TSQR_TABLE(v3),
+#endif
+};
+
+enum { TABLES = sizeof tables / sizeof tables[0] };
+
+/* How many of the tables can this processor run? */
+static int
+supported(void)
+{
+#ifdef LEASTSQ_X86_64
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")
+        || !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+        return 1;
+#endif
+    return TABLES;
+}
+
+/* NULL with ImportError set if LEASTSQ_ISA cannot be had. */
+const kernels *
+kernels_choose(void)
+{
+    const char *wanted = getenv("LEASTSQ_ISA");
+    int best = supported();
+
+    if (wanted == NULL || wanted[0] == '\0')
+        return &tables[best - 1];
+    for (int k = 0; k < TABLES; k++) {
+        if (strcmp(wanted, tables[k].isa) != 0)
+            continue;
+        if (k < best)
+            return &tables[k];
+        PyErr_Format(PyExc_ImportError, "leastsq: LEASTSQ_ISA=%s needs a processor that has it; "
+                     "this one has %s", wanted, tables[best - 1].isa);
+        return NULL;
+    }
+    PyErr_Format(PyExc_ImportError, "leastsq: LEASTSQ_ISA must be baseline%s, got '%s'",
+                 TABLES > 1 ? " or v3" : "", wanted);
+    return NULL;
+}
