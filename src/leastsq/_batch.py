@@ -62,8 +62,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         Threads for compiled functions; None: one for each processor that the
         process may use.  Python functions are called in the calling thread.
     slab : int, optional
-        Most problems at work at once with Python functions; None: 65536/m, but
-        not less than 1 nor more than 8192.
+        Most problems at work at once with Python functions; None: 32768/m, but
+        not less than 1 nor more than 4096.
     return_cov : bool, optional
         Compute ``cov_x``.
     return_fvec : bool, optional

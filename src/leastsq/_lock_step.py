@@ -33,8 +33,8 @@ _EPS = float(np.finfo(np.float64).eps)
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
 # share of a round would then show.
-_SLAB_ELEMENTS = 1 << 16
-_MOST_IN_A_SLAB = 1 << 13
+_SLAB_ELEMENTS = 1 << 15
+_MOST_IN_A_SLAB = 1 << 12
 _FIRST = 64                     # before m is known
 
 

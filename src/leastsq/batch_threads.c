@@ -22,6 +22,8 @@ typedef struct {
     crew *all;
     pthread_t thread;
     double *arena;
+    leastsq_residual func;
+    leastsq_jacobian dfun;
     /* of the problem at work */
     void *func_data, *dfun_data;
     const double *weights;
@@ -39,7 +41,7 @@ residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
 
     if (atomic_load_explicit(&w->all->stop, memory_order_relaxed))
         return INTERRUPTED;
-    code = ((leastsq_residual)w->all->job->func->function)(m, n, x, fvec, w->func_data);
+    code = w->func(m, n, x, fvec, w->func_data);
     w->code = code;
     if (code == 0) {
         w->no_residuals = 0;
@@ -58,7 +60,7 @@ jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data)
 
     if (atomic_load_explicit(&w->all->stop, memory_order_relaxed))
         return INTERRUPTED;
-    code = ((leastsq_jacobian)w->all->job->dfun->function)(m, n, x, fjac, w->dfun_data);
+    code = w->dfun(m, n, x, fjac, w->dfun_data);
     w->code = code;
     if (code == 0 && w->weights != NULL)
         for (int64_t j = 0; j < n; j++)
@@ -181,6 +183,8 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     atomic_store(&all.running, threads);
     for (; started < threads; started++) {
         workers[started].all = &all;
+        workers[started].func = (leastsq_residual)job->func->function;
+        workers[started].dfun = job->dfun == NULL ? NULL : (leastsq_jacobian)job->dfun->function;
         workers[started].arena = arenas + (size_t)started * size;
         if (pthread_create(&workers[started].thread, NULL, work, workers + started) != 0)
             break;
