@@ -10,10 +10,11 @@ module leastsq_c_api
    use leastsq_kinds, only: wp, ik
    use leastsq_blocked, only: norm_c, difference_c, factor_c, solve_c, blocked_fit
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
+   use leastsq_bounds, only: free_covar
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: fdjac2
-   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, VECTORS
+   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_fit, only: work_size
    use leastsq_lmder, only: lmder
    use leastsq_lmdif, only: lmdif
@@ -88,16 +89,23 @@ contains
          maxfev, epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work)
    end subroutine lsq_blocked
 
+   function lsq_core_columns(n, bounded) bind(c) result(columns)
+      integer(c_int64_t), value :: n, bounded
+      integer(c_int64_t) :: columns
+
+      columns = core_columns(n, bounded)
+   end function lsq_core_columns
+
    subroutine lsq_start(s, w) bind(c)
       type(lm_state_t), intent(inout) :: s
-      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      real(c_double), intent(inout) :: w(s%n, *)
 
       call lm_start(s, w)
    end subroutine lsq_start
 
    subroutine lsq_tell_norm(s, w, r, ldr, ipvt, fnorm, cost) bind(c)
       type(lm_state_t), intent(inout) :: s
-      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      real(c_double), intent(inout) :: w(s%n, *)
       integer(c_int64_t), value :: ldr, cost
       real(c_double), intent(inout) :: r(ldr, s%n)
       integer(c_int64_t), intent(in) :: ipvt(s%n)
@@ -108,7 +116,7 @@ contains
 
    subroutine lsq_tell_model(s, w, r, ldr, ipvt, cost) bind(c)
       type(lm_state_t), intent(inout) :: s
-      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      real(c_double), intent(inout) :: w(s%n, *)
       integer(c_int64_t), value :: ldr, cost
       real(c_double), intent(inout) :: r(ldr, s%n)
       integer(c_int64_t), intent(in) :: ipvt(s%n)
@@ -124,7 +132,7 @@ contains
       norm = enorm(n, x)
    end function lsq_enorm
 
-   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status) bind(c)
+   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status, lo, hi) bind(c)
       type(c_funptr), value :: fcn
       type(c_ptr), value :: data
       integer(c_int64_t), value :: m, n
@@ -132,12 +140,13 @@ contains
       real(c_double), intent(inout) :: fjac(m, n), xwork(n)
       real(c_double), value :: epsfcn
       integer(c_int), intent(out) :: status
+      real(c_double), intent(in), optional :: lo(n), hi(n)
       type(difference_problem_t) :: problem
       integer(ik) :: made
 
       call c_f_procpointer(fcn, problem%fcn)
       problem%data = data
-      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status)
+      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status, lo, hi)
    end subroutine lsq_fdjac2
 
    subroutine lsq_qrfac(m, n, a, lda, pivot, ipvt, rdiag, acnorm, wa, b) bind(c)
@@ -184,5 +193,18 @@ contains
 
       call covar(n, r, ldr, ipvt, tol, cov, rank, work)
    end function lsq_covar
+
+   function lsq_free_covar(n, r, ldr, ipvt, x, lo, hi, cov, side, work) bind(c) result(determined)
+      integer(c_int64_t), value :: n, ldr
+      real(c_double), intent(in) :: r(ldr, n), x(n), lo(n), hi(n)
+      integer(c_int64_t), intent(in) :: ipvt(n)
+      real(c_double), intent(inout) :: cov(n, n), side(n), work(n, 2*n + 1)
+      integer(c_int64_t) :: determined
+      logical :: independent
+
+      call free_covar(n, r, ldr, ipvt, x, lo, hi, cov, side, independent, work, work(1, n + 1), &
+         work(1, 2*n + 1))
+      determined = merge(1_ik, 0_ik, independent)
+   end function lsq_free_covar
 
 end module leastsq_c_api

@@ -36,11 +36,17 @@ enum {
     LSQ_SCALE_USER = 2
 };
 
-/* The columns of the ask/tell machine's vectors w[n x LSQ_VECTORS]. */
+/* The columns of the ask/tell machine's vectors w[n x LSQ_VECTORS], or with bounds
+   w[n x lsq_core_columns(n, 1)]. */
 enum {
     LSQ_X = 0, LSQ_TRIAL, LSQ_STEP, LSQ_DIAG, LSQ_COLNORM, LSQ_QTF,
     LSQ_SCRATCH,                /* four scratch vectors from here on */
-    LSQ_VECTORS = LSQ_SCRATCH + 4
+    LSQ_VECTORS = LSQ_SCRATCH + 4,
+    LSQ_LO = LSQ_VECTORS, LSQ_HI,
+    LSQ_SIDE,                   /* -1 at lo, 1 at hi, 0 free */
+    LSQ_SLOPE,                  /* J'f/|f| */
+    LSQ_RHS,
+    LSQ_TRIANGLE                /* n columns */
 };
 
 /* The signatures that users of compiled functions write. */
@@ -56,6 +62,10 @@ typedef struct {
     int64_t request, info, accepted, nfev, njev, iteration;
     double fnorm, xnorm, gnorm, radius, par, pnorm;
     double actual, predicted, slope, ratio;
+    /* 1: the vectors have LSQ_LO and LSQ_HI, both set before lsq_start; 0 if not */
+    int64_t bounded;
+    /* set by the machine */
+    int64_t hits;
 } lsq_state;
 
 /* Whole fits: MINPACK's argument order (without nprint, ldfjac), `work` of
@@ -100,6 +110,7 @@ void lsq_blocked(lsq_norm norm, lsq_difference difference, lsq_factor factor,
                  int64_t *njev, double *fjac, int64_t *ipvt, double *qtf, double *work);
 
 /* The ask/tell machine: n-sized, see fortran/lm_core.f90. */
+int64_t lsq_core_columns(int64_t n, int64_t bounded);
 void lsq_start(lsq_state *s, double *w);
 void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
                    const int64_t *ipvt, double fnorm, int64_t cost);
@@ -110,7 +121,7 @@ void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, double epsfcn, double *xwork,
-                int *status);
+                int *status, const double *lo, const double *hi); /* or NULL, NULL */
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
@@ -122,5 +133,12 @@ void lsq_lmpar(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                double *x, double *sdiag, double *wa1, double *wa2);
 int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                   double tol, double *cov, double *work);
+
+/* Covariance of the variables that are not at a bound, zeros for the others; side is
+   -1 at lo, 1 at hi, 0 between.  0 if J's free columns are dependent.  `work` holds
+   n*(2n + 1) doubles. */
+int64_t lsq_free_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
+                       const double *x, const double *lo, const double *hi,
+                       double *cov, double *side, double *work);
 
 #endif
