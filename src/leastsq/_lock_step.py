@@ -24,7 +24,8 @@ STATE = np.dtype(
     + [(name, np.float64) for name in ("ftol", "xtol", "gtol", "factor")]
     + [(name, np.int64) for name in ("request", "info", "accepted", "nfev", "njev", "iteration")]
     + [(name, np.float64) for name in ("fnorm", "xnorm", "gnorm", "radius", "par", "pnorm",
-                                       "actual", "predicted", "slope", "ratio")])
+                                       "actual", "predicted", "slope", "ratio")]
+    + [(name, np.int64) for name in ("bounded", "hits")])
 _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
