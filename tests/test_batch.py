@@ -823,6 +823,32 @@ def test_the_documentations_examples_run():
     assert tried >= 7 and failed == 0, printed.getvalue()
 
 
+def test_the_pixels_have_the_errors_of_the_bound(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "examples" / "pixels.py", "--size=80", "--no-plot"],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+                          env=os.environ | {"PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "<BatchResult of 6400 fits: 6317 converged, 83 NOT_FINITE>" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pixels_tell_when_the_errors_are_larger():
+    import pixels
+    fits = pixels.experiment(80)
+    assert pixels.as_good_as_can_be(fits)
+    fits.result.x[:] += 0.5 * fits.bound.reshape(-1, 3)
+    assert not pixels.as_good_as_can_be(fits)
+
+
+def test_the_pixels_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    import pixels
+    pixels.draw(pixels.experiment(40), tmp_path / "new" / "p.png")
+    header = (tmp_path / "new" / "p.png").read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(header[16:20], "big") == 1820
+
+
 def test_the_benchmark_reports_every_solver(need_program, tmp_path):
     need_program("cc")
     (tmp_path / "numba.py").write_text("raise ImportError('takes seconds to compile')")
