@@ -107,7 +107,7 @@ run(fit *f, const arguments *a)
     double *x = PyArray_DATA(f->x), *fvec = PyArray_DATA(f->fvec), *qtf = PyArray_DATA(f->qtf);
 
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * n >= RELEASE_GIL_ELEMENTS)
-        f->cb.released = PyEval_SaveThread();
+        gil_release(&f->cb);
     if (f->blocks.k != NULL)
         lsq_blocked(blocked_norm, blocked_difference, blocked_factor, f->blocks.k->qrsolv,
                     f->blocks.whole, &f->blocks, m, n, x, fvec, f->r, a->ftol, a->xtol, a->gtol,
@@ -121,10 +121,7 @@ run(fit *f, const arguments *a)
         lsq_lmder(callbacks_residual, callbacks_jacobian, &f->cb, m, n, x, fvec, f->r, a->ftol,
                   a->xtol, a->gtol, maxfev, f->diag, mode, a->factor, &f->info, &f->nfev,
                   &f->njev, f->ipvt_core, qtf, f->memory);
-    if (f->cb.released) {
-        PyEval_RestoreThread(f->cb.released);
-        f->cb.released = NULL;
-    }
+    gil_restore(&f->cb);
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -231,7 +228,7 @@ result(fit *f, const arguments *a)
 PyObject *
 solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    const module_state *state = PyModule_GetState(module);
+    module_state *state = PyModule_GetState(module);
     arguments a;
     fit f;
     PyObject *answer = NULL;
@@ -247,6 +244,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (callbacks_init(&f.cb, a.func, a.dfun, a.args, PyArray_DIM(f.x, 0), a.col_deriv) < 0
         || callbacks_first(&f.cb, PyArray_DATA(f.x)) < 0)
         goto done;
+    f.cb.fitter_in_python = &state->fitter_in_python;
     if (f.cb.cdfun != NULL && f.cb.cdfun->m != f.cb.m) {
         PyErr_Format(PyExc_ValueError,
                      "leastsq: the compiled Dfun is for m = %lld residuals, func has %zd",
