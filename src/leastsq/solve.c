@@ -1,6 +1,11 @@
 /* One fit: memory, the solver, and MINPACK's outputs out. */
 #include "blocked.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 /* From this many elements of the Jacobian on, the solver's own work outweighs
    handing the GIL back and forth at each callback. */
 enum { RELEASE_GIL_ELEMENTS = 1 << 15 };
@@ -14,6 +19,9 @@ const char solve_doc[] =
     "      epsfcn, factor, diag, qr, threads)\n--\n\n"
     "One fit.  Returns (x, ier), or with full_output, and always if ier is 9 or 10,\n"
     "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop).";
+
+/* Bytes from which on NumPy asks the system for huge pages. */
+enum { LARGE_ARRAY = 1 << 22 };
 
 /* Everything a fit allocates; dropped together. */
 typedef struct {
@@ -49,13 +57,14 @@ static int
 allocate(fit *f, const arguments *a, const kernels *k)
 {
     npy_intp m = f->cb.m, n = f->cb.n, dims[2] = {n, m};
-    int by_blocks = use_blocks(a, m, n);
     size_t size, work;
+    int by_blocks;
 
     if (m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (n + 16)) {
         PyErr_NoMemory();
         return -1;
     }
+    by_blocks = use_blocks(a, m, n);
     if (new_array(&f->fvec, 1, &m, NPY_DOUBLE) == NULL
         || new_array(&f->qtf, 1, &n, NPY_DOUBLE) == NULL)
         return -1;
@@ -142,6 +151,23 @@ find_fault(fit *f)
         find_not_finite(&jacobian, m, f->cb.n, &f->cb.fault);
 }
 
+/* NumPy asks for huge pages in large arrays; one element would then fill 2 MB,
+   and a column's R the whole of a fjac that is mostly zeros. */
+static void
+ask_for_small_pages(void *start, size_t size)
+{
+#ifdef MADV_NOHUGEPAGE
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)start + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)start + size) / page * page;
+
+    if (size >= LARGE_ARRAY && first < end)
+        (void)madvise((void *)first, end - first, MADV_NOHUGEPAGE);   /* a hint */
+#else
+    (void)start, (void)size;
+#endif
+}
+
 /* After a fit that ended with half a model, or none: nan in place of it.  After
    a blocked one: R in its place in zeros, whose pages stay untouched. */
 static int
@@ -158,10 +184,13 @@ settle_factors(fit *f)
             f->r[k] = Py_NAN;
         return 0;
     }
+    PyMem_RawFree(f->columns);
+    f->columns = NULL;
     f->fjac = (PyArrayObject *)PyArray_ZEROS(2, dims, NPY_DOUBLE, 0);
     if (f->fjac == NULL)
         return -1;
     fjac = PyArray_DATA(f->fjac);
+    ask_for_small_pages(fjac, (size_t)PyArray_NBYTES(f->fjac));
     for (npy_intp j = 0; j < n; j++)
         for (npy_intp i = 0; i <= j; i++)
             fjac[i + j * m] = failed ? Py_NAN : f->r[i + j * n];
