@@ -95,7 +95,7 @@ contains
          if (status /= 0) return
          spare = self%weighed(:, 1)
          do j = 1, n
-            r(:, j) = r(:, j)*self%weighed(:, 2)
+            call weight(m, self%weighed(:, 2), r(1, j))
          end do
       else
          spare = f
@@ -107,5 +107,16 @@ contains
          w(j, V_QTF) = spare(j)
       end do
    end subroutine factored_jacobian
+
+   pure subroutine weight(m, weights, column)
+      integer(ik), intent(in) :: m
+      real(wp), intent(in) :: weights(m)
+      real(wp), intent(inout) :: column(m)
+      integer(ik) :: i
+
+      do i = 1, m
+         column(i) = weights(i)*column(i)
+      end do
+   end subroutine weight
 
 end module leastsq_dense
