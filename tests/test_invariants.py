@@ -11,7 +11,7 @@ import pytest
 from kernels import CODES, FORTRAN, HEADER, ROOT, State
 
 SOURCES = {p.name: p for p in sorted([*FORTRAN.glob("*.f90"), *FORTRAN.glob("*.F90")])}
-N_SIZED = ["lm_core.f90", "lmpar.f90", "qrsolv.f90", "covar.f90"]
+N_SIZED = ["lm_core.f90", "bounds.f90", "products.f90", "lmpar.f90", "qrsolv.f90", "covar.f90"]
 
 # ---------------------------------------------------------------------------
 # a small reader of Fortran
@@ -195,12 +195,15 @@ def test_codes_are_equal_in_fortran_c_and_python():
 
 def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     fortran = _fortran_parameters(SOURCES["lm_core.f90"].read_text())
-    columns = {name[2:]: int(value) - 1 for name, value in fortran.items()
-               if name.startswith("V_")}
-    assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH"}
+    known = {}
+    for name, value in fortran.items():
+        if name.startswith("V_") or name == "VECTORS":
+            known[name.lower()] = eval(value, {"__builtins__": {}}, known)
+    assert known.pop("vectors") == CODES["LSQ_VECTORS"]
+    columns = {name[2:].upper(): value - 1 for name, value in known.items()}
+    assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH",
+                            "LO", "HI", "SIDE", "SLOPE", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
-    known = {f"v_{name.lower()}": value + 1 for name, value in columns.items()}
-    assert eval(fortran["VECTORS"], {"__builtins__": {}}, known) == CODES["LSQ_VECTORS"]
 
 
 def test_the_state_record_is_the_same_in_fortran_and_c():
@@ -212,7 +215,7 @@ def test_the_state_record_is_the_same_in_fortran_and_c():
             break
         kind, names = s.split("::")
         size = {"integer(c_int64_t)": "c_long", "real(c_double)": "c_double"}[kind.strip()]
-        fields += [(name.strip(), size) for name in names.split(",")]
+        fields += [(name.split("=")[0].strip(), size) for name in names.split(",")]
     assert "bind(c)" in code[begin]
     assert fields == [(name, kind.__name__.replace("c_longlong", "c_long"))
                       for name, kind in State._fields_]
@@ -284,7 +287,7 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 # the wheel
 
 IN_PACKAGE = {"__init__.py", "__main__.py", "_build.py", "_compiled.py", "_config.py", "_core.pyi",
-              "_leastsq.py", "_status.py", "py.typed", "include/leastsq.h"}
+              "_curve_fit.py", "_leastsq.py", "_status.py", "py.typed", "include/leastsq.h"}
 IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
 
 

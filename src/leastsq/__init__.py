@@ -6,7 +6,9 @@
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
+from ._curve_fit import OptimizeWarning, curve_fit
 from ._leastsq import leastsq
 from ._status import Status
 
-__all__ = ["CFunction", "Status", "__version__", "get_include", "leastsq", "show_config"]
+__all__ = ["CFunction", "OptimizeWarning", "Status", "__version__", "curve_fit", "get_include",
+           "leastsq", "show_config"]

@@ -130,13 +130,10 @@ run(fit *f)
     npy_intp m = f->cb.m;
 
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
-        f->cb.released = PyEval_SaveThread();
+        gil_release(&f->cb);
     lsq_fit(&f->problem, m, &f->state, f->w, PyArray_DATA(f->fvec), f->r, f->ldr, f->ipvt,
             f->spare);
-    if (f->cb.released) {
-        PyEval_RestoreThread(f->cb.released);
-        f->cb.released = NULL;
-    }
+    gil_restore(&f->cb);
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
     return PyErr_Occurred() ? -1 : 0;
@@ -145,7 +142,7 @@ run(fit *f)
 PyObject *
 solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    const module_state *state = PyModule_GetState(module);
+    module_state *state = PyModule_GetState(module);
     arguments a;
     fit f;
     PyObject *answer = NULL;
@@ -166,6 +163,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         || loss_choose(&f.cb.loss, a.loss, a.loss_scale) < 0
         || callbacks_first(&f.cb, PyArray_DATA(f.x)) < 0)
         goto done;
+    f.cb.fitter_in_python = &state->fitter_in_python;
     if (f.cb.cdfun != NULL && f.cb.cdfun->m != f.cb.m) {
         PyErr_Format(PyExc_ValueError,
                      "leastsq: the compiled Dfun is for m = %lld residuals, func has %zd",
