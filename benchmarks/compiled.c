@@ -145,10 +145,11 @@ typedef struct {
     int64_t info, nfev, njev;
 } outcome;
 
-static problem *current;        /* libminpack's functions get no data */
-static double fvec[MOST_M], fjac[MOST_M * MOST_N], diag[MOST_N], qtf[MOST_N];
-static double work[2 * MOST_M + 20 * MOST_N];
-static double wa1[MOST_N], wa2[MOST_N], wa3[MOST_N], wa4[MOST_M];
+/* Of each thread its own.  libminpack's functions get no data, hence `current`. */
+static _Thread_local problem *current;
+static _Thread_local double fvec[MOST_M], fjac[MOST_M * MOST_N], diag[MOST_N], qtf[MOST_N];
+static _Thread_local double work[2 * MOST_M + 20 * MOST_N];
+static _Thread_local double wa1[MOST_N], wa2[MOST_N], wa3[MOST_N], wa4[MOST_M];
 
 /* The calls of one fit, in order: the point, and what was asked for. */
 static struct { double x[MOST_N]; int jacobian; } calls[MOST_CALLS];

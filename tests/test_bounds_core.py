@@ -188,6 +188,22 @@ def test_infinite_bounds_change_nothing_but_rounding(core):
         np.testing.assert_allclose(got.x, free.x, rtol=1e-9, atol=1e-12)
 
 
+def test_perfect_data_end_in_success(core):
+    """f falls to rounding errors, whose direction is any: no reason to see a stall."""
+    rng = np.random.default_rng(1)
+    t = np.linspace(0, 3, 20)
+
+    def jacobian(x):
+        e = np.exp(-x[1] * t)
+        return np.stack([e, -x[0] * t * e, np.ones(20)], axis=1)
+    for _ in range(50):
+        truth = rng.uniform(.5, 2, 3)
+        y = truth[0] * np.exp(-truth[1] * t) + truth[2]
+        got = fit(core, lambda x: x[0] * np.exp(-x[1] * t) + x[2] - y, jacobian,
+                  truth * rng.uniform(.6, 1.6, 3), np.zeros(3), np.full(3, 10.0))
+        assert got.state.info in CONVERGED and got.cost < 1e-26
+
+
 def test_linear_problem_on_a_face_takes_one_step(core):
     residual, jacobian = _line()
     hi = np.array([np.inf, np.inf, -1.0])

@@ -85,7 +85,7 @@ def _real(value, name):
 
 def whole_number(value, name, least=None):
     """An integer, at least `least`."""
-    if not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"leastsq_batch: {name} must be an integer, got {type(value).__name__}")
     value = value.__index__()
     if least is not None and value < least:
