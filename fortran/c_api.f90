@@ -8,9 +8,9 @@ module leastsq_c_api
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
       c_funptr, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik
-   use leastsq_blocked, only: norm_c, difference_c, factor_c, solve_c, blocked_fit
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
    use leastsq_bounds, only: free_covar
+   use leastsq_door, only: problem_record_t, open_door
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: fdjac2
@@ -67,27 +67,15 @@ contains
          mode, factor, info, nfev, njev, ipvt, qtf, work)
    end subroutine lsq_lmder
 
-   subroutine lsq_blocked(norm, difference, factor, damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, maxfev, &
-      epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work) bind(c)
-      type(c_funptr), value :: norm, difference, factor, damped
-      type(c_ptr), value :: solve_work, data, fjac
-      integer(c_int64_t), value :: m, n, maxfev, mode
-      real(c_double), value :: ftol, xtol, gtol, epsfcn, step_factor
-      real(c_double), intent(inout) :: x(n), fvec(m), r(n, n), diag(n), qtf(n), work(*)
-      integer(c_int64_t), intent(out) :: info, nfev, njev
-      integer(c_int64_t), intent(inout) :: ipvt(n)
-      procedure(norm_c), pointer :: f_norm
-      procedure(difference_c), pointer :: f_difference
-      procedure(factor_c), pointer :: f_factor
-      procedure(solve_c), pointer :: f_damped
+   subroutine lsq_fit(problem, m, s, w, fvec, r, ldr, ipvt, spare) bind(c)
+      type(problem_record_t), intent(in) :: problem
+      integer(c_int64_t), value :: m, ldr
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
+      integer(c_int64_t), intent(inout) :: ipvt(s%n)
 
-      call c_f_procpointer(norm, f_norm)
-      call c_f_procpointer(difference, f_difference)
-      call c_f_procpointer(factor, f_factor)
-      call c_f_procpointer(damped, f_damped)
-      call blocked_fit(f_norm, f_difference, f_factor, f_damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, &
-         maxfev, epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work)
-   end subroutine lsq_blocked
+      call open_door(problem, m, s, w, fvec, r, ldr, ipvt, spare)
+   end subroutine lsq_fit
 
    function lsq_core_columns(n, bounded) bind(c) result(columns)
       integer(c_int64_t), value :: n, bounded

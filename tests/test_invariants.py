@@ -182,7 +182,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
     fortran = {name: int(value) for name, value
                in _fortran_parameters(SOURCES["kinds.f90"].read_text()).items()
                if re.match("(INFO|ASK|SCALE)_", name)}
-    assert len(fortran) == 11 + 3 + 2
+    assert len(fortran) == 12 + 3 + 2
     header = {re.sub("^LSQ_", "", name): value for name, value in CODES.items()}
     in_c = {name: header[re.sub("^INFO_", "", name)] for name in fortran}
     assert in_c == fortran
@@ -190,7 +190,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
         {name: value for name, value in fortran.items() if name.startswith("INFO_")}
     assert [s.name for s in Status] == [
         "IMPROPER", "FTOL", "XTOL", "FTOL_XTOL", "GTOL", "MAXFEV", "FTOL_TOO_SMALL",
-        "XTOL_TOO_SMALL", "GTOL_TOO_SMALL", "NOT_FINITE", "STOPPED"]
+        "XTOL_TOO_SMALL", "GTOL_TOO_SMALL", "NOT_FINITE", "STOPPED", "WATCHER"]
 
 
 def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
@@ -286,8 +286,9 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 # ---------------------------------------------------------------------------
 # the wheel
 
-IN_PACKAGE = {"__init__.py", "__main__.py", "_build.py", "_compiled.py", "_config.py", "_core.pyi",
-              "_curve_fit.py", "_leastsq.py", "_status.py", "py.typed", "include/leastsq.h"}
+IN_PACKAGE = {"__init__.py", "__main__.py", "_batch.py", "_batch_result.py", "_build.py", "_checks.py",
+              "_compiled.py", "_config.py", "_core.pyi", "_curve_fit.py", "_leastsq.py",
+              "_lock_step.py", "_progress.py", "_status.py", "py.typed", "include/leastsq.h"}
 IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
 
 

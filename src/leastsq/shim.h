@@ -39,6 +39,15 @@ typedef struct {
     double value;
 } not_finite;
 
+/* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
+typedef struct {
+    double (*rho)(double a, double *slope);     /* of a = |f|/scale; see loss.c */
+    PyObject *callable;         /* borrowed, or NULL */
+    double scale;
+} robust_loss;
+
+struct blocked;
+
 /* One fit's functions and what is known of their results.  Lives on the stack
    of the call that made it. */
 typedef struct {
@@ -61,6 +70,10 @@ typedef struct {
     int stop_code;              /* what a compiled function returned, if not 0 */
     const char *stopped_by;     /* "func", "Dfun" or NULL */
     not_finite fault;           /* in what they returned, once looked for */
+    robust_loss loss;
+    PyObject *watcher;          /* borrowed, NULL: nobody looks on */
+    int64_t watched_models;     /* that it was told of */
+    struct blocked *blocks;     /* the blocked provider, if that is used */
 } callbacks;
 
 /* callbacks.c */
@@ -106,11 +119,20 @@ typedef struct {
     double ftol, xtol, gtol, factor, epsfcn;
     int64_t maxfev;
     int qr, threads;
+    PyObject *lo, *hi;          /* None, or float64 arrays */
+    PyObject *loss;             /* NULL: none; a number or a callable */
+    double loss_scale;
+    PyObject *watcher;          /* NULL: none */
 } arguments;
 
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
+PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
+
+/* loss.c */
+int loss_choose(robust_loss *loss, PyObject *which, double scale);
+int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
 
 /* module.c */
 typedef struct {
