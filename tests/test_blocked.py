@@ -4,6 +4,8 @@ the same bits for any number of threads and any layout of the Jacobian.
 The accumulator alone is tested in test_tsqr.py; faults, memory and processes in
 test_blocked_faults.py.
 """
+import json
+import subprocess
 import sys
 from functools import cache, partial
 from pathlib import Path
@@ -572,3 +574,19 @@ def test_qr_and_threads_are_keywords_only():
 def test_show_config_names_the_kernels():
     kernels = package.show_config("dicts")["kernels"]
     assert kernels.rpartition(" ")[2] in ("baseline", "v3", "v4") and "blocked" in kernels
+
+
+# ----------------------------------------------------------------- benchmark
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+def test_benchmark_of_large_fits_measures_every_solver():
+    program = Path(__file__).resolve().parents[1] / "benchmarks" / "large.py"
+    done = subprocess.run([sys.executable, program, "--quick", "--json", "--shapes", "300x3,64x40",
+                           "--seconds", "0.001"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert [(row["m"], row["n"]) for row in report["shapes"]] == [(300, 3), (64, 40)]
+    for row in report["shapes"]:
+        assert {"blocked", "blocked, 2 threads", "minpack", "SciPy", "numpy qr", "peak"} <= set(row["ms"])
+        assert all(ms > 0 for ms in row["ms"].values())
+        assert set(row["memory"]) == {"blocked, Dfun", "SciPy, Dfun"}
