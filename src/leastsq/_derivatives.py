@@ -69,6 +69,11 @@ class Differences:
         f = np.atleast_1d(np.asarray(self._f, float))
         return self._scheme(x, f, args)
 
+    def jacobian_at(self, x, f, args=()):
+        """As `jacobian`, where f = func(x) is known."""
+        self._f = f
+        return self._scheme(x.copy(), np.atleast_1d(f), args)
+
     def _relative_step(self, root):
         if self.step is not None:
             return self.step
@@ -327,8 +332,7 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4):
 
 def _central(func, args, x, f, relative):
     maker = Differences(func, "3-point", step=relative)
-    maker._f = f
-    return maker.jacobian(x, *args)
+    return maker.jacobian_at(x, f, args)
 
 
 def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):

@@ -105,8 +105,8 @@ def _names(which):
 def _differences(func, Dfun, low, high, workers, epsfcn, step):
     """Who makes the Jacobian, if it is neither the core nor the user."""
     if isinstance(Dfun, str) and Dfun not in SCHEMES:
-        raise ValueError(f"leastsq: Dfun must be callable, None or one of {list(SCHEMES)}, "
-                         f"got {Dfun!r}")
+        raise TypeError(f"leastsq: Dfun must be callable, None or one of {list(SCHEMES)}, "
+                        f"got {Dfun!r}")
     scheme = "2-point" if Dfun is None else Dfun
     if not isinstance(scheme, str):
         if workers is not None:

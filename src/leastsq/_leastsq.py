@@ -242,7 +242,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     >>> x, cov_x, info, mesg, ier = leastsq(residual, [1.0, 1.0], full_output=True,
     ...                                     bounds=([0, 0], [1.5, np.inf]))
     >>> x.round(2), info["active_mask"]
-    (array([1.5 , 0.45]), array([1, 0]))
+    (array([1.5 , 0.49]), array([1, 0]))
     >>> y[1] += 3
     >>> x, ier = leastsq(residual, [1.0, 1.0], Dfun="3-point", loss="cauchy", f_scale=0.01)
     >>> x.round(2)
