@@ -157,7 +157,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
                          "method here, with and without bounds.")
     for name, value in (("tr_solver", tr_solver), ("tr_options", tr_options),
                         ("jac_sparsity", jac_sparsity)):
-        if value is not None and value != {}:
+        if not (value is None or isinstance(value, dict) and not value):
             raise ValueError(f"`{name}` is not supported by method 'lm', got {value!r}.")
     if isinstance(fun, CFunction) or isinstance(jac, CFunction):
         raise TypeError("`fun` and `jac` must be Python functions, got a CFunction: leastsq takes "
