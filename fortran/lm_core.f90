@@ -184,7 +184,8 @@ contains
       if (s%bounded /= 0) then
          call project_gradient(s, w, r, ldr, ipvt)
       else
-         s%gnorm = largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm)
+         call largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm, &
+            w(1, V_SCRATCH), s%gnorm)
       end if
       if (s%gnorm <= s%gtol) then
          s%info = INFO_GTOL

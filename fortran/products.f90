@@ -51,25 +51,30 @@ contains
    end subroutine transposed_times
 
    !> Largest |cosine| between f and a column of J, from R and Q'f.
-   pure function largest_cosine(n, r, ldr, ipvt, qtf, colnorm, fnorm) result(largest)
+   pure subroutine largest_cosine(n, r, ldr, ipvt, qtf, colnorm, fnorm, unit, largest)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)
       integer(ik), intent(in) :: ipvt(n)
       real(wp), intent(in) :: qtf(n), colnorm(n), fnorm
-      real(wp) :: largest, total
+      real(wp), intent(out) :: unit(n)            !< scratch: Q'f/‖f‖
+      real(wp), intent(out) :: largest
+      real(wp) :: total
       integer(ik) :: i, j
 
       largest = 0
       if (fnorm == 0) return
+      do i = 1, n
+         unit(i) = qtf(i)/fnorm
+      end do
       do j = 1, n
          if (colnorm(ipvt(j)) == 0) cycle
          total = 0
          do i = 1, j
-            total = total + r(i, j)*(qtf(i)/fnorm)
+            total = total + r(i, j)*unit(i)
          end do
          largest = max(largest, abs(total/colnorm(ipvt(j))))
       end do
-   end function largest_cosine
+   end subroutine largest_cosine
 
    !> norm = ‖D v‖.
    pure subroutine scaled_norm(n, d, v, product, norm)

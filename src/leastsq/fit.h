@@ -14,10 +14,11 @@ typedef struct {
     int64_t *ipvt;
     double *r;                  /* of the last Jacobian, leading dimension ldr */
     int64_t ldr;
-    double *spare;              /* m doubles */
+    double *f, *spare;          /* m doubles each */
     double *columns;            /* blocked: m x n for differences or a compiled Dfun */
     void *memory;               /* w, ipvt, spare and what else is small */
-    PyArrayObject *x, *fvec, *fjac, *diag, *lo, *hi;
+    PyArrayObject *x, *diag, *lo, *hi;
+    PyArrayObject *fvec, *fjac; /* only for full output: f's array, and dense r's */
 } fit;
 
 /* result.c */

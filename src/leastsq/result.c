@@ -28,7 +28,7 @@ static void
 find_fault(fit *f)
 {
     npy_intp m = f->cb.m, size = sizeof(double);
-    elements residuals = {PyArray_BYTES(f->fvec), size, 0, 0};
+    elements residuals = {(const char *)f->f, size, 0, 0};
     elements jacobian = {(const char *)f->r, size, m * size, 0};
 
     if (f->state.njev == 0)
@@ -203,17 +203,21 @@ fit_result(fit *f, const arguments *a)
         return Py_BuildValue("OL", f->x, (long long)s->info);
     if (s->info == LSQ_NOT_FINITE)
         find_fault(f);
+    stop = f->cb.stopped_by == NULL ? Py_NewRef(Py_None)
+                                    : Py_BuildValue("si", f->cb.stopped_by, f->cb.stop_code);
+    if (!a->full_output)                /* what the message needs; N steals */
+        return Py_BuildValue("OLOLLOOOONNO", f->x, (long long)s->info, Py_None,
+                             (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
+                             Py_None, fault(f), stop, Py_None);
     cov = covariance(f, &side);         /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
         Py_XDECREF(side);
+        Py_XDECREF(stop);
         return NULL;
     }
-    fvec = f->cb.scalar ? PyFloat_FromDouble(*(double *)PyArray_DATA(f->fvec))
-                        : Py_NewRef(f->fvec);
-    stop = f->cb.stopped_by == NULL ? Py_NewRef(Py_None)
-                                    : Py_BuildValue("si", f->cb.stopped_by, f->cb.stop_code);
-    /* N steals; a NULL among them becomes the error that is set */
+    fvec = f->cb.scalar ? PyFloat_FromDouble(f->f[0]) : Py_NewRef(f->fvec);
+    /* a NULL among them becomes the error that is set */
     return Py_BuildValue("OLNLLONNNNNN", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
                          side);

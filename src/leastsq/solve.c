@@ -37,31 +37,33 @@ allocate(fit *f, const arguments *a, const kernels *k)
     npy_intp m = f->cb.m, n = f->cb.n, dims[2] = {n, m};
     int by_blocks = use_blocks(a, m, n), bounded = f->lo != NULL;
     int64_t columns = lsq_core_columns(n, bounded);
-    size_t vector = (size_t)n * sizeof(double), small;
+    size_t vector = (size_t)n * sizeof(double), doubles;
     double *next;
 
     if (m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (n + 16))
         return no_memory();
-    f->fvec = (PyArrayObject *)PyArray_SimpleNew(1, &m, NPY_DOUBLE);
-    if (f->fvec == NULL)
-        return -1;
-    if (!by_blocks) {
-        f->fjac = (PyArrayObject *)PyArray_SimpleNew(2, dims, NPY_DOUBLE);
-        if (f->fjac == NULL)
+    if (a->full_output) {               /* what is returned lies in arrays */
+        f->fvec = (PyArrayObject *)PyArray_SimpleNew(1, &m, NPY_DOUBLE);
+        if (f->fvec == NULL)
+            return -1;
+        if (!by_blocks && (f->fjac = (PyArrayObject *)PyArray_SimpleNew(2, dims, NPY_DOUBLE)) == NULL)
             return -1;
     }
-    small = (size_t)n * (size_t)(columns + 1 + (by_blocks ? n : 0));
-    f->memory = PyMem_RawMalloc(
-        (small + (size_t)m * (a->loss != NULL ? 3 : 1)) * sizeof(double));
+    f->ldr = by_blocks ? n : m;
+    doubles = (size_t)n * (size_t)(columns + 1) + (size_t)m * (a->loss != NULL ? 3 : 1)
+        + (f->fvec == NULL ? (size_t)m : 0) + (f->fjac == NULL ? (size_t)(n * f->ldr) : 0);
+    f->memory = PyMem_RawMalloc(doubles * sizeof(double));
     if (f->memory == NULL)
         return no_memory();
     next = f->memory;
     f->w = next;
     f->ipvt = (int64_t *)(next += n * columns);
-    f->r = next += n;
-    f->ldr = by_blocks ? n : m;
-    f->spare = next += by_blocks ? n * n : 0;
-    f->problem.weighed = a->loss != NULL ? next + m : NULL;
+    f->spare = next += n;
+    f->problem.weighed = a->loss != NULL ? next += m : NULL;
+    next += a->loss != NULL ? 2 * m : m;
+    f->f = f->fvec != NULL ? PyArray_DATA(f->fvec) : next;
+    next += f->fvec != NULL ? 0 : m;
+    f->r = f->fjac != NULL ? PyArray_DATA(f->fjac) : next;
 
     memcpy(f->w + LSQ_X * n, PyArray_DATA(f->x), vector);
     if (f->diag != NULL)
@@ -72,10 +74,8 @@ allocate(fit *f, const arguments *a, const kernels *k)
     }
     for (npy_intp j = 0; j < n; j++)    /* should the fit end before a model */
         f->ipvt[j] = j + 1;
-    if (!by_blocks) {
-        f->r = PyArray_DATA(f->fjac);
+    if (!by_blocks)
         return 0;
-    }
     memset(f->r, 0, (size_t)n * vector);
     if (f->cb.dfun == NULL || f->cb.cdfun != NULL) {
         f->columns = PyMem_RawMalloc((size_t)m * vector);
@@ -131,8 +131,7 @@ run(fit *f)
 
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
         gil_release(&f->cb);
-    lsq_fit(&f->problem, m, &f->state, f->w, PyArray_DATA(f->fvec), f->r, f->ldr, f->ipvt,
-            f->spare);
+    lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     gil_restore(&f->cb);
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
