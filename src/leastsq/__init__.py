@@ -6,7 +6,8 @@
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
+from ._covariance import CovarianceResult, covariance
 from ._leastsq import leastsq
 from ._status import Status
 
-__all__ = ["CFunction", "Status", "__version__", "get_include", "leastsq", "show_config"]
+__all__ = ["CFunction", "CovarianceResult", "Status", "__version__", "covariance", "get_include", "leastsq", "show_config"]
