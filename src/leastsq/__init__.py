@@ -7,7 +7,12 @@ from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
 from ._covariance import CovarianceResult, covariance
+from ._confidence import BandResult, ConfidenceResult, confidence_band, confidence_intervals, profile_time
 from ._leastsq import leastsq
 from ._status import Status
 
-__all__ = ["CFunction", "CovarianceResult", "Status", "__version__", "covariance", "get_include", "leastsq", "show_config"]
+__all__ = [
+    "BandResult", "CFunction", "ConfidenceResult", "CovarianceResult", "Status", "__version__",
+    "confidence_band", "confidence_intervals", "covariance", "get_include", "leastsq", "profile_time",
+    "show_config",
+]

@@ -107,7 +107,8 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None):
         return _given(Dfun, x, args, f0, counter)
     if method == "cs":
         return _complex_steps(func, x, args, f0, counter)
-    return _differences(counter, x, f0, method or "richardson")
+    with np.errstate(all="ignore"):
+        return _differences(counter, x, f0, method or "richardson")
 
 
 def _given(Dfun, x, args, f0, counter):
@@ -255,7 +256,7 @@ def _step(column, size, scale):
         else:
             return h, limit
     if not np.isfinite(limit) or refused.any():
-        raise ValueError(f"no step along x[{column.j}] = {column.x[column.j]!r} gives finite residuals"
+        raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
     return h, limit
 
@@ -272,7 +273,7 @@ def _richardson(column, h, limit):
             break
         best, error = other, other_error
     if best is None:
-        raise ValueError(f"no step along x[{column.j}] = {column.x[column.j]!r} gives finite residuals"
+        raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
     return best, error
 
@@ -315,7 +316,7 @@ def _plain(column, h, scale, method):
             return (plus - column.f0)/a, share
     value = column.slope(h)
     if value is None:
-        raise ValueError(f"no step along x[{column.j}] = {column.x[column.j]!r} gives finite residuals"
+        raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
     return value, share if method == "2-point" or column.side else share**2
 

@@ -250,9 +250,9 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
     ...     return x[0]*np.exp(-x[1]*t) - y
     >>> x, ier = leastsq(residual, [1.0, 1.0])
     >>> covariance(residual, x, names=["height", "rate"])
-      height  5.094 ± 0.061
-      rate    0.505 ± 0.011
-    rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.00406
+      height  5.081 ± 0.066
+      rate    0.504 ± 0.012
+    rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.004902
     """
     x = _parameters(x)
     names = _names(names, x.size)
