@@ -9,10 +9,13 @@ from ._config import show_config
 from ._covariance import CovarianceResult, covariance
 from ._confidence import BandResult, ConfidenceResult, confidence_band, confidence_intervals, profile_time
 from ._leastsq import leastsq
+from ._report import Report, report
 from ._status import Status
+from ._strict import StrictError, StrictWarning
 
 __all__ = [
-    "BandResult", "CFunction", "ConfidenceResult", "CovarianceResult", "Status", "__version__",
-    "confidence_band", "confidence_intervals", "covariance", "get_include", "leastsq", "profile_time",
+    "BandResult", "CFunction", "ConfidenceResult", "CovarianceResult", "Report", "Status", "StrictError", "StrictWarning",
+    "__version__",
+    "confidence_band", "confidence_intervals", "covariance", "get_include", "leastsq", "profile_time", "report",
     "show_config",
 ]

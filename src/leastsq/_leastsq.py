@@ -48,7 +48,7 @@ _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
-            factor=100, diag=None, *, qr=None, threads=None):
+            factor=100, diag=None, *, qr=None, threads=None, strict=False):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -104,6 +104,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         Number of threads of a blocked factorization, 1 to 256.  The results do
         not depend on it, to the bit.  None: ``LEASTSQ_NUM_THREADS`` of the
         environment, as it is when leastsq is imported, or 1.
+    strict : bool, optional
+        Watch `func` and `Dfun` for mistakes, with some more calls: a `StrictWarning`
+        or `StrictError` says what to change.
 
     Returns
     -------
@@ -188,11 +191,18 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     """
     if not isinstance(args, tuple):
         args = (args,)
+    watch = None
+    if strict:
+        from ._strict import Watch
+        watch = Watch(func, Dfun, args, col_deriv, epsfcn)
+        func, Dfun = watch.func, watch.Dfun
     if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
         func, Dfun = handles(func, Dfun, args)
     out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
                 epsfcn, factor, diag, 0 if qr is None else _qr(qr),
                 _THREADS if threads is None else _threads(threads))
+    if watch is not None:
+        watch.finish(out[0])
     ier = out[1]
     if not full_output and ier in _SUCCESS:
         return out
