@@ -3,19 +3,25 @@
 ``from leastsq import leastsq`` replaces ``from scipy.optimize import leastsq``.
 """
 
+from . import plot
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
+from ._confidence import (
+    BandResult,
+    ConfidenceResult,
+    confidence_band,
+    confidence_intervals,
+    profile_time,
+)
 from ._covariance import CovarianceResult, covariance
-from ._confidence import BandResult, ConfidenceResult, confidence_band, confidence_intervals, profile_time
 from ._leastsq import leastsq
 from ._report import Report, report
 from ._status import Status
 from ._strict import StrictError, StrictWarning
 
 __all__ = [
-    "BandResult", "CFunction", "ConfidenceResult", "CovarianceResult", "Report", "Status", "StrictError", "StrictWarning",
-    "__version__",
-    "confidence_band", "confidence_intervals", "covariance", "get_include", "leastsq", "profile_time", "report",
-    "show_config",
+    "BandResult", "CFunction", "ConfidenceResult", "CovarianceResult", "Report", "Status", "StrictError",
+    "StrictWarning", "__version__", "confidence_band", "confidence_intervals", "covariance", "get_include",
+    "leastsq", "plot", "profile_time", "report", "show_config",
 ]

@@ -158,7 +158,7 @@ class Report:
 def _percent(relative):
     if not np.isfinite(relative):
         return "" if np.isnan(relative) else "inf"
-    return f"{100*relative:.2g} %" if relative < 9.95 else f"{100*relative:.0f} %"
+    return f"{100*relative:.2g} %" if relative < 0.995 else f"{100*relative:.0f} %"
 
 
 def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, sigma=None,
@@ -423,7 +423,8 @@ def _warnings(out, f, at_bound):
         said.append(f"Derivatives are known to {spread.derivative_error:.0e} only: the function is noisy, or rounds.")
     weak = [out.names[j] for j in range(out.n) if np.isfinite(out.stderr[j]) and out.stderr[j] > abs(out.x[j])]
     if weak:
-        said.append(f"{', '.join(weak)}: the standard error is larger than the value, which may as well be zero.")
+        said.append(f"{', '.join(weak)}: the standard error is larger than the value, which may as well be zero; "
+                    "confidence_intervals(..., method='profile') tells.")
     strong = [pair for pair in out.correlations(0.99) if np.isfinite(pair[2])]
     if strong:
         a, b, value = strong[0]
