@@ -50,7 +50,7 @@ STUDIES = [
     Study("decay", decay, np.linspace(0, 4, 25), np.array([2.5, 1.3, 0.5]), ("height", "rate", "level"), 0.05, False),
     Study("enzyme", enzyme, np.repeat([0.02, 0.06, 0.11, 0.22, 0.56, 1.1], 2), np.array([212.7, 0.0641]),
           ("vmax", "k"), 6.0, False),
-    Study("oxygen demand", oxygen, np.array([1.0, 2, 3, 4, 5, 7]), np.array([19.14, 0.25]), ("plateau", "rate"), 0.8,
+    Study("oxygen demand", oxygen, np.array([1.0, 2, 3, 4, 5, 7]), np.array([19.14, 0.2]), ("plateau", "rate"), 1.2,
           True),
 ]
 

@@ -283,7 +283,9 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 # ---------------------------------------------------------------------------
 # the wheel
 
-IN_PACKAGE = {"__init__.py", "__main__.py", "_build.py", "_compiled.py", "_config.py", "_core.pyi",
+IN_PACKAGE = {"_accurate_jacobian.py", "_confidence.py", "_covariance.py", "_format.py", "_profile.py", "_report.py",
+              "_strict.py", "_student.py", "plot.py",
+              "__init__.py", "__main__.py", "_build.py", "_compiled.py", "_config.py", "_core.pyi",
               "_leastsq.py", "_status.py", "py.typed", "include/leastsq.h"}
 IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
 

@@ -240,6 +240,8 @@ def _step(column, size, scale):
                 h, limit = start, np.inf
                 continue
             h /= 8
+            if column.x[column.j] + h == column.x[column.j]:
+                break                           # down to rounding, and no step has worked
             continue
         here = max(scale, change)
         if change == 0.0:

@@ -17,7 +17,8 @@ __all__ = ["Profile", "Profiler", "progress_line"]
 
 _CLOSE = 1e-5           # the statistic is found to this part of t
 _REFITS = 60            # on one side
-_TYPICAL_REFITS = 6
+_TYPICAL_REFITS = 7
+_FIRST = 0.1            # the first step, as a part of Student's interval
 _STRAYED = 3            # a statistic this many times t is no neighbour's
 _FLAT = 1e6             # standard errors away from x, where the search ends
 
@@ -127,7 +128,7 @@ class Profiler:
         towards = np.nan_to_num(self.spread.cov[:, j]/self.spread.cov[j, j], posinf=0.0, neginf=0.0)
         found = [(self.x[j], 0.0, self.x)]
         walk, low, high, edge = [(0.0, 0.0)], (0.0, 0.0), None, np.inf     # (distance, tau)
-        distance = self.t*unit
+        distance = _FIRST*self.t*unit
         for _ in range(_REFITS):
             value = self.x[j] + sign*distance
             try:
@@ -149,7 +150,7 @@ class Profiler:
             if high is None and distance > _FLAT*unit:
                 raise _Stop(f"none: the data do not bound it there (tau is {tau:.3g} at {value:.3g}, "
                             f"the limit is where it is {self.t:.3g})", sign*np.inf)
-            distance = min(self._next(walk, low, high), 0.5*(low[0] + edge))
+            distance = min(self._next(walk, low, high, unit), 0.5*(low[0] + edge))
             if edge - low[0] < 1e-3*unit:
                 raise _Stop(f"the function or the refit fails beyond {value:.6g}")
         else:
@@ -172,7 +173,7 @@ class Profiler:
             tau, whole = min((tau, whole), self.tau(j, value, inner[2]), key=lambda p: p[0])
         return tau, whole
 
-    def _next(self, walk, low, high):
+    def _next(self, walk, low, high, unit):
         """Secant on the statistic, which is nearly straight; bisection where it is not."""
         (before, tau_before), (distance, tau) = walk[-2:]
         if tau != tau_before:
@@ -180,7 +181,11 @@ class Profiler:
         else:
             guess = np.inf
         if high is None:
-            return min(max(guess, 1.1*distance), 4*distance)
+            # Where Student's line holds, all of the way at once; else with care, for a
+            # profile may come down again behind a hill.
+            straight = abs(tau*unit/distance - 1) < 0.1
+            most = 1.2*self.t*unit if straight else (2 if distance < 3*self.t*unit else 4)*distance
+            return min(max(guess, 1.1*distance), max(most, 1.1*distance))
         if not low[0] < guess < high[0] or high[1] > _STRAYED*self.t or len(walk) > 12:
             return 0.5*(low[0] + high[0])
         return guess

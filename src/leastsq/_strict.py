@@ -80,7 +80,7 @@ class Watch:
             raise StrictError(f"{bad.size} of {f.size} residuals are not finite at x0 = {x}, the first is "
                               f"func(x0)[{bad[0]}] = {f[bad[0]]}. Start elsewhere, or mend func there.")
         self.last_finite = x.copy()
-        if self.user_Dfun is None:
+        if self.user_Dfun is None and f.size >= x.size:
             self._sensitivity(x, f, value.dtype, args)
         return value
 
@@ -107,15 +107,17 @@ class Watch:
         for j in range(x.size):
             truth = made.J[:, j]
             size = np.linalg.norm(truth)
-            if size == 0:
-                _warn(f"changing x[{j}] = {x[j]} changes no residual. Is it used, and not rounded (int(), an index)? "
-                      "The fit will leave it where it is.")
-                continue
             moved = x.copy()
             moved[j] += np.sqrt(eps)*abs(x[j]) or np.sqrt(eps)
             with np.errstate(all="ignore"):
                 value = _numbers(self.residuals(moved.copy(), args))
             if value is None or value.size != f.size or not np.isfinite(value).all():
+                continue
+            if np.array_equal(value, f) and (size == 0 or abs(x[j]) > 1e-6):
+                _warn(f"the solver's step in x[{j}], from {x[j]} to {moved[j]}, changes no residual. Is it used, and not "
+                      "rounded (int(), an index, float32)? The fit will leave it where it is.")
+                continue
+            if size == 0:
                 continue
             off = np.linalg.norm((value - f)/(moved[j] - x[j]) - truth)/size
             if off > max(_BLUNT, 2*made.error[j]):
