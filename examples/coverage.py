@@ -117,21 +117,29 @@ def draw(counts: list[Count], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.8, 3.9), layout="constrained")
-    fits = counts[0].fits
-    error = 100*1.96*np.sqrt(LEVEL*(1 - LEVEL)/fits)
-    ax.axvspan(100*LEVEL - error, 100*LEVEL + error, color="#eef1f5", zorder=0, label="95 % ± binomial error")
-    ax.axvline(100*LEVEL, color="#8a8a8a", linewidth=0.8)
+    figure, ax = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
+    fits, tail = counts[0].fits, 100*(1 - LEVEL)/2
+    error = 100*1.96*np.sqrt(tail/100*(1 - tail/100)/fits)
+    for side in (-1, 1):
+        ax.axvspan(side*(tail - error), side*(tail + error), color="#e6ebf1", linewidth=0, zorder=0,
+                   label=f"{tail:g} % ± binomial error" if side > 0 else None)
+    ax.axvline(0, color="#8a8a8a", linewidth=0.8)
     labels = [f"{c.study.name}: {name}" for c in counts[::2] for name in c.study.names]
-    for k, (method, colour, marker) in enumerate([("t", "#3f6a97", "o"), ("profile", "#c8553d", "D")]):
-        values = np.concatenate([100*c.covered/c.fits for c in counts[k::2]])
-        ax.plot(values, np.arange(values.size) + (0.13 if k else -0.13), marker, color=colour, markersize=6,
-                markeredgecolor="white", label="Student's t" if method == "t" else "likelihood profile")
+    for k, (name, colour, marker) in enumerate([("Student's t", "#3f6a97", "o"), ("likelihood profile", "#c8553d", "D")]):
+        below, above = (np.concatenate([100*getattr(c, side)/fits for c in counts[k::2]]) for side in ("below", "above"))
+        rows = np.arange(below.size) + (0.14 if k else -0.14)
+        ax.hlines(rows, -below, above, color=colour, linewidth=1.2, alpha=0.5, zorder=1)
+        ax.plot(np.concatenate([-below, above]), np.tile(rows, 2), marker, color=colour, markersize=6.5,
+                markeredgecolor="white", label=name, zorder=2)
+    reach = 1.12*max(abs(limit) for limit in ax.get_xlim())
+    ax.set_xlim(-reach, reach)
+    ticks = np.arange(-2*int(reach/2), reach, 2, dtype=int)
+    ax.set_xticks(ticks, [f"{abs(tick)}" for tick in ticks])
     ax.set_yticks(range(len(labels)), labels)
     ax.invert_yaxis()
-    ax.set_xlabel(f"95 % intervals that hold the true value, % of {fits} simulated fits")
+    ax.set_xlabel(f"← true value below the 95 % interval,   % of {fits} fits,   above it →")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.legend(*ax.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper center", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

@@ -156,8 +156,10 @@ class Profiler:
         else:
             raise _Stop(f"not found in {_REFITS} refits")
         limit = self.x[j] + sign*distance
-        for share in np.arange(1, points + 1)/(points + 1):
-            value = self.x[j] + sign*share*distance
+        reached = sorted(point for point in walk if point[0] <= distance)
+        shares = np.arange(1, points + 1)/(points + 1)              # even in tau
+        for far in np.interp(shares*self.t, [tau for _, tau in reached], [d for d, _ in reached]):
+            value = self.x[j] + sign*far
             tau, whole = self._best(found, j, value, towards)
             found.append((value, tau, whole))
         return found, limit
