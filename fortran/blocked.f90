@@ -4,7 +4,7 @@
 !> the caller folds them into a triangle (tsqr.F90); what is here is the problem
 !> that asks for it, in the same loop as any other.
 !>
-!> Public: the C signatures, blocked_fit.  Its data is m-sized.
+!> Public: the C signatures, blocked_problem_t, blocked_solver_t.  Its data is m-sized.
 module leastsq_blocked
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_int, c_int64_t, &
       c_null_ptr, c_ptr
@@ -12,11 +12,11 @@ module leastsq_blocked
    use leastsq_fdjac2, only: fdjac2
    use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    use leastsq_lm_drive, only: problem_t
-   use leastsq_fit, only: fit
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: norm_c, difference_c, factor_c, solve_c, blocked_fit
+   public :: norm_c, difference_c, factor_c, solve_c
+   public :: blocked_problem_t, blocked_solver_t, SOLVE_BY_BLOCKS
 
    abstract interface
       !> fvec = f(x) and its norm.
@@ -87,6 +87,7 @@ module leastsq_blocked
       type(c_ptr) :: data = c_null_ptr
       type(c_ptr) :: fjac = c_null_ptr            !< m x n room for differences; or NULL
       real(wp) :: epsfcn = 0
+      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null()   !< bounds, or neither
    contains
       procedure :: residual
       procedure :: residual_norm
@@ -95,41 +96,6 @@ module leastsq_blocked
    end type blocked_problem_t
 
 contains
-
-   subroutine blocked_fit(norm, differ, factor, damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, maxfev, &
-      epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work)
-      procedure(norm_c) :: norm
-      procedure(difference_c) :: differ
-      procedure(factor_c) :: factor
-      procedure(solve_c) :: damped
-      type(c_ptr), intent(in) :: solve_work       !< its last argument
-      type(c_ptr), intent(in) :: data             !< their last argument
-      type(c_ptr), intent(in) :: fjac             !< m x n room for differences; or NULL
-      integer(ik), intent(in) :: m, n, maxfev, mode
-      real(wp), intent(inout) :: x(n), diag(n), r(n, n)
-      real(wp), intent(out) :: fvec(m), qtf(n)
-      real(wp), intent(in) :: ftol, xtol, gtol, epsfcn, step_factor
-      integer(ik), intent(out) :: info, nfev, njev, ipvt(n)
-      real(wp), intent(out) :: work(*)            !< work_size(m, n) long
-      type(blocked_problem_t) :: problem
-      type(blocked_solver_t) :: solver
-
-      problem%norm => norm
-      problem%differ => differ
-      problem%factor => factor
-      problem%data = data
-      problem%fjac = fjac
-      problem%epsfcn = epsfcn
-      if (n < SOLVE_BY_BLOCKS) then
-         call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
-            info, nfev, njev, ipvt, qtf, work)
-      else
-         solver%by_blocks => damped
-         solver%work = solve_work
-         call fit(problem, m, n, x, fvec, r, n, ftol, xtol, gtol, maxfev, diag, mode, step_factor, &
-            info, nfev, njev, ipvt, qtf, work, solver)
-      end if
-   end subroutine blocked_fit
 
    !> damped_solver_t's.
    pure subroutine solve(self, n, r, ldr, ipvt, diag, qtb, x, sdiag, wa)
@@ -189,7 +155,12 @@ contains
       cost = 0
       if (c_associated(self%fjac)) then
          call c_f_pointer(self%fjac, fjac, [m, n])
-         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status)
+         if (associated(self%lo)) then
+            call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status, &
+               self%lo, self%hi)
+         else
+            call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status)
+         end if
          if (status /= 0) return
       end if
       status = self%factor(m, n, x, f, self%fjac, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), &

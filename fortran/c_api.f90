@@ -8,12 +8,13 @@ module leastsq_c_api
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
       c_funptr, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik
-   use leastsq_blocked, only: norm_c, difference_c, factor_c, solve_c, blocked_fit
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
+   use leastsq_bounds, only: free_covar
+   use leastsq_door, only: problem_record_t, open_door
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: fdjac2
-   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, VECTORS
+   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_fit, only: work_size
    use leastsq_lmder, only: lmder
    use leastsq_lmdif, only: lmdif
@@ -66,38 +67,33 @@ contains
          mode, factor, info, nfev, njev, ipvt, qtf, work)
    end subroutine lsq_lmder
 
-   subroutine lsq_blocked(norm, difference, factor, damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, maxfev, &
-      epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work) bind(c)
-      type(c_funptr), value :: norm, difference, factor, damped
-      type(c_ptr), value :: solve_work, data, fjac
-      integer(c_int64_t), value :: m, n, maxfev, mode
-      real(c_double), value :: ftol, xtol, gtol, epsfcn, step_factor
-      real(c_double), intent(inout) :: x(n), fvec(m), r(n, n), diag(n), qtf(n), work(*)
-      integer(c_int64_t), intent(out) :: info, nfev, njev
-      integer(c_int64_t), intent(inout) :: ipvt(n)
-      procedure(norm_c), pointer :: f_norm
-      procedure(difference_c), pointer :: f_difference
-      procedure(factor_c), pointer :: f_factor
-      procedure(solve_c), pointer :: f_damped
+   subroutine lsq_fit(problem, m, s, w, fvec, r, ldr, ipvt, spare) bind(c)
+      type(problem_record_t), intent(in) :: problem
+      integer(c_int64_t), value :: m, ldr
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
+      integer(c_int64_t), intent(inout) :: ipvt(s%n)
 
-      call c_f_procpointer(norm, f_norm)
-      call c_f_procpointer(difference, f_difference)
-      call c_f_procpointer(factor, f_factor)
-      call c_f_procpointer(damped, f_damped)
-      call blocked_fit(f_norm, f_difference, f_factor, f_damped, solve_work, data, m, n, x, fvec, r, ftol, xtol, gtol, &
-         maxfev, epsfcn, diag, mode, step_factor, info, nfev, njev, fjac, ipvt, qtf, work)
-   end subroutine lsq_blocked
+      call open_door(problem, m, s, w, fvec, r, ldr, ipvt, spare)
+   end subroutine lsq_fit
+
+   function lsq_core_columns(n, bounded) bind(c) result(columns)
+      integer(c_int64_t), value :: n, bounded
+      integer(c_int64_t) :: columns
+
+      columns = core_columns(n, bounded)
+   end function lsq_core_columns
 
    subroutine lsq_start(s, w) bind(c)
       type(lm_state_t), intent(inout) :: s
-      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      real(c_double), intent(inout) :: w(s%n, *)
 
       call lm_start(s, w)
    end subroutine lsq_start
 
    subroutine lsq_tell_norm(s, w, r, ldr, ipvt, fnorm, cost) bind(c)
       type(lm_state_t), intent(inout) :: s
-      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      real(c_double), intent(inout) :: w(s%n, *)
       integer(c_int64_t), value :: ldr, cost
       real(c_double), intent(inout) :: r(ldr, s%n)
       integer(c_int64_t), intent(in) :: ipvt(s%n)
@@ -108,7 +104,7 @@ contains
 
    subroutine lsq_tell_model(s, w, r, ldr, ipvt, cost) bind(c)
       type(lm_state_t), intent(inout) :: s
-      real(c_double), intent(inout) :: w(s%n, VECTORS)
+      real(c_double), intent(inout) :: w(s%n, *)
       integer(c_int64_t), value :: ldr, cost
       real(c_double), intent(inout) :: r(ldr, s%n)
       integer(c_int64_t), intent(in) :: ipvt(s%n)
@@ -124,7 +120,7 @@ contains
       norm = enorm(n, x)
    end function lsq_enorm
 
-   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status) bind(c)
+   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status, lo, hi) bind(c)
       type(c_funptr), value :: fcn
       type(c_ptr), value :: data
       integer(c_int64_t), value :: m, n
@@ -132,12 +128,13 @@ contains
       real(c_double), intent(inout) :: fjac(m, n), xwork(n)
       real(c_double), value :: epsfcn
       integer(c_int), intent(out) :: status
+      real(c_double), intent(in), optional :: lo(n), hi(n)
       type(difference_problem_t) :: problem
       integer(ik) :: made
 
       call c_f_procpointer(fcn, problem%fcn)
       problem%data = data
-      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status)
+      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status, lo, hi)
    end subroutine lsq_fdjac2
 
    subroutine lsq_qrfac(m, n, a, lda, pivot, ipvt, rdiag, acnorm, wa, b) bind(c)
@@ -184,5 +181,18 @@ contains
 
       call covar(n, r, ldr, ipvt, tol, cov, rank, work)
    end function lsq_covar
+
+   function lsq_free_covar(n, r, ldr, ipvt, x, lo, hi, cov, side, work) bind(c) result(determined)
+      integer(c_int64_t), value :: n, ldr
+      real(c_double), intent(in) :: r(ldr, n), x(n), lo(n), hi(n)
+      integer(c_int64_t), intent(in) :: ipvt(n)
+      real(c_double), intent(inout) :: cov(n, n), side(n), work(n, 2*n + 1)
+      integer(c_int64_t) :: determined
+      logical :: independent
+
+      call free_covar(n, r, ldr, ipvt, x, lo, hi, cov, side, independent, work, work(1, n + 1), &
+         work(1, 2*n + 1))
+      determined = merge(1_ik, 0_ik, independent)
+   end function lsq_free_covar
 
 end module leastsq_c_api

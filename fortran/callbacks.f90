@@ -39,8 +39,8 @@ module leastsq_callbacks
    !> f by a C function, J by forward differences of it.
    type, extends(dense_problem_t) :: difference_problem_t
       procedure(residual_c), pointer, nopass :: fcn => null()
-      type(c_ptr) :: data
       real(wp) :: epsfcn = 0
+      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null()   !< bounds, or neither
    contains
       procedure :: residual => call_residual
       procedure :: jacobian => difference_jacobian
@@ -74,7 +74,11 @@ contains
       integer(ik), intent(out) :: cost
       integer(sk), intent(out) :: status
 
-      call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status)
+      if (associated(self%lo)) then
+         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status, self%lo, self%hi)
+      else
+         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status)
+      end if
    end subroutine difference_jacobian
 
    subroutine call_jacobian(self, m, n, x, f, fjac, scratch, cost, status)

@@ -1,25 +1,44 @@
 !> The dense provider: the whole Jacobian in memory, factored in place.
 !>
 !> MINPACK's way (ANL-80-74, lmder and lmdif), and its bits: r is the m x n
-!> Jacobian, which becomes qrfac's factors.
+!> Jacobian, which becomes qrfac's factors.  With a robust loss, what is fitted is
+!> g(f), a function of each residual, and the rows of J are weighted by its slope.
 !>
-!> Public: dense_problem_t.  Its data is m-sized.
+!> Public: dense_problem_t, weigh_c.  Its data is m-sized.
 module leastsq_dense
+   use, intrinsic :: iso_c_binding, only: c_double, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik, sk
+   use leastsq_enorm, only: enorm
    use leastsq_qrfac, only: qrfac
    use leastsq_lm_core, only: V_STEP, V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    use leastsq_lm_drive, only: problem_t
    implicit none (type, external)
    private
-   public :: dense_problem_t
+   public :: dense_problem_t, weigh_c
 
    type, abstract, extends(problem_t) :: dense_problem_t
+      type(c_ptr) :: data                         !< the C functions' last argument
+      procedure(weigh_c), pointer, nopass :: weigh => null()   !< a robust loss, if any
+      real(wp), pointer, contiguous :: weighed(:, :) => null() !< then m x 2: g, slopes
    contains
       procedure(jacobian_i), deferred :: jacobian
+      procedure :: residual_norm => weighed_norm
       procedure :: model => factored_jacobian
    end type dense_problem_t
 
    abstract interface
+      !> weighed(:, 1) = g(f), the residuals whose squares are the loss, and
+      !> weighed(:, 2) = g'(f).
+      function weigh_c(m, f, weighed, data) bind(c) result(status)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m
+         real(c_double), intent(in) :: f(m)
+         real(c_double), intent(out) :: weighed(m, 2)
+         type(c_ptr), value :: data
+         integer(c_int) :: status
+      end function weigh_c
+
       !> fjac = J(x), given f = f(x).
       subroutine jacobian_i(self, m, n, x, f, fjac, scratch, cost, status)
          import :: dense_problem_t, wp, ik, sk
@@ -36,6 +55,26 @@ module leastsq_dense
 
 contains
 
+   !> f, and ‖f‖ or ‖g(f)‖.
+   subroutine weighed_norm(self, m, n, x, f, fnorm, status)
+      class(dense_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: x(n)
+      real(wp), intent(out) :: f(m)
+      real(wp), intent(out) :: fnorm
+      integer(sk), intent(out) :: status
+
+      fnorm = 0
+      call self%residual(m, n, x, f, status)
+      if (status /= 0) return
+      if (.not. associated(self%weigh)) then
+         fnorm = enorm(m, f)
+         return
+      end if
+      status = self%weigh(m, f, self%weighed, self%data)
+      if (status == 0) fnorm = enorm(m, self%weighed(:, 1))
+   end subroutine weighed_norm
+
    !> problem_t's model; ldr is m.
    subroutine factored_jacobian(self, m, n, x, f, r, ldr, ipvt, w, spare, cost, status)
       class(dense_problem_t), intent(inout) :: self
@@ -51,7 +90,16 @@ contains
 
       call self%jacobian(m, n, x, f, r, w(1, V_SCRATCH), cost, status)
       if (status /= 0) return
-      spare = f
+      if (associated(self%weigh)) then
+         status = self%weigh(m, f, self%weighed, self%data)
+         if (status /= 0) return
+         spare = self%weighed(:, 1)
+         do j = 1, n
+            call weight(m, self%weighed(:, 2), r(1, j))
+         end do
+      else
+         spare = f
+      end if
       call qrfac(m, n, r, ldr, .true., ipvt, w(1, V_SCRATCH), w(1, V_COLNORM), w(1, V_STEP), spare)
       if (.not. all(w(:, V_COLNORM) <= huge(1.0_wp))) return
       do j = 1, n
@@ -59,5 +107,16 @@ contains
          w(j, V_QTF) = spare(j)
       end do
    end subroutine factored_jacobian
+
+   pure subroutine weight(m, weights, column)
+      integer(ik), intent(in) :: m
+      real(wp), intent(in) :: weights(m)
+      real(wp), intent(inout) :: column(m)
+      integer(ik) :: i
+
+      do i = 1, m
+         column(i) = weights(i)*column(i)
+      end do
+   end subroutine weight
 
 end module leastsq_dense

@@ -1,7 +1,8 @@
 !> The Jacobian by forward differences (ANL-80-74, fdjac2).
 !>
 !> Column j is (f(x + h eⱼ) − f(x))/h with h = √max(epsfcn, eps)·|xⱼ|, or the
-!> root itself where xⱼ is zero.
+!> root itself where xⱼ is zero.  Between bounds a step that would leave them goes
+!> back, or as far as there is room.
 !>
 !> Public: fdjac2.  Its data is m-sized.
 module leastsq_fdjac2
@@ -15,7 +16,7 @@ contains
 
    !> f(x) is given; n residuals are asked for, each straight into its column.
    !> A status other than 0 from any of them ends it.
-   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, made, status)
+   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, made, status, lo, hi)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: x(n)
@@ -25,6 +26,7 @@ contains
       real(wp), intent(out) :: moved(n)           !< scratch: x + h eⱼ
       integer(ik), intent(out) :: made            !< residuals asked for
       integer(sk), intent(out) :: status
+      real(wp), intent(in), optional :: lo(n), hi(n)   !< both or none: lo <= moved <= hi
       real(wp) :: relative_step, h
       integer(ik) :: j
 
@@ -36,11 +38,33 @@ contains
          h = relative_step*abs(x(j))
          if (h == 0) h = relative_step
          moved(j) = x(j) + h
-         made = j
+         if (present(hi)) then
+            if (moved(j) > hi(j)) then
+               moved(j) = point_within(x(j), h, lo(j), hi(j))
+               h = moved(j) - x(j)
+            end if
+            if (h == 0) then    ! fixed: no derivative is wanted
+               fjac(:, j) = 0
+               cycle
+            end if
+         end if
+         made = made + 1
          call problem%difference(m, n, moved, f, h, fjac(:, j), status)
          if (status /= 0) return
          moved(j) = x(j)
       end do
    end subroutine fdjac2
+
+   !> Where to go from x when x + h is beyond hi: back, or as far as the larger
+   !> side lets.
+   elemental function point_within(x, h, lo, hi) result(point)
+      real(wp), intent(in) :: x, h, lo, hi
+      real(wp) :: point
+
+      point = x - h
+      if (point >= lo) return
+      point = lo
+      if (hi - x > x - lo) point = hi
+   end function point_within
 
 end module leastsq_fdjac2

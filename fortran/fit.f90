@@ -1,13 +1,12 @@
 !> From MINPACK's arguments to the loop and back.
 !>
-!> All doors lead here (lmdif, lmder, blocked): the settings go into lm_core's
-!> state, lm_drive runs, the answer comes out (ANL-80-74 for the arguments).
+!> Behind lmdif and lmder: the settings go into lm_core's state, lm_drive runs, the
+!> answer comes out (ANL-80-74 for the arguments).
 !>
 !> Public: fit, work_size.  Its data is m-sized.
 module leastsq_fit
    use leastsq_kinds, only: wp, ik, INFO_IMPROPER
    use leastsq_lm_core, only: lm_state_t, V_X, V_DIAG, V_QTF, VECTORS
-   use leastsq_qrsolv, only: damped_solver_t
    use leastsq_lm_drive, only: problem_t, lm_drive
    implicit none (type, external)
    private
@@ -24,7 +23,7 @@ contains
 
    !> The arguments are the doors'; r and ldr are the problem's model's.
    subroutine fit(problem, m, n, x, fvec, r, ldr, ftol, xtol, gtol, maxfev, diag, mode, factor, &
-      info, nfev, njev, ipvt, qtf, work, solver)
+      info, nfev, njev, ipvt, qtf, work)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n, ldr, maxfev, mode
       real(wp), intent(inout) :: x(n), diag(n), r(ldr, n)
@@ -32,7 +31,6 @@ contains
       real(wp), intent(in) :: ftol, xtol, gtol, factor
       integer(ik), intent(out) :: info, nfev, njev, ipvt(n)
       real(wp), intent(out) :: work(work_size(m, n))
-      class(damped_solver_t), intent(in), optional :: solver
       type(lm_state_t) :: s
 
       info = INFO_IMPROPER
@@ -48,7 +46,7 @@ contains
       s%factor = factor
       call set_column(n, work(m + 1), V_X, x)
       call set_column(n, work(m + 1), V_DIAG, diag)
-      call lm_drive(problem, m, n, s, work(m + 1), fvec, r, ldr, ipvt, work, solver)
+      call lm_drive(problem, m, n, s, work(m + 1), fvec, r, ldr, ipvt, work)
       call get_column(n, work(m + 1), V_X, x)
       call get_column(n, work(m + 1), V_DIAG, diag)
       call get_column(n, work(m + 1), V_QTF, qtf)

@@ -23,6 +23,7 @@ module leastsq_kinds
    integer(ik), parameter, public :: INFO_GTOL_TOO_SMALL = 8
    integer(ik), parameter, public :: INFO_NOT_FINITE = 9
    integer(ik), parameter, public :: INFO_STOPPED = 10
+   integer(ik), parameter, public :: INFO_WATCHER = 11
 
    ! What the ask/tell machine wants next.
    integer(ik), parameter, public :: ASK_DONE = 0

@@ -4,7 +4,7 @@
 !> (1978); ANL-80-74 (1980).  After the QR factorisation of the Jacobian nothing
 !> of the data's length is needed, so this machine has none: it asks for ‖f‖ at
 !> `trial` (ASK_NORM), for R, the permutation, Q'f and the column norms of J at x
-!> (ASK_MODEL), or is done.
+!> (ASK_MODEL), or is done.  With bounds on x, every trial is within them (bounds.f90).
 !>
 !> Public: lm_state_t, the vectors' names, lm_start, lm_tell_norm, lm_tell_model,
 !> and the policy as pure functions.  Its data is n-sized.
@@ -14,12 +14,15 @@ module leastsq_lm_core
       SCALE_COLUMNS, SCALE_USER, INFO_IMPROPER, INFO_FTOL, INFO_XTOL, INFO_FTOL_XTOL, &
       INFO_GTOL, INFO_MAXFEV, INFO_FTOL_TOO_SMALL, INFO_XTOL_TOO_SMALL, &
       INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE
+   use leastsq_bounds, only: feasible, find_sides, projected_cosine, bounded_step, &
+      go_within_bounds, predict
    use leastsq_enorm, only: enorm
    use leastsq_lmpar, only: lmpar
+   use leastsq_products, only: triangle_times, transposed_times, largest_cosine, scaled_norm
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model
+   public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    public :: actual_reduction, reduction_ratio, update_radius, verdict
 
    !> The caller owns this record, the vectors w, the triangle r and ipvt, and
@@ -46,9 +49,14 @@ module leastsq_lm_core
       real(c_double) :: actual, predicted    !< relative reductions of ‖f‖²
       real(c_double) :: slope                !< directional derivative, same units
       real(c_double) :: ratio                !< actual/predicted
+      ! Set by the caller before lm_start, if the variables have bounds
+      integer(c_int64_t) :: bounded = 0      !< 1: w has V_LO and V_HI, lo <= x <= hi
+      ! Set by the machine
+      integer(c_int64_t) :: hits = 0         !< bounds that the step runs into
    end type lm_state_t
 
-   !> Columns of the vectors w(n, VECTORS).
+   !> Columns of the vectors w(n, core_columns(n, bounded)): VECTORS, and what
+   !> follows them only with bounds.
    integer, parameter, public :: V_X = 1        !< the best point; set before lm_start
    integer, parameter, public :: V_TRIAL = 2    !< where ‖f‖ is wanted
    integer, parameter, public :: V_STEP = 3     !< p = trial − x
@@ -57,12 +65,19 @@ module leastsq_lm_core
    integer, parameter, public :: V_QTF = 6      !< Q'f: told with a model
    integer, parameter, public :: V_SCRATCH = 7
    integer, parameter, public :: VECTORS = V_SCRATCH + 3
+   integer, parameter, public :: V_LO = VECTORS + 1     !< bounds, ±∞ where there is
+   integer, parameter, public :: V_HI = VECTORS + 2     !< none; set before lm_start
+   integer, parameter, public :: V_SIDE = VECTORS + 3   !< −1 at lo, 1 at hi, 0 free
+   integer, parameter, public :: V_SLOPE = VECTORS + 4  !< Jᵀf/‖f‖
+   integer, parameter, public :: V_RHS = VECTORS + 5    !< scratch
+   integer, parameter, public :: V_TRIANGLE = VECTORS + 6   !< n columns of scratch
 
    real(wp), parameter :: RATIO_ACCEPT = 1.0e-4_wp
    real(wp), parameter :: RATIO_POOR = 0.25_wp
    real(wp), parameter :: RATIO_GOOD = 0.75_wp
    real(wp), parameter :: LEAST_SHRINK = 0.1_wp
    real(wp), parameter :: MOST_SHRINK = 0.5_wp
+   real(wp), parameter :: STALL_COSINE = 0.01_wp  ! far from orthogonal
    real(wp), parameter :: NORM_BLOW_UP = 0.1_wp   ! times ‖f₊‖ at least ‖f‖: hopeless
 
 contains
@@ -70,7 +85,7 @@ contains
    !> Begin at x (w's first column).  Improper settings end it at once.
    pure subroutine lm_start(s, w)
       type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, VECTORS)
+      real(wp), intent(inout) :: w(s%n, *)
 
       s%info = INFO_IMPROPER
       s%accepted = 0
@@ -80,10 +95,14 @@ contains
       s%fnorm = 0; s%xnorm = 0; s%gnorm = 0
       s%radius = 0; s%par = 0; s%pnorm = 0
       s%actual = 0; s%predicted = 0; s%slope = 0; s%ratio = 0
+      s%hits = 0
       s%request = ASK_DONE
       if (.not. proper(s)) return
       if (s%scaling == SCALE_USER) then
          if (.not. all(w(:, V_DIAG) > 0)) return
+      end if
+      if (s%bounded /= 0) then
+         if (.not. feasible(s%n, w(1, V_X), w(1, V_LO), w(1, V_HI))) return
       end if
       w(:, V_TRIAL) = w(:, V_X)
       s%request = ASK_NORM
@@ -92,13 +111,14 @@ contains
    !> Here is ‖f(trial)‖, for `cost` evaluations.
    pure subroutine lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost, solver)
       type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, VECTORS)
+      real(wp), intent(inout) :: w(s%n, *)
       integer(ik), intent(in) :: ldr
       real(wp), intent(inout) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
       real(wp), intent(in) :: fnorm
       integer(ik), intent(in) :: cost
       class(damped_solver_t), intent(in), optional :: solver
+      real(wp) :: last_radius
       logical :: accepted
 
       s%nfev = s%nfev + cost
@@ -108,12 +128,14 @@ contains
       end if
 
       call measure_step(s, w, r, ldr, ipvt, fnorm)
+      last_radius = s%radius
       call update_radius(s%ratio, s%actual, s%slope, s%pnorm, &
          NORM_BLOW_UP*fnorm >= s%fnorm, s%radius, s%par)
       accepted = s%ratio >= RATIO_ACCEPT
+      if (s%bounded /= 0) call correct_radius(last_radius, s%pnorm, accepted, s%hits, s%radius)
       if (accepted) then
          w(:, V_X) = w(:, V_TRIAL)
-         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
+         call measure_point(s, w)
          s%fnorm = fnorm
          s%iteration = s%iteration + 1
       end if
@@ -133,7 +155,7 @@ contains
    !> ipvt, and w's columns V_QTF and V_COLNORM.
    pure subroutine lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
       type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, VECTORS)
+      real(wp), intent(inout) :: w(s%n, *)
       integer(ik), intent(in) :: ldr
       real(wp), intent(inout) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
@@ -155,11 +177,16 @@ contains
          if (s%scaling == SCALE_COLUMNS) then
             w(:, V_DIAG) = merge(1.0_wp, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
          end if
-         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
+         call measure_point(s, w)
          s%radius = s%factor*s%xnorm
          if (.not. s%radius > 0) s%radius = s%factor
       end if
-      s%gnorm = largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm)
+      if (s%bounded /= 0) then
+         call project_gradient(s, w, r, ldr, ipvt)
+      else
+         call largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm, &
+            w(1, V_SCRATCH), s%gnorm)
+      end if
       if (s%gnorm <= s%gtol) then
          s%info = INFO_GTOL
          s%request = ASK_DONE
@@ -168,6 +195,15 @@ contains
       if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
       call propose(s, w, r, ldr, ipvt, solver)
    end subroutine lm_tell_model
+
+   !> How many columns w has.
+   elemental function core_columns(n, bounded) result(columns)
+      integer(ik), intent(in) :: n, bounded
+      integer(ik) :: columns
+
+      columns = VECTORS
+      if (bounded /= 0) columns = V_TRIANGLE - 1 + n
+   end function core_columns
 
    ! ---------------------------------------------------------------------------
    ! Policy
@@ -210,6 +246,21 @@ contains
       end if
    end subroutine update_radius
 
+   !> With bounds: a step that they cut short is no reason to shrink, and a step
+   !> that was rejected must not come again.
+   elemental subroutine correct_radius(last_radius, pnorm, accepted, hits, radius)
+      real(wp), intent(in) :: last_radius, pnorm
+      logical, intent(in) :: accepted
+      integer(ik), intent(in) :: hits
+      real(wp), intent(inout) :: radius
+
+      if (.not. accepted) then
+         radius = min(radius, MOST_SHRINK*pnorm)
+      else if (hits > 0 .and. radius >= pnorm) then
+         radius = max(radius, last_radius)
+      end if
+   end subroutine correct_radius
+
    !> Should it end?  0: no.  Later reasons override earlier ones.
    pure function verdict(s) result(info)
       type(lm_state_t), intent(in) :: s
@@ -217,8 +268,8 @@ contains
       logical :: f_converged, x_converged
 
       info = 0
-      f_converged = both_within(s, s%ftol)
-      x_converged = s%radius <= s%xtol*s%xnorm
+      f_converged = both_within(s, s%ftol) .and. .not. stalled(s)
+      x_converged = s%radius <= s%xtol*s%xnorm .and. .not. stalled(s)
       if (f_converged) info = INFO_FTOL
       if (x_converged) info = INFO_XTOL
       if (f_converged .and. x_converged) info = INFO_FTOL_XTOL
@@ -228,6 +279,15 @@ contains
       if (s%radius <= EPS*s%xnorm) info = INFO_XTOL_TOO_SMALL
       if (s%gnorm <= EPS) info = INFO_GTOL_TOO_SMALL
    end function verdict
+
+   !> With bounds: did the radius alone end the step, far from a minimum?  MINPACK
+   !> calls that convergence, and without bounds so must we.
+   pure function stalled(s)
+      type(lm_state_t), intent(in) :: s
+      logical :: stalled
+
+      stalled = s%bounded /= 0 .and. s%par > 0 .and. s%gnorm > STALL_COSINE
+   end function stalled
 
    pure function both_within(s, tolerance) result(within)
       type(lm_state_t), intent(in) :: s
@@ -264,28 +324,66 @@ contains
       end if
    end subroutine take_first_norm
 
+   !> xnorm = ‖D x‖; what is fixed does not count.
+   pure subroutine measure_point(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      if (s%bounded /= 0) then
+         w(:, V_RHS) = merge(w(:, V_X), 0.0_wp, w(:, V_LO) < w(:, V_HI))
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_RHS), w(1, V_SCRATCH), s%xnorm)
+      else
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
+      end if
+   end subroutine measure_point
+
+   !> The gradient, and its measure without what the bounds hold.
+   pure subroutine project_gradient(s, w, r, ldr, ipvt)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(in) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+
+      s%gnorm = 0
+      if (s%fnorm == 0) return
+      w(:, V_SCRATCH) = w(:, V_QTF)/s%fnorm
+      call transposed_times(s%n, r, ldr, ipvt, w(1, V_SCRATCH), w(1, V_SLOPE))
+      call find_sides(w(:, V_X), w(:, V_LO), w(:, V_HI), w(:, V_SLOPE), w(:, V_SIDE))
+      s%gnorm = projected_cosine(s%n, w(1, V_SLOPE), w(1, V_COLNORM), w(1, V_SIDE))
+   end subroutine project_gradient
+
    !> The next trial within the radius.
    pure subroutine propose(s, w, r, ldr, ipvt, solver)
       type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, VECTORS)
+      real(wp), intent(inout) :: w(s%n, *)
       integer(ik), intent(in) :: ldr
       real(wp), intent(inout) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
       class(damped_solver_t), intent(in), optional :: solver
 
-      call lmpar(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_QTF), s%radius, s%par, &
-         w(1, V_STEP), w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), solver)
-      w(:, V_STEP) = -w(:, V_STEP)
-      w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
+      if (s%bounded /= 0) then
+         call bounded_step(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_COLNORM), w(1, V_QTF), s%fnorm, &
+            w(1, V_SLOPE), w(1, V_X), w(1, V_LO), w(1, V_HI), s%radius, s%par, w(1, V_STEP), &
+            w(1, V_SIDE), w(1, V_TRIANGLE), w(1, V_RHS), w(1, V_SCRATCH), solver)
+         call go_within_bounds(s%n, w(1, V_X), w(1, V_STEP), w(1, V_LO), w(1, V_HI), &
+            w(1, V_SIDE), w(1, V_TRIAL), s%hits)
+      else
+         call lmpar(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_QTF), s%radius, s%par, &
+            w(1, V_STEP), w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), &
+            solver)
+         w(:, V_STEP) = -w(:, V_STEP)
+         w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
+      end if
       call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)
-      if (s%iteration == 1) s%radius = min(s%radius, s%pnorm)
+      if (s%iteration == 1 .and. s%hits == 0) s%radius = min(s%radius, s%pnorm)
       s%request = ASK_NORM
    end subroutine propose
 
    !> How much the step was to bring, and how much it did.
    pure subroutine measure_step(s, w, r, ldr, ipvt, trial_norm)
       type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, VECTORS)
+      real(wp), intent(inout) :: w(s%n, *)
       integer(ik), intent(in) :: ldr
       real(wp), intent(in) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
@@ -294,63 +392,15 @@ contains
 
       s%actual = actual_reduction(s%fnorm, trial_norm)
       call triangle_times(s%n, r, ldr, ipvt, w(1, V_STEP), w(1, V_SCRATCH))
-      linear = enorm(s%n, w(1, V_SCRATCH))/s%fnorm
-      damping = (sqrt(s%par)*s%pnorm)/s%fnorm
-      s%predicted = linear**2 + damping**2/0.5_wp
-      s%slope = -(linear**2 + damping**2)
+      if (s%bounded /= 0) then
+         call predict(s%n, w(1, V_SCRATCH), w(1, V_QTF), s%fnorm, s%predicted, s%slope)
+      else
+         linear = enorm(s%n, w(1, V_SCRATCH))/s%fnorm
+         damping = (sqrt(s%par)*s%pnorm)/s%fnorm
+         s%predicted = linear**2 + damping**2/0.5_wp
+         s%slope = -(linear**2 + damping**2)
+      end if
       s%ratio = reduction_ratio(s%actual, s%predicted)
    end subroutine measure_step
-
-   !> y = R Pᵀ p, summed column by column.
-   pure subroutine triangle_times(n, r, ldr, ipvt, p, y)
-      integer(ik), intent(in) :: n, ldr
-      real(wp), intent(in) :: r(ldr, n)
-      integer(ik), intent(in) :: ipvt(n)
-      real(wp), intent(in) :: p(n)
-      real(wp), intent(out) :: y(n)
-      integer(ik) :: i, j
-
-      do j = 1, n
-         y(j) = 0
-         do i = 1, j
-            y(i) = y(i) + r(i, j)*p(ipvt(j))
-         end do
-      end do
-   end subroutine triangle_times
-
-   !> Largest |cosine| between f and a column of J, from R and Q'f.
-   pure function largest_cosine(n, r, ldr, ipvt, qtf, colnorm, fnorm) result(largest)
-      integer(ik), intent(in) :: n, ldr
-      real(wp), intent(in) :: r(ldr, n)
-      integer(ik), intent(in) :: ipvt(n)
-      real(wp), intent(in) :: qtf(n), colnorm(n), fnorm
-      real(wp) :: largest, total
-      integer(ik) :: i, j
-
-      largest = 0
-      if (fnorm == 0) return
-      do j = 1, n
-         if (colnorm(ipvt(j)) == 0) cycle
-         total = 0
-         do i = 1, j
-            total = total + r(i, j)*(qtf(i)/fnorm)
-         end do
-         largest = max(largest, abs(total/colnorm(ipvt(j))))
-      end do
-   end function largest_cosine
-
-   !> norm = ‖D v‖.
-   pure subroutine scaled_norm(n, d, v, product, norm)
-      integer(ik), intent(in) :: n
-      real(wp), intent(in) :: d(n), v(n)
-      real(wp), intent(out) :: product(n)
-      real(wp), intent(out) :: norm
-      integer(ik) :: i
-
-      do i = 1, n
-         product(i) = d(i)*v(i)
-      end do
-      norm = enorm(n, product)
-   end subroutine scaled_norm
 
 end module leastsq_lm_core

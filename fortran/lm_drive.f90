@@ -4,20 +4,23 @@
 !> which evaluates f and provides the model R, Q'f: densely (dense.f90) or from an
 !> accumulator of row blocks (blocked.f90).
 !>
-!> Public: problem_t, lm_drive.  Its data is m-sized.
+!> Public: problem_t, watch_c, lm_drive.  Its data is m-sized.
 module leastsq_lm_drive
-   use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_STOPPED
+   use, intrinsic :: iso_c_binding, only: c_double, c_int, c_null_ptr, c_ptr
+   use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_STOPPED, INFO_WATCHER
    use leastsq_enorm, only: enorm
    use leastsq_qrsolv, only: damped_solver_t
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, &
       V_X, V_TRIAL, VECTORS
    implicit none (type, external)
    private
-   public :: problem_t, lm_drive
+   public :: problem_t, watch_c, lm_drive
 
    !> What is fitted: m residuals of n parameters.  In every procedure a status
    !> other than 0 ends the fit.
    type, abstract :: problem_t
+      procedure(watch_c), pointer, nopass :: watch => null()   !< told of every event, if any
+      type(c_ptr) :: watch_data = c_null_ptr                   !< its last argument
    contains
       procedure(residual_i), deferred :: residual
       procedure(model_i), deferred :: model
@@ -26,6 +29,16 @@ module leastsq_lm_drive
    end type problem_t
 
    abstract interface
+      !> Here is the state after an event.  Anything but 0 ends the fit.
+      function watch_c(s, w, data) bind(c) result(status)
+         import :: lm_state_t, c_double, c_int, c_ptr
+         implicit none (type, external)
+         type(lm_state_t), intent(in) :: s
+         real(c_double), intent(in) :: w(s%n, *)
+         type(c_ptr), value :: data
+         integer(c_int) :: status
+      end function watch_c
+
       !> f = f(x).
       subroutine residual_i(self, m, n, x, f, status)
          import :: problem_t, wp, ik, sk
@@ -64,7 +77,7 @@ contains
       integer(ik), intent(in) :: m                !< residuals, >= n
       integer(ik), intent(in) :: n                !< parameters, s%n
       type(lm_state_t), intent(inout) :: s        !< settings; then the verdict
-      real(wp), intent(inout) :: w(n, VECTORS)    !< lm_core's vectors
+      real(wp), intent(inout) :: w(n, *)          !< lm_core's vectors
       real(wp), intent(inout), target :: fvec(m)  !< f at the answer
       integer(ik), intent(in) :: ldr              !< leading dimension of r, >= n
       real(wp), intent(inout) :: r(ldr, n)        !< R of the last J in its upper triangle
@@ -102,6 +115,7 @@ contains
             if (status /= 0) exit
             call lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
          end select
+         if (associated(problem%watch)) call show(problem, s, w)
       end do
       if (status /= 0) then
          s%info = INFO_STOPPED
@@ -109,6 +123,17 @@ contains
       end if
       if (in_spare) fvec = spare
    end subroutine lm_drive
+
+   !> Let the watcher see the state, and stop if it says so.
+   subroutine show(problem, s, w)
+      class(problem_t), intent(in) :: problem
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(in) :: w(s%n, *)
+
+      if (problem%watch(s, w(1, 1), problem%watch_data) == 0 .or. s%request == ASK_DONE) return
+      s%info = INFO_WATCHER
+      s%request = ASK_DONE
+   end subroutine show
 
    !> f and ‖f‖, for problems that have no quicker way to both.
    subroutine residual_then_norm(self, m, n, x, f, fnorm, status)

@@ -171,11 +171,13 @@ contains
          if (square_sum <= 0) then
             if (sum_of_magnitudes(rows, a) <= 0) return
          end if
+         ! Only the new alpha leaves these units: rounded to a denormal, the norm would
+         ! make v and tau no reflection at all.
          largest = max(maxval(abs(a)), abs(alpha))
-         norm = sign(largest*sqrt(sum((a/largest)**2) + (alpha/largest)**2), alpha)
-         tau = 1 + alpha/norm
-         a = (a/norm)/tau
-         alpha = -norm
+         norm = sign(sqrt(sum((a/largest)**2) + (alpha/largest)**2), alpha)
+         tau = 1 + (alpha/largest)/norm
+         a = ((a/largest)/norm)/tau
+         alpha = -largest*norm
       end if
    end subroutine make_reflector
 

@@ -728,6 +728,17 @@ slow(int64_t m, int64_t n, const double *x, double *f, void *data)
     return linear_full_rank(m, n, x, f, NULL);
 }
 
+int
+stops(int64_t m, int64_t n, const double *x, double *f, void *data)
+{
+    UNUSED_DATA;
+    (void)m;
+    (void)n;
+    (void)x;
+    (void)f;
+    return 12;
+}
+
 /* What data points to. */
 int
 relay(int64_t m, int64_t n, const double *x, double *f, void *data)

@@ -122,6 +122,25 @@ def test_every_elementary_problem_is_there():
     assert len(RUNS) == 41 + 36
 
 
+@methods
+@pytest.mark.parametrize("qr", ["minpack", "blocked"])
+def test_compiled_functions_repeat_the_python_ones_on_a_large_problem(qr, method, library):
+    p = problems.problem("linear_full_rank", n=40, m=3000)
+    func, dfun = compiled_problems.functions(library, p)
+    got = full(func, p.x0, Dfun=dfun if method == "lmder" else None, qr=qr, threads=1)
+    want = by_python(p, method, p.x0, qr=qr, threads=1)
+    assert got[2]["nfev"] == want[2]["nfev"]
+    assert_same_bits(got[0], want[0], "x")
+    assert_same_bits(got[2]["fvec"], want[2]["fvec"], "fvec")
+
+
+def test_compiled_functions_stop_a_fit_by_blocks(library):
+    func = CFunction(library.stops, 3000)
+    _, _, info, message, ier = full(func, np.ones(20), qr="blocked")
+    assert (ier, message) == (10, "The compiled func stopped the fit by returning 12.")
+    assert info["nfev"] == 1
+
+
 # ---------------------------------------------------------------------------
 # kinds of pointers
 

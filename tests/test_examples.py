@@ -130,3 +130,37 @@ def test_overhead_benchmark_prints_a_table(tmp_path):
     lines = [line for line in done.stdout.splitlines() if line.startswith("decay ")]
     assert len(lines) == 12
     assert all(re.search(r" [-\d.]+x ", line) for line in lines)
+
+
+def test_compiled_example_compares_what_is_at_hand(tmp_path, need_program):
+    need_program("cc")
+    done = run("examples/compiled.py", "--rounds", "1", cwd=tmp_path, without=["numba"])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Without numba: CFunction.from_numba needs numba (pip install numba)"
+    table = [line.split() for line in lines if re.match(r" +\d+  (differences|given) ", line)]
+    assert [(int(row[0]), row[1]) for row in table] == [
+        (m, derivatives) for derivatives in ("differences", "given") for m in (20, 100, 1000, 10_000)]
+    assert all(float(python) > 0 and float(c) > 0 for _, _, python, c, _ in table)
+    assert any(line.startswith("C pays") for line in lines)
+
+
+def test_compiled_example_with_numba(tmp_path):
+    pytest.importorskip("numba")
+    done = run("examples/compiled.py", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "numba pays" in done.stdout
+
+
+def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):
+    pytest.importorskip("scipy")
+    done = run("benchmarks/compiled.py", "--json", "--rounds", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    cases = {(problem, method) for problem in ("decay", "gaussian") for method in ("lmdif", "lmder")}
+    solved = {(row["problem"], row["method"], row["solver"]): row for row in record["from_c"]}
+    assert {(problem, method, "libminpack") for problem, method in cases} <= solved.keys()
+    for problem, method in cases:                   # the same algorithm: the same calls
+        ours, its = solved[problem, method, "leastsq"], solved[problem, method, "libminpack"]
+        assert (ours["residual_calls"], ours["jacobian_calls"]) == (its["residual_calls"], its["jacobian_calls"])
+    assert {(row["problem"], row["method"]) for row in record["from_python"]} == cases

@@ -11,7 +11,7 @@ import pytest
 from kernels import CODES, FORTRAN, HEADER, ROOT, State
 
 SOURCES = {p.name: p for p in sorted([*FORTRAN.glob("*.f90"), *FORTRAN.glob("*.F90")])}
-N_SIZED = ["lm_core.f90", "lmpar.f90", "qrsolv.f90", "covar.f90"]
+N_SIZED = ["lm_core.f90", "bounds.f90", "products.f90", "lmpar.f90", "qrsolv.f90", "covar.f90"]
 
 # ---------------------------------------------------------------------------
 # a small reader of Fortran
@@ -182,7 +182,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
     fortran = {name: int(value) for name, value
                in _fortran_parameters(SOURCES["kinds.f90"].read_text()).items()
                if re.match("(INFO|ASK|SCALE)_", name)}
-    assert len(fortran) == 11 + 3 + 2
+    assert len(fortran) == 12 + 3 + 2
     header = {re.sub("^LSQ_", "", name): value for name, value in CODES.items()}
     in_c = {name: header[re.sub("^INFO_", "", name)] for name in fortran}
     assert in_c == fortran
@@ -190,17 +190,20 @@ def test_codes_are_equal_in_fortran_c_and_python():
         {name: value for name, value in fortran.items() if name.startswith("INFO_")}
     assert [s.name for s in Status] == [
         "IMPROPER", "FTOL", "XTOL", "FTOL_XTOL", "GTOL", "MAXFEV", "FTOL_TOO_SMALL",
-        "XTOL_TOO_SMALL", "GTOL_TOO_SMALL", "NOT_FINITE", "STOPPED"]
+        "XTOL_TOO_SMALL", "GTOL_TOO_SMALL", "NOT_FINITE", "STOPPED", "WATCHER"]
 
 
 def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     fortran = _fortran_parameters(SOURCES["lm_core.f90"].read_text())
-    columns = {name[2:]: int(value) - 1 for name, value in fortran.items()
-               if name.startswith("V_")}
-    assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH"}
+    known = {}
+    for name, value in fortran.items():
+        if name.startswith("V_") or name == "VECTORS":
+            known[name.lower()] = eval(value, {"__builtins__": {}}, known)
+    assert known.pop("vectors") == CODES["LSQ_VECTORS"]
+    columns = {name[2:].upper(): value - 1 for name, value in known.items()}
+    assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH",
+                            "LO", "HI", "SIDE", "SLOPE", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
-    known = {f"v_{name.lower()}": value + 1 for name, value in columns.items()}
-    assert eval(fortran["VECTORS"], {"__builtins__": {}}, known) == CODES["LSQ_VECTORS"]
 
 
 def test_the_state_record_is_the_same_in_fortran_and_c():
@@ -212,7 +215,7 @@ def test_the_state_record_is_the_same_in_fortran_and_c():
             break
         kind, names = s.split("::")
         size = {"integer(c_int64_t)": "c_long", "real(c_double)": "c_double"}[kind.strip()]
-        fields += [(name.strip(), size) for name in names.split(",")]
+        fields += [(name.split("=")[0].strip(), size) for name in names.split(",")]
     assert "bind(c)" in code[begin]
     assert fields == [(name, kind.__name__.replace("c_longlong", "c_long"))
                       for name, kind in State._fields_]
@@ -285,8 +288,9 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 
 IN_PACKAGE = {"_accurate_jacobian.py", "_confidence.py", "_covariance.py", "_format.py", "_profile.py", "_report.py",
               "_strict.py", "_student.py", "plot.py",
-              "__init__.py", "__main__.py", "_build.py", "_compiled.py", "_config.py", "_core.pyi",
-              "_leastsq.py", "_status.py", "py.typed", "include/leastsq.h"}
+              "__init__.py", "__main__.py", "_batch.py", "_batch_result.py", "_build.py", "_checks.py",
+              "_compiled.py", "_config.py", "_core.pyi", "_curve_fit.py", "_leastsq.py",
+              "_lock_step.py", "_progress.py", "_status.py", "py.typed", "include/leastsq.h"}
 IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
 
 

@@ -4,6 +4,7 @@
 """
 
 from . import plot
+from ._batch import BatchResult, leastsq_batch
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
@@ -15,13 +16,15 @@ from ._confidence import (
     profile_time,
 )
 from ._covariance import CovarianceResult, covariance
+from ._curve_fit import OptimizeWarning, curve_fit
 from ._leastsq import leastsq
 from ._report import Report, report
 from ._status import Status
 from ._strict import StrictError, StrictWarning
 
 __all__ = [
-    "BandResult", "CFunction", "ConfidenceResult", "CovarianceResult", "Report", "Status", "StrictError",
-    "StrictWarning", "__version__", "confidence_band", "confidence_intervals", "covariance", "get_include",
-    "leastsq", "plot", "profile_time", "report", "show_config",
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "OptimizeWarning",
+    "Report", "Status", "StrictError", "StrictWarning", "__version__", "confidence_band",
+    "confidence_intervals", "covariance", "curve_fit", "get_include", "leastsq", "leastsq_batch", "plot",
+    "profile_time", "report", "show_config",
 ]

@@ -42,3 +42,69 @@ def solve(
         tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
     ]
 ): ...
+
+# Many problems in lock-step: the events of lm_core for the slots of a slab, which is
+# (state, w, r, ipvt, fvec) with a row for each slot.
+_Slab = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
+
+def batch_start(slab: _Slab, slots: NDArray[np.int64], /) -> None: ...
+def batch_tell_norm(
+    slab: _Slab,
+    slots: NDArray[np.int64],
+    f: NDArray[np.float64],                  # (k, m), at the trials
+    weights: NDArray[np.float64] | None,     # (k, m)
+    /,
+) -> None: ...
+def batch_difference(
+    slab: _Slab,
+    slots: NDArray[np.int64],
+    f: NDArray[np.float64],                  # (k, m), with parameter j moved by step
+    weights: NDArray[np.float64] | None,
+    step: NDArray[np.float64],               # (k,)
+    jac: NDArray[np.float64],                # (k, n, m): [:, j] is written
+    j: int,
+    /,
+) -> None: ...
+def batch_tell_model(
+    slab: _Slab,
+    slots: NDArray[np.int64],
+    jac: NDArray[Any],                       # (k, n, m), any strides
+    weights: NDArray[np.float64] | None,
+    cost: int,
+    /,
+) -> None: ...
+def batch_collect(
+    slab: _Slab,
+    slots: NDArray[np.int64],
+    problems: NDArray[np.int64],             # the rows of the others that are written
+    x: NDArray[np.float64],
+    ier: NDArray[np.int64],
+    nfev: NDArray[np.int64],
+    njev: NDArray[np.int64],
+    fnorm: NDArray[np.float64],
+    cov: NDArray[np.float64] | None,
+    fvec: NDArray[np.float64] | None,
+    /,
+) -> None: ...
+
+# Whole fits of compiled functions, every row of x in place.
+def batch_compiled(
+    func: object,                            # what `compiled` made
+    dfun: object | None,
+    data: int,                               # address; 0: the functions' own data
+    stride: int,
+    x: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    diag: NDArray[np.float64] | None,
+    settings: tuple[float, float, float, int, float, float],  # ftol, xtol, gtol, maxfev, epsfcn, factor
+    ier: NDArray[np.int64],
+    nfev: NDArray[np.int64],
+    njev: NDArray[np.int64],
+    fnorm: NDArray[np.float64],
+    cov: NDArray[np.float64] | None,
+    fvec: NDArray[np.float64] | None,
+    code: NDArray[np.int32],                 # what a function returned that ended the fit
+    threads: int,
+    progress: Callable[[int], object] | None,
+    /,
+) -> None: ...

@@ -200,7 +200,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         func, Dfun = handles(func, Dfun, args)
     out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
                 epsfcn, factor, diag, 0 if qr is None else _qr(qr),
-                _THREADS if threads is None else _threads(threads))
+                _THREADS if threads is None else _threads(threads), None)
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]
@@ -221,7 +221,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 
-    x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
+    _, _, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
     if ier == 10 and nfev == 1 and out[10][0] == "func":
         fvec.fill(np.nan)               # there is no f(x0)
     info = {"fvec": np.float64(fvec) if type(fvec) is float else fvec, "nfev": nfev}

@@ -26,6 +26,7 @@ class Status(IntEnum):
     GTOL_TOO_SMALL = 8
     NOT_FINITE = 9
     STOPPED = 10
+    WATCHER = 11
 
 
 # SciPy's sentences, line breaks included: scripts compare them.

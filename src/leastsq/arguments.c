@@ -64,11 +64,27 @@ tolerance_argument(PyObject *object, const char *name, double *value)
     return *value >= 0 ? 0 : improper(name, "zero or positive", object);
 }
 
+/* None, or (lo, hi, loss, f_scale, watcher), which Python has checked. */
+static int
+parse_extras(arguments *a, PyObject *extras)
+{
+    a->lo = a->hi = Py_None;
+    if (extras == Py_None)
+        return 0;
+    if (!PyArg_ParseTuple(extras, "OOOdO", &a->lo, &a->hi, &a->loss, &a->loss_scale, &a->watcher))
+        return -1;
+    if (a->loss == Py_None)
+        a->loss = NULL;
+    if (a->watcher == Py_None)
+        a->watcher = NULL;
+    return 0;
+}
+
 int
 arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 15) {
-        PyErr_Format(PyExc_TypeError, "solve takes 15 arguments, got %zd", nargs);
+    if (nargs != 16) {
+        PyErr_Format(PyExc_TypeError, "solve takes 16 arguments, got %zd", nargs);
         return -1;
     }
     a->func = args[0];
@@ -101,7 +117,7 @@ arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
         return -1;
     a->qr = (int)PyLong_AsLong(args[13]);
     a->threads = (int)PyLong_AsLong(args[14]);
-    if (PyErr_Occurred())
+    if (PyErr_Occurred() || parse_extras(a, args[15]) < 0)
         return -1;
     if (!(a->factor > 0))
         return improper("factor", "positive", args[11]);
@@ -169,4 +185,19 @@ arguments_scale_factors(PyObject *diag, npy_intp n)
         }
     }
     return doubles;
+}
+
+/* n bounds, as Python made them. */
+PyArrayObject *
+arguments_bounds(PyObject *bounds, npy_intp n)
+{
+    PyArrayObject *array = (PyArrayObject *)PyArray_FROMANY(bounds, NPY_DOUBLE, 1, 1,
+                                                            NPY_ARRAY_CARRAY_RO);
+
+    if (array != NULL && PyArray_DIM(array, 0) != n) {
+        PyErr_Format(PyExc_ValueError, "leastsq: bounds must have one entry for each of the %zd "
+                     "parameters, got %zd", (Py_ssize_t)n, (Py_ssize_t)PyArray_DIM(array, 0));
+        Py_CLEAR(array);
+    }
+    return array;
 }

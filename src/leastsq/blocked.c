@@ -45,27 +45,33 @@ whole_lines(int64_t doubles)
 }
 
 int
-blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads)
+blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *compiled_fjac,
+             double *weighed)
 {
-    int64_t n = cb->n, chunks, accumulators;
+    int64_t n = cb->n, chunks, accumulators, rows;
 
     memset(b, 0, sizeof *b);
     b->cb = cb;
     b->k = k;
+    b->compiled_fjac = compiled_fjac;
+    b->weighed = weighed;
     b->chunk_rows = blocked_chunk_rows(cb->m, n);
     chunks = (cb->m + b->chunk_rows - 1) / b->chunk_rows;
     b->threads = threads < chunks ? threads : (int)chunks;
     b->work_size = whole_lines(k->work_size(n));
     /* one for each thread and one for the whole */
     accumulators = chunks == 1 ? 1 : b->threads + 1;
+    rows = weighed == NULL ? 0 : PIECE_ROWS * n * b->threads;
     b->memory = PyMem_RawMalloc(
-        (size_t)(b->work_size * accumulators + k->finish_size(n)) * sizeof(double) + LINE);
+        (size_t)(b->work_size * accumulators + whole_lines(k->finish_size(n)) + rows)
+            * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
     b->scratch = b->whole + b->work_size * accumulators;
+    b->rows = b->scratch + whole_lines(k->finish_size(n));
     return 0;
 }
 
@@ -143,42 +149,50 @@ drop(callbacks *cb, PyArrayObject *values)
 int
 blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data)
 {
-    blocked *b = data;
+    callbacks *cb = data;
+    blocked *b = cb->blocks;
     PyArrayObject *values;
-    int status;
+    int status = 0;
 
-    if (b->cb->cfunc != NULL) {
-        status = callbacks_compiled_residual(b->cb, m, n, x, fvec);
-        *fnorm = status == 0 ? copy_and_norm(b->k, m, fvec, fvec) : 0;
-        return status;
+    if (cb->cfunc != NULL) {
+        status = callbacks_compiled_residual(cb, m, n, x, fvec);
+        if (status != 0)
+            return status;
+        *fnorm = copy_and_norm(b->k, m, fvec, fvec);
     }
-    values = evaluate(b->cb, x);
-    if (values == NULL)
-        return -1;
-    *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
-    drop(b->cb, values);
-    return 0;
+    else {
+        values = evaluate(cb, x);
+        if (values == NULL)
+            return -1;
+        *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
+        drop(cb, values);
+    }
+    if (b->weighed != NULL) {
+        status = loss_weigh(m, fvec, b->weighed, cb);
+        *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
+    }
+    return status;
 }
 
 int
 blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
                    double *column, void *data)
 {
-    blocked *b = data;
+    callbacks *cb = data;
     PyArrayObject *values;
     int status;
 
-    if (b->cb->cfunc != NULL) {
-        status = callbacks_compiled_residual(b->cb, m, n, x, column);
+    if (cb->cfunc != NULL) {
+        status = callbacks_compiled_residual(cb, m, n, x, column);
         if (status == 0)
             difference_in_place(m, fvec, h, column);
         return status;
     }
-    values = evaluate(b->cb, x);
+    values = evaluate(cb, x);
     if (values == NULL)
         return -1;
     difference_into(m, PyArray_DATA(values), fvec, h, column);
-    drop(b->cb, values);
+    drop(cb, values);
     return 0;
 }
 
@@ -200,28 +214,57 @@ typedef struct {
 
 typedef struct {
     job *job;
-    double *accumulator;
+    int number;                 /* 0 is the calling thread */
 } worker;
+
+/* A few rows with their weights, column by column. */
+static void
+weight_rows(const elements *rows, int64_t first, int64_t count, int64_t n, const double *weights,
+            double *target)
+{
+    for (int64_t j = 0; j < n; j++) {
+        const char *from = rows->data + first * rows->row_stride + j * rows->column_stride;
+        for (int64_t i = 0; i < count; i++, from += rows->row_stride)
+            target[i + j * count] = weights[first + i]
+                * (rows->single ? (double)*(const float *)from : *(const double *)from);
+    }
+}
+
+/* Push rows `first` to `first + count`, weighted with a robust loss. */
+static void
+push_rows(const job *j, int64_t first, int64_t count, double *accumulator, int number)
+{
+    const blocked *b = j->b;
+    const elements *rows = j->rows;
+    int64_t n = b->cb->n, size = sizeof(double);
+
+    if (b->weighed != NULL) {
+        double *room = b->rows + (int64_t)number * PIECE_ROWS * n;
+        weight_rows(rows, first, count, n, b->weighed + b->cb->m, room);
+        b->k->push(n, count, room, LSQ_FLOAT64, size, count * size, j->fvec + first, LSQ_FLOAT64,
+                   size, accumulator);
+    }
+    else
+        b->k->push(n, count, rows->data + first * rows->row_stride,
+                   rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64, rows->row_stride,
+                   rows->column_stride, j->fvec + first, LSQ_FLOAT64, size, accumulator);
+}
 
 /* Push a chunk's rows, piece by piece.  The calling thread looks for signals in
    between and cancels the job; the others notice. */
 static void
-push_chunk(job *j, int64_t chunk, double *accumulator, int caller)
+push_chunk(job *j, int64_t chunk, double *accumulator, int number)
 {
     const blocked *b = j->b;
     int64_t n = b->cb->n, first = chunk * b->chunk_rows, last = first + b->chunk_rows;
     int64_t piece = PIECE_FLOPS / (2 * n * n) / PIECE_ROWS * PIECE_ROWS;
 
-    piece = piece < PIECE_ROWS ? PIECE_ROWS : piece;
+    piece = piece < PIECE_ROWS || b->weighed != NULL ? PIECE_ROWS : piece;
     last = last < b->cb->m ? last : b->cb->m;
     b->k->empty(n, accumulator);
     for (int64_t row = first; row < last && !atomic_load(&j->cancelled); row += piece) {
-        b->k->push(n, last - row < piece ? last - row : piece,
-                   j->rows->data + row * j->rows->row_stride,
-                   j->rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
-                   j->rows->row_stride, j->rows->column_stride, j->fvec + row, LSQ_FLOAT64,
-                   (int64_t)sizeof(double), accumulator);
-        if (caller && callbacks_poll_signals(b->cb) < 0)
+        push_rows(j, row, last - row < piece ? last - row : piece, accumulator, number);
+        if (number == 0 && callbacks_poll_signals(b->cb) < 0)
             atomic_store(&j->cancelled, 1);
     }
 }
@@ -247,13 +290,15 @@ merge_chunk(job *j, int64_t chunk, double *accumulator)
 }
 
 static void
-work_off(job *j, double *accumulator, int caller)
+work_off(job *j, int number)
 {
+    double *accumulator = j->b->whole + (number + 1) * j->b->work_size;
+
     for (;;) {
         int64_t chunk = atomic_fetch_add(&j->next, 1);
         if (chunk >= j->chunks)
             return;
-        push_chunk(j, chunk, accumulator, caller);
+        push_chunk(j, chunk, accumulator, number);
         merge_chunk(j, chunk, accumulator);
     }
 }
@@ -263,7 +308,7 @@ run_worker(void *argument)
 {
     worker *w = argument;
 
-    work_off(w->job, w->accumulator, 0);
+    work_off(w->job, w->number);
     return NULL;
 }
 
@@ -278,18 +323,18 @@ accumulate(const blocked *b, const elements *rows, const double *fvec)
     int started = 0;
 
     if (j.chunks == 1) {
-        push_chunk(&j, 0, b->whole, 1);
+        push_chunk(&j, 0, b->whole, 0);
         return j.cancelled ? -1 : 0;
     }
     pthread_mutex_init(&j.lock, NULL);
     pthread_cond_init(&j.turned, NULL);
     /* a thread that cannot be had leaves its share to the others */
     for (; started < b->threads - 1; started++) {
-        workers[started] = (worker){&j, b->whole + (started + 2) * b->work_size};
+        workers[started] = (worker){&j, started + 1};
         if (pthread_create(&threads[started], NULL, run_worker, &workers[started]) != 0)
             break;
     }
-    work_off(&j, b->whole + b->work_size, 1);
+    work_off(&j, 0);
     for (int k = 0; k < started; k++)
         pthread_join(threads[k], NULL);
     pthread_cond_destroy(&j.turned);
@@ -310,8 +355,8 @@ int
 blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
                double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, void *data)
 {
-    blocked *b = data;
-    callbacks *cb = b->cb;
+    callbacks *cb = data;
+    blocked *b = cb->blocks;
     double rest;
     elements rows = {(const char *)fjac, sizeof(double), (npy_intp)sizeof(double) * m, 0};
     PyArrayObject *values = NULL;
@@ -335,7 +380,9 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
         if (values == NULL)
             return -1;
     }
-    status = accumulate(b, &rows, fvec);
+    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, cb);
+    if (status == 0)
+        status = accumulate(b, &rows, b->weighed == NULL ? fvec : b->weighed);
     if (status == 0) {
         b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, b->scratch);
         if (!all_finite(n, colnorm))

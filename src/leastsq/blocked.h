@@ -10,7 +10,7 @@ enum { MOST_THREADS = 256 };
 typedef lsq_tsqr_kernels kernels;
 const kernels *kernels_choose(void);
 
-typedef struct {
+typedef struct blocked {
     callbacks *cb;
     const kernels *k;
     int threads;
@@ -19,11 +19,14 @@ typedef struct {
     double *whole;              /* its accumulator; then the threads' */
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
     double *scratch;            /* for finish */
+    double *weighed;            /* with a robust loss: g, then slopes; the caller's */
+    double *rows;               /* then each thread's room for weighted rows */
     void *memory;
 } blocked;
 
 int64_t blocked_chunk_rows(int64_t m, int64_t n);
-int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads);
+int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
+                 double *compiled_fjac, double *weighed);
 void blocked_clear(blocked *b);
 int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
 int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,

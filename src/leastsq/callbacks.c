@@ -124,20 +124,6 @@ callbacks_first(callbacks *cb, const double *x)
     return status;
 }
 
-void
-callbacks_take_gil(callbacks *cb)
-{
-    if (cb->released)
-        PyEval_RestoreThread(cb->released);
-}
-
-void
-callbacks_give_gil(callbacks *cb)
-{
-    if (cb->released)
-        cb->released = PyEval_SaveThread();
-}
-
 /* Every now and then: has a signal handler raised? */
 int
 callbacks_poll_signals(callbacks *cb)

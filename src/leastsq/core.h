@@ -20,7 +20,8 @@ enum {
     LSQ_XTOL_TOO_SMALL = 7,
     LSQ_GTOL_TOO_SMALL = 8,
     LSQ_NOT_FINITE = 9,
-    LSQ_STOPPED = 10            /* a callback returned nonzero */
+    LSQ_STOPPED = 10,           /* a callback returned nonzero */
+    LSQ_WATCHER = 11            /* the watcher did */
 };
 
 /* What the ask/tell machine wants next. */
@@ -36,11 +37,17 @@ enum {
     LSQ_SCALE_USER = 2
 };
 
-/* The columns of the ask/tell machine's vectors w[n x LSQ_VECTORS]. */
+/* The columns of the ask/tell machine's vectors w[n x LSQ_VECTORS], or with bounds
+   w[n x lsq_core_columns(n, 1)]. */
 enum {
     LSQ_X = 0, LSQ_TRIAL, LSQ_STEP, LSQ_DIAG, LSQ_COLNORM, LSQ_QTF,
     LSQ_SCRATCH,                /* four scratch vectors from here on */
-    LSQ_VECTORS = LSQ_SCRATCH + 4
+    LSQ_VECTORS = LSQ_SCRATCH + 4,
+    LSQ_LO = LSQ_VECTORS, LSQ_HI,
+    LSQ_SIDE,                   /* -1 at lo, 1 at hi, 0 free */
+    LSQ_SLOPE,                  /* J'f/|f| */
+    LSQ_RHS,
+    LSQ_TRIANGLE                /* n columns */
 };
 
 /* The signatures that users of compiled functions write. */
@@ -56,6 +63,10 @@ typedef struct {
     int64_t request, info, accepted, nfev, njev, iteration;
     double fnorm, xnorm, gnorm, radius, par, pnorm;
     double actual, predicted, slope, ratio;
+    /* 1: the vectors have LSQ_LO and LSQ_HI, both set before lsq_start; 0 if not */
+    int64_t bounded;
+    /* set by the machine */
+    int64_t hits;
 } lsq_state;
 
 /* Whole fits: MINPACK's argument order (without nprint, ldfjac), `work` of
@@ -73,9 +84,13 @@ void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_
                double factor, int64_t *info, int64_t *nfev, int64_t *njev,
                int64_t *ipvt, double *qtf, double *work);
 
-/* A whole fit whose model comes from row blocks (fortran/blocked.f90).  A status
-   other than 0 ends it. */
+/* Of the functions below, a status other than 0 ends the fit. */
 
+/* Here is the state after an event; s and w are only to be looked at. */
+typedef int (*lsq_watch)(const lsq_state *s, const double *w, void *data);
+/* A robust loss: weighed[0..m) = g(f), the residuals whose squares are the loss, and
+   weighed[m..2m) = g'(f). */
+typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, void *data);
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);
@@ -87,19 +102,38 @@ typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const doubl
 typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *fvec,
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
                           double *qtf, double *colnorm, void *data);
-/* qrsolv by blocks, and the room it works in. */
+/* qrsolv by blocks; `work` is an accumulator's. */
 typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                            const double *diag, const double *qtb, double *x, double *sdiag,
                            double *wa, double *work);
-/* r is n x n; fjac is m x n room for forward differences, or NULL. */
-void lsq_blocked(lsq_norm norm, lsq_difference difference, lsq_factor factor,
-                 lsq_damped damped, double *solve_work, void *data, int64_t m, int64_t n,
-                 double *x, double *fvec, double *r, double ftol,
-                 double xtol, double gtol, int64_t maxfev, double epsfcn, double *diag,
-                 int64_t mode, double step_factor, int64_t *info, int64_t *nfev,
-                 int64_t *njev, double *fjac, int64_t *ipvt, double *qtf, double *work);
+
+/* door.f90: problem_record_t.  What is not needed is NULL. */
+typedef struct {
+    void *data;                 /* every function's last argument */
+    double epsfcn;
+    const double *lo, *hi;      /* bounds for differences, as in the vectors, or NULL */
+    lsq_watch watch;
+    /* dense */
+    lsq_residual residual;
+    lsq_jacobian jacobian;      /* NULL: differences */
+    lsq_weigh weigh;
+    double *weighed;            /* 2m doubles, with weigh */
+    /* blocked, if factor is not NULL */
+    lsq_norm norm;
+    lsq_difference difference;
+    lsq_factor factor;
+    double *fjac;               /* m x n room for differences; NULL: factor makes J */
+    lsq_damped damped;
+    double *damped_work;
+} lsq_problem;
+
+/* A whole fit.  Settings are in s and start in w, as for lsq_start; so is the answer.
+   Dense: r is m x n and ldr is m; blocked: r is n x n.  spare holds m doubles. */
+void lsq_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
+             double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
 /* The ask/tell machine: n-sized, see fortran/lm_core.f90. */
+int64_t lsq_core_columns(int64_t n, int64_t bounded);
 void lsq_start(lsq_state *s, double *w);
 void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
                    const int64_t *ipvt, double fnorm, int64_t cost);
@@ -110,7 +144,7 @@ void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, double epsfcn, double *xwork,
-                int *status);
+                int *status, const double *lo, const double *hi); /* or NULL, NULL */
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
@@ -122,5 +156,12 @@ void lsq_lmpar(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                double *x, double *sdiag, double *wa1, double *wa2);
 int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                   double tol, double *cov, double *work);
+
+/* Covariance of the variables that are not at a bound, zeros for the others; side is
+   -1 at lo, 1 at hi, 0 between.  0 if J's free columns are dependent.  `work` holds
+   n*(2n + 1) doubles. */
+int64_t lsq_free_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
+                       const double *x, const double *lo, const double *hi,
+                       double *cov, double *side, double *work);
 
 #endif

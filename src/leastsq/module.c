@@ -1,8 +1,18 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
+#include "batch.h"
 #include "blocked.h"
 
 static PyMethodDef methods[] = {
+    {"batch_compiled", batch_compiled, METH_VARARGS, batch_compiled_doc},
+    {"batch_collect", (PyCFunction)(void (*)(void))batch_collect, METH_FASTCALL, batch_collect_doc},
+    {"batch_difference", (PyCFunction)(void (*)(void))batch_difference, METH_FASTCALL,
+     batch_difference_doc},
+    {"batch_start", (PyCFunction)(void (*)(void))batch_start, METH_FASTCALL, batch_start_doc},
+    {"batch_tell_model", (PyCFunction)(void (*)(void))batch_tell_model, METH_FASTCALL,
+     batch_tell_model_doc},
+    {"batch_tell_norm", (PyCFunction)(void (*)(void))batch_tell_norm, METH_FASTCALL,
+     batch_tell_norm_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
     {NULL, NULL, 0, NULL},

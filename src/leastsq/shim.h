@@ -12,6 +12,8 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include <stdatomic.h>
+
 #include "core.h"
 #include "tsqr.h"
 
@@ -37,6 +39,15 @@ typedef struct {
     double value;
 } not_finite;
 
+/* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
+typedef struct {
+    double (*rho)(double a, double *slope);     /* of a = |f|/scale; see loss.c */
+    PyObject *callable;         /* borrowed, or NULL */
+    double scale;
+} robust_loss;
+
+struct blocked;
+
 /* One fit's functions and what is known of their results.  Lives on the stack
    of the call that made it. */
 typedef struct {
@@ -50,6 +61,7 @@ typedef struct {
     PyArrayObject *x;           /* owned: the x handed out last */
     PyArrayObject *first;       /* owned: func's first result until it is read */
     PyThreadState *released;    /* not NULL while the GIL is released */
+    atomic_int *fitter_in_python;       /* the module state's */
     int64_t polled;             /* when signals were last looked for, ms */
     npy_intp m, n;              /* m is -1 until func was called */
     double eps;                 /* of the dtype that func returned first */
@@ -58,6 +70,10 @@ typedef struct {
     int stop_code;              /* what a compiled function returned, if not 0 */
     const char *stopped_by;     /* "func", "Dfun" or NULL */
     not_finite fault;           /* in what they returned, once looked for */
+    robust_loss loss;
+    PyObject *watcher;          /* borrowed, NULL: nobody looks on */
+    int64_t watched_models;     /* that it was told of */
+    struct blocked *blocks;     /* the blocked provider, if that is used */
 } callbacks;
 
 /* callbacks.c */
@@ -66,13 +82,18 @@ int callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args
 void callbacks_clear(callbacks *cb);
 int callbacks_first(callbacks *cb, const double *x);
 PyObject *callbacks_call(callbacks *cb, PyObject *function, const double *x);
-void callbacks_take_gil(callbacks *cb);
-void callbacks_give_gil(callbacks *cb);
 int callbacks_poll_signals(callbacks *cb);
 int callbacks_compiled_residual(callbacks *cb, int64_t m, int64_t n, const double *x, double *fvec);
 int callbacks_compiled_jacobian(callbacks *cb, int64_t m, int64_t n, const double *x, double *fjac);
 int callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data);
 int callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data);
+
+/* gil.c: for the whole fit; and for a call of Python's within, which is nothing
+   where the fit keeps the GIL */
+void gil_release(callbacks *cb);
+void gil_restore(callbacks *cb);
+void callbacks_take_gil(callbacks *cb);
+void callbacks_give_gil(callbacks *cb);
 
 /* read.c: what a callback returned, as float64 */
 typedef struct {
@@ -98,15 +119,25 @@ typedef struct {
     double ftol, xtol, gtol, factor, epsfcn;
     int64_t maxfev;
     int qr, threads;
+    PyObject *lo, *hi;          /* None, or float64 arrays */
+    PyObject *loss;             /* NULL: none; a number or a callable */
+    double loss_scale;
+    PyObject *watcher;          /* NULL: none */
 } arguments;
 
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
+PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
+
+/* loss.c */
+int loss_choose(robust_loss *loss, PyObject *which, double scale);
+int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
 
 /* module.c */
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
+    atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
 } module_state;
 
 /* solve.c */

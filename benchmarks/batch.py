@@ -1,0 +1,211 @@
+"""Fits per second: many small problems at once, against loops over one.
+
+    python benchmarks/batch.py [--json] [--rounds N] [--sizes 100,10000,...]
+
+Two kinds of problem.  `decay`: a exp(-k t) + b + c t with n = 4, m = 32, residuals in
+NumPy, without and with derivatives.  `spot`: a Gaussian on 5 x 5 pixels with n = 5, m =
+25, residuals and derivatives compiled.  All solvers get the same data, starts and default
+tolerances, and run interleaved; each figure is the best of several rounds.  Loops are
+timed on at most 2000 fits, for their rate does not depend on how many there are.
+
+A rate is per second of processor time of the process, that is per core; for two
+threads, per second of wall time.  Loops over SciPy, numba and libcminpack are left out
+where these are not installed.
+"""
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from leastsq import CFunction, leastsq, leastsq_batch
+
+try:
+    from scipy.optimize import leastsq as scipy_leastsq
+except ImportError:
+    scipy_leastsq = None
+try:
+    import numba
+except ImportError:
+    numba = None
+
+LOOP = 2000
+SIZES = (100, 1000, 10_000, 100_000, 1_000_000)
+
+
+# ------------------------------------------------------------------ the decay
+
+M = 32
+T = np.linspace(0, 4, M)
+
+
+def decay_residual(x, y):
+    return x[:, :1] * np.exp(-x[:, 1:2] * T) + x[:, 2:3] + x[:, 3:] * T - y
+
+
+def decay_jacobian(x, y):
+    """(k, n, m), for col_deriv."""
+    e = np.exp(-x[:, 1:2] * T)
+    jacobian = np.empty((len(x), 4, M))
+    jacobian[:, 0] = e
+    jacobian[:, 1] = -x[:, :1] * T * e
+    jacobian[:, 2] = 1
+    jacobian[:, 3] = T
+    return jacobian
+
+
+def one_residual(p, y):
+    return p[0] * np.exp(-p[1] * T) + p[2] + p[3] * T - y
+
+
+def one_jacobian(p, y):
+    e = np.exp(-p[1] * T)
+    jacobian = np.empty((4, M))
+    jacobian[0] = e
+    jacobian[1] = -p[0] * T * e
+    jacobian[2] = 1
+    jacobian[3] = T
+    return jacobian
+
+
+def decays(count):
+    rng = np.random.default_rng(1)
+    truth = rng.uniform([1, 0.8, 0, -0.1], [3, 2, 1, 0.1], (count, 4))
+    y = decay_residual(truth, 0) + 0.02 * rng.standard_normal((count, M))
+    return np.tile([1.5, 1.0, 0.3, 0.0], (count, 1)), y
+
+
+def decay_solvers(derivatives):
+    batch = dict(Dfun=decay_jacobian, col_deriv=True) if derivatives else {}
+    single = dict(Dfun=one_jacobian, col_deriv=True) if derivatives else {}
+
+    def loop(solver, residual, keywords):
+        def run(x0, y):
+            return np.array([solver(residual, start, (row,), **keywords)[0]
+                             for start, row in zip(x0, y, strict=True)])
+        return run
+
+    solvers = {"leastsq_batch": lambda x0, y: leastsq_batch(decay_residual, x0, y, **batch).x,
+               "loop over leastsq": loop(leastsq, one_residual, single)}
+    if scipy_leastsq is not None:
+        solvers["loop over SciPy"] = loop(scipy_leastsq, one_residual, single)
+        if numba is not None:
+            compiled = numba.njit(one_residual)
+            keywords = dict(Dfun=numba.njit(one_jacobian), col_deriv=True) if derivatives else {}
+            solvers["loop over SciPy, numba"] = loop(scipy_leastsq, compiled, keywords)
+    return solvers
+
+
+# ------------------------------------------------------------------- the spot
+
+def spots(count):
+    rng = np.random.default_rng(2)
+    a, u, v, s, b = rng.uniform([500, 1.5, 1.5, 0.9, 5], [1500, 2.5, 2.5, 1.3, 20], (count, 5)).T[..., None]
+    pixel = np.arange(5.0)
+    row, column = np.exp(-0.5 * ((pixel - v) / s)**2), np.exp(-0.5 * ((pixel - u) / s)**2)
+    image = (a * row)[:, :, None] * column[:, None, :] + b[..., None]
+    y = rng.poisson(image).reshape(count, 25).astype(float)
+    low = y.min(1)
+    return np.column_stack([y.max(1) - low, np.full((count, 2), 2.0), np.ones(count), low]), y
+
+
+def compile_spot():
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spot.so"
+        subprocess.run([compiler, "-O2", "-fPIC", "-shared", "-o", path,
+                        Path(__file__).with_suffix(".c"), "-lm", "-ldl"], check=True)
+        return ctypes.CDLL(str(path))
+
+
+def spot_solvers(library):
+    residual, jacobian = CFunction(library.gaussian, 25), CFunction(library.gaussian_jacobian, 25)
+
+    def batch(threads):
+        return lambda x0, y: leastsq_batch(residual, x0, y, Dfun=jacobian, threads=threads,
+                                           return_cov=False).x
+
+    def loop(x0, y):
+        return np.array([leastsq(CFunction(library.gaussian, 25, row), start, Dfun=jacobian)[0]
+                         for start, row in zip(x0, y, strict=True)])
+
+    def cminpack(x0, y):
+        x, info = x0.copy(), np.zeros(len(x0), np.int32)
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, y, info)]
+        if library.loop_over_cminpack(ctypes.c_int64(len(x)), *pointers) < 0:
+            raise OSError("libcminpack is not installed")
+        return x
+
+    solvers = {"leastsq_batch": batch(1), "leastsq_batch, 2 threads": batch(2),
+               "loop over leastsq": loop, "libcminpack from C": cminpack}
+    try:
+        cminpack(*spots(1))
+    except OSError:
+        del solvers["libcminpack from C"]
+    return solvers
+
+
+# ------------------------------------------------------------ the measurement
+
+def measure(solvers, x0, y, rounds):
+    """Fits per second of each solver, best of these rounds."""
+    best = dict.fromkeys(solvers, 0.0)
+    reference = None
+    for _ in range(rounds):
+        for name, solve in solvers.items():
+            rows = slice(LOOP if name.startswith("loop") else None)
+            clock = time.perf_counter if "threads" in name else time.process_time
+            began = clock()
+            x = solve(x0[rows], y[rows])
+            seconds = clock() - began
+            best[name] = max(best[name], len(x) / seconds)
+            reference = x if reference is None else reference
+            worst = np.abs(x - reference[:len(x)]).max()
+            if not worst < 1e-3 * np.abs(reference).max():
+                raise SystemExit(f"{name} disagrees by {worst}")
+    return {name: round(rate) for name, rate in best.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Fits per second of many small problems.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--rounds", type=int, default=5, help="best of so many (default 5)")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of problems")
+    options = parser.parse_args()
+
+    cases = [("decay, n=4 m=32, NumPy, differences", decays, decay_solvers(False)),
+             ("decay, n=4 m=32, NumPy, derivatives", decays, decay_solvers(True))]
+    library = compile_spot()
+    if library is None:
+        print("no C compiler: the compiled problem is left out", file=sys.stderr)
+    else:
+        cases.append(("spot, n=5 m=25, compiled, derivatives", spots, spot_solvers(library)))
+    gc.disable()
+    report = {}
+    for title, problems, solvers in cases:
+        report[title] = {}
+        for size in (int(float(text)) for text in options.sizes.split(",")):
+            rates = measure(solvers, *problems(size), options.rounds if size < 1e6 else 1)
+            report[title][size] = rates
+            if not options.json:
+                print(f"{title}, B = {size}")
+                for name, rate in rates.items():
+                    print(f"    {name:<26} {rate:>9} fits/s   {rates['leastsq_batch'] / rate:6.2f}")
+    if options.json:
+        print(json.dumps({"unit": "fits per second", "cases": report}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

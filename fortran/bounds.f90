@@ -1,0 +1,371 @@
+!> The trust-region step between simple bounds, lo <= x <= hi.
+!>
+!> Minimizes the model ‖J p + f‖ over the box and the trust region together: a
+!> guess of the variables that a bound holds, the step of the free ones by
+!> lmpar, then the exchange of those that are on the wrong side (block pivoting:
+!> Portugal, Júdice, Vicente, Math. Comp. 63, 1994).  A variable is held by
+!> taking its column out of R, which Givens rotations mend (LNM 630, 1978, §4).
+!> Should the exchange cycle, a walk along the bounds takes its place.
+!>
+!> Public: feasible, find_sides, projected_cosine, bounded_step, go_within_bounds,
+!> predict, free_covar.  Its data is n-sized.
+module leastsq_bounds
+   use leastsq_kinds, only: wp, ik, EPS
+   use leastsq_covar, only: covar
+   use leastsq_enorm, only: enorm
+   use leastsq_lmpar, only: lmpar
+   use leastsq_qrsolv, only: damped_solver_t
+   use leastsq_products, only: triangle_times, transposed_times
+   implicit none (type, external)
+   private
+   public :: feasible, find_sides, projected_cosine, bounded_step, go_within_bounds, predict
+   public :: free_covar
+
+   ! A variable's side is a real, that it may live among the vectors.
+   real(wp), parameter, public :: SIDE_LO = -1     !< held at lo
+   real(wp), parameter, public :: SIDE_FREE = 0
+   real(wp), parameter, public :: SIDE_HI = 1      !< held at hi
+
+   !> Slopes this small, relative to ‖f‖ and J's column, are rounding errors.
+   real(wp), parameter :: SLOPE_NOISE = 10*EPS
+   !> What the held variables leave of the radius is at least this part of it.
+   real(wp), parameter :: LEAST_RADIUS_LEFT = 0.1_wp
+   !> Rounds that may not better the count before variables go one at a time.
+   integer, parameter :: PATIENCE = 3
+   !> Rounds of exchange, then legs of the walk that is sure to end.
+   integer, parameter :: MOST_ROUNDS = 20
+
+contains
+
+   !> lo <= x <= hi?  NaN is not.
+   pure function feasible(n, x, lo, hi) result(inside)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: x(n), lo(n), hi(n)
+      logical :: inside
+
+      inside = all(lo <= x .and. x <= hi)
+   end function feasible
+
+   !> The variables at a bound that descent would push out of the box.
+   elemental subroutine find_sides(x, lo, hi, gradient, side)
+      real(wp), intent(in) :: x, lo, hi
+      real(wp), intent(in) :: gradient            !< any positive multiple of it
+      real(wp), intent(out) :: side
+
+      side = SIDE_FREE
+      if (x >= hi .and. gradient <= 0) side = SIDE_HI
+      if (x <= lo .and. gradient >= 0) side = SIDE_LO
+      if (lo == hi) side = SIDE_LO
+   end subroutine find_sides
+
+   !> Largest |cosine| between f and a column of J whose variable is free.
+   pure function projected_cosine(n, gradient, colnorm, side) result(largest)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: gradient(n)         !< Jᵀf/‖f‖
+      real(wp), intent(in) :: colnorm(n), side(n)
+      real(wp) :: largest
+      integer(ik) :: j
+
+      largest = 0
+      do j = 1, n
+         if (side(j) /= SIDE_FREE .or. colnorm(j) == 0) cycle
+         largest = max(largest, abs(gradient(j)/colnorm(j)))
+      end do
+   end function projected_cosine
+
+   !> The step p, and the sides of the variables at x + p.
+   pure subroutine bounded_step(n, r, ldr, ipvt, diag, colnorm, qtf, fnorm, gradient, x, lo, hi, &
+      radius, par, p, side, t, rhs, wa, solver)
+      integer(ik), intent(in) :: n
+      integer(ik), intent(in) :: ldr              !< leading dimension, >= n
+      real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
+      integer(ik), intent(in) :: ipvt(n)          !< the permutation P
+      real(wp), intent(in) :: diag(n)             !< D, > 0
+      real(wp), intent(in) :: colnorm(n)          !< norms of J's columns
+      real(wp), intent(in) :: qtf(n)              !< first n elements of Q'f
+      real(wp), intent(in) :: fnorm               !< ‖f‖ > 0
+      real(wp), intent(in) :: gradient(n)         !< Jᵀf/‖f‖
+      real(wp), intent(in) :: x(n), lo(n), hi(n)  !< lo <= x <= hi
+      real(wp), intent(in) :: radius              !< Δ > 0
+      real(wp), intent(inout) :: par              !< estimate; then the parameter
+      real(wp), intent(out) :: p(n)               !< lo <= x + p <= hi, but for rounding
+      real(wp), intent(out) :: side(n)            !< at x + p
+      real(wp), intent(out) :: t(n, n), rhs(n), wa(n, 4)   !< scratch
+      class(damped_solver_t), intent(in), optional :: solver   !< in qrsolv's place
+      integer(ik) :: amiss, fewest
+      integer :: round, patient
+
+      call find_sides(x, lo, hi, gradient, side)
+      fewest = n + 1
+      patient = PATIENCE
+      do round = 1, MOST_ROUNDS
+         call free_step(n, r, ldr, ipvt, diag, qtf, x, lo, hi, side, radius, par, p, t, rhs, wa, &
+            solver)
+         call model_slope(n, r, ldr, ipvt, diag, fnorm, gradient, par, p, wa(1, 1), wa(1, 2))
+         amiss = count(should_change(x, lo, hi, p, side, wa(:, 2), colnorm))
+         if (amiss == 0) return
+         patient = patient - 1
+         if (amiss < fewest) then
+            fewest = amiss
+            patient = PATIENCE
+         end if
+         call change_sides(n, x, lo, hi, p, wa(1, 2), colnorm, patient < 0, side)
+      end do
+
+      ! The radius, shared with the held variables, can make the exchange cycle.
+      call find_sides(x, lo, hi, gradient, side)
+      call walk(n, r, ldr, ipvt, diag, qtf, x, lo, hi, radius, par, p, side, t, rhs, wa, &
+         solver)
+   end subroutine bounded_step
+
+   !> The step to the bounds that hold, and with it the best one of the free
+   !> variables, which knows no bounds.
+   pure subroutine free_step(n, r, ldr, ipvt, diag, qtf, x, lo, hi, side, radius, par, p, t, rhs, &
+      wa, solver)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: diag(n), qtf(n), x(n), lo(n), hi(n), side(n), radius
+      real(wp), intent(inout) :: par
+      real(wp), intent(out) :: p(n), t(n, n), rhs(n), wa(n, 3)
+      class(damped_solver_t), intent(in), optional :: solver
+      real(wp) :: left
+      integer(ik) :: dependent
+
+      p = step_to_bound(x, lo, hi, side)
+      call triangle_times(n, r, ldr, ipvt, p, rhs)
+      rhs = qtf + rhs
+      call free_triangle(n, r, ldr, ipvt, side, t, rhs, dependent)
+      wa(:, 1) = diag*p
+      left = radius_left(radius, enorm(n, wa))
+      call lmpar(n, t, n, ipvt, diag, rhs, left, par, p, wa(1, 1), wa(1, 2), wa(1, 3), &
+         solver)
+      p = step_to_bound(x, lo, hi, side) - p
+   end subroutine free_step
+
+   !> From p = 0 towards the free variables' step as far as the first bound, which
+   !> holds from then on; and so again.  Each leg lowers the model.
+   pure subroutine walk(n, r, ldr, ipvt, diag, qtf, x, lo, hi, radius, par, p, side, t, rhs, wa, &
+      solver)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: diag(n), qtf(n), x(n), lo(n), hi(n), radius
+      real(wp), intent(inout) :: par
+      real(wp), intent(out) :: p(n)
+      real(wp), intent(inout) :: side(n)          !< at x; then at x + p
+      real(wp), intent(out) :: t(n, n), rhs(n), wa(n, 4)
+      class(damped_solver_t), intent(in), optional :: solver
+      real(wp) :: part, least_part
+      integer(ik) :: j, first
+      integer :: round
+
+      p = 0
+      do round = 1, MOST_ROUNDS
+         call free_step(n, r, ldr, ipvt, diag, qtf, x, lo, hi, side, radius, par, wa(1, 4), t, &
+            rhs, wa, solver)
+         first = 0
+         least_part = 1
+         do j = 1, n
+            if (.not. outside(x(j), lo(j), hi(j), wa(j, 4)) .or. side(j) /= SIDE_FREE) cycle
+            part = (merge(hi(j), lo(j), wa(j, 4) > 0) - x(j) - p(j))/(wa(j, 4) - p(j))
+            if (first /= 0 .and. part >= least_part) cycle
+            first = j
+            least_part = part
+         end do
+         p = p + least_part*(wa(:, 4) - p)
+         if (first == 0) return
+         side(first) = merge(SIDE_HI, SIDE_LO, wa(first, 4) > 0)
+         p(first) = step_to_bound(x(first), lo(first), hi(first), side(first))
+      end do
+   end subroutine walk
+
+   !> The trial, on its bounds to the bit, and how many bounds it runs into.
+   pure subroutine go_within_bounds(n, x, p, lo, hi, side, trial, hits)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: x(n), p(n), lo(n), hi(n), side(n)
+      real(wp), intent(out) :: trial(n)
+      integer(ik), intent(out) :: hits
+
+      trial = min(max(x + p, lo), hi)
+      where (side == SIDE_LO) trial = lo
+      where (side == SIDE_HI) trial = hi
+      hits = count(side /= SIDE_FREE .and. p /= 0)
+   end subroutine go_within_bounds
+
+   !> The model's reduction of ‖f‖² by the step really taken, and its directional
+   !> derivative, both relative to ‖f‖².
+   pure subroutine predict(n, jp, qtf, fnorm, predicted, slope)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: jp(n)               !< R Pᵀ p
+      real(wp), intent(in) :: qtf(n), fnorm
+      real(wp), intent(out) :: predicted, slope
+      real(wp) :: y, q
+      integer(ik) :: i
+
+      predicted = 0
+      slope = 0
+      do i = 1, n
+         y = jp(i)/fnorm
+         q = qtf(i)/fnorm
+         predicted = predicted - y*(2*q + y)
+         slope = slope + y*q
+      end do
+      predicted = max(predicted, 0.0_wp)
+   end subroutine predict
+
+   !> (JᵀJ)⁻¹ of the columns whose variables are not at a bound; zeros for those
+   !> that are.
+   pure subroutine free_covar(n, r, ldr, ipvt, x, lo, hi, cov, side, determined, t, inverse, rhs)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
+      integer(ik), intent(in) :: ipvt(n)          !< the permutation P
+      real(wp), intent(in) :: x(n), lo(n), hi(n)
+      real(wp), intent(out) :: cov(n, n), side(n)
+      logical, intent(out) :: determined          !< free columns are independent
+      real(wp), intent(out) :: t(n, n), inverse(n, n), rhs(n)   !< scratch
+      integer(ik) :: rank, dependent, j
+
+      side = merge(SIDE_LO, merge(SIDE_HI, SIDE_FREE, x >= hi), x <= lo)
+      rhs = 0
+      call free_triangle(n, r, ldr, ipvt, side, t, rhs, dependent)
+      call covar(n, t, n, ipvt, 0.0_wp, cov, rank, inverse)
+      determined = dependent == 0 .and. rank == n
+      do j = 1, n
+         if (side(j) /= SIDE_FREE) cov(j, j) = 0
+      end do
+   end subroutine free_covar
+
+   !> The triangle of the free columns of J, in R's order, and its right-hand side.
+   !>
+   !> The row and column of a variable that is held, or depends on those before
+   !> it, become those of the identity with a zero on the right: n stays n, and
+   !> the variable's step is exactly zero.
+   pure subroutine free_triangle(n, r, ldr, ipvt, side, t, rhs, dependent)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
+      integer(ik), intent(in) :: ipvt(n)          !< the permutation P
+      real(wp), intent(in) :: side(n)
+      real(wp), intent(out) :: t(n, n)            !< upper triangle
+      real(wp), intent(inout) :: rhs(n)           !< belonging to R; then to t
+      integer(ik), intent(out) :: dependent       !< free columns found dependent
+      integer(ik) :: i, j
+
+      do j = 1, n
+         do i = 1, j
+            t(i, j) = 0
+            if (side(ipvt(j)) == SIDE_FREE) t(i, j) = r(i, j)
+         end do
+      end do
+      dependent = 0
+      do j = 1, n
+         if (t(j, j) /= 0) cycle
+         if (side(ipvt(j)) == SIDE_FREE) dependent = dependent + 1
+         call hand_down(j, n, t, rhs)
+         t(j, j) = 1
+         rhs(j) = 0
+      end do
+   end subroutine free_triangle
+
+   !> Rotate row j, whose diagonal is zero, into the rows below it.
+   pure subroutine hand_down(j, n, t, rhs)
+      integer(ik), intent(in) :: j, n
+      real(wp), intent(inout) :: t(n, n), rhs(n)
+      real(wp) :: sine, cosine, tangent, cotangent, kept
+      integer(ik) :: i, k
+
+      do k = j + 1, n
+         if (t(j, k) == 0) cycle
+         if (abs(t(k, k)) < abs(t(j, k))) then
+            cotangent = t(k, k)/t(j, k)
+            sine = 1/sqrt(1 + cotangent**2)
+            cosine = sine*cotangent
+         else
+            tangent = t(j, k)/t(k, k)
+            cosine = 1/sqrt(1 + tangent**2)
+            sine = cosine*tangent
+         end if
+         do i = k, n
+            kept = cosine*t(k, i) + sine*t(j, i)
+            t(j, i) = -sine*t(k, i) + cosine*t(j, i)
+            t(k, i) = kept
+         end do
+         kept = cosine*rhs(k) + sine*rhs(j)
+         rhs(j) = -sine*rhs(k) + cosine*rhs(j)
+         rhs(k) = kept
+         t(j, k) = 0
+      end do
+   end subroutine hand_down
+
+   !> bound − x where held, 0 where free.
+   elemental function step_to_bound(x, lo, hi, side) result(p)
+      real(wp), intent(in) :: x, lo, hi, side
+      real(wp) :: p
+
+      p = 0
+      if (side == SIDE_LO) p = lo - x
+      if (side == SIDE_HI) p = hi - x
+   end function step_to_bound
+
+   elemental function outside(x, lo, hi, p)
+      real(wp), intent(in) :: x, lo, hi, p
+      logical :: outside
+
+      outside = p < lo - x .or. p > hi - x
+   end function outside
+
+   !> The radius for the free variables, where the held ones take up `used`.
+   elemental function radius_left(radius, used) result(left)
+      real(wp), intent(in) :: radius, used
+      real(wp) :: left
+
+      left = radius*sqrt(max(1 - (used/radius)**2, LEAST_RADIUS_LEFT**2))
+   end function radius_left
+
+   !> slope = (Jᵀ(J p + f) + par D² p)/‖f‖.
+   pure subroutine model_slope(n, r, ldr, ipvt, diag, fnorm, gradient, par, p, y, slope)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      integer(ik), intent(in) :: ipvt(n)
+      real(wp), intent(in) :: diag(n), fnorm, gradient(n), par, p(n)
+      real(wp), intent(out) :: y(n), slope(n)
+
+      call triangle_times(n, r, ldr, ipvt, p, y)
+      y = y/fnorm
+      call transposed_times(n, r, ldr, ipvt, y, slope)
+      slope = gradient + slope + par*diag*(diag*p/fnorm)
+   end subroutine model_slope
+
+   !> Is it free but outside, or held though the model falls into the box?
+   elemental function should_change(x, lo, hi, p, side, slope, colnorm) result(change)
+      real(wp), intent(in) :: x, lo, hi, p, side, slope, colnorm
+      logical :: change
+
+      if (side == SIDE_FREE) then
+         change = outside(x, lo, hi, p)
+      else
+         change = side*slope > SLOPE_NOISE*colnorm .and. lo < hi
+      end if
+   end function should_change
+
+   pure subroutine change_sides(n, x, lo, hi, p, slope, colnorm, only_last, side)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: x(n), lo(n), hi(n), p(n), slope(n), colnorm(n)
+      logical, intent(in) :: only_last
+      real(wp), intent(inout) :: side(n)
+      integer(ik) :: j
+
+      do j = n, 1, -1
+         if (.not. should_change(x(j), lo(j), hi(j), p(j), side(j), slope(j), colnorm(j))) cycle
+         if (side(j) /= SIDE_FREE) then
+            side(j) = SIDE_FREE
+         else if (p(j) < lo(j) - x(j)) then
+            side(j) = SIDE_LO
+         else
+            side(j) = SIDE_HI
+         end if
+         if (only_last) return
+      end do
+   end subroutine change_sides
+
+end module leastsq_bounds

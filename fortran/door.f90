@@ -1,0 +1,119 @@
+!> The door for everything: any problem made of C functions, any setting.
+!>
+!> lmdif and lmder have MINPACK's arguments; this one has lm_core's state and a
+!> record of functions (core.h: lsq_problem), most of which may be NULL.
+!>
+!> Public: problem_record_t, open_door.  Its data is m-sized.
+module leastsq_door
+   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
+      c_funptr, c_ptr
+   use leastsq_kinds, only: wp, ik
+   use leastsq_blocked, only: blocked_problem_t, blocked_solver_t, SOLVE_BY_BLOCKS
+   use leastsq_callbacks, only: difference_problem_t, jacobian_problem_t
+   use leastsq_lm_core, only: lm_state_t
+   use leastsq_lm_drive, only: problem_t, lm_drive
+   implicit none (type, external)
+   private
+   public :: problem_record_t, open_door
+
+   type, bind(c) :: problem_record_t
+      type(c_ptr) :: data                         !< every function's last argument
+      real(c_double) :: epsfcn                    !< relative error of f
+      type(c_ptr) :: lo, hi                       !< bounds for differences, or NULL
+      type(c_funptr) :: watch                     !< watch_c, or NULL
+      ! Dense
+      type(c_funptr) :: residual                  !< residual_c
+      type(c_funptr) :: jacobian                  !< jacobian_c; NULL: differences
+      type(c_funptr) :: weigh                     !< weigh_c, or NULL
+      type(c_ptr) :: weighed                      !< m x 2 doubles, with weigh
+      ! Blocked, if factor is not NULL
+      type(c_funptr) :: norm, difference, factor  !< norm_c, difference_c, factor_c
+      type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
+      type(c_funptr) :: damped                    !< solve_c
+      type(c_ptr) :: damped_work                  !< its last argument
+   end type problem_record_t
+
+contains
+
+   !> As lm_drive: settings and start in s and w, r and ldr as the provider wants.
+   subroutine open_door(record, m, s, w, fvec, r, ldr, ipvt, spare)
+      type(problem_record_t), intent(in) :: record
+      integer(ik), intent(in) :: m, ldr
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
+      integer(ik), intent(inout) :: ipvt(s%n)
+      type(jacobian_problem_t) :: with_jacobian
+      type(difference_problem_t) :: with_differences
+
+      if (c_associated(record%factor)) then
+         call open_blocked(record, m, s, w, fvec, r, ldr, ipvt, spare)
+      else if (c_associated(record%jacobian)) then
+         call c_f_procpointer(record%jacobian, with_jacobian%jac)
+         call open_dense(record, with_jacobian, m, s, w, fvec, r, ldr, ipvt, spare)
+      else
+         call open_dense(record, with_differences, m, s, w, fvec, r, ldr, ipvt, spare)
+      end if
+   end subroutine open_door
+
+   subroutine open_dense(record, problem, m, s, w, fvec, r, ldr, ipvt, spare)
+      type(problem_record_t), intent(in) :: record
+      class(difference_problem_t), intent(inout) :: problem
+      integer(ik), intent(in) :: m, ldr
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
+      integer(ik), intent(inout) :: ipvt(s%n)
+
+      problem%data = record%data
+      problem%epsfcn = record%epsfcn
+      call c_f_procpointer(record%residual, problem%fcn)
+      if (c_associated(record%lo)) then
+         call c_f_pointer(record%lo, problem%lo, [s%n])
+         call c_f_pointer(record%hi, problem%hi, [s%n])
+      end if
+      if (c_associated(record%weigh)) then
+         call c_f_procpointer(record%weigh, problem%weigh)
+         call c_f_pointer(record%weighed, problem%weighed, [m, 2_ik])
+      end if
+      call set_watch(record, problem)
+      call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
+   end subroutine open_dense
+
+   subroutine open_blocked(record, m, s, w, fvec, r, ldr, ipvt, spare)
+      type(problem_record_t), intent(in) :: record
+      integer(ik), intent(in) :: m, ldr
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
+      integer(ik), intent(inout) :: ipvt(s%n)
+      type(blocked_problem_t) :: problem
+      type(blocked_solver_t) :: solver
+
+      problem%data = record%data
+      problem%epsfcn = record%epsfcn
+      problem%fjac = record%fjac
+      call c_f_procpointer(record%norm, problem%norm)
+      call c_f_procpointer(record%difference, problem%differ)
+      call c_f_procpointer(record%factor, problem%factor)
+      if (c_associated(record%lo)) then
+         call c_f_pointer(record%lo, problem%lo, [s%n])
+         call c_f_pointer(record%hi, problem%hi, [s%n])
+      end if
+      call set_watch(record, problem)
+      if (s%n < SOLVE_BY_BLOCKS) then
+         call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
+      else
+         solver%work = record%damped_work
+         call c_f_procpointer(record%damped, solver%by_blocks)
+         call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare, solver)
+      end if
+   end subroutine open_blocked
+
+   subroutine set_watch(record, problem)
+      type(problem_record_t), intent(in) :: record
+      class(problem_t), intent(inout) :: problem
+
+      if (.not. c_associated(record%watch)) return
+      call c_f_procpointer(record%watch, problem%watch)
+      problem%watch_data = record%data
+   end subroutine set_watch
+
+end module leastsq_door

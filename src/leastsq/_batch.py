@@ -1,0 +1,202 @@
+"""Many small fits at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import _core
+from ._batch_result import BatchResult
+from ._checks import (check_sizes, data_arrays, real_array, relative_error, scale_factors,
+                      start_points, thread_count, tolerances, whole_number)
+from ._compiled import CFunction
+from ._lock_step import Job, lock_step, settings_of
+from ._progress import progress_of
+
+__all__ = ["BatchResult", "leastsq_batch"]
+
+
+def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1.49012e-8,
+                  xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100, diag=None, *,
+                  weights=None, threads=1, slab=None, return_cov=True, return_fvec=False,
+                  progress=False):
+    r"""
+    Fit many independent problems of the same kind: pixels, spectra, wells.
+
+    Each problem goes through exactly the iterates that `leastsq` would give it
+    alone, for the same function values.  Whatever befalls one (residuals that
+    are not finite, no convergence) shows in its entry of ``ier`` and does not
+    touch the others; nothing is warned.
+
+    Parameters
+    ----------
+    func : callable or CFunction
+        Residuals.  A Python function is called as ``func(x, *rows, *args)`` for
+        some k of the problems: x has shape (k, n), ``rows`` are the rows of each
+        array of `data` for these problems, all of them fresh arrays, and it
+        returns shape (k, m), m >= n.  Row i of the result must not depend on
+        other rows than the i-th.  A `CFunction` is called for one problem at a
+        time, without Python.
+    x0 : array_like, shape (B, n)
+        Starting estimates.  Not modified.
+    data : ndarray or tuple of ndarray, optional
+        Arrays of shape (B, ...), what belongs to each problem.  With a
+        `CFunction`, one array: the function's last argument is the address of
+        the problem's row, in place of the CFunction's own data.
+    args : tuple, optional
+        Further arguments of `func` and `Dfun`, the same for all problems.
+        Anything but a tuple is taken as the one further argument.
+    Dfun : callable or CFunction, optional
+        Jacobians, called like `func`; returns shape (k, m, n).  If None, they are
+        estimated by forward differences, in n calls for all k problems.
+    col_deriv : bool, optional
+        `Dfun` returns shape (k, n, m).
+    ftol, xtol, gtol, maxfev, epsfcn, factor : optional
+        As in `leastsq`, for each problem.
+    diag : array_like, shape (n,) or (B, n), optional
+        As in `leastsq`, for all problems or for each.  Where an entry of a
+        problem's row is not positive, ``ier`` is 0.
+    weights : array_like, shape (B, m), optional
+        What residuals and rows of Jacobians are multiplied by.  Where it is 0
+        the residual counts as absent, even if it is not finite.
+    threads : int or None, optional
+        Threads for compiled functions; None: one for each processor that the
+        process may use.  Python functions are called in the calling thread.
+    slab : int, optional
+        Most problems at work at once with Python functions; None: 32768/m, but
+        not less than 1 nor more than 4096.
+    return_cov : bool, optional
+        Compute ``cov_x``.
+    return_fvec : bool, optional
+        Return the residuals at the solutions.
+    progress : bool or callable, optional
+        Show the progress, with tqdm if it is installed; or a function
+        ``progress(done, total)``, called now and then.
+
+    Returns
+    -------
+    BatchResult
+        Arrays ``x``, ``ier``, ``success``, ``nfev``, ``njev``, ``fnorm``,
+        ``cov_x`` and ``fvec``, a row for each problem, and ``message(i)``.
+
+    Raises
+    ------
+    TypeError
+        An argument, or what a function returns, has the wrong type; n > m; a
+        tolerance, `factor` or a shared `diag` is out of its range; `Dfun` returns
+        the wrong shape; only one of `func` and `Dfun` is compiled.
+    ValueError
+        Arrays whose shapes do not go together; `func` returns the wrong shape.
+    Exception
+        Whatever `func` or `Dfun` raises, with a note that says for which problems
+        it was called.
+
+    See Also
+    --------
+    leastsq : one fit.
+
+    Notes
+    -----
+    Python functions are called for a slab of problems.  Problems that are done
+    leave it and others take their places, so slow ones hold up nobody.  Beside
+    input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
+    25)`` bytes and the rows of `data`, plus what `func` needs for S problems;
+    compiled functions take ``8*(m*(n + 2) + n**2 + 13*n)`` bytes for each thread.
+
+    The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
+    ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals.
+
+    Examples
+    --------
+    Fit a decay to each of 500 pixels:
+
+    >>> import numpy as np
+    >>> from leastsq import leastsq_batch
+    >>> t = np.linspace(0, 3, 20)
+    >>> truth = np.random.default_rng(1).uniform(1, 2, (500, 2))
+    >>> def decay(x, t):
+    ...     return x[:, :1]*np.exp(-x[:, 1:]*t)
+    >>> y = decay(truth, t)
+    >>> result = leastsq_batch(lambda x, y, t: decay(x, t) - y, np.ones((500, 2)), y, t)
+    >>> result
+    <BatchResult of 500 fits: 500 converged>
+    >>> np.allclose(result.x, truth)
+    True
+    """
+    x = start_points(x0)
+    count, n = x.shape
+    args = args if isinstance(args, tuple) else (args,)
+    ftol, xtol, gtol, factor = tolerances(ftol, xtol, gtol, factor)
+    maxfev = whole_number(maxfev, "maxfev")
+    if maxfev <= 0:
+        maxfev = (200 if Dfun is None else 100)*(n + 1)
+    epsfcn = relative_error(epsfcn)
+    diag = scale_factors(diag, count, n)
+    if weights is not None:
+        weights = real_array(weights, "weights")
+    threads = thread_count(threads)
+    slab = None if slab is None else whole_number(slab, "slab", 1)
+    result = BatchResult(x, {"ftol": ftol, "xtol": xtol, "gtol": gtol, "maxfev": maxfev},
+                         return_cov, return_fvec)
+
+    compiled = isinstance(func, CFunction)
+    if Dfun is not None and isinstance(Dfun, CFunction) is not compiled:
+        raise TypeError("leastsq_batch: func and Dfun must both be CFunctions or neither, got "
+                        f"{type(func).__name__} and {type(Dfun).__name__}")
+    for function, name in ((func, "func"), (Dfun, "Dfun")):
+        if not (compiled or callable(function) or (function is None and name == "Dfun")):
+            raise TypeError(f"leastsq_batch: {name} must be callable or a CFunction, "
+                            f"got {type(function).__name__}")
+    if compiled:
+        settings = (ftol, xtol, gtol, maxfev, np.finfo(float).eps if epsfcn is None else epsfcn, factor)
+        with progress_of(progress, count) as show:
+            _fit_compiled(func, Dfun, data, args, settings, diag, weights, threads, show, result)
+    else:
+        settings = settings_of(n, maxfev, ftol, xtol, gtol, factor, diag is not None)
+        job = Job(func, Dfun, bool(col_deriv), x.copy(), data_arrays(data, count), args, weights,
+                  diag, settings, epsfcn)
+        with progress_of(progress, count) as show:
+            lock_step(job, result, slab, show)
+    return result
+
+
+def _fit_compiled(func, Dfun, data, args, settings, diag, weights, threads, show, result):
+    count, n = result.x.shape
+    if args:
+        raise TypeError("leastsq_batch: args must be empty with a CFunction, which gets a row of "
+                        f"data, got {len(args)} arguments")
+    check_sizes(n, func.m, weights, count)
+    if Dfun is not None and Dfun.m != func.m:
+        raise ValueError(f"leastsq_batch: the compiled Dfun is for m = {Dfun.m} residuals, func has "
+                         f"{func.m}")
+    rows = data_arrays(data, count)
+    if len(rows) > 1:
+        raise TypeError("leastsq_batch: a CFunction gets one address, so data must be one array, got "
+                        f"{len(rows)}")
+    address = stride = 0
+    for array in rows:
+        _check_rows(array, func, "func")
+        if Dfun is not None:
+            _check_rows(array, Dfun, "Dfun")
+        address, stride = array.ctypes.data, array.strides[0]
+    if weights is not None:
+        weights = np.ascontiguousarray(weights, np.float64)
+    result.set_size(func.m)
+    result._code = np.zeros(count, np.int32)
+    _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
+                         result.x, weights, diag, settings, result.ier, result.nfev, result.njev,
+                         result.fnorm, result.cov_x, result.fvec, result._code,
+                         min(threads, count), show)
+
+
+def _check_rows(array, function, name):
+    """Can a C function read a row of this array where it expects its own data?"""
+    row = array[0]
+    if not row.flags.c_contiguous:
+        raise ValueError("leastsq_batch: each row of data must be C-contiguous, got an array of shape "
+                         f"{array.shape} with strides {array.strides}")
+    if row.dtype.hasobject:
+        raise TypeError(f"leastsq_batch: data must be plain numbers, got dtype {array.dtype}")
+    own = function.data
+    if isinstance(own, np.ndarray) and (own.dtype, own.shape) != (row.dtype, row.shape):
+        raise ValueError(f"leastsq_batch: rows of data must be like the data that {name} was made "
+                         f"with, {own.dtype} of shape {own.shape}, got {row.dtype} of shape {row.shape}")

@@ -1,0 +1,113 @@
+"""Arguments of `leastsq_batch`, checked: what is wrong with them is said by name."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+__all__ = ["check_sizes", "data_arrays", "real_array", "relative_error", "scale_factors", "start_points",
+           "thread_count", "tolerances", "whole_number"]
+
+
+def real_array(value, what):
+    """An array whose dtype casts safely to float64."""
+    array = np.asarray(value)
+    if not np.can_cast(array.dtype, np.float64, "safe"):
+        raise TypeError(f"leastsq_batch: {what} must be real numbers that fit in float64, "
+                        f"got {type(value).__name__} of dtype {array.dtype}")
+    return array
+
+
+def start_points(x0):
+    """x0 as a new float64 array of shape (B, n)."""
+    array = real_array(x0, "x0")
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError("leastsq_batch: x0 must have a row for each problem, shape (B, n) with "
+                         f"B and n at least 1, got {array.shape}")
+    return np.array(array, np.float64, order="C")
+
+
+def data_arrays(data, count):
+    """The tuple of arrays, each with a row for each of `count` problems."""
+    arrays = tuple(map(np.asarray, data if isinstance(data, tuple) else (data,)))
+    for k, array in enumerate(arrays):
+        if array.ndim == 0 or array.shape[0] != count:
+            name = f"data[{k}]" if isinstance(data, tuple) else "data"
+            raise ValueError(f"leastsq_batch: {name} must have a row for each of the {count} rows of "
+                             f"x0, shape ({count}, ...), got {array.shape}")
+    return arrays
+
+
+def scale_factors(diag, count, n):
+    """diag as float64 of shape (n,), all positive, or (B, n)."""
+    if diag is None:
+        return None
+    array = real_array(diag, "diag")
+    if array.shape not in ((n,), (count, n)):
+        raise ValueError(f"leastsq_batch: diag must have shape ({n},) or ({count}, {n}), "
+                         f"got {array.shape}")
+    if array.ndim == 1 and not (array > 0).all():
+        raise TypeError("Improper input parameters. every entry of diag must be positive, "
+                        f"got {diag!r}")
+    return np.ascontiguousarray(array, np.float64)
+
+
+def tolerances(ftol, xtol, gtol, factor):
+    """The four as floats: not negative, the last positive."""
+    named = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor}
+    values = {name: _real(value, name) for name, value in named.items()}
+    for name, value in values.items():
+        positive = name == "factor"
+        if not (value > 0 if positive else value >= 0):
+            wanted = "positive" if positive else "zero or positive"
+            raise TypeError(f"Improper input parameters. {name} must be {wanted}, got {value}")
+    return tuple(values.values())
+
+
+def relative_error(epsfcn):
+    """epsfcn as a float, or None."""
+    if epsfcn is None:
+        return None
+    value = _real(epsfcn, "epsfcn")
+    if value != value:
+        raise TypeError("Improper input parameters. epsfcn must be a number or None, got nan")
+    return value
+
+
+def _real(value, name):
+    try:
+        return float(value)
+    except TypeError:
+        raise TypeError(f"leastsq_batch: {name} must be a real number, "
+                        f"got {type(value).__name__}") from None
+
+
+def whole_number(value, name, least=None):
+    """An integer, at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"leastsq_batch: {name} must be an integer, got {type(value).__name__}")
+    value = value.__index__()
+    if least is not None and value < least:
+        raise ValueError(f"leastsq_batch: {name} must be at least {least}, got {value}")
+    return value
+
+
+def thread_count(threads):
+    """How many threads; None: one for each processor that this process may use."""
+    if threads is not None:
+        return whole_number(threads, "threads", 1)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def check_sizes(n, m, weights, count):
+    """May `count` problems have n parameters, m residuals and these weights?"""
+    if n > m:
+        raise TypeError(f"Improper input: func input vector length N={n} must not exceed func output "
+                        f"vector length M={m}")
+    if weights is not None and weights.shape != (count, m):
+        raise ValueError("leastsq_batch: weights must have an entry for each residual of each "
+                         f"problem, shape {(count, m)}, got {weights.shape}")

@@ -1,0 +1,287 @@
+"""The drop-in replacement of `scipy.optimize.curve_fit`."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from types import FunctionType
+
+import numpy as np
+
+from ._leastsq import leastsq
+
+__all__ = ["OptimizeWarning", "curve_fit"]
+
+_SUCCESS = (1, 2, 3, 4)
+_NO_BOUNDS = (-np.inf, np.inf)
+
+
+class OptimizeWarning(UserWarning):
+    """A fit ended, but something about it should be looked at.
+
+    A class of its own, since SciPy need not be installed: filters for
+    `scipy.optimize.OptimizeWarning` do not catch it, filters for `UserWarning`
+    catch both.
+    """
+
+
+def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,
+              bounds=_NO_BOUNDS, method=None, jac=None, *, full_output=False, nan_policy=None,
+              **kwargs):
+    r"""
+    Fit a function to data by nonlinear least squares.
+
+    The model is ``ydata = f(xdata, *params) + error``.
+
+    Parameters
+    ----------
+    f : callable
+        The model ``f(xdata, a, b, ...)``: the independent variable first, then
+        each of the n parameters as an argument of its own.  It returns an array
+        that can be subtracted from `ydata`.
+    xdata : array_like or object
+        Where the data were measured: commonly of shape (m,), or (k, m) for k
+        predictors.  Lists, tuples and arrays are converted to float64; anything
+        else is handed to `f` as it is.
+    ydata : array_like, shape (m,)
+        The data.
+    p0 : array_like, optional
+        Starting estimate, n numbers.  None: ones, as many as `f` has positional
+        parameters after its first.
+    sigma : float or array_like, shape (m,) or (m, m), optional
+        Uncertainty of `ydata`.  A number or a vector holds standard deviations:
+        ``sum((r/sigma)**2)`` is minimized, where r are the residuals.  A matrix
+        is their covariance: ``r @ inv(sigma) @ r`` is minimized; only its lower
+        triangle is read.  None: ones.
+    absolute_sigma : bool, optional
+        `sigma` is in the units of `ydata`, and `pcov` follows from it.  If False,
+        only ratios within `sigma` count, and `pcov` is scaled so that the reduced
+        chi-squared at the solution is one.
+    check_finite : bool, optional
+        Raise an error if `xdata`, where it is converted, or `ydata` holds nan or
+        infinity.  None: True, unless `nan_policy` is given.
+    bounds : 2-tuple, optional
+        Only ``(-inf, inf)`` yet.
+    method : {None, 'lm'}, optional
+        Levenberg–Marquardt; there is no other.
+    jac : callable, optional
+        ``jac(xdata, a, b, ...)``, the derivatives of `f` with respect to the
+        parameters, shape (m, n); `sigma` is taken care of.  None: forward
+        differences.
+    full_output : bool, optional
+        Also return `infodict`, `mesg` and `ier`.
+    nan_policy : {None, 'raise', 'omit'}, optional
+        nan in `xdata` or `ydata`: an error, or the data points left out together
+        with their `sigma`.  None: as `check_finite` says.
+    **kwargs
+        Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`,
+        `epsfcn`, `factor`, `diag`, ...
+
+    Returns
+    -------
+    popt : ndarray, shape (n,)
+        The parameters.
+    pcov : ndarray, shape (n, n)
+        Their covariance, in linear approximation at the solution; the square
+        roots of its diagonal are their standard deviations.  Full of inf if it
+        could not be estimated.
+    infodict : dict
+        As `leastsq`'s; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
+        divided by `sigma`.  Only with `full_output`.
+    mesg : str
+        Why the fit ended.  Only with `full_output`.
+    ier : int
+        A member of `Status`, 1 to 4.  Only with `full_output`.
+
+    Raises
+    ------
+    ValueError
+        Data that are not finite, or empty; `sigma` of the wrong shape, zero, or not
+        positive definite; bounds, another method or policy; the number of
+        parameters is not known.
+    RuntimeError
+        The fit failed.
+    TypeError
+        More parameters than data; arguments that `leastsq` refuses.
+    Exception
+        Whatever `f` or `jac` raises, unchanged.
+
+    Warns
+    -----
+    OptimizeWarning
+        `pcov` could not be estimated.
+
+    See Also
+    --------
+    leastsq : The solver, for residuals of any form.
+
+    Notes
+    -----
+    Results are those of ``scipy.optimize.curve_fit`` with its method ``'lm'``.
+    A model that is not finite at `p0` is a RuntimeError that says where, not a
+    success at `p0`.  ``infodict["ipvt"]`` counts from one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leastsq import curve_fit
+    >>> def decay(t, amplitude, rate):
+    ...     return amplitude*np.exp(-rate*t)
+    >>> t = np.linspace(0, 4, 9)
+    >>> y = decay(t, 2.5, 1.3) + 0.01*np.cos(40*t)
+    >>> popt, pcov = curve_fit(decay, t, y)
+    >>> popt.round(2)
+    array([2.51, 1.31])
+    >>> np.sqrt(np.diag(pcov)).round(3)      # standard deviations
+    array([0.007, 0.007])
+
+    The errors are known, and correlated between neighbours:
+
+    >>> sigma = 0.01**2*(np.eye(9) + 0.3*np.eye(9, k=1) + 0.3*np.eye(9, k=-1))
+    >>> popt, pcov = curve_fit(decay, t, y, sigma=sigma, absolute_sigma=True)
+    >>> popt.round(2)
+    array([2.51, 1.31])
+    """
+    if p0 is None:
+        n = _count_parameters(f)
+        p0 = np.ones(n)
+    else:
+        p0 = np.atleast_1d(p0)
+        n = p0.size
+    _check_options(bounds, method, kwargs)
+
+    if check_finite is None:
+        check_finite = nan_policy is None
+    as_floats = np.asarray_chkfinite if check_finite else np.asarray
+    ydata = as_floats(ydata, float)
+    if isinstance(xdata, (list, tuple, np.ndarray)):
+        xdata = as_floats(xdata, float)
+    if ydata.size == 0:
+        raise ValueError("`ydata` must not be empty!")
+    if nan_policy is not None:
+        xdata, ydata, sigma = _apply_nan_policy(nan_policy, xdata, ydata, sigma)
+    if ydata.size != 1 and n > ydata.size:
+        raise TypeError(f"The number of func parameters={n} must not exceed the number of data "
+                        f"points={ydata.size}")
+
+    weigh = _weigher(sigma, ydata.size)
+    residual = _residual(f, xdata, ydata, weigh)
+    if jac is not None:
+        jac = _jacobian(jac, xdata, weigh)
+    popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
+    if ier not in _SUCCESS:
+        raise RuntimeError("Optimal parameters not found: " + mesg)
+
+    if pcov is not None and not absolute_sigma:
+        fvec = info["fvec"]
+        freedom = fvec.size - n
+        pcov = pcov*(np.sum(fvec**2)/freedom) if freedom > 0 else None
+    if pcov is None or np.isnan(pcov).any():
+        pcov = np.full((n, n), np.inf)
+        warnings.warn("Covariance of the parameters could not be estimated",
+                      category=OptimizeWarning, stacklevel=2)
+    if full_output:
+        return popt, pcov, info, mesg, ier
+    return popt, pcov
+
+
+def _count_parameters(f):
+    """Positional parameters of `f` after its first."""
+    if type(f) is FunctionType and not f.__dict__:      # in a tenth of the time
+        count = f.__code__.co_argcount
+    else:
+        kinds = [p.kind for p in inspect.signature(f).parameters.values()]
+        count = (kinds.count(inspect.Parameter.POSITIONAL_ONLY)
+                 + kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD))
+    if count < 2:
+        raise ValueError("Unable to determine number of fit parameters.")
+    return count - 1
+
+
+def _check_options(bounds, method, kwargs):
+    if method not in (None, "lm"):
+        raise ValueError(f"`method` must be 'lm' or None, got {method!r}: Levenberg–Marquardt is "
+                         "the one method here.")
+    if bounds is not _NO_BOUNDS and _bounded(bounds):
+        raise ValueError("`bounds` other than (-inf, inf) are not supported yet, got "
+                         f"{bounds!r}.")
+    if "args" in kwargs:
+        raise ValueError("'args' is not a supported keyword argument.")
+
+
+def _bounded(bounds):
+    """Is any of them finite (or nan)?  A pair, or an object with lb and ub."""
+    low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+    return not (np.all(np.asarray(low) == -np.inf) and np.all(np.asarray(high) == np.inf))
+
+
+def _apply_nan_policy(policy, xdata, ydata, sigma):
+    """Refuse nan, or leave it out; of `xdata` that is an array of floats."""
+    if policy == "propagate":
+        raise ValueError("`nan_policy='propagate'` is not supported by this function.")
+    if policy not in ("raise", "omit"):
+        raise ValueError("nan_policy must be one of {None, 'raise', 'omit'}")
+    bad = np.isnan(ydata)
+    if isinstance(xdata, np.ndarray):
+        in_x = np.isnan(xdata)
+        bad = bad | in_x.any(axis=tuple(range(in_x.ndim - 1)))
+    if not bad.any():
+        return xdata, ydata, sigma
+    if policy == "raise":
+        raise ValueError("The input contains nan values")
+    good = ~bad
+    if isinstance(xdata, np.ndarray):
+        xdata = xdata[..., good]
+    if sigma is not None:
+        sigma = np.asarray(sigma)
+        if sigma.ndim == 1 and sigma.size == good.size:
+            sigma = sigma[good]
+        elif sigma.ndim == 2 and sigma.shape == (good.size, good.size):
+            sigma = sigma[np.ix_(good, good)]
+    return xdata, ydata[good], sigma
+
+
+def _weigher(sigma, m):
+    """What divides residuals, or the rows of a Jacobian, by `sigma`; or None."""
+    if sigma is None:
+        return None
+    sigma = np.asarray(sigma)
+    if sigma.ndim <= 1 and sigma.size == 1:
+        scale = 1.0/_usable(sigma).item()
+        return lambda rows: scale*rows
+    if sigma.shape == (m,):
+        scales = 1.0/_usable(sigma)
+        return lambda rows: scales*rows if rows.ndim == 1 else scales[:, None]*rows
+    if sigma.shape != (m, m):
+        raise ValueError("`sigma` has incorrect shape.")
+    try:
+        lower = np.linalg.cholesky(np.asarray_chkfinite(sigma))
+    except np.linalg.LinAlgError as error:
+        raise ValueError("`sigma` must be positive definite.") from error
+    whiten = np.linalg.inv(lower)       # once; NumPy has no triangular solver
+    return lambda rows: whiten @ rows
+
+
+def _usable(sigma):
+    bad = np.isnan(sigma) | (sigma == 0)
+    if bad.any():
+        raise ValueError("`sigma` must not be zero or nan, got "
+                         f"{np.ravel(sigma)[np.argmax(bad)]} at index {np.argmax(bad)}.")
+    return sigma
+
+
+def _residual(f, xdata, ydata, weigh):
+    if weigh is None:
+        return lambda params: f(xdata, *params) - ydata
+    return lambda params: weigh(f(xdata, *params) - ydata)
+
+
+def _jacobian(jac, xdata, weigh):
+    if weigh is None:
+        def derivatives(params):
+            return jac(xdata, *params)
+    else:
+        def derivatives(params):
+            return weigh(np.asarray(jac(xdata, *params)))
+    derivatives.__name__ = getattr(jac, "__name__", "jac")      # errors name it
+    return derivatives

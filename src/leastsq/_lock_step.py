@@ -1,0 +1,234 @@
+"""Many problems at once: a scheduler over the ask/tell machine of ``fortran/lm_core.f90``.
+
+A slab of problems is at work at a time.  In each round those that want a model get it,
+those that are done leave and others take their slots, and all that are at work get
+the norm they then want.  So every call of the user's functions is for many problems, while
+each problem goes its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import _core
+from ._checks import check_sizes, real_array
+
+__all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
+
+# lsq_state of core.h
+STATE = np.dtype(
+    [(name, np.int64) for name in ("n", "maxfev", "scaling")]
+    + [(name, np.float64) for name in ("ftol", "xtol", "gtol", "factor")]
+    + [(name, np.int64) for name in ("request", "info", "accepted", "nfev", "njev", "iteration")]
+    + [(name, np.float64) for name in ("fnorm", "xnorm", "gnorm", "radius", "par", "pnorm",
+                                       "actual", "predicted", "slope", "ratio")]
+    + [(name, np.int64) for name in ("bounded", "hits")])
+_DONE, _NORM, _MODEL = range(3)
+_SCALE_COLUMNS, _SCALE_USER = 1, 2
+_X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
+_VECTORS = _SCRATCH + 4
+_EPS = float(np.finfo(np.float64).eps)
+
+# A slab's residuals fill a part of a core's cache, but for problems so small that Python's
+# share of a round would then show.
+_SLAB_ELEMENTS = 1 << 15
+_MOST_IN_A_SLAB = 1 << 12
+_FIRST = 64                     # before m is known
+
+
+def slab_size(m):
+    """How many problems with m residuals are at work at once."""
+    return min(max(_SLAB_ELEMENTS // m, 1), _MOST_IN_A_SLAB)
+
+
+class Slab:
+    """The problems at work: a slot, which is a row of every array, for each."""
+
+    def __init__(self, size, m, n):
+        self.size, self.m, self.n = size, m, n
+        self.problem = np.full(size, -1)            # -1: the slot is free
+        self.state = np.zeros(size, STATE)
+        self.w = np.zeros((size, _VECTORS, n))      # lm_core's vectors
+        self.r = np.zeros((size, n, n))
+        self.ipvt = np.zeros((size, n), np.int64)
+        self.fvec = np.zeros((size, m))             # residuals at x
+        self.jac = None                             # transposed, (size, n, m)
+        self.arrays = (self.state, self.w, self.r, self.ipvt, self.fvec)
+
+    def start(self, problems, job):
+        """Give as many of these problems a slot as there are; return the number."""
+        slots = np.flatnonzero(self.problem < 0)[:len(problems)]
+        problems = problems[:slots.size]
+        self.problem[slots] = problems
+        self.state[slots] = job.settings
+        self.w[slots, _X] = job.x[problems]
+        if job.diag is not None:
+            self.w[slots, _DIAG] = job.diag if job.diag.ndim == 1 else job.diag[problems]
+        _core.batch_start(self.arrays, slots)
+        return slots.size
+
+    def jacobians(self, count):
+        """Room for this many Jacobians."""
+        if self.jac is None:
+            self.jac = np.empty((self.size, self.n, self.m))
+        return self.jac[:count]
+
+    def wanting(self, request):
+        """The slots whose problems want this."""
+        return np.flatnonzero((self.state["request"] == request) & (self.problem >= 0))
+
+
+def settings_of(n, maxfev, ftol, xtol, gtol, factor, user_scaling):
+    """A state with what must be set before the start."""
+    state = np.zeros((), STATE)
+    for name, value in (("n", n), ("maxfev", maxfev), ("ftol", ftol), ("xtol", xtol),
+                        ("gtol", gtol), ("factor", factor)):
+        state[name] = value
+    state["scaling"] = _SCALE_USER if user_scaling else _SCALE_COLUMNS
+    return state
+
+
+@dataclass(eq=False)
+class Job:
+    """What is to be fitted: B problems, their functions and the settings of all."""
+
+    func: Callable
+    Dfun: Callable | None
+    col_deriv: bool
+    x: np.ndarray                   # (B, n), where to start
+    data: tuple[np.ndarray, ...]    # each (B, ...)
+    args: tuple
+    weights: np.ndarray | None      # (B, m)
+    diag: np.ndarray | None         # (n,) or (B, n)
+    settings: np.ndarray            # a STATE
+    epsfcn: float | None
+    m: int | None = None            # until func was called
+
+    def rows(self, problems):
+        """The data of these problems, as arrays of their own."""
+        return tuple(d.take(problems, axis=0) for d in self.data)
+
+    def weights_of(self, problems):
+        if self.weights is None:
+            return None
+        return self.weights.take(problems, axis=0).astype(np.float64, copy=False)
+
+    def call(self, function, name, x, problems, rows):
+        try:
+            return function(x, *rows, *self.args)
+        except BaseException as error:
+            error.add_note(f"leastsq_batch: raised by {name}, called for {len(problems)} of "
+                           f"{len(self.x)} problems, {problems.min()} to {problems.max()}")
+            raise
+
+    def residuals(self, x, problems, rows=None):
+        """f at x, (k, m), for these k problems."""
+        rows = self.rows(problems) if rows is None else rows
+        f = real_array(self.call(self.func, "func", x, problems, rows), "the array that func returns")
+        if self.m is None:
+            self.learn(f, x)
+        elif f.shape != (len(x), self.m):
+            raise ValueError("leastsq_batch: the array returned by func changed size between calls: "
+                             f"wanted shape {(len(x), self.m)} for x of shape {x.shape}, "
+                             f"got {f.shape}")
+        return np.ascontiguousarray(f, np.float64)
+
+    def learn(self, f, x):
+        """From the first residuals: m, and the precision of func."""
+        count, n = x.shape
+        if f.ndim != 2 or f.shape[0] != count or f.shape[1] == 0:
+            raise ValueError("leastsq_batch: func must return a row of residuals for each problem, "
+                             f"shape ({count}, m) for x of shape {x.shape}, got {f.shape}")
+        m = f.shape[1]
+        check_sizes(n, m, self.weights, len(self.x))
+        self.m = m
+        if self.epsfcn is None:
+            self.epsfcn = float(np.finfo(f.dtype).eps) if f.dtype.kind == "f" else 0.0
+
+    def jacobians(self, x, problems):
+        """J at x, transposed, (k, n, m), for these k problems."""
+        jac = real_array(self.call(self.Dfun, "Dfun", x, problems, self.rows(problems)),
+                         "the array that Dfun returns")
+        by_row, by_column = (len(x), self.m, x.shape[1]), (len(x), x.shape[1], self.m)
+        wanted, other = (by_column, by_row) if self.col_deriv else (by_row, by_column)
+        if jac.shape != wanted:
+            hint = f"; col_deriv={not self.col_deriv} is for that" if jac.shape == other else ""
+            raise TypeError(f"leastsq_batch: Dfun must return shape {wanted} for x of shape {x.shape}, "
+                            f"got {jac.shape}{hint}")
+        return jac if self.col_deriv else jac.transpose(0, 2, 1)
+
+
+def lock_step(job, result, size=None, progress=None):
+    """
+    Fit all problems of a job.
+
+    Parameters
+    ----------
+    job : Job
+        The problems.
+    result : BatchResult
+        Its arrays are filled in.
+    size : int, optional
+        Most problems at work at once.
+    progress : callable, optional
+        Called with the number of problems done, after each round that ends some.
+    """
+    count, n = job.x.shape
+    first = np.arange(min(count, size or _FIRST, _FIRST))
+    f = job.residuals(job.x[first], first)
+    slab = Slab(min(count, size or slab_size(job.m)), job.m, n)
+    result.set_size(job.m)
+    waiting, done = slab.start(first, job), 0
+    slots = slab.wanting(_NORM)
+    f = f[slots]                    # an improper diag has ended a problem already
+    while True:
+        if slots.size:
+            _core.batch_tell_norm(slab.arrays, slots, f, job.weights_of(slab.problem[slots]))
+        slots = slab.wanting(_MODEL)
+        if slots.size:
+            make_models(slab, slots, job)
+        slots = slab.wanting(_DONE)
+        if slots.size:
+            collect(slab, slots, result)
+            done += slots.size
+            if progress is not None:
+                progress(done)
+        if done == count:
+            return
+        if waiting < count:
+            waiting += slab.start(np.arange(waiting, min(waiting + slab.size, count)), job)
+        slots = slab.wanting(_NORM)
+        if slots.size:
+            f = job.residuals(slab.w[slots, _TRIAL], slab.problem[slots])
+
+
+def make_models(slab, slots, job):
+    """The Jacobian at x for each of these slots: Dfun's, or by forward differences."""
+    problems = slab.problem[slots]
+    weights = job.weights_of(problems)
+    x = slab.w[slots, _X]
+    if job.Dfun is not None:
+        _core.batch_tell_model(slab.arrays, slots, job.jacobians(x, problems), weights, 0)
+        return
+    # one parameter of all problems at a time, with the steps of fortran/fdjac2.f90
+    relative_step = np.sqrt(max(job.epsfcn, _EPS))
+    rows = job.rows(problems)
+    jac = slab.jacobians(slots.size)
+    for j in range(slab.n):
+        step = relative_step*np.abs(x[:, j])
+        step[step == 0] = relative_step
+        moved = x.copy()
+        moved[:, j] += step
+        f = job.residuals(moved, problems, rows)
+        _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
+    _core.batch_tell_model(slab.arrays, slots, jac, None, slab.n)
+
+
+def collect(slab, slots, result):
+    """Take the results of these slots, and free them."""
+    _core.batch_collect(slab.arrays, slots, slab.problem[slots], result.x, result.ier, result.nfev,
+                        result.njev, result.fnorm, result.cov_x, result.fvec)
+    slab.problem[slots] = -1

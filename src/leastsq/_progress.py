@@ -1,0 +1,64 @@
+"""How far a long computation is: tqdm's bar where it is installed, else a line."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+__all__ = ["progress_of"]
+
+_SECONDS_BETWEEN = 0.1
+
+
+@contextlib.contextmanager
+def progress_of(wanted, total):
+    """A function that takes the number of fits done, or None if nothing is wanted.
+
+    `wanted` is False or None, True for tqdm's bar or a plain line on standard
+    error, or a function that takes the number done and the total.
+    """
+    if not wanted:
+        yield None
+    elif callable(wanted):
+        yield lambda done: wanted(done, total)
+    else:
+        bar = _bar(total)
+        try:
+            yield bar.show
+        finally:
+            bar.close()
+
+
+def _bar(total):
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return _Line(total)
+    return _Tqdm(tqdm(total=total, unit="fits", unit_scale=True))
+
+
+class _Tqdm:
+    def __init__(self, bar):
+        self.bar = bar
+
+    def show(self, done):
+        self.bar.update(done - self.bar.n)
+
+    def close(self):
+        self.bar.close()
+
+
+class _Line:
+    def __init__(self, total):
+        self.total = total
+        self.shown = 0.0
+
+    def show(self, done):
+        now = time.monotonic()
+        if now - self.shown >= _SECONDS_BETWEEN or done == self.total:
+            self.shown = now
+            print(f"\r{done} of {self.total} fits", end="", file=sys.stderr, flush=True)
+
+    def close(self):
+        print(file=sys.stderr, flush=True)

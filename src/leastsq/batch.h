@@ -1,0 +1,73 @@
+/* What the two ways to fit many problems share: arrays that Python owns. */
+#ifndef LEASTSQ_BATCH_H
+#define LEASTSQ_BATCH_H
+
+#include "shim.h"
+
+/* The problems of one event.  Python's slab is a tuple of arrays with a row for each
+   problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept. */
+typedef struct {
+    lsq_state *state;
+    double *w, *r, *fvec;
+    int64_t *ipvt;
+    npy_intp size, m, n;
+    const int64_t *slots;       /* the rows that the event is for */
+    npy_intp count;
+} slab;
+
+/* batch.c: the data of a C-contiguous array of this type and shape; -1 in `shape`
+   is any size, and is filled in.  NULL with an error set if it is not that. */
+void *batch_array(PyObject *object, const char *name, int type, int ndim, npy_intp *shape);
+void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy_intp *shape,
+                     int *failed);
+
+int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
+int batch_takes(const char *name, Py_ssize_t wanted, Py_ssize_t nargs);
+PyThreadState *batch_release(const slab *s);
+void batch_restore(PyThreadState *released);
+
+/* batch.c, batch_model.c: the events of the ask/tell machine, for many problems, and
+   what comes of them */
+PyObject *batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *batch_difference(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
+    batch_difference_doc[], batch_collect_doc[];
+
+/* batch.c: (J'J)^-1 of a fit that ended with this info, or nan; scratch is n x n */
+void batch_covariance(int64_t info, npy_intp n, const double *r, int64_t ldr,
+                      const int64_t *ipvt, double *cov, double *scratch);
+
+/* Whole fits of compiled functions. */
+typedef struct {
+    const compiled *func, *dfun;        /* dfun NULL: forward differences */
+    char *data;                 /* of the first problem; NULL: the functions' own */
+    npy_intp stride;            /* in bytes, to the next problem's */
+    npy_intp count, m, n;
+    double ftol, xtol, gtol, epsfcn, factor;
+    long long maxfev;
+    const double *weights, *diag;       /* may be NULL */
+    npy_intp diag_stride;       /* 0: one diag for all */
+    double *x, *fnorm;
+    double *cov, *fvec;         /* may be NULL */
+    int64_t *ier, *nfev, *njev;
+    int32_t *code;              /* what a function returned that ended the fit */
+} batch_job;
+
+/* batch_threads.c: do it; 0, or -1 with an error set */
+int batch_run(const batch_job *job, int threads, PyObject *progress);
+
+/* batch_compiled.c */
+PyObject *batch_compiled(PyObject *module, PyObject *args);
+extern const char batch_compiled_doc[];
+
+/* A residual that counts `weight` times; 0 leaves out even what is not finite. */
+static inline double
+weighted(double residual, double weight)
+{
+    return weight == 0 ? 0 : residual * weight;
+}
+
+#endif

@@ -1,0 +1,45 @@
+/* Who looks on: a Python function told of every event of a fit. */
+#include "fit.h"
+
+static PyObject *
+vector(const double *w, npy_intp n, int column)
+{
+    PyObject *array = PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+
+    if (array != NULL)
+        memcpy(PyArray_DATA((PyArrayObject *)array), w + column * n, (size_t)n * sizeof(double));
+    return array;
+}
+
+/* watcher(is_model, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted,
+   ratio, nfev, njev, iteration); true ends the fit.  is_model: a Jacobian was made
+   at x; else the norm at a trial point was told, which is x if it was accepted. */
+static int
+tell(callbacks *cb, const lsq_state *s, const double *w)
+{
+    int is_model = s->njev > cb->watched_models, stop;
+    PyObject *answer = PyObject_CallFunction(
+        cb->watcher, "iiNNdddddddLLL", is_model, (int)s->accepted, vector(w, s->n, LSQ_X),
+        vector(w, s->n, LSQ_TRIAL), s->fnorm, s->gnorm, s->radius, s->par, s->actual,
+        s->predicted, s->ratio, (long long)s->nfev, (long long)s->njev, (long long)s->iteration);
+
+    cb->watched_models = s->njev;
+    if (answer == NULL)
+        return -1;
+    stop = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return stop;
+}
+
+/* lsq_watch, with the callbacks as data. */
+int
+watch_event(const lsq_state *s, const double *w, void *data)
+{
+    callbacks *cb = data;
+    int status;
+
+    callbacks_take_gil(cb);
+    status = tell(cb, s, w);
+    callbacks_give_gil(cb);
+    return status;
+}

@@ -1,0 +1,330 @@
+"""curve_fit side by side with SciPy's: the same numbers, exceptions, messages and
+warnings, apart from the differences that are asserted here."""
+import doctest
+import functools
+import inspect
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import leastsq
+from leastsq import OptimizeWarning, curve_fit
+
+X = np.linspace(0, 1, 12)
+Y = np.exp(-X) + .1 * np.cos(9 * X)
+SD = 1 + np.arange(12.0) / 4
+COV = .01 * (np.eye(12) + .4 * np.eye(12, k=1) + .4 * np.eye(12, k=-1))
+NO_ESTIMATE = "Covariance of the parameters could not be estimated"
+
+
+def decay(x, a, b):
+    return a * np.exp(-b * x)
+
+
+def decay_jac(x, a, b):
+    return np.stack([np.exp(-b * x), -a * x * np.exp(-b * x)], axis=1)
+
+
+class Decay:
+    def __call__(self, x, a, b):
+        return decay(x, a, b)
+
+    def method(self, x, a, b):
+        return decay(x, a, b)
+
+
+@functools.wraps(decay)
+def wrapped(*args):
+    return decay(*args)
+
+
+def marked(values, value, *at):
+    values = np.array(values, float)
+    values[list(at)] = value
+    return values
+
+
+@pytest.fixture(scope="module")
+def scipys():
+    return pytest.importorskip("scipy.optimize",
+                               reason="SciPy, which this compares with, is not installed").curve_fit
+
+
+def outcome(fit, args, options):
+    """(kind, what came out, [(warning's class name, message)])."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            result = "result", fit(*args, **options)
+        except Exception as error:
+            result = "error", error
+    return *result, [(w.category.__name__, str(w.message), w.filename) for w in seen]
+
+
+SAME = {
+    # where the number of parameters comes from
+    "function": ((decay, X, Y), {}),
+    "star arguments": ((lambda x, *p: decay(x, *p), X, Y), {}),
+    "star arguments with p0": ((lambda x, *p: decay(x, *p), X, Y, [1, 1]), {}),
+    "one name, star arguments": ((lambda x, a, *p: decay(x, a, 1), X, Y), {}),
+    "keyword-only": ((lambda x, a, *, b=1: decay(x, a, b), X, Y), {}),
+    "default value": ((lambda x, a, b=3: decay(x, a, b), X, Y), {}),
+    "positional-only": ((lambda x, a, /, b: decay(x, a, b), X, Y), {}),
+    "no parameters": ((lambda x: x, X, Y), {}),
+    "partial": ((functools.partial(decay, b=2), X, Y), {}),
+    "callable object": ((Decay(), X, Y), {}),
+    "method": ((Decay().method, X, Y), {}),
+    "wraps": ((wrapped, X, Y), {}),
+    "builtin": ((max, X, Y), {}),
+    "class": ((Decay, X, Y), {}),
+    "not callable": ((3, X, Y), {}),
+    "not callable, p0": ((3, X, Y, [1, 1]), {}),
+    # p0
+    "scalar p0": ((lambda x, a: a * x, X, Y, 2.0), {}),
+    "2-D p0": ((decay, X, Y, [[1.0, 1.0]]), {}),
+    "integer p0": ((decay, X, Y, [1, 1]), {}),
+    "tuple p0": ((decay, X, Y, (3, .1)), {}),
+    # data
+    "lists": ((decay, list(X), list(Y)), {}),
+    "tuples": ((decay, tuple(X), tuple(Y)), {}),
+    "integers": ((lambda x, a, b: a + b * x, range(12), [1, 0] * 6), {}),
+    "float32": ((decay, X.astype("f4"), Y.astype("f4")), {}),
+    "2-D x": ((lambda x, a, b: a * x[0] + b * x[1], np.array([X, X * X]), Y), {}),
+    "x an object": ((lambda x, a, b: decay(x["t"], a, b), {"t": X}, Y), {}),
+    "x None": ((lambda x, a: a * np.ones(12), None, Y), {}),
+    "f returns a list": ((lambda x, a: [a * v for v in x], X, Y), {}),
+    "f returns another length": ((lambda x, a: a * np.ones(3), X, Y), {}),
+    "f raises": ((lambda x, a: 1 / 0, X, Y), {}),
+    "empty": ((decay, [], []), {}),
+    "empty y": ((decay, X, []), {}),
+    "y of words": ((decay, X, ["q"] * 12), {}),
+    "x of words": ((decay, ["q"] * 12, Y), {}),
+    "y None": ((decay, X, None), {}),
+    "nan in y": ((decay, X, marked(Y, np.nan, 2)), {}),
+    "nan in x": ((decay, marked(X, np.nan, 2), Y), {}),
+    "inf in y": ((decay, X, marked(Y, np.inf, 2)), {}),
+    # nan_policy
+    "raise, clean": ((decay, X, Y), {"nan_policy": "raise"}),
+    "raise, y": ((decay, X, marked(Y, np.nan, 2)), {"nan_policy": "raise"}),
+    "raise, x": ((decay, marked(X, np.nan, 2), Y), {"nan_policy": "raise"}),
+    "propagate": ((decay, X, Y), {"nan_policy": "propagate"}),
+    "unknown policy": ((decay, X, Y), {"nan_policy": "ignore"}),
+    "omit, clean": ((decay, X, Y), {"nan_policy": "omit"}),
+    "omit": ((decay, marked(X, np.nan, 5), marked(Y, np.nan, 2, 7)), {"nan_policy": "omit"}),
+    "omit, 2-D x": ((lambda x, a, b: decay(x[0], a, b), np.array([X, marked(X, np.nan, 5)]),
+                     marked(Y, np.nan, 2)), {"nan_policy": "omit"}),
+    "omit, standard deviations": ((decay, X, marked(Y, np.nan, 2)),
+                                  {"nan_policy": "omit", "sigma": SD}),
+    "omit, covariance": ((decay, X, marked(Y, np.nan, 2)), {"nan_policy": "omit", "sigma": COV}),
+    "omit, check_finite": ((decay, X, marked(Y, np.nan, 2)),
+                           {"nan_policy": "omit", "check_finite": True}),
+    # sigma
+    "sigma a number": ((decay, X, Y), {"sigma": .3}),
+    "sigma of one": ((decay, X, Y), {"sigma": [.3]}),
+    "standard deviations": ((decay, X, Y), {"sigma": SD}),
+    "integer sigma": ((decay, X, Y), {"sigma": list(range(1, 13))}),
+    "negative sigma": ((decay, X, Y), {"sigma": -SD}),
+    "infinite sigma": ((decay, X, Y), {"sigma": marked(SD, np.inf, 3)}),
+    "absolute": ((decay, X, Y), {"sigma": SD, "absolute_sigma": True}),
+    "absolute without sigma": ((decay, X, Y), {"absolute_sigma": True}),
+    "covariance": ((decay, X, Y), {"sigma": COV}),
+    "absolute covariance": ((decay, X, Y), {"sigma": COV, "absolute_sigma": True}),
+    "lower triangle": ((decay, X, Y), {"sigma": COV + np.triu(COV, 1)}),
+    "sigma too short": ((decay, X, Y), {"sigma": [1, 2]}),
+    "covariance too small": ((decay, X, Y), {"sigma": np.eye(5)}),
+    "sigma a column": ((decay, X, Y), {"sigma": SD[:, None]}),
+    "sigma 3-D": ((decay, X, Y), {"sigma": np.ones((2, 2, 3))}),
+    "not positive definite": ((decay, X, Y), {"sigma": -COV}),
+    "nan in covariance": ((decay, X, Y), {"sigma": COV * np.nan}),
+    # jac
+    "jac": ((decay, X, Y), {"jac": decay_jac}),
+    "jac, standard deviations": ((decay, X, Y), {"jac": decay_jac, "sigma": SD}),
+    "jac, covariance": ((decay, X, Y), {"jac": decay_jac, "sigma": COV}),
+    "jac returns lists": ((decay, X, Y), {"jac": lambda *a: decay_jac(*a).tolist()}),
+    "jac by columns": ((decay, X, Y), {"jac": lambda *a: decay_jac(*a).T, "col_deriv": True}),
+    "jac raises": ((decay, X, Y), {"jac": lambda *a: 1 / 0}),
+    "jac a word": ((decay, X, Y), {"jac": "2-point"}),
+    "jac a number": ((decay, X, Y), {"jac": 3}),
+    # no covariance
+    "as many parameters as data": ((decay, X[:2], Y[:2]), {}),
+    "as many, absolute": ((decay, X[:2], Y[:2]), {"absolute_sigma": True}),
+    "more parameters than data": ((lambda x, a, b, c: a + b * x + c, X[:2], Y[:2]), {}),
+    "two parameters, one point": ((decay, X[:1], Y[:1]), {}),
+    "idle parameter": ((lambda x, a, b: a * x + 0 * b, X, Y), {}),
+    "perfect fit": ((lambda x, a, b: a + b * x, X, 1 + 2 * X), {}),
+    # options
+    "full output": ((decay, X, Y), {"full_output": True}),
+    "full output with jac": ((decay, X, Y), {"full_output": True, "jac": decay_jac}),
+    "lm": ((decay, X, Y), {"method": "lm"}),
+    "no bounds": ((decay, X, Y), {"bounds": (-np.inf, np.inf)}),
+    "no bounds, arrays": ((decay, X, Y), {"bounds": ([-np.inf] * 2, [np.inf] * 2)}),
+    "maxfev": ((decay, X, Y), {"maxfev": 3}),
+    "max_nfev": ((decay, X, Y), {"max_nfev": 3}),
+    "unknown": ((decay, X, Y), {"foo": 3}),
+    "args": ((decay, X, Y), {"args": (1,)}),
+    "ftol, xtol, gtol": ((decay, X, Y), {"ftol": 1e-3, "xtol": 1e-3, "gtol": 1e-3}),
+    "factor, diag": ((decay, X, Y), {"factor": 1.0, "diag": (1, 2)}),
+    "epsfcn": ((decay, X, Y), {"epsfcn": 1e-10}),
+    "ftol too small": ((decay, X, Y), {"ftol": 0.0, "xtol": 0.0, "maxfev": 1000}),
+}
+
+
+@pytest.mark.parametrize("args, options", SAME.values(), ids=SAME.keys())
+def test_same_as_scipy(scipys, args, options):
+    kind, got, seen = outcome(curve_fit, args, options)
+    want_kind, want, expected = outcome(scipys, args, options)
+    assert kind == want_kind, (got, want)
+    assert seen == expected         # the file too: stacklevel is right
+    if kind == "error":
+        assert type(got) is type(want) and str(got) == str(want)
+        assert type(got.__cause__) is type(want.__cause__)
+        return
+    assert len(got) == len(want)
+    # C may not round as SciPy's does where a triangular system is solved
+    loose = np.ndim(options.get("sigma")) == 2
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-7 if loose else 1e-13, atol=1e-30)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-6 if loose else 1e-11, atol=1e-30)
+    assert got[0].dtype == got[1].dtype == np.float64
+    if len(got) == 5:
+        assert list(got[2]) == [key for key in want[2] if key in got[2]]
+        np.testing.assert_allclose(got[2]["fvec"], want[2]["fvec"], rtol=1e-9, atol=1e-15)
+        assert got[3:] == want[3:] and type(got[4]) is int
+        assert got[2]["nfev"] == want[2]["nfev"]
+
+
+MODELS = {
+    "line": (lambda x, a, b: a + b * x, (1, 2)),
+    "decay and level": (lambda x, a, b, c: a * np.exp(-b * x) + c, (2.5, 1.3, .5)),
+    "saturation": (lambda x, a, b: a * x / (b + x), (3, .5)),
+    "peak": (lambda x, a, b, c: a * np.exp(-((x - b) / c) ** 2), (4, 1.5, .7)),
+    "wave": (lambda x, a, b, c: a * np.sin(b * x + c), (2, 1.1, .4)),
+    "logistic": (lambda x, a, b, c: a / (1 + np.exp(-b * (x - c))), (5, 1.7, 2)),
+    "power": (lambda x, a, b: a * (x + 1) ** b, (1.4, -.8)),
+    "quartic": (lambda x, a, b, c, d, e: np.polyval([a, b, c, d, e], x), (.1, -.4, 1, -.7, .3)),
+}
+
+
+@pytest.mark.parametrize("weights", ["none", "deviations", "absolute", "covariance"])
+@pytest.mark.parametrize("name", MODELS)
+def test_same_fits_of_noisy_data(scipys, name, weights):
+    f, truth = MODELS[name]
+    rng = np.random.default_rng([len(name), len(weights)])
+    for m in (6, 25, 100):
+        x = np.linspace(.1, 4, m)
+        y = f(x, *truth) + .03 * rng.standard_normal(m)
+        p0 = np.array(truth) * rng.uniform(.8, 1.2, len(truth))
+        sd = rng.uniform(.5, 2, m)
+        options = {"none": {}, "deviations": {"sigma": sd},
+                   "absolute": {"sigma": sd, "absolute_sigma": True},
+                   "covariance": {"sigma": sd[:, None] * sd * .7 ** np.abs(np.subtract.outer(
+                       np.arange(m), np.arange(m)))}}[weights]
+        got, want = curve_fit(f, x, y, p0, **options), scipys(f, x, y, p0, **options)
+        np.testing.assert_allclose(got[0], want[0], rtol=2e-6)
+        np.testing.assert_allclose(got[1], want[1], rtol=1e-4, atol=1e-7 * np.abs(want[1]).max())
+
+
+# ---------------------------------------------------------------------------
+# deliberate differences
+
+
+@pytest.mark.parametrize("args, options", [
+    ((decay, X, Y, [np.nan, 1]), {}),
+    ((decay, X, marked(Y, np.nan, 2)), {"check_finite": False}),
+    ((decay, X, marked(Y, np.inf, 2)), {"nan_policy": "omit"}),
+    ((lambda x, a: a * np.nan * x, X, Y), {}),
+])
+def test_not_finite_at_the_start_is_a_failure_that_says_where(args, options):
+    with pytest.raises(RuntimeError, match=r"Optimal parameters not found: .*func\(x\)\[\d+\] is"):
+        curve_fit(*args, **options)
+
+
+@pytest.mark.parametrize("sigma", [marked(SD, 0, 3), marked(SD, np.nan, 3)])
+def test_sigma_of_zero_or_nan_is_refused(sigma):
+    with pytest.raises(ValueError, match="`sigma` must not be zero or nan, got .* at index 3"):
+        curve_fit(decay, X, Y, sigma=sigma)
+
+
+def test_matrix_of_one_is_a_covariance():
+    with pytest.raises(ValueError, match="`sigma` has incorrect shape"):
+        curve_fit(decay, X, Y, sigma=[[2.0]])
+    got = curve_fit(lambda x, a: a * x, [1.0], [2.0], sigma=[[4.0]], absolute_sigma=True)
+    np.testing.assert_allclose(got[1], [[4.0]])
+
+
+def test_scalar_data_are_fitted():
+    with pytest.warns(OptimizeWarning, match=NO_ESTIMATE):
+        popt, pcov = curve_fit(lambda x, a: a, 1.0, 2.0)
+    assert popt == 2 and np.isinf(pcov).all()
+
+
+def test_improper_options_are_named():
+    with pytest.raises(TypeError, match="ftol must be zero or positive"):
+        curve_fit(decay, X, Y, ftol=-1.0)
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (0, np.inf), ([-np.inf, 0], [np.inf, np.inf]),
+                                    (np.nan, 1), (1, 0)])
+@pytest.mark.parametrize("method", [None, "lm"])
+def test_bounds_are_refused_by_name(bounds, method):
+    with pytest.raises(ValueError, match="`bounds` other than"):
+        curve_fit(decay, X, Y, bounds=bounds, method=method)
+
+
+def test_infinite_bounds_object():
+    class Bounds:
+        lb, ub = -np.inf, np.inf
+    np.testing.assert_array_equal(curve_fit(decay, X, Y, bounds=Bounds())[0],
+                                  curve_fit(decay, X, Y)[0])
+
+
+@pytest.mark.parametrize("method", ["trf", "dogbox", "LM", 3])
+def test_other_methods_are_refused_by_name(method):
+    with pytest.raises(ValueError, match="`method` must be 'lm' or None, got"):
+        curve_fit(decay, X, Y, method=method)
+
+
+# ---------------------------------------------------------------------------
+# what callers rely on
+
+
+def test_signature_is_scipys(scipys):
+    def shape(f):
+        return [(p.name, p.kind, repr(p.default)) for p in inspect.signature(f).parameters.values()]
+    assert shape(curve_fit) == shape(scipys)
+
+
+def test_arguments_are_not_changed():
+    x, y, p0, sd = X.copy(), Y.copy(), np.ones(2), SD.copy()
+    curve_fit(decay, x, y, p0, sd, jac=decay_jac)
+    for array, original in ((x, X), (y, Y), (p0, np.ones(2)), (sd, SD)):
+        np.testing.assert_array_equal(array, original)
+
+
+def test_model_is_called_nfev_times():
+    calls = []
+
+    def f(x, a, b):
+        calls.append((a, b))
+        return decay(x, a, b)
+    info = curve_fit(f, X, Y, full_output=True)[2]
+    assert len(calls) == info["nfev"]
+    assert all(type(a) is np.float64 for a in calls[0])     # 1/a is inf at 0, not an error
+
+
+def test_warning_is_a_user_warning_of_ours():
+    assert issubclass(OptimizeWarning, UserWarning) and leastsq.OptimizeWarning is OptimizeWarning
+
+
+def test_jacobian_of_the_wrong_shape_is_named():
+    def slopes(x, a, b):
+        return np.ones((3, 2))
+    with pytest.raises(TypeError, match="'slopes'.*Shape should be"):
+        curve_fit(decay, X, Y, jac=slopes)
+
+
+def test_examples_of_the_documentation():
+    module = sys.modules["leastsq._curve_fit"]
+    result = doctest.testmod(module)
+    assert result.attempted > 5 and result.failed == 0
