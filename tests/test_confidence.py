@@ -1,5 +1,5 @@
 """Intervals, profiles, bands and the distributions behind them."""
-import coverage
+import interval_coverage
 import numpy as np
 import pytest
 import strd
@@ -190,15 +190,24 @@ def test_refits_start_near_their_solution(best, monkeypatch):
 
 # -------------------------------------------------------------------- coverage
 
-@pytest.mark.parametrize("study", coverage.STUDIES, ids=lambda s: s.name)
+@pytest.mark.parametrize("study", interval_coverage.STUDIES, ids=lambda s: s.name)
 def test_coverage_of_95_percent_intervals(study):
     """docs/errors.md has 1000 fits of each; 2.6 binomial standard deviations here: 99 %."""
-    t, profile = coverage.run(study, 120)
+    t, profile = interval_coverage.run(study, 120)
     assert np.abs(profile.sigmas).max() < 2.6
     if study.bent:              # all misses at one end, where there should be as many at each
         assert t.below[0] <= 1 and t.above[0] >= 6 > profile.above[0]
     else:
         assert np.abs(t.sigmas).max() < 2.6
+
+
+def test_the_study_prints_a_row_for_each_parameter_and_method(capsys, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    picture = tmp_path / "new" / "coverage.png"
+    interval_coverage.main(["--fits", "4", "--plot", str(picture)])
+    printed = capsys.readouterr().out
+    assert sum(line.startswith(("decay ", "enzyme ", "oxygen demand ")) for line in printed.splitlines()) == 14
+    assert picture.stat().st_size > 10000
 
 
 # ------------------------------------------------------------------------ band

@@ -163,7 +163,7 @@ def test_a_sum_that_is_all_the_data_determine_is_named():
     found, text = explained(lambda x: (x[0] + x[1])*T + x[2] - np.exp(T), [1.0, 0.7, 0.9], names="gain drift level")
     assert found.rank == 2 and found.condition > 1e10
     assert "only 2 combinations of the 3 parameters" in text
-    assert "the data determine only the sum of gain and drift" in text
+    assert "The data determine only the sum of gain and drift" in text
     assert "level" not in text.split("parameters.", 1)[1]
     assert np.isinf(found.stderr[:2]).all()
     J = np.column_stack([T, np.ones(T.size)])       # what is determined keeps its error

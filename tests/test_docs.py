@@ -7,18 +7,14 @@ import pkgutil
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import leastsq
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(module.name for module in pkgutil.iter_modules(leastsq.__path__) if module.name not in ("_core", "__main__"))
+MODULES = sorted(module.name for module in pkgutil.iter_modules(leastsq.__path__)
+                 if module.name not in ("_core", "__main__"))
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-
-
-def python_blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -27,7 +23,7 @@ def test_docstrings(name):
         pytest.importorskip("matplotlib")
     module = importlib.import_module(f"leastsq.{name}")
     report = io.StringIO()
-    with contextlib.redirect_stdout(report), np.printoptions(legacy=False):
+    with contextlib.redirect_stdout(report):
         failed, _ = doctest.testmod(module, verbose=False)
     assert failed == 0, report.getvalue()
 

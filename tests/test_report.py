@@ -4,6 +4,7 @@ import html.parser
 import numpy as np
 import pytest
 import strd
+import uncertainty
 
 import leastsq
 from leastsq import report
@@ -138,8 +139,8 @@ def test_text_of_a_good_fit_says_all_and_warns_of_nothing(fit):
     found = report(fit, func=residual, names=NAMES, y=Y)
     assert found.warnings == []
     text = str(found)
-    for words in (*NAMES, "±", "degrees of freedom", "reduced chi-squared", "R squared", "AIC", "BIC", "calls of the function",
-                  "stopped because", f"(ier {fit[4]})"):
+    for words in (*NAMES, "±", "degrees of freedom", "reduced chi-squared", "R squared", "AIC", "BIC",
+                  "calls of the function", "stopped because", f"(ier {fit[4]})"):
         assert words in text
     assert max(map(len, text.splitlines())) <= 100
 
@@ -196,3 +197,13 @@ def test_a_report_of_a_failed_fit_still_prints(fit):
 def test_fixed_parameters_are_shown_as_such(fit):
     text = str(report(residual, fit[0], fixed=[1], names=NAMES))
     assert "± fixed" in text and f"degrees of freedom           {T.size - 2}" in text
+
+
+def test_the_example_shows_the_certified_errors_and_draws(capsys, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    uncertainty.main(["--plot", str(tmp_path / "pictures")])
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(k for k, line in enumerate(lines) if line.startswith("standard errors")) + 1:][:4]
+    assert [line.split()[0] for line in table] == uncertainty.NAMES
+    assert min(float(line.split()[-1]) for line in table) >= 7
+    assert sorted(path.stem for path in (tmp_path / "pictures").iterdir()) == ["correlation", "fit", "profile", "residuals"]

@@ -105,7 +105,8 @@ class CovarianceResult:
         ...     return x[0]*x[1]*t + x[2] - np.exp(t)
         >>> print(covariance(residual, [2.0, 0.85, 0.87], names=["gain", "slope", "level"]).explain())
         The data determine only 2 combinations of the 3 parameters.
-        Changing gain by +1 and slope by -0.425 together leaves the residuals as they are: the data determine only the product of gain and slope.
+        Changing gain by +1 and slope by -0.425 together leaves the residuals as they are.
+        The data determine only the product of gain and slope.
         Fix one of gain and slope, or write the model with one parameter in place of them.
         """
         free = int((~self.fixed).sum())
@@ -136,7 +137,7 @@ class CovarianceResult:
         listed = f"{', '.join(names[:-1])} and {names[-1]}"
         text = f"Changing {', '.join(steps[:-1])} and {steps[-1]} together {effect}"
         only = _combination(self.x[parts], direction[parts], names)
-        return [f"{text}: the data {determine} {only}." if only else f"{text}.",
+        return [f"{text}.", *([f"The data {determine} {only}."] if only else []),
                 f"Fix one of {listed}, or write the model with one parameter "
                 f"{'in place of them' if parts.size == 2 else 'less'}."]
 

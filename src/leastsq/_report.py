@@ -397,7 +397,8 @@ def _warnings(out, f, at_bound):
         bad = int(np.flatnonzero(~np.isfinite(f))[0])
         said.append(f"The residuals are not finite: residual {bad} is {f[bad]}. Nothing else here means much.")
     if out.ier == 5:
-        said.append("The fit was stopped by the limit on calls (maxfev), before it converged. Give more, or a better start.")
+        said.append("The fit was stopped by the limit on calls (maxfev), before it converged. Give more, or a better "
+                    "start.")
     elif out.ier in (6, 7, 8):
         said.append(f"{('ftol', 'xtol', 'gtol')[out.ier - 6]} is smaller than rounding allows; the result is as good as "
                     "it gets. Give a larger one to end earlier.")
@@ -418,7 +419,8 @@ def _warnings(out, f, at_bound):
         said.append(f"{out.names[j]} is at its bound, {out.x[j]:.6g}; the errors of the others take it as known.")
     if spread.optimality > 1e-3 and out.chi2 > 0:
         said.append(f"This does not look like a minimum: the residuals make an angle with cosine {spread.optimality:.2g} "
-                    "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with a smaller ftol.")
+                    "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with a smaller "
+                    "ftol.")
     if spread.derivative_error > 1e-4:
         said.append(f"Derivatives are known to {spread.derivative_error:.0e} only: the function is noisy, or rounds.")
     weak = [out.names[j] for j in range(out.n) if np.isfinite(out.stderr[j]) and out.stderr[j] > abs(out.x[j])]
@@ -432,8 +434,8 @@ def _warnings(out, f, at_bound):
         said.append(f"{a} and {b} are correlated to {value:+.4f}{more}: the data hardly tell them apart, and their own "
                     "errors say little without the correlation.")
     if np.isfinite(out.p_value) and out.p_value < 1e-3:
-        said.append(f"chi-squared is too large for the errors given (probability {out.p_value:.1e}): the model does not fit, "
-                    "or the errors are too small.")
+        said.append(f"chi-squared is too large for the errors given (probability {out.p_value:.1e}): the model does not "
+                    "fit, or the errors are too small.")
     elif np.isfinite(out.p_value) and out.p_value > 0.999:
         said.append(f"chi-squared is too small for the errors given (probability {out.p_value:.6f}): they are too large.")
     if out.dof > 0 and out.chi2 > 0:
@@ -456,6 +458,6 @@ def _runs(f):
     mean = 1 + 2*plus*minus/total
     variance = (mean - 1)*(mean - 2)/(total - 1)
     if (mean - runs)/np.sqrt(variance) > 4:
-        return [f"Residuals are not random in their order: {runs} runs of equal sign, about {mean:.0f} expected. The model "
-                "misses something, or the data are correlated: errors may be too small."]
+        return [f"Residuals are not random in their order: {runs} runs of equal sign, about {mean:.0f} expected. The "
+                "model misses something, or the data are correlated: errors may be too small."]
     return []

@@ -114,17 +114,19 @@ class Watch:
             if value is None or value.size != f.size or not np.isfinite(value).all():
                 continue
             if np.array_equal(value, f) and (size == 0 or abs(x[j]) > 1e-6):
-                _warn(f"the solver's step in x[{j}], from {x[j]} to {moved[j]}, changes no residual. Is it used, and not "
-                      "rounded (int(), an index, float32)? The fit will leave it where it is.")
+                _warn(f"the solver's step in x[{j}], from {x[j]} to {moved[j]}, changes no residual. Is it used, and "
+                      "not rounded (int(), an index, float32)? The fit will leave it where it is.")
                 continue
             if size == 0:
                 continue
             off = np.linalg.norm((value - f)/(moved[j] - x[j]) - truth)/size
             if off > max(_BLUNT, 2*made.error[j]):
-                why = ("func rounds (float32, a table?) or is noisy: compute in float64, or give epsfcn, its relative error"
+                why = ("func rounds (float32, a table?) or is noisy: compute in float64, or give epsfcn, its relative "
+                       "error"
                        if abs(x[j]) > 1e-6 or x[j] == 0 else
                        "x is too near zero for a relative step: give Dfun, or start from exactly 0")
-                _warn(f"the derivative by x[{j}] = {x[j]}, as the solver makes it with a step of {moved[j] - x[j]:.1e}, is "
+                step = moved[j] - x[j]
+                _warn(f"the derivative by x[{j}] = {x[j]}, as the solver makes it with a step of {step:.1e}, is "
                       f"{100*off:.0f} % off. {why[0].upper()}{why[1:]}.")
 
     def _look(self, x, value):
@@ -139,9 +141,9 @@ class Watch:
         elif not self.said_not_finite:
             self.said_not_finite = True
             bad = np.flatnonzero(~np.isfinite(f))
-            _warn(f"residuals are not finite at x = {x}: {bad.size} of {f.size}, the first is func(x)[{bad[0]}] = {f[bad[0]]}; "
-                  f"{_moves(self.last_finite, x)}. The solver steps back from there; bounds, or another form of the "
-                  "parameter (its logarithm), would keep it away.")
+            _warn(f"residuals are not finite at x = {x}: {bad.size} of {f.size}, the first is func(x)[{bad[0]}] = "
+                  f"{f[bad[0]]}; {_moves(self.last_finite, x)}. The solver steps back from there; bounds, or "
+                  "another form of the parameter (its logarithm), would keep it away.")
 
     def finish(self, x):
         """What can only be seen at the end: whether func still gives what it gave at first."""
@@ -189,7 +191,8 @@ def _compare(J, truth, error, x):
     if agrees(-J, truth).all():
         raise StrictError(start + "every sign is flipped. If func is data - model, Dfun must be -d(model)/dx.")
     if J.shape[0] == J.shape[1] and agrees(J.T, truth).all():
-        raise StrictError(start + "it is transposed. Row i must hold the derivatives of residual i (or say col_deriv=True).")
+        raise StrictError(start + "it is transposed. Row i must hold the derivatives of residual i (or say "
+                          "col_deriv=True).")
     for j in np.flatnonzero(~good):
         column = J[:, [j]]
         length = np.linalg.norm(column)
@@ -239,8 +242,8 @@ class _Watched:
         changed = np.flatnonzero(~((mine == x) | (np.isnan(mine) & np.isnan(x)))) if mine.shape == x.shape else []
         if len(changed):
             j = changed[0]
-            self._say("x", f"{self.name} writes into x (x[{j}] was {x[j]}, now {mine[j]}). The solver goes on from the x "
-                           "it gave; begin with x = x.copy().")
+            self._say("x", f"{self.name} writes into x (x[{j}] was {x[j]}, now {mine[j]}). The solver goes on from the "
+                           "x it gave; begin with x = x.copy().")
         self.given = (mine, mine.copy())
         self._result(value)
         return value
@@ -255,13 +258,13 @@ class _Watched:
             self.result = None
             return
         if self.result is not None and np.shares_memory(self.result[0], value) and self.result[0].size:
-            self._say("buffer", f"{self.name} returns the same array at every call. This solver copies it, but SciPy's ends "
-                                "at x0 with 'success'; return a new array.")
+            self._say("buffer", f"{self.name} returns the same array at every call. This solver copies it, but SciPy's "
+                                "ends at x0 with 'success'; return a new array.")
         elif self.result is not None and not _equal(*self.result):
             self._say("buffer", f"{self.name} changes an array that it returned earlier; return a new one each time.")
         if self.dtype is not None and value.dtype != self.dtype:
-            self._say("dtype", f"{self.name} returned {value.dtype} after {self.dtype}: the accuracy of its results changes. "
-                               "Return float64 always.")
+            self._say("dtype", f"{self.name} returned {value.dtype} after {self.dtype}: the accuracy of its results "
+                               "changes. Return float64 always.")
         self.dtype = value.dtype
         self.result = (value, value.copy())
 

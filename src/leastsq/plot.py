@@ -113,6 +113,7 @@ def fit(t, y, model, x, cov=None, *, sigma=None, level=0.95, prediction=False, g
     curve = np.asarray(model(grid, x), dtype=float)
     if cov is not None:
         extra = {} if isinstance(cov, CovarianceResult) else {"dof": max(t.size - x.size, 1)}
+
         def at(x):
             return model(grid, x)
 
@@ -182,9 +183,8 @@ def residuals(t, f, *, sigma=None, xlabel=None, title=None):
     z = f/(np.sqrt(np.mean(f*f)) or 1.0) if sigma is None else f/np.asarray(sigma, dtype=float)
     figure, (left, right) = _pyplot().subplots(1, 2, sharey=True, layout="constrained", figsize=(7.2, 3.4),
                                                width_ratios=[3, 1])
-    for low, high, colour in ((-2, 2, PALE),):
-        left.axhspan(low, high, color=colour, zorder=0)
-        right.axhspan(low, high, color=colour, zorder=0)
+    left.axhspan(-2, 2, color=PALE, zorder=0)
+    right.axhspan(-2, 2, color=PALE, zorder=0)
     left.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
     left.plot(t, z, zorder=2, **_dots(t.size))
     reach = 1.1*max(3.2, np.abs(z).max())
@@ -232,7 +232,8 @@ def convergence(history, *, title=None):
         value = history.get(key) if hasattr(history, "get") else getattr(history, key, None)
         return None if value is None else np.asarray(value)
 
-    shown = [(key, name, get(key)) for key, name in (("fnorm", "‖f‖"), ("gnorm", "gradient cosine"), ("delta", "radius"))]
+    names = {"fnorm": "‖f‖", "gnorm": "gradient cosine", "delta": "radius"}
+    shown = [(key, name, get(key)) for key, name in names.items()]
     shown = [row for row in shown if row[2] is not None]
     if not shown:
         raise ValueError("history must have at least one of fnorm, gnorm and delta")

@@ -1,6 +1,6 @@
 """How often do 95 % confidence intervals hold the true parameter?
 
-    python examples/coverage.py [--fits N] [--plot FILE]
+    python examples/interval_coverage.py [--fits N] [--plot FILE]
 
 Simulates data from three models whose parameters are known, fits each, and counts how
 often Student's interval and the one from the likelihood profile hold the truth.  A
