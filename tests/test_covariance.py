@@ -8,6 +8,7 @@ import strd
 
 import leastsq
 from leastsq import covariance
+from leastsq._accurate_jacobian import accurate_jacobian
 
 T = np.linspace(0.0, 1.0, 20)
 
@@ -70,6 +71,35 @@ def test_noise_in_the_function_shows_in_the_derivative_error():
     found = covariance(lambda x: (x[0]*T + x[1] - np.exp(T)).astype(np.float32), [1.7, 0.9])
     assert 1e-9 < found.derivative_error < 1e-3
     assert covariance(lambda x: x[0]*T + x[1] - np.exp(T), [1.7, 0.9]).derivative_error < 1e-12
+
+
+def _logistic(x):
+    return 1/(1 + np.exp(-(T - x[1])/x[2]))
+
+
+@pytest.mark.parametrize("model, jacobian", [
+    (lambda x: x[0]*(T + 1)**x[1], lambda x: [(T + 1)**x[1], x[0]*(T + 1)**x[1]*np.log(T + 1)]),
+    (lambda x: x[0]*_logistic(x), lambda x: [_logistic(x), *(-x[0]*_logistic(x)*(1 - _logistic(x))/x[2]
+                                                             * np.array([np.ones(T.size), (T - x[1])/x[2]]))]),
+    (lambda x: x[0]*np.sin(x[1]*T + x[2]),
+     lambda x: [np.sin(x[1]*T + x[2]), x[0]*T*np.cos(x[1]*T + x[2]), x[0]*np.cos(x[1]*T + x[2])]),
+], ids=["power", "step", "wave"])
+def test_steps_suit_parameters_of_any_size_and_effect(model, jacobian):
+    """Random parameters over six decades, residuals up to 1e9 times larger than what a parameter does."""
+    rng = np.random.default_rng(5)
+    for _ in range(150):
+        with np.errstate(all="ignore"):
+            x = rng.standard_normal(3)*10.0**rng.integers(-3, 3, 3)
+            x[2] = abs(x[2]) + 0.05
+            x = x[:len(jacobian(x))]
+            J, f = np.column_stack(jacobian(x)), model(x) + rng.standard_normal(T.size)*10.0**rng.integers(-8, 3)
+            sizes = np.linalg.norm(J, axis=0)
+            if not np.isfinite(J).all() or sizes.min() < 1e-9*max(np.linalg.norm(f), np.linalg.norm(model(x))):
+                continue
+            made = accurate_jacobian(lambda z, y=model(x) - f: model(z) - y, x)
+        off = np.linalg.norm(made.J - J, axis=0)/sizes
+        assert (off <= np.maximum(1e-8, 20*made.error)).all(), x
+        assert (made.error < 1e-3).all(), x
 
 
 def test_dfun_is_used_when_given_and_differences_when_asked_for():

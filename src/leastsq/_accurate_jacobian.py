@@ -24,6 +24,7 @@ METHODS = ("richardson", "3-point", "2-point", "cs")
 _EPS = np.finfo(float).eps
 _COMPLEX_STEP = 1e-100          # its square, the truncation error, vanishes beside anything
 _STRAIGHT, _BENT = 1e-2, 1e-1   # second difference over first: may grow, must shrink
+_LOST = 1e-13                   # a change of less than this part of the residuals is rounding
 _VISIBLE = 1e-3                 # a step should change the residuals by this part of their size
 _PROBES = 40
 _LEVELS = 10
@@ -189,7 +190,7 @@ class _Column:
         return None if plus is None or minus is None else (plus - minus)/(a + b)
 
     def change_and_bend(self, h):
-        """Size of the change over a step, and second over first difference."""
+        """Sizes of the first and the second difference over a step; or which sides are finite."""
         plus, minus, a, b = self.both(h)
         if plus is None or minus is None:
             return (plus is not None, minus is not None), None, None
@@ -198,8 +199,7 @@ class _Column:
         else:
             middle = self.f0
         change = np.linalg.norm(plus - minus)/2
-        bend = np.linalg.norm((plus - middle) - (middle - minus))
-        return None, change, bend/(2*change) if change > 0 else (np.inf if bend > 0 else 0.0)
+        return None, change, np.linalg.norm((plus - middle) - (middle - minus))/2
 
 
 def _differences(f, x, f0, method):
@@ -228,39 +228,54 @@ def _step(column, size, scale):
 
     None if no step that leaves f finite changes it.
     """
-    h, limit = (0.01*size or 1e-3), np.inf
-    start, refused = h, np.zeros(2, dtype=int)
+    h = start = 0.01*size or 1e-3
+    low, high = 0.0, np.inf             # too short: f hardly changes; too long: f bends or ends
+    best, refused, finite = (0.0, None), np.zeros(2, dtype=int), False
     for _ in range(_PROBES):
-        missing, change, bend = column.change_and_bend(h)
+        missing, change, second = column.change_and_bend(h)
+        bend = np.nan
         if missing is not None:
+            high = h
             refused += ~np.array(missing)
-            limit = h
             if refused.max() >= 6 and refused.min() == 0 and not column.side:
                 column.side = 1 if refused[1] else -1   # one side is outside of the domain
-                h, limit = start, np.inf
+                h, low, high = start, 0.0, np.inf
                 continue
-            h /= 8
-            if column.x[column.j] + h == column.x[column.j]:
-                break                           # down to rounding, and no step has worked
-            continue
-        here = max(scale, change)
-        if change == 0.0:
-            if bend > 0.0:
-                return h, limit                 # an extremum: the derivative is 0
-            if np.isfinite(limit) or h > 1e12*max(start, 1.0):
-                return None, limit
-            h *= 1e3
-        elif bend > _BENT and change > 1e-12*here:
-            limit = h
-            h *= max(0.3*_BENT/bend, 0.03)
-        elif change < _VISIBLE*here and (bend < _STRAIGHT or change <= 1e-12*here) and h < 0.5*limit:
-            h = min(h*min(10*_VISIBLE*here/change, 1e4), np.sqrt(h)*np.sqrt(limit))
         else:
-            return h, limit
-    if not np.isfinite(limit) or refused.any():
+            finite = True
+            here = max(scale, change)
+            bend = second/change if change > 0 else np.inf
+            if max(change, second) <= _LOST*here:
+                low = h
+            elif bend <= _BENT and second <= 10*_LOST*here and change < _VISIBLE*here:
+                best, low = max(best, (change, h)), h   # straight, as far as rounding lets one see
+            elif bend > _BENT or best[1] and best[0] > 1e-9*here and not 0.7 < change/h*best[1]/best[0] < 1.4:
+                high = h                        # bent, or not the slope that a shorter step saw
+            else:
+                best = max(best, (change, h))
+                if change >= _VISIBLE*here or bend > _STRAIGHT:
+                    break
+                low = h
+        if low and high < 4*low or h > 1e12*max(start, 1.0):
+            break
+        if low and np.isfinite(high):
+            h = np.sqrt(low)*np.sqrt(high)
+        elif low:
+            h *= min(10*_VISIBLE*here/change, 30) if change > _LOST*here else 1e3
+        else:
+            h *= max(0.3*_BENT/bend, 0.03) if np.isfinite(bend) else 1/8
+        if column.x[column.j] + h == column.x[column.j]:
+            break
+    if not finite:
         raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
-    return h, limit
+    for power in range(1, 7):           # what looked bent may have been rounding, all of it
+        if best[1] is not None:
+            break
+        missing, change, second = column.change_and_bend(start*1e3**power)
+        if missing is None and change > 0 and second <= _BENT*change:
+            return start*1e3**power, np.inf
+    return best[1], high
 
 
 def _richardson(column, h, limit):
@@ -303,7 +318,8 @@ def _tableau(column, h):
                              np.linalg.norm(new[-1] - row[-1]) > 4*max(error, _EPS)*size):
             break
         row = new
-    return best, max(error, 4*_EPS)
+    rounding = np.linalg.norm(column.f0)/(h*np.linalg.norm(best)) if best is not None and best.any() else 0.0
+    return best, max(error, _EPS*max(4, rounding))
 
 
 def _plain(column, h, scale, method):

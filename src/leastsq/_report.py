@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 
 import numpy as np
@@ -135,6 +134,8 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self):
+        import html                             # not at the top: it takes milliseconds
+
         def table(rows, heading=None):
             head = ("<tr>" + "".join(f"<th style='text-align:left'>{cell}</th>" for cell in heading) + "</tr>"
                     if heading else "")

@@ -9,7 +9,6 @@ series and by Lentz's continued fraction (Abramowitz and Stegun 26.5.8, 6.5.29,
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 __all__ = ["chi2_sf", "t_quantile"]
 
@@ -101,6 +100,8 @@ def t_quantile(level, dof):
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     if not dof > 0:
         raise ValueError(f"dof must be positive, got {dof!r}")
+    from statistics import NormalDist           # not at the top: it takes milliseconds
+
     z = -NormalDist().inv_cdf(0.5*(1.0 - level))
     if dof >= _NEARLY_NORMAL:
         return z + (z**3 + z)/(4*dof) + (5*z**5 + 16*z**3 + 3*z)/(96*dof*dof)
