@@ -145,7 +145,6 @@ SAME = {
     "jac returns lists": ((decay, X, Y), {"jac": lambda *a: decay_jac(*a).tolist()}),
     "jac by columns": ((decay, X, Y), {"jac": lambda *a: decay_jac(*a).T, "col_deriv": True}),
     "jac raises": ((decay, X, Y), {"jac": lambda *a: 1 / 0}),
-    "jac a word": ((decay, X, Y), {"jac": "2-point"}),
     "jac a number": ((decay, X, Y), {"jac": 3}),
     # no covariance
     "as many parameters as data": ((decay, X[:2], Y[:2]), {}),
@@ -264,12 +263,86 @@ def test_improper_options_are_named():
         curve_fit(decay, X, Y, ftol=-1.0)
 
 
-@pytest.mark.parametrize("bounds", [(0, 1), (0, np.inf), ([-np.inf, 0], [np.inf, np.inf]),
-                                    (np.nan, 1), (1, 0)])
-@pytest.mark.parametrize("method", [None, "lm"])
-def test_bounds_are_refused_by_name(bounds, method):
-    with pytest.raises(ValueError, match="`bounds` other than"):
-        curve_fit(decay, X, Y, bounds=bounds, method=method)
+BOUNDED = {
+    "inside": {"bounds": (0, 10)},
+    "upper holds": {"bounds": (0, [np.inf, .5])},
+    "lower holds": {"bounds": ([1.3, -np.inf], np.inf)},
+    "start": {"bounds": (0, 10), "p0": [1, 2]},
+    "deviations": {"bounds": (0, [10, .5]), "sigma": SD},
+    "absolute": {"bounds": (0, [10, .5]), "sigma": SD, "absolute_sigma": True},
+    "covariance": {"bounds": (0, [10, .5]), "sigma": COV},
+    "jac": {"bounds": (0, [10, .5]), "jac": decay_jac},
+    "3-point": {"bounds": (0, 10), "jac": "3-point"},
+    "cs": {"bounds": (0, 10), "jac": "cs"},
+    "loss": {"bounds": (0, 10), "loss": "soft_l1", "f_scale": .05},
+    "loss with jac": {"bounds": (0, [10, .5]), "loss": "cauchy", "f_scale": .05, "jac": decay_jac},
+    "huber, deviations": {"bounds": (0, 10), "loss": "huber", "f_scale": .02, "sigma": SD},
+    "max_nfev, x_scale": {"bounds": (0, 10), "max_nfev": 1000, "x_scale": [2, 3]},
+    "outside": {"bounds": (2, 3), "p0": [1, 1]},
+    "two few": {"bounds": (2,)},
+    "wrong shape": {"bounds": ([1, 2, 3], 4), "p0": [1, 1]},
+    "fewer calls than needed": {"bounds": (0, 10), "max_nfev": 2},
+}
+
+
+@pytest.mark.parametrize("options", BOUNDED.values(), ids=BOUNDED.keys())
+def test_bounded_fits_are_scipys(scipys, options):
+    kind, got, seen = outcome(curve_fit, (decay, X, Y), options)
+    tight = {} if "max_nfev" in options else {"ftol": 1e-14, "xtol": 1e-14, "gtol": 1e-14}
+    want_kind, want, expected = outcome(scipys, (decay, X, Y), options | tight)
+    assert kind == want_kind and seen == expected, (got, want)
+    if kind == "error":
+        assert type(got) is type(want)
+        return
+    scale = np.abs(want[1]).max()
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-4)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_loss_needs_no_bounds():
+    y = marked(Y, 7, 3)
+    got = curve_fit(decay, X, y, loss="cauchy", f_scale=.05)
+    want = curve_fit(decay, X, y, loss="cauchy", f_scale=.05, bounds=(-100, 100), p0=[1, 1])
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-9)
+
+
+def test_fixed_parameter_has_no_variance():
+    popt, pcov = curve_fit(decay, X, Y, bounds=([-9, 1.1], [9, 1.1]))
+    alone, variance = curve_fit(lambda x, a: decay(x, a, 1.1), X, Y)
+    assert popt[1] == 1.1 and np.all(pcov[1] == 0) and np.all(pcov[:, 1] == 0)
+    np.testing.assert_allclose(popt[0], alone[0], rtol=1e-7)
+    freedom = (12 - 1) / (12 - 2)       # SciPy's counts every parameter
+    np.testing.assert_allclose(pcov[0, 0], variance[0, 0] * freedom, rtol=1e-6)
+
+
+def test_bounded_model_is_called_nfev_times_and_never_outside():
+    calls = []
+
+    def f(x, a, b):
+        calls.append((a, b))
+        return decay(x, a, b)
+    popt, _, info, mesg, ier = curve_fit(f, X, Y, bounds=([0, 0], [2, .5]), full_output=True)
+    assert len(calls) == info["nfev"] and popt[1] == .5 and ier in (1, 2, 3, 4)
+    assert np.all(np.array(calls) >= 0) and np.all(np.array(calls) <= [2, .5])
+    assert mesg.endswith("Held: x[1] at the upper bound.")
+
+
+@pytest.mark.parametrize("bounds", [(np.nan, 1), (1, 0), (0, np.nan)])
+def test_bad_bounds_are_refused(bounds):
+    with pytest.raises(ValueError, match="`bounds` must not be nan|Each lower bound must be"):
+        curve_fit(decay, X, Y, [.5, .5], bounds=bounds)
+
+
+def test_trfs_options_are_refused_by_name():
+    with pytest.raises(TypeError, match="tr_solver"):
+        curve_fit(decay, X, Y, bounds=(0, 9), tr_solver="exact")
+
+
+@pytest.mark.parametrize("jac", ["2-point", "3-point", "cs"])
+def test_derivatives_by_name(jac):
+    np.testing.assert_allclose(curve_fit(decay, X, Y, jac=jac)[0], curve_fit(decay, X, Y)[0],
+                               rtol=1e-6)
 
 
 def test_infinite_bounds_object():

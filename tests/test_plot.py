@@ -74,7 +74,7 @@ def test_residuals_have_a_histogram_with_all_of_them(tmp_path):
 
 
 @pytest.mark.parametrize("history", [
-    {"fnorm": [9.0, 20.0, 2.0, 1.0], "gnorm": [0.9, 0.9, 0.1, 1e-9], "delta": [10, 5, 5, 5],
+    {"fnorm": [9.0, 20.0, 2.0, 1.0], "gnorm": [0.9, 0.9, 0.1, 1e-9], "radius": [np.nan, 5, 5, 5],
      "accepted": [True, False, True, True]},
     {"fnorm": [3.0, 1.0, 0.0]},
 ])

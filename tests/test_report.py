@@ -111,6 +111,17 @@ def test_absolute_covariances_are_taken_as_they_are(fit):
         np.sqrt(np.diag(kind[1])), rel=1e-4)
 
 
+def test_parameters_held_at_a_bound_are_taken_from_the_fit(fit):
+    bounds = ([0, 0, 0.6], [9, 9, 9])
+    held = leastsq.leastsq(residual, [1.0, 1.0, 0.6], full_output=True, bounds=bounds)
+    right = leastsq.covariance(residual, held[0], fixed=[2]).stderr
+    for found in (report(held), report(held, func=residual), report(residual, held[0], bounds=bounds)):
+        assert found.stderr[:2] == pytest.approx(right[:2], rel=1e-3) and np.isnan(found.stderr[2])
+        assert "± fixed" in str(found) and any("x[2] is at its bound" in text for text in found.warnings)
+    solved = leastsq.least_squares(residual, [1.0, 1.0, 0.6], bounds=bounds)
+    assert report(solved).stderr[:2] == pytest.approx(right[:2], rel=1e-3)
+
+
 def test_the_fits_own_covariance_is_said_to_be_that(fit):
     assert any("last Jacobian" in text for text in report(fit).warnings)
     assert not any("last Jacobian" in text for text in report(fit, func=residual).warnings)

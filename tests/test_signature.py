@@ -96,7 +96,7 @@ def test_too_many_positional_arguments_are_refused():
                 None, None)
 
 
-@pytest.mark.parametrize("keyword", ["foo", "dfun", "bounds", "method"])
+@pytest.mark.parametrize("keyword", ["foo", "dfun", "x_scale", "method"])
 def test_unknown_keyword_is_refused(keyword):
     with pytest.raises(TypeError, match=keyword):
         leastsq(residual, X0, **{keyword: None})

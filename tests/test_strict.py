@@ -225,6 +225,20 @@ def test_a_jacobian_wrong_only_away_from_the_start_is_found_at_the_end():
         fit(good, Dfun=stale)
 
 
+def test_bounds_are_kept_and_fixed_parameters_pass():
+    bounds = ([1.0, 0.0], [1.5, 3.0])
+
+    def fenced(x):
+        assert (x.real >= bounds[0]).all() and (x.real <= bounds[1]).all()
+        return good(x)
+    for options in ({}, {"Dfun": jacobian}, {"Dfun": "3-point"}, {"Dfun": "cs"}):
+        x, _ = fit(fenced, [1.0, 1.0], bounds=bounds, **options)
+        assert np.array_equal(x, leastsq.leastsq(good, [1.0, 1.0], bounds=bounds, **options)[0])
+    with pytest.raises(StrictError, match="every sign is flipped"):
+        fit(fenced, [1.0, 1.0], bounds=bounds, Dfun=lambda x: -jacobian(x))
+    assert fit(good, [2.0, 1.0], bounds=([2.0, 0.0], [2.0, 3.0]))[0][0] == 2.0
+
+
 def test_compiled_functions_cannot_be_watched():
     import ctypes
     double_p = ctypes.POINTER(ctypes.c_double)

@@ -17,14 +17,16 @@ from ._confidence import (
 )
 from ._covariance import CovarianceResult, covariance
 from ._curve_fit import OptimizeWarning, curve_fit
+from ._derivatives import GradientCheck, check_gradient
+from ._least_squares import OptimizeResult, least_squares
 from ._leastsq import leastsq
 from ._report import Report, report
 from ._status import Status
 from ._strict import StrictError, StrictWarning
 
 __all__ = [
-    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "OptimizeWarning",
-    "Report", "Status", "StrictError", "StrictWarning", "__version__", "confidence_band",
-    "confidence_intervals", "covariance", "curve_fit", "get_include", "leastsq", "leastsq_batch", "plot",
-    "profile_time", "report", "show_config",
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
+    "OptimizeResult", "OptimizeWarning", "Report", "Status", "StrictError", "StrictWarning", "__version__",
+    "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
+    "least_squares", "leastsq", "leastsq_batch", "plot", "profile_time", "report", "show_config",
 ]

@@ -25,6 +25,16 @@ def solve(
     diag: ArrayLike | None,
     qr: int,                             # 0 by size, 1 minpack, 2 blocked
     threads: int,
+    extras: (                            # bounds, loss and its scale, watcher: see watch.c
+        tuple[
+            NDArray[np.float64] | None,
+            NDArray[np.float64] | None,
+            int | Callable[..., ArrayLike] | None,
+            float,
+            Callable[..., object] | None,
+        ]
+        | None
+    ),
     /,
 ) -> (
     tuple[NDArray[np.float64], int]
@@ -40,6 +50,7 @@ def solve(
         NDArray[np.float64] | None,      # cov_x
         tuple[int, int, float] | None,   # ier 9: row, column, value that is not finite
         tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
+        NDArray[np.int64] | None,        # with bounds: -1 at lower, 1 at upper, 0 between
     ]
 ): ...
 

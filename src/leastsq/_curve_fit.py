@@ -8,10 +8,13 @@ from types import FunctionType
 
 import numpy as np
 
+from ._derivatives import Differences
 from ._leastsq import leastsq
+from ._losses import LINEAR, bound_arrays, loss_values
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
+_EPS = np.finfo(float).eps
 _SUCCESS = (1, 2, 3, 4)
 _NO_BOUNDS = (-np.inf, np.inf)
 
@@ -47,7 +50,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         The data.
     p0 : array_like, optional
         Starting estimate, n numbers.  None: ones, as many as `f` has positional
-        parameters after its first.
+        parameters after its first; between bounds, the middle of two finite ones, or
+        one unit inside of the one.
     sigma : float or array_like, shape (m,) or (m, m), optional
         Uncertainty of `ydata`.  A number or a vector holds standard deviations:
         ``sum((r/sigma)**2)`` is minimized, where r are the residuals.  A matrix
@@ -60,22 +64,25 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     check_finite : bool, optional
         Raise an error if `xdata`, where it is converted, or `ydata` holds nan or
         infinity.  None: True, unless `nan_policy` is given.
-    bounds : 2-tuple, optional
-        Only ``(-inf, inf)`` yet.
+    bounds : 2-tuple or object with lb and ub, optional
+        Lower and upper bounds of the parameters: each a number, or n of them.
+        ``lo = hi`` fixes a parameter.
     method : {None, 'lm'}, optional
-        Levenberg–Marquardt; there is no other.
-    jac : callable, optional
+        Levenberg–Marquardt; there is no other, with bounds and without.
+    jac : callable or {"2-point", "3-point", "cs"}, optional
         ``jac(xdata, a, b, ...)``, the derivatives of `f` with respect to the
         parameters, shape (m, n); `sigma` is taken care of.  None: forward
-        differences.
+        differences; a word: as `leastsq`'s `Dfun`.
     full_output : bool, optional
         Also return `infodict`, `mesg` and `ier`.
     nan_policy : {None, 'raise', 'omit'}, optional
         nan in `xdata` or `ydata`: an error, or the data points left out together
         with their `sigma`.  None: as `check_finite` says.
     **kwargs
-        Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`,
-        `epsfcn`, `factor`, `diag`, ...
+        Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
+        `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
+        `workers`, ...  With bounds, `x_scale` and `max_nfev` mean what they mean in
+        `least_squares`.
 
     Returns
     -------
@@ -84,7 +91,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     pcov : ndarray, shape (n, n)
         Their covariance, in linear approximation at the solution; the square
         roots of its diagonal are their standard deviations.  Full of inf if it
-        could not be estimated.
+        could not be estimated.  With bounds or a loss, the pseudo-inverse of ``J.T @ J``
+        for J at `popt`, as in SciPy: bounds that hold parameters do not change it, but
+        fixed parameters have the variance 0.
     infodict : dict
         As `leastsq`'s; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
         divided by `sigma`.  Only with `full_output`.
@@ -97,8 +106,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     ------
     ValueError
         Data that are not finite, or empty; `sigma` of the wrong shape, zero, or not
-        positive definite; bounds, another method or policy; the number of
-        parameters is not known.
+        positive definite; bad bounds, `p0` outside of them; another method or policy;
+        the number of parameters is not known.
     RuntimeError
         The fit failed.
     TypeError
@@ -141,14 +150,27 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     >>> popt, pcov = curve_fit(decay, t, y, sigma=sigma, absolute_sigma=True)
     >>> popt.round(2)
     array([2.51, 1.31])
+
+    The rate may not exceed 1.2, and one datum is spoiled:
+
+    >>> y[3] += 2
+    >>> curve_fit(decay, t, y, bounds=(0, [np.inf, 1.2]), loss="soft_l1", f_scale=0.02)[0].round(2)
+    array([2.49, 1.2 ])
     """
+    if method not in (None, "lm"):
+        raise ValueError(f"`method` must be 'lm' or None, got {method!r}: Levenberg–Marquardt is "
+                         "the one method here.")
+    if "args" in kwargs:
+        raise ValueError("'args' is not a supported keyword argument.")
+    bounded = bounds is not _NO_BOUNDS and _bounded(bounds)
     if p0 is None:
         n = _count_parameters(f)
-        p0 = np.ones(n)
+        p0 = _inside(bounds, n) if bounded else np.ones(n)
     else:
         p0 = np.atleast_1d(p0)
         n = p0.size
-    _check_options(bounds, method, kwargs)
+    if bounded:
+        kwargs = _with_bounds(kwargs, bounds, n, jac)
 
     if check_finite is None:
         check_finite = nan_policy is None
@@ -166,16 +188,20 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
 
     weigh = _weigher(sigma, ydata.size)
     residual = _residual(f, xdata, ydata, weigh)
-    if jac is not None:
+    if jac is not None and not isinstance(jac, str):
         jac = _jacobian(jac, xdata, weigh)
     popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
     if ier not in _SUCCESS:
         raise RuntimeError("Optimal parameters not found: " + mesg)
 
+    fvec = info["fvec"]
+    if bounded or kwargs.get("loss", LINEAR) != LINEAR:
+        pcov, chi_squared = _pseudo_covariance(residual, popt, jac, info, kwargs)
+    elif pcov is not None and not absolute_sigma:
+        chi_squared = np.sum(fvec**2)
     if pcov is not None and not absolute_sigma:
-        fvec = info["fvec"]
         freedom = fvec.size - n
-        pcov = pcov*(np.sum(fvec**2)/freedom) if freedom > 0 else None
+        pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
     if pcov is None or np.isnan(pcov).any():
         pcov = np.full((n, n), np.inf)
         warnings.warn("Covariance of the parameters could not be estimated",
@@ -198,21 +224,66 @@ def _count_parameters(f):
     return count - 1
 
 
-def _check_options(bounds, method, kwargs):
-    if method not in (None, "lm"):
-        raise ValueError(f"`method` must be 'lm' or None, got {method!r}: Levenberg–Marquardt is "
-                         "the one method here.")
-    if bounds is not _NO_BOUNDS and _bounded(bounds):
-        raise ValueError("`bounds` other than (-inf, inf) are not supported yet, got "
-                         f"{bounds!r}.")
-    if "args" in kwargs:
-        raise ValueError("'args' is not a supported keyword argument.")
-
-
 def _bounded(bounds):
     """Is any of them finite (or nan)?  A pair, or an object with lb and ub."""
     low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
     return not (np.all(np.asarray(low) == -np.inf) and np.all(np.asarray(high) == np.inf))
+
+
+def _inside(bounds, n):
+    """A start between bounds, as SciPy's."""
+    low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+    low, high = (np.broadcast_to(np.asarray(side, float), n) for side in (low, high))
+    p0 = np.ones(n)
+    has_low, has_high = np.isfinite(low), np.isfinite(high)
+    both = has_low & has_high
+    p0[both] = 0.5*(low[both] + high[both])
+    p0[has_low & ~both] = low[has_low & ~both] + 1
+    p0[has_high & ~both] = high[has_high & ~both] - 1
+    return p0
+
+
+def _with_bounds(kwargs, bounds, n, jac):
+    """The arguments of `leastsq`; SciPy's for bounded fits are translated."""
+    kwargs = {"factor": 1.0} | kwargs | {"bounds": bounds}
+    if "max_nfev" in kwargs:            # which leaves out what differences take
+        each = 1 if jac is not None and not isinstance(jac, str) else n + 1
+        limit = kwargs.pop("max_nfev")
+        if limit is not None:
+            kwargs["maxfev"] = limit*each
+    if "x_scale" in kwargs:
+        scale = kwargs.pop("x_scale")
+        if scale is not None and not isinstance(scale, str):
+            kwargs["diag"] = np.broadcast_to(1/np.asarray(scale, float), n)
+        elif scale not in (None, "jac"):
+            raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
+    return kwargs
+
+
+def _pseudo_covariance(residual, popt, jac, info, kwargs):
+    """Of J at the solution, its rows weighted as SciPy does; and the sum of the losses."""
+    low, high = (bound_arrays(kwargs["bounds"], popt) if "bounds" in kwargs else (None, None))
+    fvec = np.atleast_1d(info["fvec"])
+    if callable(jac):
+        jacobian = np.array(jac(popt.copy()), float)
+        info["njev"] += 1
+        if kwargs.get("col_deriv"):
+            jacobian = jacobian.T
+    else:
+        maker = Differences(residual, jac or "2-point", low, high, kwargs.get("workers"),
+                            kwargs.get("epsfcn"))
+        jacobian = maker.jacobian_at(popt, fvec)
+        info["nfev"] += maker.evaluations
+    f_scale = float(kwargs.get("f_scale", 1.0))
+    rho, slope, curvature = loss_values(kwargs.get("loss", LINEAR), f_scale, fvec)
+    weights = np.sqrt(np.maximum(slope + 2*curvature*fvec**2, _EPS))
+    jacobian = jacobian*weights[:, None]
+    if low is not None:
+        jacobian[:, low == high] = 0
+    _, values, vectors = np.linalg.svd(jacobian, full_matrices=False)
+    keep = values > _EPS*max(jacobian.shape)*values[0]
+    vectors = vectors[keep]/values[keep, None]
+    return vectors.T @ vectors, rho.sum()
 
 
 def _apply_nan_policy(policy, xdata, ydata, sigma):

@@ -10,11 +10,14 @@ import numpy as np
 
 from ._compiled import CFunction, handles
 from ._core import solve
+from ._door import Door
+from ._losses import LINEAR
 from ._status import message, not_finite_message, stopped_message
 
 __all__ = ["leastsq"]
 
 _SUCCESS = (1, 2, 3, 4)
+_QUIET = (*_SUCCESS, 11)        # 11: the caller's own doing
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _MOST_THREADS = 256
 
@@ -48,7 +51,8 @@ _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
-            factor=100, diag=None, *, qr=None, threads=None, strict=False):
+            factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
+            callback=None, history=False, verbose=0, workers=None, strict=False):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -69,9 +73,12 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     args : tuple, optional
         Further arguments of `func` and `Dfun`.  Anything but a tuple is taken
         as the one further argument.  Must be empty if either is a `CFunction`.
-    Dfun : callable or CFunction, optional
-        Jacobian ``Dfun(x, *args)`` of shape (m, n).  If None, it is estimated
-        by forward differences.  A `CFunction` writes it column by column.
+    Dfun : callable, CFunction, or {"2-point", "3-point", "cs"}, optional
+        Jacobian ``Dfun(x, *args)`` of shape (m, n).  If None or "2-point", it is
+        estimated by forward differences; "3-point": by central ones, with two
+        calls to `func` for each parameter and about three more digits; "cs": by
+        complex steps, exact to rounding, for a `func` that takes complex `x`.
+        A `CFunction` writes it column by column.
     full_output : bool, optional
         Return all of the outputs below, and warn of nothing.
     col_deriv : bool, optional
@@ -104,6 +111,32 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         Number of threads of a blocked factorization, 1 to 256.  The results do
         not depend on it, to the bit.  None: ``LEASTSQ_NUM_THREADS`` of the
         environment, as it is when leastsq is imported, or 1.
+    bounds : 2-tuple or object with lb and ub, optional
+        Lower and upper bounds of the parameters: each a number, or n of them;
+        ``lo = hi`` fixes a parameter.  `func` is never called outside (a complex
+        step counts by its real part).  A small `factor`, such as 1, often saves
+        evaluations.
+    loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"} or callable, optional
+        Minimize ``0.5*sum(f_scale**2*rho((func(x)/f_scale)**2))`` with a `rho` that
+        gives outliers less weight, defined as in `scipy.optimize.least_squares`.
+        A callable returns rho(z), rho'(z) and rho''(z), shape (3, m).
+    f_scale : float, optional
+        Residuals well below it are inliers, > 0.
+    callback : callable, optional
+        ``callback(state)``, once per iteration, when the Jacobian has been made.
+        `state` has x, fnorm, cost, gnorm (the gradient's measure: the largest
+        cosine, as for `gtol`), radius, nfev, njev, iteration.  If it returns true or
+        raises StopIteration, the fit ends with the best point so far.
+    history : bool, optional
+        Record every trial in ``infodict["history"]``; needs `full_output`.
+    verbose : {0, 1, 2, 3}, optional
+        Print nothing; how it ended; a table as it goes; a progress bar, if tqdm is
+        installed.
+    workers : int or callable, optional
+        The points of a difference Jacobian are evaluated side by side: by so many
+        threads (-1: one for each processor), or by a map, called as
+        ``workers(f, points)``, such as that of a `multiprocessing.Pool`.  The iterates
+        and `nfev` are those of one worker, to the bit.
     strict : bool, optional
         Watch `func` and `Dfun` for mistakes, with some more calls: a `StrictWarning`
         or `StrictError` says what to change.
@@ -115,7 +148,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     cov_x : ndarray, shape (n, n), or None
         Inverse of ``J.T @ J``; multiply by the residual variance to get the
         covariance of the parameters.  J is the last Jacobian made, which need
-        not be at `x`.  None if it is singular or the fit failed.  Only with
+        not be at `x`.  None if it is singular or the fit failed.  Rows and columns
+        of parameters at a bound are nan, and the others' as if those were known.
+        With a loss, of the problem with the rows of J and f reweighted.  Only with
         `full_output`.
     infodict : dict
         Only with `full_output`:
@@ -135,6 +170,17 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             the permuted Jacobian is column ``ipvt[j] - 1`` of the Jacobian.
         ``qtf``
             ``Q.T @ fvec`` where the last Jacobian was made, shape (n,).
+        ``active_mask``
+            Only with `bounds`: -1 for a parameter at its lower bound, 1 at its
+            upper one, else 0; shape (n,).
+        ``history``
+            Only with `history`: a dict of arrays with an entry for the start and for
+            each trial, accepted or not: ``x``; ``fnorm`` there (nan if it was not finite
+            or ten times as large as before); ``actual`` and ``predicted``, the relative
+            reductions of the sum of squares, and their ``ratio``; ``radius`` and ``par`` of
+            the step; ``gnorm`` at the trial, or where it was rejected at the point
+            kept (nan if no Jacobian was made there); ``accepted``; ``nfev``.
+            With a loss the norm is the root of twice the cost.
     mesg : str
         Why it ended.  Only with `full_output`.
     ier : int
@@ -149,7 +195,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     ValueError
         `func` returns more than one dimension, or another size than before;
         `diag` has another length than n; a compiled `Dfun` is for another m;
-        `qr` or `threads` is not one of its values.
+        `qr`, `threads`, `loss`, `verbose` or `workers` is not one of its values;
+        `x0` outside of `bounds`; `bounds` nan, of the wrong shape, or the lower
+        above the upper; "cs" with a `func` that is not analytic; `history` without
+        `full_output`.
     MemoryError
         There is not enough memory; nothing is lost.
     Exception
@@ -158,7 +207,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     Warns
     -----
     RuntimeWarning
-        Without `full_output`, if `ier` is 5 to 10.
+        Without `full_output`, if `ier` is 5 to 10.  11 says that `callback` ended it.
 
     Notes
     -----
@@ -188,23 +237,49 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     array([2.      , 0.693147])
     >>> ier in (1, 2, 3, 4)
     True
+
+    The amplitude may not exceed 1.5; then, one datum is spoiled:
+
+    >>> def residual(x):
+    ...     return x[0]*np.exp(-x[1]*t) - y
+    >>> x, cov_x, info, mesg, ier = leastsq(residual, [1.0, 1.0], full_output=True,
+    ...                                     bounds=([0, 0], [1.5, np.inf]))
+    >>> x.round(2), info["active_mask"]
+    (array([1.5 , 0.49]), array([1, 0]))
+    >>> y[1] += 3
+    >>> x, ier = leastsq(residual, [1.0, 1.0], Dfun="3-point", loss="cauchy", f_scale=0.01)
+    >>> x.round(2)
+    array([2.  , 0.69])
     """
     if not isinstance(args, tuple):
         args = (args,)
     watch = None
     if strict:
         from ._strict import Watch
-        watch = Watch(func, Dfun, args, col_deriv, epsfcn)
+        watch = Watch(func, Dfun, args, col_deriv, epsfcn, bounds)
         func, Dfun = watch.func, watch.Dfun
-    if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
-        func, Dfun = handles(func, Dfun, args)
-    out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                epsfcn, factor, diag, 0 if qr is None else _qr(qr),
-                _THREADS if threads is None else _threads(threads), None)
+    door = None
+    qr = 0 if qr is None else _qr(qr)
+    threads = _THREADS if threads is None else _threads(threads)
+    if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
+            or history or verbose or workers is not None or type(Dfun) is str):
+        if history and not full_output:
+            raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
+        door = Door(func, x0, Dfun, maxfev, epsfcn, bounds, loss, f_scale, callback, history,
+                    verbose, workers)
+        out = door.solve(x0, args, full_output or bool(verbose), col_deriv, ftol, xtol, gtol,
+                         epsfcn, factor, diag, qr, threads)
+        if door.by_differences:
+            Dfun = None
+    else:
+        if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
+            func, Dfun = handles(func, Dfun, args)
+        out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
+                    epsfcn, factor, diag, qr, threads, None)
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]
-    if not full_output and ier in _SUCCESS:
+    if not full_output and not verbose and ier in _SUCCESS:
         return out
 
     x = out[0]
@@ -217,8 +292,13 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         if maxfev <= 0:
             maxfev = (100 if Dfun is not None else 200)*(x.size + 1)
         mesg = message(ier, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+    if door is not None:
+        mesg += door.held(x)
+        if verbose:
+            door.watcher.finish(out[3], mesg)
     if not full_output:
-        warnings.warn(mesg, RuntimeWarning, stacklevel=2)
+        if ier not in _QUIET:
+            warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 
     _, _, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
@@ -230,4 +310,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     info["fjac"] = fjac
     info["ipvt"] = ipvt
     info["qtf"] = qtf
+    if bounds is not None:
+        info["active_mask"] = door.active_mask(x)
+    if history:
+        info["history"] = door.watcher.history()
     return x, cov_x, info, mesg, ier

@@ -255,6 +255,8 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     x = _parameters(state["x"])
     names = _names(names, x.size)
     at_bound = _at_bound(bounds, x)
+    if state["active"] is not None:
+        at_bound |= np.asarray(state["active"]) != 0
     held = _mask(fixed, x.size) | at_bound
     notes = []
 
@@ -307,14 +309,14 @@ def _is_compiled(fit):
 
 def _read(fit, x):
     """The parts of a fit, by name; what is missing is None."""
-    state = dict.fromkeys(("x", "cov", "f", "J", "inner", "reason", "ier", "nfev", "njev", "failed"))
+    state = dict.fromkeys(("x", "cov", "f", "J", "inner", "reason", "ier", "nfev", "njev", "failed", "active"))
     if fit is None:
         return state | {"x": x}
     if isinstance(fit, tuple) and not hasattr(fit, "x"):
         if len(fit) == 5 and isinstance(fit[2], dict):
             info = fit[2]
             return state | {"x": fit[0], "cov": fit[1], "f": np.atleast_1d(np.asarray(info["fvec"], dtype=float)),
-                            "inner": _unscaled(info), "ier": int(fit[4]),
+                            "inner": _unscaled(info), "active": info.get("active_mask"), "ier": int(fit[4]),
                             "reason": _REASONS.get(int(fit[4]), " ".join(str(fit[3]).split()).rstrip(".")),
                             "nfev": info.get("nfev"), "njev": info.get("njev")}
         if len(fit) == 2 and np.ndim(fit[1]) == 0:
@@ -324,6 +326,7 @@ def _read(fit, x):
     if all(hasattr(fit, name) for name in ("x", "fun", "jac")):
         return state | {"x": fit.x, "f": np.asarray(fit.fun, dtype=float), "J": np.asarray(fit.jac, dtype=float),
                         "reason": " ".join(str(getattr(fit, "message", "")).split()).rstrip("."),
+                        "active": getattr(fit, "active_mask", None),
                         "failed": not getattr(fit, "success", True),
                         "nfev": getattr(fit, "nfev", None), "njev": getattr(fit, "njev", None)}
     raise TypeError("report: fit must be what leastsq or curve_fit returns with full_output=True, a result with x, fun "
@@ -331,15 +334,20 @@ def _read(fit, x):
 
 
 def _unscaled(info):
-    """(J.T @ J)^-1 from a fit's R, or None; tells a covariance that was scaled from one that was not."""
+    """J.T @ J from a fit's R, or None; tells a covariance that was scaled from one that was not."""
     try:
         R = np.triu(np.asarray(info["fjac"]).T[:len(info["ipvt"])])
         order = np.asarray(info["ipvt"]) - np.min(info["ipvt"])       # from one here, from zero in SciPy
-        inverse = np.empty_like(R)
-        inverse[order] = np.linalg.inv(R)
-    except (KeyError, np.linalg.LinAlgError, ValueError):
+        J = np.empty_like(R)
+        J[:, order] = R
+    except (KeyError, ValueError, IndexError):
         return None
-    return inverse @ inverse.T
+    return J.T @ J
+
+
+def _inverse_of(cov, inner, free):
+    product = cov[np.ix_(free, free)] @ inner[np.ix_(free, free)]
+    return np.allclose(np.diag(product), 1.0, rtol=1e-4)
 
 
 def _given(state, x, f, names, held, absolute_sigma):
@@ -352,12 +360,12 @@ def _given(state, x, f, names, held, absolute_sigma):
     dof = f.size - int((~held).sum())
     reduced = float(f @ f)/dof if dof > 0 else np.nan
     inner = state["inner"]
-    if not absolute_sigma and (inner is None or np.allclose(cov, inner, rtol=1e-6, atol=0)):
+    if not absolute_sigma and (inner is None or _inverse_of(cov, inner, ~held)):
         cov = cov*reduced
     stderr = np.sqrt(np.diag(cov))
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = cov/np.outer(stderr, stderr)
-    np.fill_diagonal(correlation, 1.0)
+    correlation[np.isfinite(stderr), np.isfinite(stderr)] = 1.0
     return CovarianceResult(
         x=x, cov=cov, stderr=stderr, correlation=correlation, rank=x.size - int(held.sum()), condition=np.nan,
         dof=dof, chi2=float(f @ f), reduced_chi2=reduced, absolute_sigma=bool(absolute_sigma), optimality=np.nan,

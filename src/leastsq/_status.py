@@ -47,11 +47,12 @@ _SENTENCES = {
        "  solution is possible.",
     8: "gtol={gtol:f} is too small, func(x) is orthogonal to the columns of\n"
        "  the Jacobian to machine precision.",
+    11: "The callback ended the fit.",
 }
 
 
 def message(ier, *, ftol, xtol, gtol, maxfev):
-    """The sentence for `ier` (0 to 8)."""
+    """The sentence for `ier` (0 to 8, and 11)."""
     return _SENTENCES[ier].format(ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._accurate_jacobian import accurate_jacobian
 from ._compiled import CFunction
+from ._losses import bound_arrays
 
 __all__ = ["StrictError", "StrictWarning", "Watch"]
 
@@ -31,7 +32,7 @@ class Watch:
 
     Parameters
     ----------
-    func, Dfun, args, col_deriv, epsfcn
+    func, Dfun, args, col_deriv, epsfcn, bounds
         As given to `leastsq`.
 
     Attributes
@@ -40,10 +41,10 @@ class Watch:
         What to give to the solver, with the same `args`.
     """
 
-    def __init__(self, func, Dfun, args, col_deriv, epsfcn=None):
+    def __init__(self, func, Dfun, args, col_deriv, epsfcn=None, bounds=None):
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             raise TypeError("leastsq: strict=True watches Python functions; a CFunction cannot be watched")
-        self.args, self.col_deriv, self.epsfcn = args, bool(col_deriv), epsfcn
+        self.args, self.col_deriv, self.epsfcn, self.bounds = args, bool(col_deriv), epsfcn, bounds
         self.user_func, self.user_Dfun = func, Dfun
         self.residuals = _Watched(func, "func", args)
         self.jacobians = None if Dfun is None else _Watched(Dfun, "Dfun", args)
@@ -99,9 +100,8 @@ class Watch:
 
     def _sensitivity(self, x, f, dtype, args):
         """Whether the solver's forward differences can see every parameter."""
-        try:
-            made = accurate_jacobian(self.user_func, x, args)
-        except ValueError:
+        made = self._differences(x, args)
+        if made is None:
             return
         eps = max(self.epsfcn or 0.0, np.finfo(dtype if dtype.kind == "f" else float).eps)
         for j in range(x.size):
@@ -109,6 +109,8 @@ class Watch:
             size = np.linalg.norm(truth)
             moved = x.copy()
             moved[j] += np.sqrt(eps)*abs(x[j]) or np.sqrt(eps)
+            if (moved > self._edges(x)[1]).any():
+                continue
             with np.errstate(all="ignore"):
                 value = _numbers(self.residuals(moved.copy(), args))
             if value is None or value.size != f.size or not np.isfinite(value).all():
@@ -128,6 +130,23 @@ class Watch:
                 step = moved[j] - x[j]
                 _warn(f"the derivative by x[{j}] = {x[j]}, as the solver makes it with a step of {step:.1e}, is "
                       f"{100*off:.0f} % off. {why[0].upper()}{why[1:]}.")
+
+    def _edges(self, x):
+        low, high = (None, None) if self.bounds is None else bound_arrays(self.bounds, x)
+        return (-np.inf, np.inf) if low is None else (low, high)
+
+    def _differences(self, x, args):
+        """The Jacobian by differences, or None; with bounds, from within them."""
+        low, high = self._edges(x)
+
+        def within(z, *args):
+            if np.any(z < low) or np.any(z > high):
+                raise ArithmeticError("out of bounds")
+            return self.user_func(z, *args)
+        try:
+            return accurate_jacobian(within, x, args)
+        except ValueError:
+            return None                 # no step is possible: a fixed parameter, say
 
     def _look(self, x, value):
         f = _numbers(value)
@@ -171,11 +190,9 @@ class Watch:
                                   f"Return J.T, or say {other}.")
             return
         J = np.array(J.T if self.col_deriv else J, dtype=float)
-        try:
-            made = accurate_jacobian(self.user_func, x, self.args)
-        except ValueError:
-            return                      # no differences there to compare with
-        _compare(J, made.J, made.error, x)
+        made = self._differences(x, self.args)
+        if made is not None:
+            _compare(J, made.J, made.error, x)
 
 
 def _compare(J, truth, error, x):
@@ -262,6 +279,8 @@ class _Watched:
                                 "ends at x0 with 'success'; return a new array.")
         elif self.result is not None and not _equal(*self.result):
             self._say("buffer", f"{self.name} changes an array that it returned earlier; return a new one each time.")
+        if value.dtype.kind == "c":
+            return                          # a complex step
         if self.dtype is not None and value.dtype != self.dtype:
             self._say("dtype", f"{self.name} returned {value.dtype} after {self.dtype}: the accuracy of its results "
                                "changes. Return float64 always.")

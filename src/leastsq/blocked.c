@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 enum {
-    LEAST_CHUNK_ROWS = 8192,
+    LEAST_CHUNK_ROWS = 4096,
     CHUNK_ROWS_PER_COLUMN = 16, /* a merge then costs 2 % of its chunk */
     MOST_CHUNKS = 64,
     NORM_CHUNK = 4096,          /* stays in L1 between the copy and the sum */

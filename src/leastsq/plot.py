@@ -211,10 +211,10 @@ def convergence(history, *, title=None):
     Parameters
     ----------
     history : mapping or object
-        With any of ``fnorm`` (norm of the residuals), ``gnorm`` (largest cosine
-        between the residuals and a column of the Jacobian) and ``delta`` (radius of
-        the trust region), arrays with one value for each step, and optionally
-        ``accepted``, booleans.
+        ``infodict["history"]`` of a fit with ``history=True``, or anything with any of
+        ``fnorm`` (norm of the residuals), ``gnorm`` (largest cosine between the
+        residuals and a column of the Jacobian) and ``radius`` (of the trust region),
+        arrays with one value for each step, and optionally ``accepted``, booleans.
     title : str, optional
 
     Returns
@@ -223,20 +223,22 @@ def convergence(history, *, title=None):
 
     Examples
     --------
-    >>> import leastsq, matplotlib
+    >>> import numpy as np, leastsq, matplotlib
     >>> matplotlib.use("Agg")
-    >>> figure = leastsq.plot.convergence({"fnorm": [9.0, 20.0, 2.0, 1.1, 1.0],
-    ...                                    "accepted": [True, False, True, True, True]})
+    >>> def rosenbrock(x):
+    ...     return np.array([10*(x[1] - x[0]**2), 1 - x[0]])
+    >>> *_, info, mesg, ier = leastsq.leastsq(rosenbrock, [-1.2, 1.0], full_output=True, history=True)
+    >>> figure = leastsq.plot.convergence(info["history"])
     """
     def get(key):
         value = history.get(key) if hasattr(history, "get") else getattr(history, key, None)
         return None if value is None else np.asarray(value)
 
-    names = {"fnorm": "‖f‖", "gnorm": "gradient cosine", "delta": "radius"}
+    names = {"fnorm": "‖f‖", "gnorm": "gradient cosine", "radius": "radius"}
     shown = [(key, name, get(key)) for key, name in names.items()]
     shown = [row for row in shown if row[2] is not None]
     if not shown:
-        raise ValueError("history must have at least one of fnorm, gnorm and delta")
+        raise ValueError("history must have at least one of fnorm, gnorm and radius")
     figure, axes = _pyplot().subplots(len(shown), 1, sharex=True, squeeze=False, layout="constrained",
                                       figsize=(6.4, 1.2 + 1.6*len(shown)))
     steps = np.arange(shown[0][2].size)
@@ -247,7 +249,7 @@ def convergence(history, *, title=None):
         ax.plot(steps[accepted], values[accepted], zorder=2, label="accepted", **_dots(steps.size))
         if not accepted.all():
             ax.plot(steps[~accepted], values[~accepted], "x", color=CURVE, markersize=6, zorder=3, label="rejected")
-        if np.nanmin(np.where(values > 0, values, np.nan)) > 0:
+        if (values > 0).any():
             ax.set_yscale("log")
         ax.set_ylabel(name)
         _quiet(ax)

@@ -1,0 +1,305 @@
+"""The replacement of `scipy.optimize.least_squares`, by Levenberg–Marquardt alone."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+
+import numpy as np
+
+from ._compiled import CFunction
+from ._derivatives import SCHEMES, Differences
+from ._door import Door
+from ._losses import loss_values
+from ._status import not_finite_message
+
+__all__ = ["OptimizeResult", "least_squares"]
+
+_EPS = np.finfo(float).eps
+_STATUS = {1: 2, 2: 3, 3: 4, 4: 1, 5: 0, 6: 2, 7: 3, 8: 1, 9: -3, 11: -2}
+_MESSAGES = {
+    -2: "`callback` ended the fit.",
+    0: "The maximum number of function evaluations is exceeded.",
+    1: "`gtol` termination condition is satisfied.",
+    2: "`ftol` termination condition is satisfied.",
+    3: "`xtol` termination condition is satisfied.",
+    4: "Both `ftol` and `xtol` termination conditions are satisfied.",
+}
+_TO_ROUNDING = {6: "No further reduction of the cost is possible.",
+                7: "No further improvement of `x` is possible.",
+                8: "The residuals are orthogonal to the Jacobian to machine precision."}
+_MODIFIED_LEAST = _EPS          # of a Jacobian's row weight, squared
+
+
+class OptimizeResult(dict):
+    """A dict whose keys are attributes too, as `scipy.optimize.OptimizeResult`."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    __setattr__ = dict.__setitem__
+    __delattr__ = dict.__delitem__
+
+    def __dir__(self):
+        return list(self.keys())
+
+    def __repr__(self):
+        width = max(map(len, self), default=0)
+        lines = []
+        for name, value in self.items():
+            text = repr(value) if not isinstance(value, np.ndarray) else np.array2string(
+                value, threshold=30, edgeitems=3, precision=4)
+            lines.append(f"{name:>{width}}: " + text.replace("\n", "\n" + " "*(width + 2)))
+        return "\n".join(lines) or "OptimizeResult()"
+
+
+def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
+                  xtol=1e-8, gtol=1e-8, x_scale=None, loss="linear", f_scale=1.0, diff_step=None,
+                  tr_solver=None, tr_options=None, jac_sparsity=None, max_nfev=None, verbose=0,
+                  args=(), kwargs=None, callback=None, workers=None):
+    r"""
+    Minimize a robust sum of squares between bounds.
+
+    ::
+
+        minimize 0.5*sum(rho(fun(x)**2))    subject to lb <= x <= ub
+
+    Parameters
+    ----------
+    fun : callable
+        Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n.
+    x0 : float or array_like, shape (n,)
+        Starting estimate, within the bounds.
+    jac : {"2-point", "3-point", "cs"} or callable, optional
+        Forward differences, central ones, complex steps, or the Jacobian
+        ``jac(x, *args, **kwargs)`` of shape (m, n).
+    bounds : 2-tuple or object with lb and ub, optional
+        Lower and upper bounds: each a number, or n of them.  ``lb = ub`` fixes a
+        parameter.
+    method : {"lm"}, optional
+        Levenberg–Marquardt, between bounds by a projected trust region.
+    ftol, xtol, gtol : float or None, optional
+        Relative error wanted in the cost and in `x`; largest cosine wanted
+        between the residuals and a column of the Jacobian.  None: no such test.
+    x_scale : {None, "jac"} or array_like, optional
+        Scales of the parameters, n positive numbers or one.  None or "jac": from the
+        columns of the Jacobian.
+    loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"} or callable, optional
+        rho.  A callable takes ``z`` and returns rho, rho' and rho'', shape (3, m).
+    f_scale : float, optional
+        ``rho_(f**2) = f_scale**2*rho((f/f_scale)**2)``, > 0.
+    diff_step : None, float or array_like, shape (n,), optional
+        Relative steps of the differences.  None: from the machine precision.
+    tr_solver, tr_options, jac_sparsity : None
+        Not for this method; anything else is refused.
+    max_nfev : int, optional
+        Most evaluations of `fun`, without those for differences.  None: 100*n.
+    verbose : {0, 1, 2, 3}, optional
+        As `leastsq`'s.
+    args, kwargs : tuple and dict, optional
+        Further arguments of `fun` and `jac`.
+    callback : callable, optional
+        ``callback(x)``, or ``callback(intermediate_result)`` if its argument has that
+        name: an `OptimizeResult` with x, cost, optimality, nfev, njev, nit.  Once per
+        iteration; true or StopIteration ends the fit.
+    workers : int or map-like callable, optional
+        As `leastsq`'s.
+
+    Returns
+    -------
+    result : OptimizeResult
+        ``x``; ``cost``; ``fun``, the residuals; ``jac``, the Jacobian at x, its rows
+        weighted by the loss so that ``jac.T @ jac`` approximates the Hessian; ``grad``,
+        the gradient of the cost; ``optimality``, the largest component of the gradient
+        that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper one, else 0;
+        ``nfev``, without differences; ``njev``, None with differences; ``status``;
+        ``message``; ``success``, ``status > 0``.
+
+        ``status`` is SciPy's: 4 to 1 success, 0 `max_nfev`, -2 `callback`; and -3 for a
+        Jacobian that is not finite.
+
+    Raises
+    ------
+    ValueError
+        An option is unknown, or not for this method; bad bounds; `x0` outside; the
+        residuals are not finite at `x0`.
+    TypeError
+        Fewer residuals than parameters; a wrong type.
+
+    Notes
+    -----
+    SciPy's `least_squares` with method "lm" gives the same fits, without bounds or
+    losses.  The first trust region has the factor 100 of MINPACK without bounds and 1
+    with them.
+
+    Examples
+    --------
+    A level and a decay, five of the data spoiled:
+
+    >>> import numpy as np
+    >>> from leastsq import least_squares
+    >>> t = np.linspace(0, 4, 40)
+    >>> y = 2.5*np.exp(-1.3*t) + 0.5
+    >>> y[::9] += 4
+    >>> def fun(x):
+    ...     return x[0]*np.exp(-x[1]*t) + x[2] - y
+    >>> least_squares(fun, [1, 1, 1]).x.round(1)
+    array([5.5, 9.3, 1.3])
+    >>> fit = least_squares(fun, [1, 1, 1], loss="soft_l1", f_scale=0.01, bounds=(0, np.inf))
+    >>> fit.x.round(2), fit.success
+    (array([2.51, 1.31, 0.5 ]), True)
+    """
+    if method != "lm":
+        raise ValueError(f"`method` must be 'lm', got {method!r}: Levenberg–Marquardt is the one "
+                         "method here, with and without bounds.")
+    for name, value in (("tr_solver", tr_solver), ("tr_options", tr_options),
+                        ("jac_sparsity", jac_sparsity)):
+        if not (value is None or isinstance(value, dict) and not value):
+            raise ValueError(f"`{name}` is not supported by method 'lm', got {value!r}.")
+    if isinstance(fun, CFunction) or isinstance(jac, CFunction):
+        raise TypeError("`fun` and `jac` must be Python functions, got a CFunction: leastsq takes "
+                        "those, with the same bounds and losses.")
+    if not (callable(jac) or isinstance(jac, str) and jac in SCHEMES):
+        raise ValueError("`jac` must be '2-point', '3-point', 'cs' or callable.")
+    x0 = np.atleast_1d(x0)
+    if x0.ndim > 1:
+        raise ValueError("`x0` must have at most 1 dimension.")
+    if np.iscomplexobj(x0):
+        raise ValueError("`x0` must be real.")
+    n = x0.size
+    if max_nfev is None:
+        max_nfev = 100*n
+    elif not hasattr(max_nfev, "__index__") or max_nfev <= 0:
+        raise ValueError("`max_nfev` must be None or positive integer.")
+    ftol, xtol, gtol = _tolerances(ftol, xtol, gtol)
+    diag = _scales(x_scale, n)
+    step = _relative_steps(diff_step, n)
+    if kwargs:
+        fun = partial(fun, **kwargs)
+        jac = jac if isinstance(jac, str) else partial(jac, **kwargs)
+    args = tuple(args)
+
+    door = _Door(fun, x0, jac, max_nfev, bounds, loss, f_scale, _callback(callback), verbose,
+                 workers, step)
+    out = door.solve(x0, args, True, False, ftol, xtol, gtol, None,
+                     100.0 if door.low is None else 1.0, diag, 0, 1)
+    return _result(door, out, args, loss, verbose)
+
+
+class _Door(Door):
+    """A door that remembers the last Jacobian, and always makes it itself."""
+
+    def __init__(self, fun, x0, jac, max_nfev, bounds, loss, f_scale, callback, verbose, workers,
+                 step):
+        super().__init__(fun, x0, jac, max_nfev, None, bounds, loss, f_scale, callback, False,
+                         verbose, workers, step, count_differences=False)
+        if isinstance(jac, str) and self.differences is None:
+            self.differences = Differences(fun, jac, self.low, self.high)
+            self.func, self.Dfun = self.differences.residual, self.differences.jacobian
+        self.last = None
+        self._jacobian, self.Dfun = self.Dfun, self.jac
+        self.njev = 0
+
+    def jac(self, x, *args):            # errors name it so
+        where = x.copy()
+        jacobian = self._jacobian(x, *args)
+        self.last = where, jacobian
+        return jacobian
+
+    def jacobian_at(self, x, f, args):
+        """Shape (m, n), at the answer."""
+        if self.last is not None and np.array_equal(self.last[0], x):
+            jacobian = self.last[1]
+        elif self.differences is not None:
+            jacobian = self.differences.jacobian_at(x, f, args)
+        else:
+            self.njev = 1
+            jacobian = self._jacobian(x.copy(), *args)
+        return np.array(jacobian, float).reshape(f.size, x.size)
+
+
+def _result(door, out, args, loss, verbose):
+    x, ier, fvec, nfev, njev = out[:5]
+    f = np.atleast_1d(fvec)
+    if ier == 9 and njev == 0:
+        raise ValueError("Residuals are not finite in the initial point. "
+                         + not_finite_message(x, 0, out[9]))
+    status = _STATUS[ier]
+    if ier == 9:
+        message = not_finite_message(x, njev, out[9])
+    else:
+        message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
+    message += door.held(x)
+
+    jacobian = door.jacobian_at(x, f, args)
+    rho = loss_values(loss, door.f_scale, f)
+    grad = jacobian.T @ (rho[1]*f)
+    if door.loss is not None:
+        weight = np.sqrt(np.maximum(rho[1] + 2*rho[2]*f**2, _MODIFIED_LEAST))
+        jacobian = jacobian*weight[:, None]
+    mask = door.active_mask(x)
+    free = ~((mask < 0) & (grad >= 0) | (mask > 0) & (grad <= 0))
+    if door.low is not None:
+        free &= door.low < door.high
+    if verbose:
+        door.watcher.finish(nfev, message)
+    return OptimizeResult(
+        x=x, cost=0.5*float(rho[0].sum()), fun=f, jac=jacobian, grad=grad,
+        optimality=float(np.abs(grad[free]).max(initial=0.0)), active_mask=mask, nfev=nfev,
+        njev=None if door.by_differences else njev + door.njev, status=status, message=message,
+        success=status > 0)
+
+
+def _tolerances(ftol, xtol, gtol):
+    values = [0.0 if value is None else value for value in (ftol, xtol, gtol)]
+    if all(value < _EPS for value in values):
+        raise ValueError("At least one of the tolerances must be higher than machine epsilon "
+                         f"({_EPS:.2e}).")
+    return values
+
+
+def _scales(x_scale, n):
+    """diag: one over the scales; None: from the Jacobian."""
+    if x_scale is None or isinstance(x_scale, str) and x_scale == "jac":
+        return None
+    try:
+        scales = np.asarray(x_scale, float)
+        proper = bool(np.all(np.isfinite(scales)) and np.all(scales > 0))
+    except (TypeError, ValueError):
+        proper = False
+    if not proper:
+        raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
+    if scales.ndim > 0 and scales.shape != (n,):
+        raise ValueError("Inconsistent shapes between `x_scale` and `x0`.")
+    return np.array(np.broadcast_to(1/scales, n))
+
+
+def _relative_steps(diff_step, n):
+    if diff_step is None:
+        return None
+    step = np.asarray(diff_step, float)
+    if step.ndim > 0 and step.shape != (n,):
+        raise ValueError("Inconsistent shapes between `diff_step` and `x0`.")
+    if not np.all(np.abs(step) > 0) or not np.all(np.isfinite(step)):
+        raise ValueError(f"`diff_step` must be finite and not zero, got {diff_step!r}.")
+    return np.abs(step)
+
+
+def _callback(callback):
+    """The user's, as one of a `State`."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"`callback` must be callable or None, got {type(callback).__name__}.")
+    try:
+        wants_result = "intermediate_result" in inspect.signature(callback).parameters
+    except (TypeError, ValueError):
+        wants_result = False
+    if not wants_result:
+        return lambda state: callback(state.x)
+    return lambda state: callback(intermediate_result=OptimizeResult(
+        x=state.x, cost=state.cost, optimality=state.gnorm, nfev=state.nfev, njev=state.njev,
+        nit=state.iteration))

@@ -1,0 +1,89 @@
+"""Robust losses by name, and bounds: checked, in the form that the core wants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["LINEAR", "bound_arrays", "core_loss", "loss_values"]
+
+LINEAR = "linear"
+_NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
+
+
+def core_loss(loss, f_scale):
+    """(what `_core.solve` takes as loss, the scale as a float)."""
+    if not isinstance(loss, str) and callable(loss):
+        number = loss
+    elif isinstance(loss, str) and loss in _NUMBERS:
+        number = _NUMBERS[loss]
+    else:
+        raise ValueError(f"`loss` must be one of {list(_NUMBERS)} or a callable, got {loss!r}.")
+    try:
+        scale = float(f_scale)
+    except (TypeError, ValueError):
+        raise TypeError(f"`f_scale` must be a real number, got {type(f_scale).__name__}.") from None
+    if not 0 < scale < np.inf:
+        raise ValueError(f"`f_scale` must be positive and finite, got {f_scale!r}.")
+    return number, scale
+
+
+def loss_values(loss, f_scale, residuals):
+    """The loss of each residual, and its first two derivatives, for residuals scaled.
+
+    Returns an array of shape (3, m): ``f_scale**2*rho(z)``, ``rho'(z)`` and
+    ``rho''(z)/f_scale**2`` with ``z = (residuals/f_scale)**2``.
+    """
+    z = (residuals/f_scale)**2
+    if not isinstance(loss, str):
+        rho = np.array(loss(z), float)
+    elif loss == LINEAR:
+        rho = np.array([z, np.ones_like(z), np.zeros_like(z)])
+    elif loss == "soft_l1":
+        root = np.sqrt(1 + z)
+        rho = np.array([2*z/(root + 1), 1/root, -0.5/root**3])
+    elif loss == "huber":
+        root = np.sqrt(np.maximum(z, 1))
+        rho = np.where(z <= 1, [z, np.ones_like(z), np.zeros_like(z)],
+                       [2*root - 1, 1/root, -0.5/root**3])
+    elif loss == "cauchy":
+        rho = np.array([np.log1p(z), 1/(1 + z), -1/(1 + z)**2])
+    else:
+        rho = np.array([np.arctan(z), 1/(1 + z**2), -2*z/(1 + z**2)**2])
+    rho[0] *= f_scale**2
+    rho[2] /= f_scale**2
+    return rho
+
+
+def bound_arrays(bounds, x0):
+    """Lower and upper bounds, float64 of shape (n,), or (None, None) if none is finite.
+
+    Raises
+    ------
+    ValueError
+        Not a pair, of the wrong shape, nan, lower above upper, or `x0` outside.
+    """
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = bounds.lb, bounds.ub
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise ValueError("`bounds` must contain 2 elements.") from None
+    x0 = np.asarray(x0)
+    n = x0.size
+    low, high = (np.array(side, float) for side in (low, high))
+    if any(side.ndim > 0 and side.size != n for side in (low, high)):
+        raise ValueError("Inconsistent shapes between bounds and `x0`.")
+    low, high = (np.array(np.broadcast_to(side.ravel(), n)) for side in (low, high))
+    for j in np.flatnonzero(np.isnan(low) | np.isnan(high)):
+        raise ValueError(f"`bounds` must not be nan, got [{low[j]}, {high[j]}] for x[{j}].")
+    for j in np.flatnonzero(low > high):
+        raise ValueError("Each lower bound must be at most the upper bound, "
+                         f"got [{low[j]}, {high[j]}] for x[{j}].")
+    if x0.dtype.kind in "biuf":         # else the core says what is wrong with it
+        x0 = x0.astype(float).ravel()
+        for j in np.flatnonzero(~((low <= x0) & (x0 <= high))):
+            raise ValueError(f"`x0` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
+                             f"[{low[j]}, {high[j]}].")
+    if np.all(low == -np.inf) and np.all(high == np.inf):
+        return None, None
+    return low, high

@@ -1,0 +1,214 @@
+"""least_squares side by side with SciPy's: the same minima, fields and refusals."""
+import inspect
+
+import numpy as np
+import pytest
+
+import leastsq as package
+from leastsq import CFunction, OptimizeResult, least_squares
+
+T = np.linspace(0, 4, 60)
+Y = 2.5 * np.exp(-1.3 * T) + .5 + .02 * np.random.default_rng(3).standard_normal(T.size)
+X0 = [2.0, 1.0, .6]
+LOSSES = ["linear", "soft_l1", "huber", "cauchy", "arctan"]
+TIGHT = {"ftol": 1e-14, "xtol": 1e-14, "gtol": 1e-14}
+
+
+def fun(p, t=T, y=Y):
+    return p[0] * np.exp(-p[1] * t) + p[2] - y
+
+
+def jac(p, t=T, y=Y):
+    e = np.exp(-p[1] * t)
+    return np.stack([e, -p[0] * t * e, np.ones_like(t)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def scipys():
+    return pytest.importorskip("scipy.optimize",
+                               reason="SciPy, which this compares with, is not installed").least_squares
+
+
+def test_signature_is_scipys(scipys):
+    ours = inspect.signature(least_squares).parameters
+    theirs = inspect.signature(scipys).parameters
+    for name, p in ours.items():
+        if name in theirs and name != "method":
+            assert p.default == theirs[name].default or name in ("x_scale", "kwargs")
+    common = [name for name in theirs if name in ours]
+    assert list(ours)[:len(common)] == common
+    assert ours["method"].default == "lm"
+
+
+@pytest.mark.parametrize("how", ["2-point", "3-point", "cs", jac])
+@pytest.mark.parametrize("options", [
+    {}, {"x_scale": 1.0}, {"x_scale": [2.0, 1, .1]}, {"x_scale": "jac"}, {"ftol": None},
+    {"gtol": None, "xtol": None}, {"bounds": (0, 9)}, {"bounds": ([0, 0, .55], [9, 1.2, 9])},
+    {"bounds": ([0, 0, .55], 9), "loss": "soft_l1", "f_scale": .05}, {"loss": "cauchy"},
+    {"diff_step": 1e-6}, {"diff_step": [1e-6, 1e-7, 1e-6]},
+], ids=str)
+def test_result_is_scipys(scipys, how, options):
+    if how == "cs" and "diff_step" in options:
+        options = options | {"diff_step": 1e-20}
+    got = least_squares(fun, X0, how, **options)
+    kept = {k: v for k, v in options.items() if k not in ("ftol", "xtol", "gtol", "diff_step")}
+    x0 = np.clip(X0, .01, 8.9)
+    want = scipys(fun, x0, how, **TIGHT | kept)
+    assert list(got) == list(want)
+    assert got.cost <= want.cost * (1 + 1e-6)
+    np.testing.assert_allclose(got.x, want.x, rtol=2e-4)
+    np.testing.assert_allclose(got.fun, fun(got.x))
+    scale = np.abs(want.jac).max()
+    np.testing.assert_allclose(got.jac, want.jac, atol=2e-3 * scale)
+    np.testing.assert_array_equal(got.active_mask, want.active_mask)
+    assert got.active_mask.dtype.kind == "i" and got.jac.shape == (60, 3)
+    assert got.success and got.status in (1, 2, 3, 4) and isinstance(got.message, str)
+    assert (got.njev is None) == (how is not jac)
+    free = got.active_mask == 0
+    assert got.optimality == pytest.approx(np.abs(got.grad[free]).max(), abs=1e-12)
+    np.testing.assert_allclose(got.grad[~free], want.grad[~free], rtol=1e-3)
+
+
+def test_gradient_is_that_of_the_cost():
+    def cost(x):
+        return least_squares(fun, x, jac, loss="cauchy", f_scale=.3, max_nfev=1).cost
+    got = least_squares(fun, X0, jac, loss="cauchy", f_scale=.3, max_nfev=1)
+    x, h = got.x, 1e-6
+
+    def rho(p):
+        return .5 * .3 ** 2 * np.sum(np.log1p((fun(p) / .3) ** 2))
+    numerical = [(rho(x + h * e) - rho(x - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(got.grad, numerical, rtol=1e-6, atol=1e-8)
+    assert got.cost == pytest.approx(rho(x), rel=1e-12)
+
+
+def test_status_is_scipys(scipys):
+    for options in ({"max_nfev": 3}, {"ftol": 1e-2}, {"xtol": 1e-2}, {"gtol": .05},
+                    {"ftol": 1e-3, "xtol": 1e-3}):
+        got = least_squares(fun, X0, jac, **options)
+        want = scipys(fun, X0, jac, method="lm", **options)
+        assert (got.status, got.message, got.success) == (want.status, want.message, want.success)
+        assert got.nfev == want.nfev or abs(got.nfev - want.nfev) <= 1
+        np.testing.assert_allclose(got.x, want.x, rtol=1e-10)
+
+
+def test_tolerances_beneath_rounding_are_success():
+    got = least_squares(fun, X0, jac, ftol=None, xtol=1e-15, gtol=None)
+    assert got.success and got.optimality < 1e-6
+
+
+def test_calls_are_counted_without_differences():
+    calls = []
+
+    def counted(p):
+        calls.append(p.copy())
+        return fun(p)
+    got = least_squares(counted, X0)
+    again = least_squares(fun, X0, jac)
+    assert got.nfev <= again.nfev + 2 and len(calls) > got.nfev
+    limited = least_squares(fun, X0, max_nfev=2)
+    assert limited.nfev == 2 and limited.status == 0 and not limited.success
+
+
+def test_args_and_kwargs():
+    t, y = T[:30], Y[:30]
+    want = least_squares(lambda p: fun(p, t, y), X0).x
+    for options in ({"args": (t, y)}, {"kwargs": {"t": t, "y": y}}, {"args": [t], "kwargs": {"y": y}}):
+        np.testing.assert_array_equal(least_squares(fun, X0, **options).x, want)
+        assert least_squares(fun, X0, jac, **options).success
+
+
+def test_scalar_x0_and_residual():
+    got = least_squares(lambda x: x[0] - 3.0, 1.0)
+    assert got.x == pytest.approx([3]) and got.fun.shape == (1,) and got.jac.shape == (1, 1)
+
+
+def test_all_fixed():
+    got = least_squares(fun, X0, bounds=(X0, X0))
+    np.testing.assert_array_equal(got.x, X0)
+    assert got.success and got.optimality == 0 and "fixed" in got.message
+
+
+def test_callbacks():
+    seen = []
+    least_squares(fun, X0, callback=lambda x: seen.append(x))
+    assert len(seen) > 2 and seen[0].tolist() == X0
+
+    def on_result(intermediate_result):
+        assert isinstance(intermediate_result, OptimizeResult)
+        seen.append(intermediate_result.cost)
+        return intermediate_result.nit == 2
+    got = least_squares(fun, X0, callback=on_result)
+    assert got.status == -2 and not got.success and got.cost == pytest.approx(seen[-1])
+
+    def stop(x):
+        raise StopIteration
+    assert least_squares(fun, X0, callback=stop).status == -2
+    with pytest.raises(TypeError, match="`callback` must be callable"):
+        least_squares(fun, X0, callback=3)
+
+
+def test_verbose(capsys):
+    least_squares(fun, X0, verbose=2)
+    text = capsys.readouterr().out
+    assert text.startswith(" Iteration") and "termination condition is satisfied" in text
+
+
+def test_result_is_a_dict_with_attributes():
+    got = least_squares(fun, X0)
+    assert got["x"] is got.x and "cost: " in repr(got) and "nfev" in dir(got)
+    got.mine = 3
+    assert got["mine"] == 3
+    with pytest.raises(AttributeError, match="nothing"):
+        got.nothing
+    assert repr(OptimizeResult()) == "OptimizeResult()" and package.least_squares is least_squares
+
+
+@pytest.mark.parametrize("options, error, words", [
+    ({"method": "trf"}, ValueError, "`method` must be 'lm', got 'trf'"),
+    ({"method": "dogbox"}, ValueError, "`method` must be 'lm'"),
+    ({"tr_solver": "exact"}, ValueError, "`tr_solver` is not supported"),
+    ({"tr_options": {"regularize": True}}, ValueError, "`tr_options` is not supported"),
+    ({"jac_sparsity": np.ones((60, 3))}, ValueError, "`jac_sparsity` is not supported"),
+    ({"jac": "4-point"}, ValueError, "`jac` must be"),
+    ({"jac": None}, ValueError, "`jac` must be"),
+    ({"x_scale": -1}, ValueError, "`x_scale` must be"),
+    ({"x_scale": [1, np.nan, 1]}, ValueError, "`x_scale` must be"),
+    ({"x_scale": "column"}, ValueError, "`x_scale` must be"),
+    ({"x_scale": [1, 2]}, ValueError, "Inconsistent shapes between `x_scale`"),
+    ({"diff_step": [1e-3, 1e-3]}, ValueError, "Inconsistent shapes between `diff_step`"),
+    ({"diff_step": 0}, ValueError, "`diff_step` must be"),
+    ({"ftol": None, "xtol": None, "gtol": None}, ValueError, "At least one of the tolerances"),
+    ({"ftol": -1.0}, TypeError, "ftol must be zero or positive"),
+    ({"max_nfev": 0}, ValueError, "`max_nfev` must be None or positive integer"),
+    ({"max_nfev": 2.5}, ValueError, "`max_nfev` must be None or positive integer"),
+    ({"bounds": (1, 2, 3)}, ValueError, "`bounds` must contain 2 elements"),
+    ({"bounds": (5, 9)}, ValueError, "`x0` is infeasible"),
+    ({"loss": "l1"}, ValueError, "`loss` must be one of"),
+    ({"loss": "huber", "f_scale": 0}, ValueError, "`f_scale` must be positive"),
+    ({"workers": 0}, ValueError, "workers must be positive"),
+    ({"workers": 2, "jac": jac}, ValueError, "workers evaluate differences"),
+    ({"verbose": 7}, ValueError, "`verbose` must be in"),
+    ({"jac": lambda p: np.ones((2, 2))}, TypeError, "Shape should be"),
+])
+def test_bad_options_are_named(options, error, words):
+    with pytest.raises(error, match=words):
+        least_squares(fun, X0, **options)
+
+
+def test_bad_problems_are_named():
+    with pytest.raises(ValueError, match="at most 1 dimension"):
+        least_squares(fun, [X0])
+    with pytest.raises(ValueError, match="`x0` must be real"):
+        least_squares(fun, [1j, 2, 3])
+    with pytest.raises(ValueError, match="not finite in the initial point"):
+        least_squares(lambda p: fun(p) * np.nan, X0)
+    with pytest.raises(TypeError, match="must not exceed"):
+        least_squares(lambda p: p[:2], X0)
+    with pytest.raises(TypeError, match="got a CFunction"):
+        least_squares(CFunction.__new__(CFunction), X0)
+
+
+def test_jacobian_that_is_not_finite_is_no_success():
+    got = least_squares(fun, X0, lambda p: jac(p) * np.nan)
+    assert got.status == -3 and not got.success and "Jacobian is not finite" in got.message
