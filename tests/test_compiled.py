@@ -982,3 +982,28 @@ def test_the_headers_signature_is_the_one_that_is_checked(library):
     header = (Path(package.get_include()) / "leastsq.h").read_text()
     assert f'#define LEASTSQ_SIGNATURE "{C_SIGNATURE.decode()}"' in header
     CFunction(capsule(library.rosenbrock), 2)
+
+
+# ---------------------------------------------------------------------------
+# bounds, losses, watchers
+
+
+@pytest.mark.parametrize("qr", ["minpack", "blocked"])
+@pytest.mark.parametrize("options", [
+    {"bounds": ([-2, -2], [.5, 2])}, {"loss": "cauchy", "f_scale": .5}, {"history": True},
+    {"bounds": (-2, 2), "loss": "soft_l1", "callback": lambda state: state.iteration == 4},
+    {"Dfun": "2-point", "bounds": ([-2, -2], [.9, 2])}],
+    ids=["bounds", "loss", "history", "callback", "2-point"])
+def test_options_are_the_same_for_python_and_compiled(library, qr, options):
+    p = problems.problem("rosenbrock")
+    compiled = compiled_problems.functions(library, p)
+    for which in (None, 1):
+        if which is not None and "Dfun" in options:
+            continue
+        python_dfun, compiled_dfun = (None, None) if which is None else (p.jacobian, compiled[1])
+        want, got = (leastsq(func, X0, full_output=True, qr=qr, **({"Dfun": Dfun} | options))
+                     for func, Dfun in ((p.residual, python_dfun), (compiled[0], compiled_dfun)))
+        np.testing.assert_array_equal(got[0], want[0])
+        assert got[3:] == want[3:] and got[2]["nfev"] == want[2]["nfev"]
+        for key in set(options) & {"history"}:
+            np.testing.assert_array_equal(got[2][key]["x"], want[2][key]["x"])

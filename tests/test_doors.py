@@ -1,6 +1,9 @@
 """leastsq with bounds and callbacks: SciPy's minima, no point outside, every bad input;
 and without them, the bits of before."""
+import contextlib
+import io
 import json
+import re
 import sys
 import warnings
 
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 import problems
-from conftest import HERE
+from conftest import HERE, ROOT
 from leastsq import Status, leastsq
 from test_bounds_core import D_GROWN_TOO_LARGE, MANY_MINIMA
 
@@ -250,6 +253,16 @@ def test_callback_must_be_callable():
 def test_bad_losses(options, error, words):
     with pytest.raises(error, match=words):
         leastsq(residual, X0, **options)
+
+
+def test_page_about_fitting_runs():
+    """docs/fitting.md: its examples assert what it says, one after another."""
+    page = (ROOT / "docs" / "fitting.md").read_text(encoding="utf-8")
+    names = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for source in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+            exec(compile(source, "fitting.md", "exec"), names)
+    assert names["fit"].success and names["history"]["nfev"][0] == 1
 
 
 @pytest.mark.parametrize("name", ["_leastsq", "_least_squares", "_derivatives"])
