@@ -3,16 +3,30 @@
 ``from leastsq import leastsq`` replaces ``from scipy.optimize import leastsq``.
 """
 
+from . import plot
 from ._batch import BatchResult, leastsq_batch
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
+from ._confidence import (
+    BandResult,
+    ConfidenceResult,
+    confidence_band,
+    confidence_intervals,
+    profile_time,
+)
+from ._covariance import CovarianceResult, covariance
 from ._curve_fit import OptimizeWarning, curve_fit
 from ._derivatives import GradientCheck, check_gradient
 from ._least_squares import OptimizeResult, least_squares
 from ._leastsq import leastsq
+from ._report import Report, report
 from ._status import Status
+from ._strict import StrictError, StrictWarning
 
-__all__ = ["BatchResult", "CFunction", "GradientCheck", "OptimizeResult", "OptimizeWarning",
-           "Status", "__version__", "check_gradient", "curve_fit", "get_include", "least_squares",
-           "leastsq", "leastsq_batch", "show_config"]
+__all__ = [
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
+    "OptimizeResult", "OptimizeWarning", "Report", "Status", "StrictError", "StrictWarning", "__version__",
+    "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
+    "least_squares", "leastsq", "leastsq_batch", "plot", "profile_time", "report", "show_config",
+]

@@ -52,7 +52,7 @@ _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
             factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
-            callback=None, history=False, verbose=0, workers=None):
+            callback=None, history=False, verbose=0, workers=None, strict=False):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -137,6 +137,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         threads (-1: one for each processor), or by a map, called as
         ``workers(f, points)``, such as that of a `multiprocessing.Pool`.  The iterates
         and `nfev` are those of one worker, to the bit.
+    strict : bool, optional
+        Watch `func` and `Dfun` for mistakes, with some more calls: a `StrictWarning`
+        or `StrictError` says what to change.
 
     Returns
     -------
@@ -250,6 +253,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     """
     if not isinstance(args, tuple):
         args = (args,)
+    watch = None
+    if strict:
+        from ._strict import Watch
+        watch = Watch(func, Dfun, args, col_deriv, epsfcn, bounds)
+        func, Dfun = watch.func, watch.Dfun
     door = None
     qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
@@ -268,6 +276,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             func, Dfun = handles(func, Dfun, args)
         out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
                     epsfcn, factor, diag, qr, threads, None)
+    if watch is not None:
+        watch.finish(out[0])
     ier = out[1]
     if not full_output and not verbose and ier in _SUCCESS:
         return out

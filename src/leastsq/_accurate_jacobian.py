@@ -1,0 +1,382 @@
+"""A Jacobian at one point, as accurate as the function allows.
+
+The solver's own forward differences are made to be cheap and give half of the
+digits; errors of parameters deserve better.  Here every column gets a step of its own,
+found from how much the residuals change and how far from straight they are, so that
+a parameter near zero or with a tiny effect is served as well as any other; then
+Richardson's extrapolation in Ridders' form (Adv. Eng. Software 4, 1982, 75-76), which also says how
+large its error is.  Or complex steps, exact to rounding, for functions that pass
+complex numbers through.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._compiled import CFunction
+
+__all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluator"]
+
+METHODS = ("richardson", "3-point", "2-point", "cs")
+_EPS = np.finfo(float).eps
+_COMPLEX_STEP = 1e-100          # its square, the truncation error, vanishes beside anything
+_STRAIGHT, _BENT = 1e-2, 1e-1   # second difference over first: may grow, must shrink
+_LOST = 1e-13                   # a change of less than this part of the residuals is rounding
+_VISIBLE = 1e-3                 # a step should change the residuals by this part of their size
+_PROBES = 40
+_LEVELS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class AccurateJacobian:
+    """J, its estimated relative error for each column, f(x), how, and at what cost."""
+
+    J: np.ndarray
+    error: np.ndarray
+    f: np.ndarray
+    method: str
+    nfev: int
+
+
+def evaluator(func, args=(), name="func"):
+    """func(x, *args) as a function of a fresh x that returns a float64 vector of its own."""
+    if not isinstance(args, tuple):
+        args = (args,)
+    if isinstance(func, CFunction):
+        from ._leastsq import leastsq
+        if args:
+            raise TypeError(f"args must be empty with a CFunction, got {len(args)} arguments")
+
+        def compiled(x):
+            nothing = np.zeros((func.m, x.size))        # makes the solver stop at x
+            *_, info, _, _ = leastsq(func, x, Dfun=lambda _: nothing, full_output=True)
+            return np.atleast_1d(info["fvec"])
+        return compiled
+    if not callable(func):
+        raise TypeError(f"{name} must be callable, got {type(func).__name__}")
+
+    def call(x):
+        value = np.asarray(func(x.copy(), *args))
+        if value.ndim > 1:
+            raise ValueError(f"{name} must return a vector, got shape {value.shape}")
+        if value.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must return real numbers, got dtype {value.dtype}")
+        return np.array(value, dtype=float).reshape(-1)
+    return call
+
+
+def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None):
+    """
+    The Jacobian of `func` at `x`.
+
+    Parameters
+    ----------
+    func : callable
+        ``func(x, *args)``, as in `leastsq`.
+    x : ndarray, shape (n,)
+    args : tuple
+    Dfun : callable or None
+        If given and `method` is None, called; its errors are taken as rounding.
+    method : {None, "richardson", "3-point", "2-point", "cs"}
+        None: `Dfun`, or "richardson" without one.
+    f0 : ndarray, optional
+        ``func(x, *args)``, if known.
+
+    Returns
+    -------
+    AccurateJacobian
+
+    Raises
+    ------
+    ValueError
+        `method` is unknown; residuals at x are not finite; "cs" with a function
+        that drops the imaginary part; no step gives finite residuals.
+    """
+    if method is not None and method not in METHODS:
+        raise ValueError(f"method must be None or one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    if not isinstance(args, tuple):
+        args = (args,)
+    counter = _Counter(evaluator(func, args))
+    f0 = counter(x) if f0 is None else f0
+    if not np.isfinite(f0).all():
+        bad = int(np.flatnonzero(~np.isfinite(f0))[0])
+        raise ValueError(f"residuals are not finite at x: func(x)[{bad}] is {f0[bad]}")
+    if method is None and Dfun is not None:
+        return _given(Dfun, x, args, f0, counter)
+    if method == "cs":
+        return _complex_steps(func, x, args, f0, counter)
+    with np.errstate(all="ignore"):
+        return _differences(counter, x, f0, method or "richardson")
+
+
+def _given(Dfun, x, args, f0, counter):
+    if isinstance(Dfun, CFunction):
+        raise TypeError("a compiled Dfun cannot be called here; leave Dfun out for differences")
+    J = np.array(Dfun(x.copy(), *args), dtype=float)
+    shape = (f0.size, x.size)
+    if J.shape != shape and not (1 in shape and J.size == f0.size*x.size):
+        raise ValueError(f"Dfun must return shape {shape}, got {J.shape}")
+    J = J.reshape(shape)
+    if not np.isfinite(J).all():
+        row, column = map(int, np.argwhere(~np.isfinite(J))[0])
+        raise ValueError(f"Dfun(x)[{row}, {column}] is {J[row, column]}")
+    return AccurateJacobian(J, np.full(x.size, 4*_EPS), f0, "Dfun", counter.nfev)
+
+
+class _Counter:
+    """The function, counted, where a failing evaluation at a probe counts as not finite."""
+
+    def __init__(self, f):
+        self.f, self.nfev, self.size, self.cause = f, 0, None, None
+
+    def __call__(self, x):
+        self.nfev += 1
+        value = self.f(x)
+        if self.size is None:
+            self.size = value.size
+        elif value.size != self.size:
+            raise ValueError(f"func changed size between calls: {self.size} residuals, then {value.size}")
+        return value
+
+    def probe(self, x):
+        """f(x), or None where it is not finite."""
+        size = self.size
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                value = self(x)
+        except (ArithmeticError, ValueError) as error:
+            if isinstance(error, ValueError) and "changed size" in str(error):
+                raise
+            self.cause = error
+            self.size = size
+            return None
+        return value if np.isfinite(value).all() else None
+
+
+# ------------------------------------------------------------------ differences
+
+class _Column:
+    """Central differences along one parameter, or one-sided ones at an edge of the domain."""
+
+    def __init__(self, f, x, j, f0):
+        self.f, self.x, self.j, self.f0 = f, x, j, f0
+        self.side = 0                   # +1, -1: only that side is finite
+
+    def at(self, h):
+        shifted = self.x.copy()
+        shifted[self.j] += h
+        return self.f.probe(shifted), shifted[self.j] - self.x[self.j]
+
+    def both(self, h):
+        """(f(x + h), f(x - h), distance between the two points); None where not finite."""
+        if self.side:
+            near, a = self.at(self.side*h)
+            far, b = self.at(2*self.side*h)
+            return near, far, abs(a), abs(b)
+        plus, a = self.at(h)
+        minus, b = self.at(-h)
+        return plus, minus, a, -b
+
+    def slope(self, h):
+        """Estimate of the derivative whose error is even in h (one-sided: any power of h)."""
+        if self.side:
+            near, a = self.at(self.side*h)
+            return None if near is None else (near - self.f0)/a
+        plus, minus, a, b = self.both(h)
+        return None if plus is None or minus is None else (plus - minus)/(a + b)
+
+    def change_and_bend(self, h):
+        """Sizes of the first and the second difference over a step; or which sides are finite."""
+        plus, minus, a, b = self.both(h)
+        if plus is None or minus is None:
+            return (plus is not None, minus is not None), None, None
+        if self.side:                   # of f0, near, far
+            plus, minus, middle = minus, self.f0, plus
+        else:
+            middle = self.f0
+        change = np.linalg.norm(plus - minus)/2
+        return None, change, np.linalg.norm((plus - middle) - (middle - minus))/2
+
+
+def _differences(f, x, f0, method):
+    n = x.size
+    J, error = np.empty((f0.size, n), order="F"), np.empty(n)
+    columns = [_Column(f, x, j, f0) for j in range(n)]
+    # What "large" means for the residuals: themselves, or 1 % of any parameter.
+    scale = np.linalg.norm(f0)
+    for j in np.flatnonzero(x):
+        plus, _ = columns[j].at(0.01*x[j])
+        if plus is not None:
+            scale = max(scale, np.linalg.norm(plus - f0))
+    for j, column in enumerate(columns):
+        h, limit = _step(column, abs(x[j]), scale)
+        if h is None:
+            J[:, j], error[j] = 0.0, 0.0
+        elif method == "richardson":
+            J[:, j], error[j] = _richardson(column, h, limit)
+        else:
+            J[:, j], error[j] = _plain(column, h, scale, method)
+    return AccurateJacobian(J, error, f0, method, f.nfev)
+
+
+def _step(column, size, scale):
+    """A step that changes f visibly and along which f is nearly straight; and its upper limit.
+
+    None if no step that leaves f finite changes it.
+    """
+    h = start = 0.01*size or 1e-3
+    low, high = 0.0, np.inf             # too short: f hardly changes; too long: f bends or ends
+    best, refused, finite = (0.0, None), np.zeros(2, dtype=int), False
+    for _ in range(_PROBES):
+        missing, change, second = column.change_and_bend(h)
+        bend = np.nan
+        if missing is not None:
+            high = h
+            refused += ~np.array(missing)
+            if refused.max() >= 6 and refused.min() == 0 and not column.side:
+                column.side = 1 if refused[1] else -1   # one side is outside of the domain
+                h, low, high = start, 0.0, np.inf
+                continue
+        else:
+            finite = True
+            here = max(scale, change)
+            bend = second/change if change > 0 else np.inf
+            if max(change, second) <= _LOST*here:
+                low = h
+            elif bend <= _BENT and second <= 10*_LOST*here and change < _VISIBLE*here:
+                best, low = max(best, (change, h)), h   # straight, as far as rounding lets one see
+            elif bend > _BENT or best[1] and best[0] > 1e-9*here and not 0.7 < change/h*best[1]/best[0] < 1.4:
+                high = h                        # bent, or not the slope that a shorter step saw
+            else:
+                best = max(best, (change, h))
+                if change >= _VISIBLE*here or bend > _STRAIGHT:
+                    break
+                low = h
+        if low and high < 4*low or h > 1e12*max(start, 1.0):
+            break
+        if low and np.isfinite(high):
+            h = np.sqrt(low)*np.sqrt(high)
+        elif low:
+            h *= min(10*_VISIBLE*here/change, 30) if change > _LOST*here else 1e3
+        else:
+            h *= max(0.3*_BENT/bend, 0.03) if np.isfinite(bend) else 1/8
+        if column.x[column.j] + h == column.x[column.j]:
+            break
+    if not finite:
+        raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
+                         ) from column.f.cause
+    for power in range(1, 7):           # what looked bent may have been rounding, all of it
+        if best[1] is not None:
+            break
+        missing, change, second = column.change_and_bend(start*1e3**power)
+        if missing is None and change > 0 and second <= _BENT*change:
+            return start*1e3**power, np.inf
+    return best[1], high
+
+
+def _richardson(column, h, limit):
+    """The derivative extrapolated to h = 0, and its relative error."""
+    best, error = _tableau(column, h)
+    for _ in range(3):
+        if error < 1e-8 or 30*h > 0.5*limit:
+            break
+        h *= 30                                 # rounding prevails: longer steps may do better
+        other, other_error = _tableau(column, h)
+        if not other_error < error:
+            break
+        best, error = other, other_error
+    if best is None:
+        raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
+                         ) from column.f.cause
+    return best, error
+
+
+def _tableau(column, h):
+    ratio = 2.0 if column.side else 4.0
+    row, best, error = [], None, np.inf
+    for level in range(_LEVELS):
+        value = column.slope(h/2**level)
+        if value is None:
+            row = []
+            continue
+        new = [value]
+        size = np.linalg.norm(value)
+        if size == 0.0 and not row:
+            return value, 0.0
+        for k, old in enumerate(row):
+            factor = ratio**(k + 1)
+            new.append((factor*new[k] - old)/(factor - 1))
+            guess = max(np.linalg.norm(new[k + 1] - new[k]), np.linalg.norm(new[k + 1] - old))
+            guess = guess/size if size > 0 else guess
+            if guess <= error:
+                best, error = new[k + 1], guess
+        if error < 1e-13 or (level > 2 and row and
+                             np.linalg.norm(new[-1] - row[-1]) > 4*max(error, _EPS)*size):
+            break
+        row = new
+    rounding = np.linalg.norm(column.f0)/(h*np.linalg.norm(best)) if best is not None and best.any() else 0.0
+    return best, max(error, _EPS*max(4, rounding))
+
+
+def _plain(column, h, scale, method):
+    """One difference, its step balanced between truncation and rounding."""
+    _, change, _ = column.change_and_bend(h)
+    share = _EPS**(1/2 if method == "2-point" else 1/3)
+    if change:
+        h = h*min(1.0, share*max(scale, change)/change)
+    if method == "2-point" and not column.side:
+        plus, a = column.at(h)
+        if plus is not None:
+            return (plus - column.f0)/a, share
+    value = column.slope(h)
+    if value is None:
+        raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
+                         ) from column.f.cause
+    return value, share if method == "2-point" or column.side else share**2
+
+
+# ---------------------------------------------------------------- complex steps
+
+def _complex_steps(func, x, args, f0, counter):
+    if isinstance(func, CFunction):
+        raise ValueError("method 'cs' needs a Python function; a CFunction takes real numbers")
+    n = x.size
+    J = np.empty((f0.size, n), order="F")
+    for j in range(n):
+        shifted = x.astype(complex)
+        shifted[j] += 1j*_COMPLEX_STEP
+        counter.nfev += 1
+        with warnings.catch_warnings():         # ComplexWarning: said below, in other words
+            warnings.simplefilter("ignore")
+            try:
+                value = np.asarray(func(shifted, *args))
+            except TypeError as error:
+                raise ValueError("method 'cs': func does not accept complex parameters "
+                                 f"({error}); use method='richardson'") from error
+        if value.dtype.kind != "c":
+            raise ValueError(f"method 'cs': func drops the imaginary part: it returned {value.dtype} for a "
+                             "complex x (float(), .real, abs() or a real output array?); "
+                             "use method='richardson'")
+        J[:, j] = value.reshape(-1).imag/_COMPLEX_STEP
+    if not np.isfinite(J).all():
+        row, column = map(int, np.argwhere(~np.isfinite(J))[0])
+        raise ValueError(f"method 'cs': the derivative of residual {row} with respect to x[{column}] "
+                         f"is {J[row, column]}")
+    _compare_with_differences(J, x, f0, counter)
+    return AccurateJacobian(J, np.full(n, 4*_EPS), f0, "cs", counter.nfev)
+
+
+def _compare_with_differences(J, x, f0, counter):
+    """A function that drops the imaginary part on some path only still returns complex numbers."""
+    plain = _differences(counter, x, f0, "3-point").J
+    size = np.linalg.norm(plain, axis=0)
+    wrong = np.flatnonzero(np.linalg.norm(J - plain, axis=0) > 1e-3*np.maximum(size, np.linalg.norm(J, axis=0)))
+    if wrong.size:
+        j = int(wrong[0])
+        raise ValueError(f"method 'cs': the complex derivative with respect to x[{j}] is not that of real "
+                         "differences: func drops the imaginary part on the way (abs(), .real, a "
+                         "comparison or a real array?); use method='richardson'")

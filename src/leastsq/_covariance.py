@@ -1,0 +1,401 @@
+"""Covariance of fitted parameters, from a Jacobian made afresh at the solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ._accurate_jacobian import accurate_jacobian
+from ._format import label, value_and_error
+from ._student import t_quantile
+
+__all__ = ["CovarianceResult", "covariance"]
+
+_EPS = np.finfo(float).eps
+_NEARLY = 1e7           # condition number from which a combination is nearly undetermined
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CovarianceResult:
+    """
+    What `covariance` returns.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n,)
+        The parameters.
+    cov : ndarray, shape (n, n)
+        Their covariance.  A parameter that the data do not determine has an
+        infinite variance and nan covariances, a fixed one nan.
+    stderr : ndarray, shape (n,)
+        Standard errors, the square roots of its diagonal.
+    correlation : ndarray, shape (n, n)
+    rank : int
+        Numerical rank of the Jacobian of the free parameters.
+    condition : float
+        Its condition number, with columns scaled to length one.
+    dof : int
+        Degrees of freedom, m - rank.
+    chi2 : float
+        Sum of the squares of the (weighted) residuals.
+    reduced_chi2 : float
+        ``chi2/dof``; nan without degrees of freedom.
+    absolute_sigma : bool
+        If False, ``cov`` was multiplied by `reduced_chi2`.
+    optimality : float
+        Largest cosine between the residuals and a column of the Jacobian: zero
+        at a minimum.
+    null_space : ndarray, shape (n, k)
+        Directions in which the parameters can move without changing the
+        residuals; k = 0 if the rank is full.
+    names : tuple of str or None
+    fixed : ndarray of bool, shape (n,)
+    method : str
+        How derivatives were made.
+    derivative_error : float
+        Estimated relative error of the worst column of the Jacobian.
+    nfev : int
+        Number of calls to `func`.
+    """
+
+    x: np.ndarray
+    cov: np.ndarray
+    stderr: np.ndarray
+    correlation: np.ndarray
+    rank: int
+    condition: float
+    dof: int
+    chi2: float
+    reduced_chi2: float
+    absolute_sigma: bool
+    optimality: float
+    null_space: np.ndarray
+    names: tuple | None
+    fixed: np.ndarray
+    method: str
+    derivative_error: float
+    nfev: int
+    _weakest: np.ndarray = field(default=None)
+
+    def label(self, j):
+        """Name of parameter j: its own, or ``x[j]``."""
+        return label(j, self.names)
+
+    def t(self, level=0.95):
+        """Student's t for two-sided intervals; the normal quantile with absolute sigma."""
+        if self.absolute_sigma:
+            return t_quantile(level, np.inf)
+        return t_quantile(level, self.dof) if self.dof > 0 else np.inf
+
+    def explain(self):
+        """
+        Which combinations of parameters the data do not determine, in words.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from leastsq import covariance
+        >>> t = np.linspace(0, 1, 9)
+        >>> def residual(x):
+        ...     return x[0]*x[1]*t + x[2] - np.exp(t)
+        >>> print(covariance(residual, [2.0, 0.85, 0.87], names=["gain", "slope", "level"]).explain())
+        The data determine only 2 combinations of the 3 parameters.
+        Changing gain by +1 and slope by -0.425 together leaves the residuals as they are.
+        The data determine only the product of gain and slope.
+        Fix one of gain and slope, or write the model with one parameter in place of them.
+        """
+        free = int((~self.fixed).sum())
+        lines = []
+        if self.null_space.shape[1]:
+            lines.append(f"The data determine only {self.rank} combination{'s' if self.rank != 1 else ''} "
+                         f"of the {free} parameters.")
+            for direction in self.null_space.T:
+                lines += self._one(direction, "leaves the residuals as they are", "determine only")
+        else:
+            lines.append("The data determine every parameter." if free > 1 else
+                         "The data determine the parameter.")
+            if self._weakest is not None:
+                lines.append(f"But only just: the condition number is {self.condition:.1e}.")
+                lines += self._one(self._weakest, "hardly changes the residuals", "determine well only")
+        return "\n".join(lines)
+
+    def _one(self, direction, effect, determine):
+        """Sentences about one direction that matters little or not at all."""
+        large = np.abs(direction) > 1e-4*np.abs(direction).max()
+        parts = np.flatnonzero(large)
+        if parts.size == 1:
+            name = self.label(parts[0])
+            return [f"Changing {name} {effect}.", f"Fix {name}, or take it out of the model."]
+        first = direction[parts[0]]
+        steps = [f"{self.label(j)} by {direction[j]/first:+.4g}" for j in parts]
+        names = [self.label(j) for j in parts]
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        text = f"Changing {', '.join(steps[:-1])} and {steps[-1]} together {effect}"
+        only = _combination(self.x[parts], direction[parts], names)
+        return [f"{text}.", *([f"The data {determine} {only}."] if only else []),
+                f"Fix one of {listed}, or write the model with one parameter "
+                f"{'in place of them' if parts.size == 2 else 'less'}."]
+
+    def __repr__(self):
+        rows = [(self.label(j), *value_and_error(self.x[j], self.stderr[j])) for j in range(self.x.size)]
+        if self.fixed.any():
+            rows = [(name, f"{self.x[j]:.6g}", "fixed") if self.fixed[j] else (name, value, error)
+                    for j, (name, value, error) in enumerate(rows)]
+        width = [max(len(row[k]) for row in rows) for k in range(3)]
+        lines = [f"  {name:<{width[0]}}  {value:>{width[1]}} ± {error:<{width[2]}}".rstrip()
+                 for name, value, error in rows]
+        kind = "absolute sigma" if self.absolute_sigma else f"reduced chi2 {self.reduced_chi2:.4g}"
+        lines.append(f"rank {self.rank} of {int((~self.fixed).sum())}, condition {self.condition:.1e}, "
+                     f"{self.dof} degrees of freedom, {kind}")
+        return "\n".join(lines)
+
+
+def _combination(x, direction, names):
+    """Sum, difference, product or ratio of two parameters, if that is what stays."""
+    if len(names) != 2:
+        return None
+    a, b = names
+    ratio = direction[1]/direction[0]
+    for same, what in ((-1.0, "sum"), (1.0, "difference")):
+        if abs(ratio - same) < 1e-5:
+            return f"the {what} of {a} and {b}"
+    if np.all(x != 0):
+        relative = ratio*x[0]/x[1]
+        for same, what in ((-1.0, "product"), (1.0, "ratio")):
+            if abs(relative - same) < 1e-5:
+                return f"the {what} of {a} and {b}"
+    return None
+
+
+def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute_sigma=False,
+               names=None, fixed=None, rcond=None):
+    r"""
+    Covariance and standard errors of fitted parameters.
+
+    The Jacobian is made afresh at `x`, with many more correct digits than the
+    solver's own, whose last one moreover belongs to an earlier point.
+
+    Parameters
+    ----------
+    func : callable or CFunction
+        Residuals ``func(x, *args)``, as in `leastsq`.
+    x : array_like, shape (n,)
+        The fitted parameters.
+    args : tuple, optional
+        Further arguments of `func` and `Dfun`.
+    Dfun : callable, optional
+        Jacobian ``Dfun(x, *args)`` of shape (m, n).
+    method : {None, "richardson", "3-point", "2-point", "cs"}, optional
+        How to differentiate.  "richardson": central differences extrapolated to
+        step zero, about 15 calls for each parameter and 9 to 13 digits;
+        "3-point" and "2-point": central and forward differences, 6 to 9 calls,
+        some 9 and 6 digits; "cs": complex steps, exact to rounding, for a `func`
+        that takes complex `x` (checked).  Steps adapt to the effect that each
+        parameter has, so that it may be near zero.  None: `Dfun` if given, else
+        "richardson".
+    sigma : float or array_like, shape (m,) or (m, m), optional
+        Standard deviations of the data, or their covariance, if `func` does not
+        divide by them.
+    absolute_sigma : bool, optional
+        The sizes of sigma (or of residuals divided by it) are known.  If not,
+        only their ratios count, and the covariance is scaled with
+        ``chi2/(m - rank)``.
+    names : sequence of str, optional
+        Names of the parameters, for `explain` and reports.
+    fixed : sequence of int or of bool, optional
+        Parameters that were held (at a bound, say): their indices, or a mask.
+        They count as known.
+    rcond : float, optional
+        Singular values of the column-scaled Jacobian below ``rcond`` times the
+        largest count as zero.  None: the rounding and differentiation error.
+
+    Returns
+    -------
+    CovarianceResult
+        Covariance, standard errors, correlations, rank, condition number, and
+        ``explain()``, which says what the data do not determine.
+
+    Raises
+    ------
+    ValueError
+        Residuals or derivatives are not finite; `sigma`, `names` or `fixed` has
+        the wrong size; `sigma` is not positive (definite); unknown `method`; "cs"
+        with a function that drops the imaginary part.
+    TypeError
+        `func` is not callable or does not return real numbers.
+
+    Notes
+    -----
+    With J the (weighted) Jacobian, its columns are scaled to length one before a
+    QR factorization and the singular value decomposition of R, so that neither
+    units nor J.T @ J spoil digits [1]_.  If the rank is short, a parameter that no null
+    direction touches keeps its error, the others get infinity.
+
+    References
+    ----------
+    .. [1] G. H. Golub, C. F. Van Loan, "Matrix Computations", 4th ed. (2013),
+       sections 5.3 and 5.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leastsq import covariance, leastsq
+    >>> t = np.arange(6.0)
+    >>> y = np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
+    >>> def residual(x):
+    ...     return x[0]*np.exp(-x[1]*t) - y
+    >>> x, ier = leastsq(residual, [1.0, 1.0])
+    >>> covariance(residual, x, names=["height", "rate"])
+      height  5.081 ± 0.066
+      rate    0.504 ± 0.012
+    rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.004902
+    """
+    x = _parameters(x)
+    names = _names(names, x.size)
+    held = _mask(fixed, x.size)
+    model = accurate_jacobian(func, x, args, Dfun, method)
+    f, J = weigh(model.f, model.J, sigma)
+    return from_jacobian(x, f, J, absolute_sigma=absolute_sigma, names=names, fixed=held, rcond=rcond,
+                         method=model.method, errors=model.error, nfev=model.nfev)
+
+
+def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcond=None,
+                  method="given", errors=None, nfev=0):
+    """A CovarianceResult from weighted residuals f, shape (m,), and Jacobian J, shape (m, n)."""
+    n = x.size
+    held = np.zeros(n, dtype=bool) if fixed is None else fixed
+    free = np.flatnonzero(~held)
+    errors = np.full(n, 4*_EPS) if errors is None else errors
+    J, error = J[:, free], float(errors[free].max(initial=0.0))
+    m, k = J.shape
+
+    norms = np.linalg.norm(J, axis=0)
+    scale = np.where(norms > 0, norms, 1.0)
+    scaled = J/scale
+    R = np.linalg.qr(scaled, mode="r") if m >= k else scaled
+    _, s, Vt = np.linalg.svd(R)
+    s = np.concatenate([s, np.zeros(k - s.size)])
+    if rcond is None:
+        rcond = max(max(m, k)*_EPS, 10*error)
+    rank = int((s > rcond*s[0]).sum()) if k and s[0] > 0 else 0
+
+    factors = Vt[:rank].T/s[:rank]
+    null = Vt[rank:].T
+    unknown = np.linalg.norm(null, axis=1) > max(1e-6, 1e3*rcond)
+    inner = factors @ factors.T/np.outer(scale, scale)
+    inner[unknown, :] = np.nan
+    inner[:, unknown] = np.nan
+    inner[unknown, unknown] = np.inf
+
+    dof = m - rank
+    chi2 = float(f @ f)
+    reduced = chi2/dof if dof > 0 else np.nan
+    if not absolute_sigma:
+        known = ~unknown
+        inner[np.ix_(known, known)] *= reduced
+        if dof <= 0:
+            inner[np.ix_(known, known)] = np.inf
+    cov = np.full((n, n), np.nan)
+    cov[np.ix_(free, free)] = inner
+    variance = np.diag(cov).copy()
+    stderr = np.sqrt(variance)
+    size = np.linalg.norm(f)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = cov/np.outer(stderr, stderr)
+    finite = np.isfinite(stderr)
+    correlation[finite, finite] = 1.0
+    cosines = np.abs(scaled.T @ f)/size if size > 0 else np.zeros(k)
+
+    directions = np.zeros((n, k - rank))
+    directions[free] = _legible(null, scale)
+    weakest = None
+    condition = s[0]/s[-1] if k and s[-1] > 0 else np.inf
+    if rank == k and condition > _NEARLY:
+        weakest = np.zeros(n)
+        weakest[free] = Vt[-1]/scale
+        weakest[free] = np.where(np.abs(Vt[-1]) > 0.03*np.abs(Vt[-1]).max(), weakest[free], 0.0)
+    return CovarianceResult(
+        x=x, cov=cov, stderr=stderr, correlation=correlation, rank=rank, condition=float(condition), dof=dof,
+        chi2=chi2, reduced_chi2=reduced, absolute_sigma=bool(absolute_sigma),
+        optimality=float(cosines.max(initial=0.0)), null_space=directions, names=names, fixed=held,
+        method=method, derivative_error=error, nfev=nfev, _weakest=weakest)
+
+
+def _legible(null, scale):
+    """A basis of the null space, in the parameters' own units, with as many zeros as may be."""
+    basis = null.copy()
+    k = basis.shape[1]
+    used = []
+    for c in range(k):                          # Gauss-Jordan with complete pivoting
+        size = np.abs(basis[:, c:])
+        size[used] = 0.0
+        row, shift = np.unravel_index(np.argmax(size), size.shape)
+        basis[:, [c, c + shift]] = basis[:, [c + shift, c]]
+        basis[:, c] /= basis[row, c]
+        for other in range(k):
+            if other != c:
+                basis[:, other] -= basis[row, other]*basis[:, c]
+        used.append(row)
+    basis[np.abs(basis) < 1e-6] = 0.0
+    return basis/scale[:, None]
+
+
+def weigh(f, J, sigma):
+    """f and J divided by the data's standard deviations, or by the root of their covariance."""
+    if sigma is None:
+        return f, J
+    sigma = np.asarray(sigma, dtype=float)
+    m = f.size
+    if sigma.shape in ((), (1,), (m,)):
+        if not (np.isfinite(sigma).all() and (sigma > 0).all()):
+            raise ValueError("sigma must be positive and finite")
+        return f/sigma, None if J is None else J/sigma.reshape(-1, 1)
+    if sigma.shape != (m, m):
+        raise ValueError(f"sigma must be a number or have shape ({m},) or ({m}, {m}), got {sigma.shape}")
+    try:
+        lower = np.linalg.cholesky(sigma)
+    except np.linalg.LinAlgError:
+        raise ValueError("sigma must be positive definite") from None
+    return np.linalg.solve(lower, f), None if J is None else np.linalg.solve(lower, J)
+
+
+def _parameters(x):
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"x must be real numbers, got dtype {x.dtype}")
+    x = np.array(x, dtype=float).reshape(-1)
+    if x.size == 0 or not np.isfinite(x).all():
+        raise ValueError(f"x must be finite numbers, got {x}")
+    return x
+
+
+def _names(names, n):
+    if names is None:
+        return None
+    if isinstance(names, str):
+        names = names.replace(",", " ").split()
+    names = tuple(map(str, names))
+    if len(names) != n:
+        raise ValueError(f"names must be {n} names, got {len(names)}")
+    return names
+
+
+def _mask(fixed, n):
+    mask = np.zeros(n, dtype=bool)
+    if fixed is None:
+        return mask
+    fixed = np.asarray(fixed)
+    if fixed.dtype == bool:
+        if fixed.shape != (n,):
+            raise ValueError(f"fixed must be a mask of {n} values or indices, got shape {fixed.shape}")
+        return fixed.copy()
+    if fixed.size:
+        if fixed.dtype.kind not in "iu" or fixed.min() < -n or fixed.max() >= n:
+            raise ValueError(f"fixed must be indices from 0 to {n - 1}, got {fixed}")
+        mask[fixed] = True
+    return mask

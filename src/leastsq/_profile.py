@@ -1,0 +1,252 @@
+"""Likelihood profiles: refits with one parameter held, followed to where t says stop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._accurate_jacobian import evaluator
+from ._covariance import weigh
+from ._leastsq import leastsq
+
+__all__ = ["Profile", "Profiler", "progress_line"]
+
+_CLOSE = 1e-5           # the statistic is found to this part of t
+_REFITS = 60            # on one side
+_TYPICAL_REFITS = 7
+_FIRST = 0.1            # the first step, as a part of Student's interval
+_STRAYED = 3            # a statistic this many times t is no neighbour's
+_FLAT = 1e6             # standard errors away from x, where the search ends
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """
+    One parameter's profile.
+
+    Attributes
+    ----------
+    parameter : int
+    values : ndarray, shape (k,)
+        Values at which it was held, increasing.
+    tau : ndarray, shape (k,)
+        Signed root of the increase in the sum of squares, in units of the
+        residual variance; Student's t if the model is linear.
+    x : ndarray, shape (k, n)
+        All parameters at each value.
+    lower, upper : float
+        Limits of the interval.
+    reasons : list of str
+        Why a limit is missing.
+    """
+
+    parameter: int
+    values: np.ndarray
+    tau: np.ndarray
+    x: np.ndarray
+    lower: float
+    upper: float
+    reasons: list[str]
+
+
+class _Stop(Exception):
+    """A limit cannot be found; carries the reason and the limit to report."""
+
+    def __init__(self, reason, limit=np.nan):
+        super().__init__(reason)
+        self.limit = limit
+
+
+class _Failed(_Stop):
+    """A refit did: perhaps a shorter step does not."""
+
+
+class Profiler:
+    """Profiles of one fit: the function, its minimum, and where each side has to get."""
+
+    def __init__(self, func, spread, args, Dfun, sigma, t, deadline):
+        self.spread, self.x, self.t, self.sigma, self.deadline = spread, spread.x, t, sigma, deadline
+        self.args = args if isinstance(args, tuple) else (args,)
+        self.plain, self.Dfun, self.nfev = evaluator(func, self.args), Dfun, 0
+        self.variance = 1.0 if spread.absolute_sigma else spread.reduced_chi2
+        self.least = spread.chi2
+
+    def residual(self, x):
+        self.nfev += 1
+        return weigh(self.plain(x), None, self.sigma)[0]
+
+    def refit(self, j, value, guess):
+        """Least sum of squares with parameter j at `value`, and where."""
+        if self.deadline is not None and time.perf_counter() > self.deadline:
+            raise _Stop("the time was up")
+        free = np.arange(self.x.size) != j
+        whole = guess.copy()
+        whole[j] = value
+        if not free.any():
+            f = self.residual(whole)
+            return f @ f, whole
+
+        def reduced(z):
+            whole[free] = z
+            return self.residual(whole)
+
+        def derivative(z):
+            whole[free] = z
+            J = np.asarray(self.Dfun(whole.copy(), *self.args), dtype=float)
+            return weigh(np.zeros(J.shape[0]), J, self.sigma)[1][:, free]
+
+        with np.errstate(all="ignore"):
+            z, _, info, mesg, ier = leastsq(
+                reduced, whole[free], Dfun=None if self.Dfun is None else derivative, full_output=True,
+                ftol=1e-10, xtol=1e-10, maxfev=100*(self.x.size + 1))
+        if ier not in (1, 2, 3, 4, 6, 7, 8):
+            raise _Failed(f"the refit at {value:.6g} failed ({' '.join(mesg.split())})")
+        whole[free] = z
+        f = info["fvec"]
+        return float(np.sum(f*f)), whole
+
+    def tau(self, j, value, guess):
+        """The size of the profile statistic, and the parameters there."""
+        squares, whole = self.refit(j, value, guess)
+        gain = squares - self.least
+        if not np.isfinite(gain):
+            raise _Failed(f"the residuals are not finite at {value:.6g}")
+        if gain < -1e-6*max(self.least, self.variance):
+            raise _Stop(f"x is not the minimum: with this parameter at {value:.6g} the sum of squares is "
+                        f"{squares:.6g}, less than {self.least:.6g}; fit again from there")
+        return np.sqrt(max(gain, 0.0)/self.variance), whole
+
+    def side(self, j, sign, points):
+        """Points (value, tau, x) outwards on one side, and the limit."""
+        unit = self.spread.stderr[j]
+        if not np.isfinite(unit) or unit == 0.0:
+            raise _Stop("its standard error is not known" if unit else "its standard error is zero")
+        towards = np.nan_to_num(self.spread.cov[:, j]/self.spread.cov[j, j], posinf=0.0, neginf=0.0)
+        found = [(self.x[j], 0.0, self.x)]
+        walk, low, high, edge = [(0.0, 0.0)], (0.0, 0.0), None, np.inf     # (distance, tau)
+        distance = _FIRST*self.t*unit
+        for _ in range(_REFITS):
+            value = self.x[j] + sign*distance
+            try:
+                tau, whole = self._best(found, j, value, towards)
+            except _Failed:
+                if distance - low[0] < 1e-3*unit:
+                    raise
+                edge = distance                 # outside of the domain, perhaps: come back half of the way
+                distance = 0.5*(low[0] + edge)
+                continue
+            found.append((value, tau, whole))
+            walk.append((distance, tau))
+            if abs(tau - self.t) <= _CLOSE*self.t:
+                break
+            if tau < self.t:
+                low = max(low, walk[-1])
+            elif high is None or distance < high[0]:
+                high = walk[-1]
+            if high is None and distance > _FLAT*unit:
+                raise _Stop(f"none: the data do not bound it there (tau is {tau:.3g} at {value:.3g}, "
+                            f"the limit is where it is {self.t:.3g})", sign*np.inf)
+            distance = min(self._next(walk, low, high, unit), 0.5*(low[0] + edge))
+            if edge - low[0] < 1e-3*unit:
+                raise _Stop(f"the function or the refit fails beyond {value:.6g}")
+        else:
+            raise _Stop(f"not found in {_REFITS} refits")
+        limit = self.x[j] + sign*distance
+        reached = sorted(point for point in walk if point[0] <= distance)
+        shares = np.arange(1, points + 1)/(points + 1)              # even in tau
+        for far in np.interp(shares*self.t, [tau for _, tau in reached], [d for d, _ in reached]):
+            value = self.x[j] + sign*far
+            tau, whole = self._best(found, j, value, towards)
+            found.append((value, tau, whole))
+        return found, limit
+
+    def _best(self, found, j, value, towards):
+        """tau there; where a refit seems to have strayed, the better of two starts."""
+        try:
+            tau, whole = self.tau(j, value, self._guess(found, j, value, towards))
+        except _Failed:
+            tau, whole = np.inf, None
+        if tau > _STRAYED*self.t:
+            inner = min((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
+            tau, whole = min((tau, whole), self.tau(j, value, inner[2]), key=lambda p: p[0])
+        return tau, whole
+
+    def _next(self, walk, low, high, unit):
+        """Secant on the statistic, which is nearly straight; bisection where it is not."""
+        (before, tau_before), (distance, tau) = walk[-2:]
+        if tau != tau_before:
+            guess = distance + (before - distance)*(self.t - tau)/(tau_before - tau)
+        else:
+            guess = np.inf
+        if high is None:
+            # Where Student's line holds, all of the way at once; else with care, for a
+            # profile may come down again behind a hill.
+            straight = abs(tau*unit/distance - 1) < 0.1
+            most = 1.2*self.t*unit if straight else (2 if distance < 3*self.t*unit else 4)*distance
+            return min(max(guess, 1.1*distance), max(most, 1.1*distance))
+        if not low[0] < guess < high[0] or high[1] > _STRAYED*self.t or len(walk) > 12:
+            return 0.5*(low[0] + high[0])
+        return guess
+
+    def _guess(self, found, j, value, towards):
+        """The others' values there: from the nearest point, along the last two or the covariance."""
+        near = sorted((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))[:2]
+        if len(near) == 2 and near[0][0] != near[1][0]:
+            towards = (near[0][2] - near[1][2])/(near[0][0] - near[1][0])
+        return near[0][2] + towards*(value - near[0][0])
+
+    def profile(self, j, points=0, tell=lambda: None):
+        everything, limits, reasons = [(self.x[j], 0.0, self.x)], [], []
+        for sign in (-1, 1):
+            try:
+                found, limit = self.side(j, sign, points)
+                everything += [(v, sign*tau, whole) for v, tau, whole in found[1:]]
+            except _Stop as stop:
+                limit = stop.limit
+                reasons.append(f"{self.spread.label(j)}, {'lower' if sign < 0 else 'upper'} limit: {stop}.")
+            limits.append(float(limit))
+            tell()
+        everything.sort(key=lambda point: point[0])
+        values, tau, whole = zip(*everything, strict=True)
+        return Profile(j, np.array(values), np.array(tau), np.array(whole), *limits, reasons)
+
+    def estimate(self, sides):
+        """Seconds for so many sides, from one refit half a standard error away."""
+        known = np.flatnonzero(np.isfinite(self.spread.stderr) & (self.spread.stderr > 0))
+        if not known.size:
+            return 0.0
+        j = int(known[0])
+        began = time.perf_counter()
+        try:
+            self.tau(j, self.x[j] + 0.5*self.spread.stderr[j], self.x)
+        except _Stop:
+            pass
+        return (time.perf_counter() - began)*_TYPICAL_REFITS*sides
+
+
+@contextmanager
+def progress_line(wanted, profiler, sides):
+    """Yields what to call after each side."""
+    if not wanted:
+        yield lambda: None
+        return
+    seconds = profiler.estimate(sides)
+    print(f"profiles: {sides} limits, about {seconds:.2g} s", file=sys.stderr)
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        done = 0
+
+        def tell():
+            nonlocal done
+            done += 1
+            print(f"\rprofiles: {done} of {sides} limits", end="\n" if done == sides else "",
+                  file=sys.stderr, flush=True)
+        yield tell
+        return
+    with tqdm(total=sides, desc="profiles", unit="limit") as bar:
+        yield bar.update

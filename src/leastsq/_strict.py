@@ -1,0 +1,335 @@
+"""strict=True: find out what is wrong with the user's functions while a fit uses them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+import numpy as np
+
+from ._accurate_jacobian import accurate_jacobian
+from ._compiled import CFunction
+from ._losses import bound_arrays
+
+__all__ = ["StrictError", "StrictWarning", "Watch"]
+
+_SAME = 1e-11           # relative: results this close are taken as equal
+_BLUNT = 0.05           # relative: forward differences this far off mislead the solver
+_WRONG = 1e-4           # relative to a column's length: an entry of a Jacobian this far off is wrong
+
+
+class StrictWarning(UserWarning):
+    """A function does something that this solver copes with, but others may not."""
+
+
+class StrictError(ValueError):
+    """A function does something with which no fit can be right."""
+
+
+class Watch:
+    """
+    Functions that watch the user's, to put in their place.
+
+    Parameters
+    ----------
+    func, Dfun, args, col_deriv, epsfcn, bounds
+        As given to `leastsq`.
+
+    Attributes
+    ----------
+    func, Dfun : callable
+        What to give to the solver, with the same `args`.
+    """
+
+    def __init__(self, func, Dfun, args, col_deriv, epsfcn=None, bounds=None):
+        if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
+            raise TypeError("leastsq: strict=True watches Python functions; a CFunction cannot be watched")
+        self.args, self.col_deriv, self.epsfcn, self.bounds = args, bool(col_deriv), epsfcn, bounds
+        self.user_func, self.user_Dfun = func, Dfun
+        self.residuals = _Watched(func, "func", args)
+        self.jacobians = None if Dfun is None else _Watched(Dfun, "Dfun", args)
+        self.func = self._func if callable(func) else func
+        self.Dfun = self._Dfun if callable(Dfun) else Dfun
+        self.first = None               # (x, f(x)) of the first call
+        self.last_finite = None
+        self.said_not_finite = False
+
+    def _func(self, x, *args):
+        if self.first is None:
+            return self._begin(x, args)
+        value = self.residuals(x, args)
+        self._look(x, value)
+        return value
+
+    def _Dfun(self, x, *args):
+        value = self.jacobians(x, args)
+        if self.jacobians.calls == 1:
+            self._check_jacobian(x, value)
+        return value
+
+    def _begin(self, x, args):
+        """The first call, made twice, and one more for each parameter."""
+        value = self.residuals(x, args)
+        f = _numbers(value)
+        if f is None:
+            return value                # not numbers: the solver says so
+        value = np.array(value)         # func may use that array again
+        self.first = (x.copy(), f)
+        self._repeat(x, args, "called twice in a row at x0")
+        if not np.isfinite(f).all():
+            bad = np.flatnonzero(~np.isfinite(f))
+            raise StrictError(f"{bad.size} of {f.size} residuals are not finite at x0 = {x}, the first is "
+                              f"func(x0)[{bad[0]}] = {f[bad[0]]}. Start elsewhere, or mend func there.")
+        self.last_finite = x.copy()
+        if self.user_Dfun is None and f.size >= x.size:
+            self._sensitivity(x, f, value.dtype, args)
+        return value
+
+    def _repeat(self, x, args, when):
+        at, before = self.first
+        again = _numbers(self.residuals(at.copy(), args))
+        if again is None or again.size != before.size or not _close(again, before):
+            where = ""
+            if again is not None and again.size == before.size:
+                k = int(np.argmax(~np.isclose(again, before, rtol=_SAME, atol=0, equal_nan=True)))
+                where = f": residual {k} was {before[k]}, then {again[k]}"
+            culprits = self.residuals.changed_data()
+            why = (f"It changes {' and '.join(culprits)} in place; copy first (a = a - b, not a -= b)." if culprits else
+                   "Does it draw random numbers, or keep something from call to call? Fix the seed, or pass it in.")
+            raise StrictError(f"func gives different residuals for the same x ({when}){where}. {why}")
+
+    def _sensitivity(self, x, f, dtype, args):
+        """Whether the solver's forward differences can see every parameter."""
+        made = self._differences(x, args)
+        if made is None:
+            return
+        eps = max(self.epsfcn or 0.0, np.finfo(dtype if dtype.kind == "f" else float).eps)
+        for j in range(x.size):
+            truth = made.J[:, j]
+            size = np.linalg.norm(truth)
+            moved = x.copy()
+            moved[j] += np.sqrt(eps)*abs(x[j]) or np.sqrt(eps)
+            if (moved > self._edges(x)[1]).any():
+                continue
+            with np.errstate(all="ignore"):
+                value = _numbers(self.residuals(moved.copy(), args))
+            if value is None or value.size != f.size or not np.isfinite(value).all():
+                continue
+            if np.array_equal(value, f) and (size == 0 or abs(x[j]) > 1e-6):
+                _warn(f"the solver's step in x[{j}], from {x[j]} to {moved[j]}, changes no residual. Is it used, and "
+                      "not rounded (int(), an index, float32)? The fit will leave it where it is.")
+                continue
+            if size == 0:
+                continue
+            off = np.linalg.norm((value - f)/(moved[j] - x[j]) - truth)/size
+            if off > max(_BLUNT, 2*made.error[j]):
+                why = ("func rounds (float32, a table?) or is noisy: compute in float64, or give epsfcn, its relative "
+                       "error"
+                       if abs(x[j]) > 1e-6 or x[j] == 0 else
+                       "x is too near zero for a relative step: give Dfun, or start from exactly 0")
+                step = moved[j] - x[j]
+                _warn(f"the derivative by x[{j}] = {x[j]}, as the solver makes it with a step of {step:.1e}, is "
+                      f"{100*off:.0f} % off. {why[0].upper()}{why[1:]}.")
+
+    def _edges(self, x):
+        low, high = (None, None) if self.bounds is None else bound_arrays(self.bounds, x)
+        return (-np.inf, np.inf) if low is None else (low, high)
+
+    def _differences(self, x, args):
+        """The Jacobian by differences, or None; with bounds, from within them."""
+        low, high = self._edges(x)
+
+        def within(z, *args):
+            if np.any(z < low) or np.any(z > high):
+                raise ArithmeticError("out of bounds")
+            return self.user_func(z, *args)
+        try:
+            return accurate_jacobian(within, x, args)
+        except ValueError:
+            return None                 # no step is possible: a fixed parameter, say
+
+    def _look(self, x, value):
+        f = _numbers(value)
+        if f is None:
+            return
+        if f.size != self.first[1].size:
+            raise StrictError(f"func returned {f.size} residuals after {self.first[1].size} before; "
+                              f"{_moves(self.last_finite, x)}. The number of residuals must not depend on x.")
+        if np.isfinite(f).all():
+            self.last_finite = x.copy()
+        elif not self.said_not_finite:
+            self.said_not_finite = True
+            bad = np.flatnonzero(~np.isfinite(f))
+            _warn(f"residuals are not finite at x = {x}: {bad.size} of {f.size}, the first is func(x)[{bad[0]}] = "
+                  f"{f[bad[0]]}; {_moves(self.last_finite, x)}. The solver steps back from there; bounds, or "
+                  "another form of the parameter (its logarithm), would keep it away.")
+
+    def finish(self, x):
+        """What can only be seen at the end: whether func still gives what it gave at first."""
+        if self.first is None:
+            return
+        with np.errstate(all="ignore"):
+            self._repeat(x, self.args, "at x0, before the fit and after it")
+            if self.jacobians is not None and self.jacobians.calls:
+                value = self.user_Dfun(x.copy(), *self.args)
+                if np.isfinite(np.asarray(value, dtype=float)).all():
+                    self._check_jacobian(x, value)
+
+    # ------------------------------------------------------------ the Jacobian
+
+    def _check_jacobian(self, x, value):
+        J = np.asarray(value)
+        if J.dtype.kind not in "fiub" or J.ndim != 2:
+            return                      # the solver says so
+        m, n = self.first[1].size, x.size
+        wanted = (n, m) if self.col_deriv else (m, n)
+        if J.shape != wanted:
+            if J.shape == wanted[::-1]:
+                other = "col_deriv=False" if self.col_deriv else "col_deriv=True"
+                raise StrictError(f"Dfun returns the transposed Jacobian: shape {J.shape} where {wanted} is wanted. "
+                                  f"Return J.T, or say {other}.")
+            return
+        J = np.array(J.T if self.col_deriv else J, dtype=float)
+        made = self._differences(x, self.args)
+        if made is not None:
+            _compare(J, made.J, made.error, x)
+
+
+def _compare(J, truth, error, x):
+    """StrictError if J is not the Jacobian; it names the usual mistakes."""
+    def agrees(a, b):
+        size = np.maximum(np.linalg.norm(b, axis=0), np.linalg.norm(a, axis=0))
+        return np.abs(a - b).max(axis=0, initial=0.0) <= np.maximum(_WRONG, 100*error)*np.where(size > 0, size, 1.0)
+
+    good = agrees(J, truth)
+    if good.all():
+        return
+    start = f"Dfun is not the derivative of func at x = {x}: "
+    if agrees(-J, truth).all():
+        raise StrictError(start + "every sign is flipped. If func is data - model, Dfun must be -d(model)/dx.")
+    if J.shape[0] == J.shape[1] and agrees(J.T, truth).all():
+        raise StrictError(start + "it is transposed. Row i must hold the derivatives of residual i (or say "
+                          "col_deriv=True).")
+    for j in np.flatnonzero(~good):
+        column = J[:, [j]]
+        length = np.linalg.norm(column)
+        entry = int(np.argmax(np.abs(column[:, 0] - truth[:, j])))
+        which = f"column {j}, by x[{j}], is wrong" if good.any() else "no column is right; column 0"
+        detail = (f" (row {entry}: Dfun says {column[entry, 0]:.6g}, differences say {truth[entry, j]:.6g}).")
+        if length == 0:
+            hint = " It is all zeros."
+        elif _agrees(-column[:, 0], truth[:, j]):
+            hint = " Its sign is flipped."
+        else:
+            same = [k for k in range(x.size) if k != j and _agrees(column[:, 0], truth[:, k])]
+            factor = column[:, 0] @ truth[:, j]/(truth[:, j] @ truth[:, j]) if truth[:, j].any() else 0.0
+            if same:
+                hint = f" It is the column of x[{same[0]}]: are they in the wrong order?"
+            elif factor and _agrees(column[:, 0], factor*truth[:, j]):
+                hint = f" It is {factor:.6g} times what it should be."
+            else:
+                hint = ""
+        raise StrictError(start + which + detail + hint)
+
+
+def _agrees(a, b):
+    """Whether two columns are equal."""
+    return bool(np.abs(a - b).max() <= _WRONG*max(np.linalg.norm(a), np.linalg.norm(b)))
+
+
+# --------------------------------------------------------------- watching calls
+
+class _Watched:
+    """One of the user's functions; sees what it does to its arguments and results."""
+
+    def __init__(self, function, name, args):
+        self.function, self.name, self.calls = function, name, 0
+        self.given = None               # the last x handed out, and what it was
+        self.result = None              # the last array returned, and what it was
+        self.dtype = None
+        self.data = _arrays_of(function, args)
+        self.said = set()
+
+    def __call__(self, x, args):
+        mine = x.copy()
+        value = self.function(mine, *args)
+        if self.given is not None and not _equal(*self.given):
+            self._say("kept", f"{self.name} keeps the x of one call and changes it later. Keep a copy: x = x.copy().")
+        self.calls += 1
+        changed = np.flatnonzero(~((mine == x) | (np.isnan(mine) & np.isnan(x)))) if mine.shape == x.shape else []
+        if len(changed):
+            j = changed[0]
+            self._say("x", f"{self.name} writes into x (x[{j}] was {x[j]}, now {mine[j]}). The solver goes on from the "
+                           "x it gave; begin with x = x.copy().")
+        self.given = (mine, mine.copy())
+        self._result(value)
+        return value
+
+    def changed_data(self):
+        """Names of the arrays in reach that calls have changed."""
+        return [what for what, array, before in self.data
+                if array.shape != before.shape or not _equal(array, before)]
+
+    def _result(self, value):
+        if not isinstance(value, np.ndarray):
+            self.result = None
+            return
+        if self.result is not None and np.shares_memory(self.result[0], value) and self.result[0].size:
+            self._say("buffer", f"{self.name} returns the same array at every call. This solver copies it, but SciPy's "
+                                "ends at x0 with 'success'; return a new array.")
+        elif self.result is not None and not _equal(*self.result):
+            self._say("buffer", f"{self.name} changes an array that it returned earlier; return a new one each time.")
+        if value.dtype.kind == "c":
+            return                          # a complex step
+        if self.dtype is not None and value.dtype != self.dtype:
+            self._say("dtype", f"{self.name} returned {value.dtype} after {self.dtype}: the accuracy of its results "
+                               "changes. Return float64 always.")
+        self.dtype = value.dtype
+        self.result = (value, value.copy())
+
+    def _say(self, what, text):
+        if what not in self.said:
+            self.said.add(what)
+            _warn(text)
+
+
+def _arrays_of(function, args):
+    """(what to call it, array, copy) for the arrays that a function can reach."""
+    found = [(f"args[{k}]", a) for k, a in enumerate(args) if isinstance(a, np.ndarray)]
+    try:
+        seen = inspect.getclosurevars(function)
+        found += [(f"the array {name!r}", a) for name, a in {**seen.globals, **seen.nonlocals}.items()
+                  if isinstance(a, np.ndarray)]
+    except (TypeError, ValueError):
+        pass                            # not a Python function: nothing to look into
+    return [(what, a, a.copy()) for what, a in found if a.dtype != object and a.nbytes < 2**26]
+
+
+def _equal(a, b):
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def _numbers(value):
+    value = np.asarray(value)
+    return value.astype(float).reshape(-1) if value.dtype.kind in "fiub" and value.ndim < 2 else None
+
+
+def _close(a, b):
+    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME*np.nan_to_num(np.abs(b)).max(initial=0.0), equal_nan=True))
+
+
+def _moves(before, x):
+    moved = np.flatnonzero(before != x)
+    if moved.size == 0:
+        return "x had not moved"
+    steps = [f"x[{j}] from {before[j]:.6g} to {x[j]:.6g}" for j in moved[:4]]
+    more = f" and {moved.size - 4} more" if moved.size > 4 else ""
+    return f"the last finite ones were before moving {', '.join(steps)}{more}"
+
+
+def _warn(text):
+    """From the line outside of this package that called it."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"strict: {text}", StrictWarning, stacklevel=max(level, 1))

@@ -1,0 +1,252 @@
+"""Intervals, profiles, bands and the distributions behind them."""
+import interval_coverage
+import numpy as np
+import pytest
+import strd
+
+import leastsq
+from leastsq import _profile, confidence_band, confidence_intervals, covariance
+from leastsq._student import chi2_sf, t_quantile
+
+T = np.array([1.0, 2, 3, 4, 5, 7])
+Y = np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])       # Bates and Watts' oxygen demand
+
+
+def oxygen(x):
+    return x[0]*(1 - np.exp(-x[1]*T)) - Y
+
+
+@pytest.fixture(scope="module")
+def best():
+    return leastsq.leastsq(oxygen, [20.0, 0.5], ftol=1e-14, xtol=1e-14)[0]
+
+
+# ---------------------------------------------------------------- distributions
+
+@pytest.mark.parametrize("dof", [0.5, 1, 2, 3, 7, 30, 51, 100, 1e3, 1e5, 9e5, 1e6, 1e9])
+def test_t_quantile_is_scipys(dof):
+    stats = pytest.importorskip("scipy.stats")
+    for level in (0.01, 0.5, 0.6827, 0.95, 0.99, 0.999, 1 - 1e-8):
+        assert t_quantile(level, dof) == pytest.approx(stats.t.isf((1 - level)/2, dof), rel=1e-10)
+
+
+def test_t_quantile_becomes_the_normal_one():
+    assert t_quantile(0.95, np.inf) == pytest.approx(1.959963984540054, rel=1e-14)
+
+
+@pytest.mark.parametrize("dof", [1, 2, 5, 10, 50, 1000, 100000])
+def test_chi2_tail_is_scipys(dof):
+    stats = pytest.importorskip("scipy.stats")
+    for ratio in (0.0, 0.01, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0):
+        assert chi2_sf(dof*ratio, dof) == pytest.approx(stats.chi2.sf(dof*ratio, dof), rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("level, dof", [(0.0, 3), (1.0, 3), (0.95, 0), (0.95, -1), (np.nan, 3)])
+def test_quantiles_outside_of_their_range_are_refused(level, dof):
+    with pytest.raises(ValueError, match="must be"):
+        t_quantile(level, dof)
+
+
+# ------------------------------------------------------------------- intervals
+
+def test_for_a_linear_model_profile_and_t_agree():
+    A = np.vander(np.linspace(0, 1, 12), 3)
+    b = np.sin(5*A[:, 1])
+
+    def line(x):
+        return A @ x - b
+    x = np.linalg.lstsq(A, b, rcond=None)[0]
+    t, profile = (confidence_intervals(line, x, method=m) for m in ("t", "profile"))
+    assert profile.lower == pytest.approx(t.lower, rel=1e-6)
+    assert profile.upper == pytest.approx(t.upper, rel=1e-6)
+    stderr = np.sqrt(np.diag(np.linalg.inv(A.T @ A))*(line(x) @ line(x))/9)
+    assert t.upper == pytest.approx(x + 2.262157162740992*stderr, rel=1e-9)
+
+
+def test_profile_limits_are_where_the_sum_of_squares_says(best):
+    """Against a fine scan: for given x[1] the best x[0] is a linear fit, and the other way about by search."""
+    found = confidence_intervals(oxygen, best, method="profile", level=0.9)
+    limit = found.covariance.chi2*(1 + found.t**2/4)
+
+    def squares(rate):
+        basis = 1 - np.exp(-rate*T)
+        return np.sum((Y - basis*(basis @ Y)/(basis @ basis))**2)
+    for rate in (found.lower[1], found.upper[1]):
+        assert squares(rate) == pytest.approx(limit, rel=1e-4)
+    for plateau in (found.lower[0], found.upper[0]):
+        rates = np.linspace(0.01, 5, 200001)
+        scan = ((plateau*(1 - np.exp(-rates[:, None]*T)) - Y)**2).sum(axis=1)
+        assert scan.min() == pytest.approx(limit, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in strd.NAMES if name != "ENSO"])       # it takes too long
+def test_profiles_of_nearly_every_nist_set_are_found(name):
+    dataset = strd.load(name)
+    found = confidence_intervals(dataset.residual, dataset.certified, method="profile")
+    assert found.reasons == []
+    assert (found.lower < dataset.certified).all() and (dataset.certified < found.upper).all()
+    for j, profile in found.profiles.items():
+        assert (np.diff(profile.values) > 0).all()
+        inside = (profile.values >= profile.lower) & (profile.values <= profile.upper)
+        assert (np.diff(profile.tau[inside]) > -1e-6).all()
+        assert profile.x[:, j] == pytest.approx(profile.values)
+
+
+def test_a_side_that_the_data_do_not_bound_is_infinite_with_a_reason():
+    y = 19.14*(1 - np.exp(-0.15*T)) + [1.0, -1.2, 0.4, 0.9, -1.0, 0.6]
+
+    def residual(x):
+        return x[0]*(1 - np.exp(-x[1]*T)) - y
+    x = leastsq.leastsq(residual, [20.0, 0.2])[0]
+    found = confidence_intervals(residual, x, method="profile", names=["plateau", "rate"])
+    assert found.upper[0] == np.inf and np.isfinite(found.lower).all()
+    assert any("plateau, upper limit: none: the data do not bound it" in reason for reason in found.reasons)
+
+
+def test_a_profile_that_finds_something_better_says_that_x_is_no_minimum():
+    with np.errstate(all="ignore"):
+        found = confidence_intervals(oxygen, [30.0, 0.2], method="profile")
+    assert np.isnan(found.lower).any() or np.isnan(found.upper).any()
+    assert any("x is not the minimum" in reason for reason in found.reasons)
+
+
+def test_a_domain_that_ends_gives_nan_with_a_reason():
+    def residual(x):
+        return oxygen(x) if x[1] > 0.45 else np.full(T.size, np.nan)
+    x = leastsq.leastsq(oxygen, [20.0, 0.5], ftol=1e-14, xtol=1e-14)[0]
+    found = confidence_intervals(residual, x, method="profile", parameters=[1])
+    assert np.isnan(found.lower[1]) and np.isfinite(found.upper[1])
+    assert "x[1], lower limit: the " in found.reasons[0]
+
+
+def test_timeout_gives_nan_with_a_reason(best):
+    found = confidence_intervals(oxygen, best, method="profile", timeout=0.0)
+    assert np.isnan(found.lower).all() and "the time was up" in found.reasons[0]
+
+
+def test_one_parameter_alone_needs_no_refit(best):
+    found = confidence_intervals(lambda x: oxygen([best[0], x[0]]), [best[1]], method="profile")
+    assert found.lower[0] < best[1] < found.upper[0] and found.reasons == []
+
+
+def test_chosen_parameters_by_name_or_index(best):
+    found = confidence_intervals(oxygen, best, method="profile", names=["a", "b"], parameters="b")
+    assert list(found.profiles) == [1] and np.isnan(found.lower[0])
+    assert list(confidence_intervals(oxygen, best, method="profile", parameters=[-2]).profiles) == [0]
+    for wrong in (["c"], [2]):
+        with pytest.raises(ValueError, match="no parameter"):
+            confidence_intervals(oxygen, best, parameters=wrong, names=["a", "b"], method="profile")
+
+
+def test_dfun_sigma_and_args_reach_the_refits(best):
+    def residual(x, t, y):
+        return x[0]*(1 - np.exp(-x[1]*t)) - y
+
+    def jacobian(x, t, y):
+        return np.column_stack([1 - np.exp(-x[1]*t), x[0]*t*np.exp(-x[1]*t)])
+    plain = confidence_intervals(oxygen, best, method="profile", sigma=2.0, absolute_sigma=True)
+    given = confidence_intervals(residual, best, (T, Y), jacobian, method="profile", sigma=np.full(6, 2.0),
+                                 absolute_sigma=True)
+    assert plain.t == pytest.approx(1.96, abs=1e-3)
+    assert given.lower == pytest.approx(plain.lower, rel=1e-4)
+    assert given.upper == pytest.approx(plain.upper, rel=1e-4)
+
+
+def test_undetermined_parameters_have_no_interval_and_a_reason():
+    slope, level = np.polyfit(T, Y, 1)
+    for method in ("t", "profile"):
+        found = confidence_intervals(lambda x: (x[0] + x[1])*T + x[2] - Y, [slope - 0.2, 0.2, level], method=method)
+        assert not np.isfinite(found.lower[:2]).any() and np.isfinite(found.lower[2])
+        assert "x[0]: the data do not determine it." in found.reasons
+
+
+@pytest.mark.parametrize("options", [{"level": 0}, {"level": 95}, {"level": "high"}, {"method": "bootstrap"}])
+def test_bad_options_are_named(options, best):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        confidence_intervals(oxygen, best, **options)
+
+
+def test_time_is_estimated_and_progress_shown(best, capsys, monkeypatch):
+    assert 0 < leastsq.profile_time(oxygen, best) < 1
+    confidence_intervals(oxygen, best, method="profile", progress=True)
+    assert "profiles: 4 limits, about " in capsys.readouterr().err
+    monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+    confidence_intervals(oxygen, best, method="profile", progress=True)
+    assert "4 of 4 limits\n" in capsys.readouterr().err
+
+
+def test_points_make_the_curve_smooth(best):
+    few, many = (confidence_intervals(oxygen, best, method="profile", points=p).profiles[0] for p in (0, 10))
+    assert many.values.size >= few.values.size + 20
+
+
+def test_refits_start_near_their_solution(best, monkeypatch):
+    calls = []
+    solve = _profile.leastsq
+    monkeypatch.setattr(_profile, "leastsq", lambda *a, **k: calls.append(solve(*a, **k)) or calls[-1])
+    confidence_intervals(oxygen, best, method="profile")
+    assert np.median([out[2]["nfev"] for out in calls]) <= 8 and len(calls) < 60
+
+
+# -------------------------------------------------------------------- coverage
+
+@pytest.mark.parametrize("study", interval_coverage.STUDIES, ids=lambda s: s.name)
+def test_coverage_of_95_percent_intervals(study):
+    """docs/errors.md has 1000 fits of each; 2.6 binomial standard deviations here: 99 %."""
+    t, profile = interval_coverage.run(study, 120)
+    assert np.abs(profile.sigmas).max() < 2.6
+    if study.bent:              # all misses at one end, where there should be as many at each
+        assert t.below[0] <= 1 and t.above[0] >= 6 > profile.above[0]
+    else:
+        assert np.abs(t.sigmas).max() < 2.6
+
+
+def test_the_study_prints_a_row_for_each_parameter_and_method(capsys, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    picture = tmp_path / "new" / "coverage.png"
+    interval_coverage.main(["--fits", "4", "--plot", str(picture)])
+    printed = capsys.readouterr().out
+    assert sum(line.startswith(("decay ", "enzyme ", "oxygen demand ")) for line in printed.splitlines()) == 14
+    assert picture.stat().st_size > 10000
+
+
+# ------------------------------------------------------------------------ band
+
+def curve(x, t):
+    return x[0]*(1 - np.exp(-x[1]*t))
+
+
+def test_band_is_the_propagated_covariance(best):
+    spread = covariance(oxygen, best)
+    t = np.linspace(0, 10, 7)
+    J = np.column_stack([1 - np.exp(-best[1]*t), best[0]*t*np.exp(-best[1]*t)])
+    stderr = np.sqrt(np.einsum("ij,jk,ik->i", J, spread.cov, J))
+    band = confidence_band(curve, best, spread, (t,))
+    assert band.stderr == pytest.approx(stderr, rel=1e-8)
+    assert band.upper - band.fit == pytest.approx(t_quantile(0.95, 4)*stderr, rel=1e-8)
+    same = confidence_band(curve, best, spread.cov, (t,), dof=4)
+    assert same.lower == pytest.approx(band.lower, rel=1e-12)
+    assert confidence_band(curve, best, spread.cov, (t,)).stderr == pytest.approx(stderr, rel=1e-8)
+
+
+def test_prediction_band_adds_the_noise(best):
+    spread = covariance(oxygen, best)
+    narrow, wide = (confidence_band(curve, best, spread, (T,), noise=noise) for noise in (None, True))
+    assert wide.stderr**2 - narrow.stderr**2 == pytest.approx(spread.reduced_chi2)
+    given = confidence_band(curve, best, spread, (T,), noise=np.sqrt(spread.reduced_chi2))
+    assert given.upper == pytest.approx(wide.upper)
+
+
+def test_band_ignores_parameters_that_the_curve_does_not_use():
+    def residual(x):
+        return (x[0] + x[1])*T + x[2] - Y
+    spread = covariance(residual, [1.0, 0.2, 9.0])
+    assert np.isfinite(confidence_band(lambda x: np.full(3, x[2]), spread.x, spread).stderr).all()
+    assert not np.isfinite(confidence_band(lambda x: x[0]*T, spread.x, spread).stderr).any()
+
+
+def test_bad_bands_are_refused(best):
+    with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
+        confidence_band(curve, best, np.eye(3), (T,))
+    with pytest.raises(ValueError, match="noise=True"):
+        confidence_band(curve, best, np.eye(2), (T,), noise=True)

@@ -1,0 +1,60 @@
+"""Every example in a docstring and on a page of docs/ runs and gives what it says."""
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import leastsq
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(module.name for module in pkgutil.iter_modules(leastsq.__path__)
+                 if module.name not in ("_core", "__main__"))
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    if name == "plot":
+        pytest.importorskip("matplotlib")
+    module = importlib.import_module(f"leastsq.{name}")
+    report = io.StringIO()
+    with contextlib.redirect_stdout(report):
+        failed, _ = doctest.testmod(module, verbose=False)
+    assert failed == 0, report.getvalue()
+
+
+def test_every_public_function_has_an_example():
+    public = [getattr(leastsq, name) for name in leastsq.__all__]
+    public += [getattr(leastsq.plot, name) for name in leastsq.plot.__all__]
+    functions = [f for f in public if callable(f) and not isinstance(f, type)]
+    assert [f.__name__ for f in functions if ">>>" not in f.__doc__] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages(page):
+    """A page's Python blocks run one after another; what stands in the next ```text block is printed."""
+    source = page.read_text(encoding="utf-8")
+    if "leastsq.plot" in source:
+        pytest.importorskip("matplotlib").use("Agg")
+    blocks = re.findall(r"^```(python|text)\n(.*?)^```", source, re.MULTILINE | re.DOTALL)
+    names = {"__name__": "__main__"}
+    printed = None
+    for kind, text in blocks:
+        if kind == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                exec(compile(text, page.name, "exec"), names)
+            printed = stream.getvalue()
+        elif printed is not None:
+            assert printed.splitlines() == text.splitlines()
+            printed = None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_pictures_of_pages_exist(page):
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not link.startswith("http") and not (page.parent / link).exists()] == []

@@ -1,0 +1,125 @@
+"""Pictures: what is drawn, and that matplotlib is needed only then."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import leastsq
+
+T = np.arange(6.0)
+Y = np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
+
+
+def model(t, x):
+    return x[0]*np.exp(-x[1]*t)
+
+
+def residual(x):
+    return model(T, x) - Y
+
+
+@pytest.fixture(scope="module")
+def x():
+    return leastsq.leastsq(residual, [1.0, 1.0], ftol=1e-13, xtol=1e-13)[0]
+
+
+@pytest.fixture(scope="module")
+def plt():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    return plt
+
+
+@pytest.fixture(autouse=True)
+def closed(plt):
+    yield
+    plt.close("all")
+
+
+def drawn(figure, tmp_path):
+    """The figure can be saved, without a warning, and is not empty."""
+    figure.savefig(tmp_path / "figure.png")
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    assert (pixels < 128).any() and (pixels > 250).all(axis=-1).mean() > 0.3
+    return figure
+
+
+def test_fit_shows_data_curve_band_and_residuals(x, tmp_path, plt):
+    spread = leastsq.covariance(residual, x)
+    figure = drawn(leastsq.plot.fit(T, Y, model, x, spread, prediction=True, title="decay", xlabel="t"), tmp_path)
+    top, below = figure.axes
+    labels = [text.get_text() for text in top.get_legend().get_texts()]
+    assert labels == ["95 % of new data", "95 % confidence", "data", "fit"]
+    assert np.array_equal(top.lines[0].get_ydata(), Y)
+    assert below.lines[-1].get_ydata() == pytest.approx(-residual(x))
+    assert below.get_xlabel() == "t"
+
+
+def test_fit_draws_into_given_axes_with_error_bars_and_a_plain_matrix(x, tmp_path, plt):
+    figure, ax = plt.subplots()
+    cov = leastsq.covariance(residual, x).cov
+    assert leastsq.plot.fit(T, Y, model, x, cov, sigma=0.1, ax=ax) is figure
+    assert figure.axes == [ax] and ax.containers
+    drawn(figure, tmp_path)
+
+
+def test_residuals_have_a_histogram_with_all_of_them(tmp_path):
+    f = np.random.default_rng(0).standard_normal(60)
+    figure = drawn(leastsq.plot.residuals(np.arange(60), 7*f), tmp_path)
+    left, right = figure.axes
+    assert sum(patch.get_width() for patch in right.patches if patch.get_height() == 0.5) == 60
+    assert np.std(left.lines[-1].get_ydata()) == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("history", [
+    {"fnorm": [9.0, 20.0, 2.0, 1.0], "gnorm": [0.9, 0.9, 0.1, 1e-9], "radius": [np.nan, 5, 5, 5],
+     "accepted": [True, False, True, True]},
+    {"fnorm": [3.0, 1.0, 0.0]},
+])
+def test_convergence_shows_what_the_record_has(history, tmp_path):
+    figure = drawn(leastsq.plot.convergence(history), tmp_path)
+    assert len(figure.axes) == len([key for key in history if key != "accepted"])
+
+
+def test_convergence_takes_objects_and_refuses_the_rest():
+    class Record:
+        fnorm = np.array([2.0, 1.0])
+    assert len(leastsq.plot.convergence(Record()).axes) == 1
+    with pytest.raises(ValueError, match="at least one of fnorm"):
+        leastsq.plot.convergence({"f": [1]})
+
+
+def test_correlation_writes_every_number(x, tmp_path):
+    spread = leastsq.covariance(residual, x, names=["height", "rate"])
+    figure = drawn(leastsq.plot.correlation(spread, title="decay"), tmp_path)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["1", f"{spread.correlation[0, 1]:.2f}", f"{spread.correlation[0, 1]:.2f}", "1"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()][:2] == ["height", "rate"]
+
+
+def test_correlation_of_undetermined_parameters_has_dashes(tmp_path):
+    spread = leastsq.covariance(lambda x: (x[0] + x[1])*T - Y, [1.0, 1.0])
+    figure = drawn(leastsq.plot.correlation(spread), tmp_path)
+    assert "–" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_profile_draws_a_panel_for_each_parameter(x, tmp_path):
+    found = leastsq.confidence_intervals(residual, x, method="profile", points=5, names=["height", "rate"])
+    figure = drawn(leastsq.plot.profile(found, title="decay"), tmp_path)
+    assert [ax.get_xlabel() for ax in figure.axes] == ["height", "rate"]
+    assert len(leastsq.plot.profile(found, [1]).axes) == 1
+    with pytest.raises(TypeError, match="method='profile'"):
+        leastsq.plot.profile(leastsq.confidence_intervals(residual, x))
+
+
+def test_without_matplotlib_only_pictures_fail(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('none here')")
+    done = subprocess.run([sys.executable, "-c", "\n".join([
+        "import sys", f"sys.path.insert(0, {str(tmp_path)!r})", "import leastsq, numpy as np",
+        "assert 'matplotlib' not in sys.modules and 'scipy' not in sys.modules",
+        "print(leastsq.covariance(lambda x: np.arange(3.0) - x[0], [1.0]).rank)",
+        "try: leastsq.plot.correlation([[1.0]])",
+        "except ImportError as error: print(error)"])], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1", "leastsq.plot needs matplotlib: pip install leastsq[plot]"]

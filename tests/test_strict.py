@@ -1,0 +1,248 @@
+"""strict=True finds what is wrong with callbacks, and is silent about what is not."""
+import warnings
+
+import numpy as np
+import pytest
+
+import leastsq
+from leastsq import StrictError, StrictWarning
+
+T = np.linspace(0, 2, 10)
+Y = 2*np.exp(-1.3*T) + 0.01*np.cos(20*T)
+ANSWER = [2.00562545, 1.30559643]
+
+
+def good(x):
+    return x[0]*np.exp(-x[1]*T) - Y
+
+
+def jacobian(x):
+    return np.column_stack([np.exp(-x[1]*T), -x[0]*T*np.exp(-x[1]*T)])
+
+
+def fit(func, x0=(1.0, 1.0), **options):
+    return leastsq.leastsq(func, x0, strict=True, **options)
+
+
+def warned(func, x0=(1.0, 1.0), **options):
+    """The warnings' texts; they point here."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(func, x0, **options)
+    assert {w.category for w in caught} <= {StrictWarning}
+    assert {w.filename for w in caught} <= {__file__}
+    return [str(w.message) for w in caught]
+
+
+# ------------------------------------------------------------------- nothing to say
+
+@pytest.mark.parametrize("options", [{}, {"Dfun": jacobian}, {"Dfun": lambda x: jacobian(x).T, "col_deriv": True}])
+def test_good_functions_pass_with_the_same_result(options):
+    x, ier = fit(good, **options)
+    assert x == pytest.approx(ANSWER, rel=1e-6)
+    assert np.array_equal(x, leastsq.leastsq(good, (1.0, 1.0), **options)[0])
+
+
+def test_workspaces_lists_scalars_and_small_types_pass():
+    work = np.empty(T.size)
+
+    def with_workspace(x):
+        np.exp(-x[1]*T, out=work)
+        return x[0]*work - Y
+    assert fit(with_workspace)[0] == pytest.approx(ANSWER, rel=1e-6)
+    assert fit(lambda x: list(good(x)))[0] == pytest.approx(ANSWER, rel=1e-6)
+    assert fit(lambda x: x[0] - 2.0, [1.0])[0] == pytest.approx([2.0])
+    assert fit(lambda x: good(x).astype(np.float32))[0] == pytest.approx(ANSWER, rel=1e-3)
+    assert fit(lambda x, a: a*good(x), args=2.0)[0] == pytest.approx(ANSWER, rel=1e-6)
+
+
+def test_the_users_exceptions_and_the_solvers_errors_stay_themselves():
+    class Mine(Exception):
+        pass
+
+    def fails(x):
+        raise Mine
+    with pytest.raises(Mine):
+        fit(fails)
+    with pytest.raises(TypeError, match="func"):
+        fit("no function")
+    with pytest.raises(TypeError, match="complex"):
+        fit(lambda x: good(x)*1j)
+    with pytest.raises(TypeError, match="N="):
+        fit(lambda x: x[:1])
+
+
+# ------------------------------------------------------------------------ harmless
+
+def test_a_reused_output_buffer_is_reported_once():
+    buffer = np.empty(T.size)
+
+    def reuse(x):
+        buffer[:] = good(x)
+        return buffer
+    (text,) = warned(reuse)
+    assert "returns the same array at every call" in text and "return a new array" in text
+
+
+def test_a_result_changed_later_is_reported():
+    kept = []
+
+    def later(x):
+        kept.append(good(x))
+        if len(kept) > 1:
+            kept[-2][:] = 0.0
+        return kept[-1]
+    assert any("changes an array that it returned earlier" in text for text in warned(later))
+
+
+def test_writes_into_x_are_reported():
+    def abs_in_place(x):
+        np.abs(x, out=x)
+        x[0] += 1.0
+        return good(x)
+    assert any("func writes into x (x[0] was 1.0, now 2.0)" in text for text in warned(abs_in_place))
+
+    def zeroed(x):
+        J = jacobian(x)
+        x[:] = 0.0
+        return J
+    assert any("Dfun writes into x" in text for text in warned(good, Dfun=zeroed))
+
+
+def test_an_x_kept_and_changed_later_is_reported():
+    kept = []
+
+    def keeper(x):
+        kept.append(x)
+        if len(kept) > 3:
+            kept[-2][0] = 7.0
+        return good(x)
+    assert any("keeps the x of one call and changes it later" in text for text in warned(keeper))
+
+
+def test_a_change_of_dtype_is_reported():
+    texts = warned(lambda x: good(x).astype(np.float32 if x[0] > 1.5 else np.float64))
+    assert any("float32 after float64" in text for text in texts)
+
+
+def test_the_first_nan_is_located_with_the_parameters_that_moved():
+    (text,) = warned(lambda x: np.where((np.arange(T.size) == 4) & (x[1] > 1.4), np.nan, good(x)))
+    assert "1 of 10, the first is func(x)[4] = nan" in text
+    assert "before moving x[0] from 1 to" in text and "x[1] from 1 to" in text
+
+
+def test_a_parameter_without_effect_is_reported():
+    (text,) = warned(lambda x: int(x[0] + 0.5)*np.exp(-x[1]*T) - Y)
+    assert "step in x[0], from 1.0 to 1.0000000149011612, changes no residual" in text
+
+
+@pytest.mark.parametrize("func, x0, words", [
+    (lambda x: good(x).astype(np.float32).astype(float), (1.0, 1.0), "Func rounds"),
+    (lambda x: x[0]*np.exp(-T) + np.exp(x[1]*T) - Y, (1.0, 1e-9), "too near zero for a relative step"),
+])
+def test_forward_differences_that_mislead_are_reported(func, x0, words):
+    texts = warned(func, x0)
+    assert texts and all("% off" in text for text in texts) and any(words in text for text in texts)
+
+
+# --------------------------------------------------------------------------- fatal
+
+def test_random_residuals_are_an_error():
+    rng = np.random.default_rng(0)
+    with pytest.raises(StrictError, match="different residuals for the same x .* Does it draw random numbers"):
+        fit(lambda x: good(x) + 1e-3*rng.standard_normal(T.size))
+
+
+def test_data_changed_in_place_are_named():
+    data = Y.copy()
+
+    def eats(x):
+        nonlocal data
+        data -= x[0]*np.exp(-x[1]*T)
+        return data.copy()
+    with pytest.raises(StrictError, match="It changes the array 'data' in place"):
+        fit(eats)
+
+    def eats_argument(x, y):
+        y -= x[0]*np.exp(-x[1]*T)
+        return y.copy()
+    with pytest.raises(StrictError, match=r"It changes args\[0\] in place"):
+        fit(eats_argument, args=(Y.copy(),))
+
+
+def test_a_function_that_drifts_is_found_at_the_end():
+    calls = []
+
+    def drifts(x, begins):
+        calls.append(1)
+        return good(x)*(1 + 0.01*(len(calls) >= begins))
+    fit(drifts, args=(np.inf,))
+    last = len(calls)
+    calls.clear()
+    with pytest.raises(StrictError, match="before the fit and after it"):
+        fit(drifts, args=(last,))
+
+
+def test_a_change_of_size_is_an_error_that_says_what_moved():
+    with pytest.raises(StrictError, match=r"9 residuals after 10 before; .* moving x\[0\] from 1 to"):
+        fit(lambda x: good(x)[:10 if x[0] < 1.5 else 9])
+
+
+def test_a_start_that_is_not_finite_is_an_error():
+    with pytest.raises(StrictError, match=r"10 of 10 residuals are not finite at x0 = \[1. 1.\]"):
+        fit(lambda x: good(x)*np.nan)
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (lambda x: jacobian(x).T, "transposed Jacobian: shape \\(2, 10\\)"),
+    (lambda x: -jacobian(x), "every sign is flipped"),
+    (lambda x: jacobian(x)*[1, -1], "column 1, by x\\[1\\], is wrong .* Its sign is flipped"),
+    (lambda x: jacobian(x)[:, ::-1], "no column is right.*It is the column of x\\[1\\]"),
+    (lambda x: jacobian(x)*[1, 2], "It is 2 times what it should be"),
+    (lambda x: jacobian(x)*[0, 1], "It is all zeros"),
+    (lambda x: jacobian(x) + [0, 0.1], "row .: Dfun says .*, differences say"),
+])
+def test_wrong_jacobians_are_recognised(wrong, words):
+    with pytest.raises(StrictError, match=words):
+        fit(good, Dfun=wrong)
+
+
+def test_a_transposed_square_jacobian_is_recognised():
+    def rosenbrock(x):
+        return np.array([10*(x[1] - x[0]**2), 1 - x[0]])
+
+    def right(x):
+        return np.array([[-20*x[0], 10.0], [-1.0, 0.0]])
+    assert fit(rosenbrock, [-1.2, 1.0], Dfun=right)[0] == pytest.approx([1, 1])
+    with pytest.raises(StrictError, match="it is transposed"):
+        fit(rosenbrock, [-1.2, 1.0], Dfun=lambda x: right(x).T)
+
+
+def test_a_jacobian_wrong_only_away_from_the_start_is_found_at_the_end():
+    def stale(x):
+        return jacobian([1.0, 1.0])
+    with pytest.raises(StrictError, match="not the derivative of func"):
+        fit(good, Dfun=stale)
+
+
+def test_bounds_are_kept_and_fixed_parameters_pass():
+    bounds = ([1.0, 0.0], [1.5, 3.0])
+
+    def fenced(x):
+        assert (x.real >= bounds[0]).all() and (x.real <= bounds[1]).all()
+        return good(x)
+    for options in ({}, {"Dfun": jacobian}, {"Dfun": "3-point"}, {"Dfun": "cs"}):
+        x, _ = fit(fenced, [1.0, 1.0], bounds=bounds, **options)
+        assert np.array_equal(x, leastsq.leastsq(good, [1.0, 1.0], bounds=bounds, **options)[0])
+    with pytest.raises(StrictError, match="every sign is flipped"):
+        fit(fenced, [1.0, 1.0], bounds=bounds, Dfun=lambda x: -jacobian(x))
+    assert fit(good, [2.0, 1.0], bounds=([2.0, 0.0], [2.0, 3.0]))[0][0] == 2.0
+
+
+def test_compiled_functions_cannot_be_watched():
+    import ctypes
+    double_p = ctypes.POINTER(ctypes.c_double)
+    signature = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, double_p, double_p, ctypes.c_void_p)
+    compiled = leastsq.CFunction(signature(lambda m, n, x, f, data: 0), 3)
+    with pytest.raises(TypeError, match="CFunction cannot be watched"):
+        fit(compiled)
