@@ -11,12 +11,13 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test slow bench clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
 	@echo "make test    set up, then run the test suite"
-	@echo "make bench   set up, then measure the solver's own cost per fit against SciPy's"
+	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
+	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
 	@echo "make clean   remove everything that make made"
 	@echo
 	@echo "Setting up makes $(VENV) and installs a missing compiler where that is permitted."
@@ -31,9 +32,14 @@ test:
 # (a test builds a wheel: meson and ninja have to be on PATH)
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -n auto -m "not slow" $(ARGS)
 
+slow:
+	@tools/setup.sh test
+	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -m slow $(ARGS)
+
 bench:
 	@tools/setup.sh bench
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
+	@$(VENV)/bin/python benchmarks/large.py --quick
 
 clean:
 	rm -rf $(VENV) build out .pytest_cache

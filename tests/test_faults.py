@@ -39,7 +39,10 @@ large_residual, large_jacobian, _ = michaelis_menten(1 << 14)
 DOORS = {"lmdif": (residual, {}), "lmder": (residual, {"Dfun": jacobian}),
          "col_deriv": (residual, {"Dfun": by_columns, "col_deriv": True}),
          "large lmdif": (large_residual, {}),
-         "large lmder": (large_residual, {"Dfun": large_jacobian})}
+         "large lmder": (large_residual, {"Dfun": large_jacobian}),
+         "blocked lmdif": (residual, {"qr": "blocked"}),
+         "blocked lmder": (residual, {"qr": "blocked", "Dfun": jacobian}),
+         "large threaded": (large_residual, {"qr": "blocked", "threads": 2, "Dfun": large_jacobian})}
 EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
 
 
@@ -94,7 +97,7 @@ def at_every_call(door, act, check, onward=False):
     its result or its exception.  Then: x0, the counts of references, the next fit."""
     clean, x0, calls = fit(door), np.array(X0), count(door)
     func, options = DOORS[door]
-    watched = (func, options.get("Dfun"), x0)[:3 if options else 1]
+    watched = (func, options.get("Dfun"), x0)[:3 if "Dfun" in options else 1]
     counts = None
     for k in range(1, calls + 1):
         fault = Fault(act, k, onward)
@@ -394,7 +397,7 @@ def test_reference_counts_stay_as_they_were(door, end):
     x0 = np.ones(2, complex if end == "x0" else float)
     args = (extra, scale)
     right, options = DOORS[door]
-    given = options | ({"Dfun": dfun} if options else {})
+    given = options | ({"Dfun": dfun} if "Dfun" in options else {})
 
     def once():
         func.calls = 0

@@ -48,7 +48,7 @@ int
 blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *compiled_fjac,
              double *weighed)
 {
-    int64_t n = cb->n, chunks, accumulators, rows;
+    int64_t n = cb->n, chunks, shared, finish, rows;
 
     memset(b, 0, sizeof *b);
     b->cb = cb;
@@ -59,19 +59,20 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     chunks = (cb->m + b->chunk_rows - 1) / b->chunk_rows;
     b->threads = threads < chunks ? threads : (int)chunks;
     b->work_size = whole_lines(k->work_size(n));
-    /* one for each thread and one for the whole */
-    accumulators = chunks == 1 ? 1 : b->threads + 1;
+    /* the whole; then one accumulator for each thread, whose room is finish's when
+       they are merged; then the threads' rows */
+    shared = chunks == 1 ? 0 : b->work_size * b->threads;
+    finish = whole_lines(k->finish_size(n));
+    shared = shared > finish ? shared : finish;
     rows = weighed == NULL ? 0 : PIECE_ROWS * n * b->threads;
-    b->memory = PyMem_RawMalloc(
-        (size_t)(b->work_size * accumulators + whole_lines(k->finish_size(n)) + rows)
-            * sizeof(double) + LINE);
+    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
-    b->scratch = b->whole + b->work_size * accumulators;
-    b->rows = b->scratch + whole_lines(k->finish_size(n));
+    b->scratch = b->whole + b->work_size;
+    b->rows = b->scratch + shared;
     return 0;
 }
 

@@ -20,7 +20,7 @@ use_blocks(const arguments *a, npy_intp m, npy_intp n)
 {
     if (a->qr != QR_AUTO)
         return a->qr == QR_BLOCKED;
-    return m >= BLOCKED_ROWS && m * n >= BLOCKED_ELEMENTS;
+    return m >= BLOCKED_ROWS && m >= (BLOCKED_ELEMENTS + n - 1) / n;    /* m*n may overflow */
 }
 
 static int
