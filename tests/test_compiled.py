@@ -911,7 +911,7 @@ def test_threads_with_one_function_get_one_result(rosenbrock):
 
 
 INTERRUPTED = """
-import ctypes, sys, time, threading
+import ctypes, signal, sys, time, threading
 import numpy as np
 from leastsq import CFunction, leastsq
 
@@ -922,10 +922,12 @@ mixed = {"func": {}, "both": {"Dfun": jacobian}}[sys.argv[2]]
 if mixed:
     slow = CFunction(library.slow, 400, np.array([20_000_000]))
 assert threading.active_count() == 1
+signal.signal(signal.SIGINT, signal.default_int_handler)    # a background job's child ignores it
 for attempt in range(3):
     print("ready", flush=True)
+    end = time.monotonic() + 30
     try:
-        while True:
+        while time.monotonic() < end:
             leastsq(slow, np.ones(400), **mixed)
     except KeyboardInterrupt:
         print(repr(time.monotonic()), flush=True)

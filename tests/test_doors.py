@@ -80,6 +80,15 @@ def test_minima_are_those_of_trf(qr):
     assert compared >= 80
 
 
+@pytest.mark.parametrize("Dfun", ["3-point", "cs"])
+def test_parameter_that_passes_by_zero_keeps_its_derivative(Dfun):
+    """Forward differences of MINPACK's step are zeros there; these are not."""
+    (case,) = [c for c in CASES if c["name"] == "linear_full_rank-5-50-cut-standard"]
+    p = problems.problem(case["problem"], n=case["n"], m=case["m"])
+    x, ier = leastsq(p.residual, case["x0"], Dfun=Dfun, bounds=(case["lo"], case["hi"]), factor=1.0)
+    assert ier in (1, 2, 3, 4) and .5 * p.ssq(x) <= case["trf"] * (1 + 1e-6)
+
+
 def test_active_mask_tells_the_bounds(bounded):
     for case, _, _, (x, _, info, mesg, _) in bounded:
         mask = info["active_mask"]

@@ -14,6 +14,7 @@ SCHEMES = ("2-point", "3-point", "cs")
 _EPS = 2.0**-52
 _PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
+_LEAST_PART = 2.0**-10          # of a parameter's largest size: a step passing by zero is no scale
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
 
 
@@ -55,6 +56,7 @@ class Differences:
         self._scheme = {"2-point": self._two_point, "3-point": self._three_point,
                         "cs": self._complex_step}[scheme]
         self._f = None
+        self._largest = 0.0             # |x| so far
         self._eps = None
 
     def residual(self, x, *args):
@@ -111,7 +113,9 @@ class Differences:
     def _three_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        steps = _steps(x, self._relative_step(np.cbrt))
+        self._largest = np.maximum(np.abs(x), self._largest)
+        size = np.maximum(np.abs(x), _LEAST_PART*self._largest)
+        steps = _steps(size, self._relative_step(np.cbrt))
         plan, points = [], []
         for j in range(n):
             h, up, down = steps[j], high[j] - x[j], x[j] - low[j]
