@@ -858,7 +858,7 @@ def test_no_leak_over_1e5_fits(library, rosenbrock):
     blocks, memory = sys.getallocatedblocks(), resident()
     fits(100_000)
     gc.collect()
-    assert sys.getallocatedblocks() - blocks < 100
+    assert sys.getallocatedblocks() - blocks < 1000     # one block a fit would be 100 000
     assert resident() - memory < 1 << 20
 
 
