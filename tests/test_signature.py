@@ -8,28 +8,13 @@ import pytest
 
 from leastsq import leastsq
 
-# Michaelis-Menten, + - * / only: the same bits wherever it is evaluated.
-T = np.arange(1.0, 13.0)
-Y = 3 * T / (2 + T) + np.array([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1]) / 64
-X0 = (1.0, 1.0)
+from enzyme import T, X0, Y, jacobian, residual, by_columns as jacobian_by_columns
 
 NAMES = ("func", "x0", "args", "Dfun", "full_output", "col_deriv", "ftol", "xtol",
          "gtol", "maxfev", "epsfcn", "factor", "diag")
 SCIPY_SIGNATURE = ("(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, "
                    "ftol=1.49012e-08, xtol=1.49012e-08, gtol=0.0, maxfev=0, "
                    "epsfcn=None, factor=100, diag=None)")
-
-
-def residual(p, t=T, y=Y):
-    return p[0] * t / (p[1] + t) - y
-
-
-def jacobian(p, t=T, y=Y):
-    return np.stack([t / (p[1] + t), -p[0] * t / (p[1] + t) ** 2], axis=1)
-
-
-def jacobian_by_columns(p, t=T, y=Y):
-    return jacobian(p, t, y).T
 
 
 class Recorder:
