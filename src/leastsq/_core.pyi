@@ -54,6 +54,14 @@ def solve(
     ]
 ): ...
 
+# Residuals whose squares are the loss, and their derivative by f.
+def weigh(
+    loss: int | Callable[..., ArrayLike],    # loss.c's number
+    scale: float,
+    f: NDArray[np.float64],                  # (m,)
+    /,
+) -> NDArray[np.float64]: ...                # (2, m)
+
 # Many problems in lock-step: the events of lm_core for the slots of a slab, which is
 # (state, w, r, ipvt, fvec) with a row for each slot.
 _Slab = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]

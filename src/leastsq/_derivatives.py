@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
-__all__ = ["SCHEMES", "Differences", "GradientCheck", "check_gradient"]
+__all__ = ["EPS", "PRECISION", "SCHEMES", "Differences", "GradientCheck", "check_gradient"]
 
 SCHEMES = ("2-point", "3-point", "cs")
-_EPS = 2.0**-52
-_PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
+EPS = 2.0**-52
+PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
 _LEAST_PART = 2.0**-10          # of a parameter's largest size: a step passing by zero is no scale
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
@@ -56,14 +56,14 @@ class Differences:
         self._scheme = {"2-point": self._two_point, "3-point": self._three_point,
                         "cs": self._complex_step}[scheme]
         self._f = None
-        self._largest = 0.0             # |x| so far
+        self.largest = 0.0             # |x| so far
         self._eps = None
 
     def residual(self, x, *args):
         result = self.func(x, *args)
         self._f = result.copy() if type(result) is np.ndarray else result
         if self._eps is None:
-            self._eps = _PRECISION.get(getattr(result, "dtype", None), _EPS)
+            self._eps = PRECISION.get(getattr(result, "dtype", None), EPS)
         return result
 
     def jacobian(self, x, *args):
@@ -79,8 +79,8 @@ class Differences:
     def _relative_step(self, root):
         if self.step is not None:
             return self.step
-        eps = (self._eps or _EPS) if self.epsfcn is None else float(self.epsfcn)
-        return root(max(eps, _EPS))
+        eps = (self._eps or EPS) if self.epsfcn is None else float(self.epsfcn)
+        return root(max(eps, EPS))
 
     def _bounds(self, n):
         if self.low is None:
@@ -113,8 +113,8 @@ class Differences:
     def _three_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        self._largest = np.maximum(np.abs(x), self._largest)
-        size = np.maximum(np.abs(x), _LEAST_PART*self._largest)
+        self.largest = np.maximum(np.abs(x), self.largest)
+        size = np.maximum(np.abs(x), _LEAST_PART*self.largest)
         steps = _steps(size, self._relative_step(np.cbrt))
         plan, points = [], []
         for j in range(n):
@@ -173,7 +173,7 @@ class Differences:
             seen = _as_residuals(value, f.size) - f
             meant = (point - x) @ rows
             error = np.linalg.norm(seen - meant)
-            noise = 1e3*_EPS*(np.linalg.norm(f) + np.linalg.norm(f + seen))
+            noise = 1e3*EPS*(np.linalg.norm(f) + np.linalg.norm(f + seen))
             wrong = error > _DISAGREE*np.linalg.norm(seen) + noise
         if wrong:
             raise ValueError(
@@ -347,7 +347,7 @@ def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):
     column = np.abs(numerical).max(axis=0, initial=0)
     steps = _steps(x, 2.0**-17)
     slack = (4*np.abs(coarse - numerical) + 1e-10*column
-             + 8*_EPS*np.maximum(np.abs(f)[:, None], np.abs(x)*column)/steps)
+             + 8*EPS*np.maximum(np.abs(f)[:, None], np.abs(x)*column)/steps)
     bad = misses(given)
     wrong = np.argwhere(bad)
     square = given.shape[0] == given.shape[1]
@@ -382,12 +382,12 @@ def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):
 
 def _chkder(func, args, x, f, jacobian):
     """MINPACK's measure of each row, between 0 (wrong) and 1 (right)."""
-    eps = np.sqrt(_EPS)
+    eps = np.sqrt(EPS)
     step = _steps(x, eps)
     moved = np.atleast_1d(np.array(func(x + step, *args), float))
     slope = jacobian @ np.where(x == 0, 1.0, np.abs(x))
     with np.errstate(all="ignore"):
-        error = np.where((f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*_EPS*np.abs(f)),
+        error = np.where((f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f)),
                          eps*np.abs((moved - f)/eps - slope)/(np.abs(f) + np.abs(moved)), 0.0)
         rows = (np.log10(error) - np.log10(eps))/np.log10(eps)
-    return np.where(error <= _EPS, 1.0, np.where(error >= eps, 0.0, rows))
+    return np.where(error <= EPS, 1.0, np.where(error >= eps, 0.0, rows))

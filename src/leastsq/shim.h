@@ -133,6 +133,8 @@ PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 /* loss.c */
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
 int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
+PyObject *weigh(PyObject *module, PyObject *args);
+extern const char weigh_doc[];
 
 /* module.c */
 typedef struct {
