@@ -276,7 +276,7 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
     door = Door(func, x0, None if by_differences else Dfun, maxfev, epsfcn, bounds, loss, f_scale,
                 callback, history, verbose)
     lm = LevenbergMarquardt(x0, **tolerances, maxfev=door.maxfev, factor=factor, diag=diag,
-                            bounds=None if door.low is None else (door.low, door.high))
+                            epsfcn=epsfcn, bounds=None if door.low is None else (door.low, door.high))
     problem = Problem(func, Dfun, args, col_deriv, door.low, door.high, door.loss, door.f_scale)
     try:
         ier, fault = _drive(lm, schedule(problem), epsfcn, door.watcher)
