@@ -1,7 +1,6 @@
 """The row accumulator: every split, stride, type and size gives the pivoted QR of all rows."""
 from __future__ import annotations
 
-import functools
 import itertools
 import subprocess
 
@@ -32,30 +31,13 @@ def library(request, built):
     return built[request.param]
 
 
-@functools.cache
-def orthonormal(m, n, seed):
-    """Random orthonormal columns: Gram and Schmidt twice, row by row.
-
-    No BLAS: its bits differ from one processor to the next, and with them, in matrices
-    this close to singular, the tests' digits.
-    """
-    q = np.random.default_rng([m, n, seed]).standard_normal((m, n))
-    for j in range(n):
-        for _ in range(2):
-            q[:, j] -= (q[:, :j] * (q[:, :j] * q[:, j, None]).sum(0)).sum(1)
-        q[:, j] /= np.sqrt((q[:, j, None]**2).sum(0))
-    return q
-
-
 def matrix(m, n, condition=1e3, seed=0):
     """Random columns, graded to a condition number, in random order."""
-    rank = min(m, n)
-    u, v = orthonormal(m, rank, 2 * seed), orthonormal(n, rank, 2 * seed + 1)
-    a = np.zeros((m, n))
-    values = np.logspace(0, -np.log10(condition), rank).astype(np.float32)     # any libm's
-    for k, value in enumerate(values.astype(float)):
-        a += (value * u[:, k, None]) * v[:, k]
-    return a, np.random.default_rng([m, n, seed]).standard_normal(m)
+    rng = np.random.default_rng([m, n, seed])
+    u, _ = np.linalg.qr(rng.standard_normal((m, min(m, n))))
+    v, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    values = np.logspace(0, -np.log10(condition), min(m, n))
+    return (u * values) @ v[:, :min(m, n)].T, rng.standard_normal(m)
 
 
 def pivoted_qr(a, f):
@@ -99,14 +81,9 @@ def check_model(model, a, f, factor=30.0):
     np.testing.assert_allclose(model.column_norms, norms.astype(float), rtol=allowed)
 
 
-def check_greedy(model):
-    """Each diagonal element is at least what any later column still had.
-
-    As far as pivoted QR knows what they had: a norm is downdated in at most n steps, each
-    with a rounding error of 2 eps of its square, until (norm / first norm)^2 is sqrt(eps).
-    """
+def check_greedy(model, slack=1e-6):
+    """Each diagonal element is at least what any later column still had."""
     r, n = model.r, model.r.shape[0]
-    slack = n * np.sqrt(EPS)
     for j in range(n - 1):
         left = np.linalg.norm(r[j:, j + 1:], axis=0).max()
         noise = 100 * EPS * model.column_norms.max()
