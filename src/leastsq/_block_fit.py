@@ -33,11 +33,11 @@ _SAFE_SUM = 1e-260, 1e300       # a sum of squares between has lost nothing to u
 
 
 class Fault(NamedTuple):
-    """The first element that is not finite: in J by columns, as in memory."""
+    """The first element that is not finite."""
 
-    column: int
     block: int
-    row: int
+    row: int                    # of the block
+    column: int
     value: float
 
 
@@ -46,7 +46,7 @@ class Norm(NamedTuple):
 
     rows: int
     norm: float
-    eps: float                  # precision of what func returned
+    eps: float                  # precision of what func returned; inf: it was nothing
     fault: Fault | None
 
 
@@ -91,7 +91,7 @@ def merge_models(parts):
 
 def _first(faults):
     return min((fault for fault in faults if fault is not None), default=None,
-               key=lambda fault: fault[:3])
+               key=lambda fault: fault[:2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +127,8 @@ class Problem:
         if self.loss is not None:
             f = weigh(self.loss, self.f_scale, f)[0]
         norm = _norm(f)
-        fault = None if math.isfinite(norm) else _find_fault(index, f[:, None])
-        return Norm(f.size, norm, eps if f.size else EPS, fault)
+        fault = None if math.isfinite(norm) else _find_fault(index, f)
+        return Norm(f.size, norm, eps if f.size else math.inf, fault)
 
     def model(self, point, index, block):
         """The block's `Model`."""
@@ -146,7 +146,8 @@ class Problem:
             jacobian = jacobian*slope[:, None]
         accumulator = RowAccumulator(x.size)
         accumulator.push(jacobian, f)
-        fault = None if accumulator.finite else _find_fault(index, jacobian)
+        fault = accumulator.fault
+        fault = fault if fault is None else Fault(index, *fault)
         return Model(f.size, accumulator, evaluations, fault)
 
     def _given(self, x, block, rows):
@@ -179,12 +180,9 @@ def _norm(f):
     return largest*math.sqrt(f @ f)
 
 
-def _find_fault(index, rows):
-    for column, values in enumerate(rows.T):
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            return Fault(column, index, int(bad[0]), float(values[bad[0]]))
-    return None
+def _find_fault(index, f):
+    bad = np.flatnonzero(~np.isfinite(f))
+    return Fault(index, int(bad[0]), 0, float(f[bad[0]])) if bad.size else None
 
 
 def at_block(task, numbered_block):
@@ -286,8 +284,8 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
 
     x = lm.x
     if ier == _NOT_FINITE:
-        where = None if fault is None else (fault.row, fault.column, fault.value)
-        mesg = not_finite_message(x, lm.njev, where, None if fault is None else fault.block)
+        block, *where = fault or (None,)
+        mesg = not_finite_message(x, lm.njev, where or None, block)
     else:
         mesg = message(ier, **tolerances, maxfev=door.maxfev)
     mesg += door.held(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from ._block_fit import Mapped, fit
@@ -131,7 +132,9 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     if isinstance(blocks, (str, bytes)):
         raise TypeError("leastsq_blocks: blocks must be an iterable of blocks, got "
                         f"{type(blocks).__name__}: one file name is [name]")
-    if iter(blocks) is blocks:
+    if not hasattr(blocks, "__iter__") and not hasattr(blocks, "__getitem__"):
+        raise TypeError(f"leastsq_blocks: blocks must be an iterable of blocks, got {type(blocks).__name__}")
+    if isinstance(blocks, Iterator):
         raise TypeError("leastsq_blocks: blocks must be iterable more than once, got the iterator "
                         f"{type(blocks).__name__}: a list, or an object whose __iter__ begins anew")
     if not callable(map):

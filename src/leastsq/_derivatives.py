@@ -106,8 +106,9 @@ class Differences:
                 which.append(j)
                 points.append(_replaced(x, j, moved))
         rows = np.zeros((n, f.size))
-        for j, value in zip(which, self._evaluate(points, args)):
-            rows[j] = (_as_residuals(value, f.size) - f)/steps[j]
+        values = iter(self._evaluate(points, args))
+        for j in which:
+            rows[j] = (_as_residuals(next(values), f.size) - f)/steps[j]
         return rows.T
 
     def _three_point(self, x, f, args):
@@ -149,8 +150,9 @@ class Differences:
         steps = _steps(x, _COMPLEX_STEP if self.step is None else self.step)
         points = [_replaced(x.astype(complex), j, x[j] + 1j*steps[j]) for j in free]
         rows = np.zeros((n, f.size))
-        for j, value in zip(free, self._evaluate(points, args)):
-            value = np.atleast_1d(np.asarray(value))
+        values = iter(self._evaluate(points, args))
+        for j in free:
+            value = np.atleast_1d(np.asarray(next(values)))
             if value.dtype.kind != "c" or value.shape != f.shape:
                 raise TypeError(
                     "leastsq: Dfun='cs' needs a func that lets complex numbers through, and "
