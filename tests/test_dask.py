@@ -1,0 +1,303 @@
+"""Fits on a cluster of two worker processes, which the tests start themselves."""
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+pytest.importorskip("dask.array")
+
+import dask.array as da                                             # noqa: E402
+from dask import config, delayed                                    # noqa: E402
+from distributed import Client, LocalCluster                        # noqa: E402
+
+from leastsq import leastsq_blocks                                  # noqa: E402
+from leastsq.dask import _Cluster                                   # noqa: E402
+from leastsq.dask import leastsq as leastsq_array                   # noqa: E402
+from leastsq.dask import leastsq_blocks as on_dask                  # noqa: E402
+
+# Dask's own warnings (ports in use, slow starts on a busy machine) are not ours to judge.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.xdist_group("dask")]
+
+TRUTH = np.array([2.0, 0.7, 0.3])
+
+
+def cluster(workers=2, **options):
+    return LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
+                        **options)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with config.set({"distributed.comm.timeouts.connect": "60s"}), cluster() as local, Client(local) as client:
+        yield client
+
+
+def data(m=3000, seed=0):
+    t = np.linspace(0, 5, m)
+    return t, TRUTH[0]*np.exp(-TRUTH[1]*t) + TRUTH[2] + 0.05*np.random.default_rng(seed).standard_normal(m)
+
+
+def cut(t, y, size):
+    return [(t[k:k + size], y[k:k + size]) for k in range(0, t.size, size)]
+
+
+def residual(x, block):
+    t, y = block
+    return x[0]*np.exp(-x[1]*t) + x[2] - y
+
+
+def jacobian(x, block):
+    t, _ = block
+    e = np.exp(-x[1]*t)
+    return np.stack([e, -x[0]*t*e, np.ones_like(t)], axis=1)
+
+
+# ---- blocks ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("Dfun", [None, "3-point", jacobian], ids=["2-point", "3-point", "given"])
+@pytest.mark.parametrize("options", [{}, {"bounds": ([0, 0, 0], [5, 5, 0.25])},
+                                     {"loss": "soft_l1", "f_scale": 0.05}], ids=["plain", "bounds", "loss"])
+def test_agrees_with_one_machine(client, Dfun, options):
+    t, y = data()
+    here = leastsq_blocks(residual, [1, 1, 0.1], cut(t, y, 170), Dfun=Dfun, full_output=True, **options)
+    there = on_dask(residual, [1, 1, 0.1], cut(t, y, 170), Dfun=Dfun, full_output=True, client=client, **options)
+    np.testing.assert_allclose(there[0], here[0], rtol=1e-10)
+    assert (there[4], there[2]["nfev"], there[3]) == (here[4], here[2]["nfev"], here[3])
+
+
+def test_the_bits_do_not_depend_on_the_workers(client):
+    t, y = data()
+    blocks = cut(t, y, 90)
+    two, _ = on_dask(residual, [1, 1, 0], blocks, client=client)
+    with cluster(1) as local, Client(local, set_as_default=False) as other:
+        one, _ = on_dask(residual, [1, 1, 0], blocks, client=other)
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("number", [1, 2, 8, 9, 65])
+def test_any_number_of_blocks(client, number):
+    t, y = data(650)
+    x, ier = on_dask(residual, [1, 1, 0], cut(t, y, -(-650//number)), client=client)
+    np.testing.assert_allclose(x, leastsq_blocks(residual, [1, 1, 0], [(t, y)])[0], rtol=1e-9)
+    assert ier in (1, 2, 3)
+
+
+def test_blocks_that_the_workers_make(client):
+    def load(k):
+        t, y = data()
+        return t[k::3], y[k::3]
+
+    expected = leastsq_blocks(residual, [1, 1, 0], [load(k) for k in range(3)])[0]
+    futures = [client.submit(load, k) for k in range(3)]
+    later = [delayed(load)(k) for k in range(3)]
+    for blocks in (futures, later):
+        np.testing.assert_allclose(on_dask(residual, [1, 1, 0], blocks, client=client)[0], expected, rtol=1e-10)
+
+
+def test_blocks_are_sent_once(client):
+    class Counted:
+        """Not longer known in length, and counting."""
+
+        def __init__(self):
+            self.times = 0
+
+        def __iter__(self):
+            self.times += 1
+            yield from cut(*data(), 500)
+
+    blocks = Counted()
+    _, _, info, _, _ = on_dask(residual, [1, 1, 0], blocks, client=client, full_output=True)
+    assert info["nfev"] > 4
+    assert blocks.times == 1
+
+
+def test_an_error_names_its_block(client):
+    def failing(x, block, bad):
+        if block is not None and block[0][0] == bad:
+            raise ZeroDivisionError("so it is")
+        return residual(x, block)
+
+    t, y = data()
+    with pytest.raises(ZeroDivisionError, match="so it is") as caught:
+        on_dask(failing, [1, 1, 0], cut(t, y, 1000), args=(t[1000],), client=client)
+    assert "in block 1" in " ".join(caught.value.__notes__)
+
+
+def test_a_timeout_of_the_function_is_not_ours(client):
+    def slow(x, block):
+        raise TimeoutError("the instrument is off")
+
+    with pytest.raises(TimeoutError, match="the instrument is off"):
+        on_dask(slow, [1, 1, 0], cut(*data(), 1000), client=client)
+
+
+def test_residuals_that_are_not_finite_name_block_and_row(client):
+    t, y = data()
+    y[1234] = np.nan
+    *_, message, ier = on_dask(residual, [1, 1, 0], cut(t, y, 1000), client=client, full_output=True)
+    assert ier == 9
+    assert "block 1" in message
+    assert "[234]" in message
+
+
+def test_what_comes_back_is_one_triangle(client, monkeypatch):
+    """What the driver gets does not grow with the number of blocks, and is of n's size."""
+    real = _Cluster.result
+    sizes = []
+
+    def result(self, root):
+        value = real(self, root)
+        sizes.append(len(pickle.dumps(value)))
+        return value
+
+    monkeypatch.setattr(_Cluster, "result", result)
+    n = 40
+    grid = np.linspace(0, 1, 2000)
+    largest = {}
+    for blocks in (2, 50):
+        sizes.clear()
+        on_dask(polynomials, np.zeros(n), np.array_split(grid, blocks), client=client, callback=lambda state: True)
+        largest[blocks] = max(sizes)
+    assert largest[2] == largest[50]
+    assert largest[2] < 3*8*(n + 1)*(n + 2)/2
+
+
+def polynomials(x, t):
+    return np.polynomial.chebyshev.chebval(2*t - 1, x) - np.exp(t)
+
+
+# ---- bad input ---------------------------------------------------------------------
+
+@pytest.mark.parametrize(("arguments", "error", "says"), [
+    ({"blocks": []}, ValueError, "at least one block"),
+    ({"blocks": iter([1])}, TypeError, "more than once"),
+    ({"client": "tcp://"}, TypeError, "client must be a distributed.Client, got str"),
+    ({"timeout": -1}, ValueError, "timeout must not be negative"),
+    ({"loss": "nonsense"}, ValueError, "loss"),
+])
+def test_bad_input_is_refused(client, arguments, error, says):
+    with pytest.raises(error, match=says):
+        on_dask(**{"func": residual, "x0": [1, 1, 0], "blocks": cut(*data(), 1000), "client": client} | arguments)
+
+
+def test_without_a_client_it_says_what_to_make():
+    import distributed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "default_client", lambda: (_ for _ in ()).throw(ValueError("none")))
+        with pytest.raises(ValueError, match=r"none has been made: Client\(\) makes one"):
+            on_dask(residual, [1, 1, 0], cut(*data(), 1000))
+
+
+def test_importing_leastsq_does_not_import_dask():
+    code = "import sys, leastsq, leastsq.dask; sys.exit(bool({'dask', 'distributed'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- lost workers ------------------------------------------------------------------
+
+def killing(x, block, times, marker):
+    """Kill the worker once, in the middle of the fit."""
+    if not os.path.exists(marker) and abs(x[0] - TRUTH[0]) < 0.5:
+        with open(marker, "x"):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    return residual(x, block)
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["sent from here", "made there"])
+def test_a_killed_worker_costs_nothing_but_time(tmp_path, sent):
+    t, y = data()
+    blocks = cut(t, y, 300)
+    expected = leastsq_blocks(residual, [1, 1, 0], blocks, full_output=True)
+    marker = str(tmp_path/"killed")
+    with cluster() as local, Client(local, set_as_default=False) as client:
+        given = blocks if sent else [client.submit(tuple, block, pure=False) for block in blocks]
+        x, _, info, _, ier = on_dask(killing, [1, 1, 0], given, args=(1, marker), client=client, full_output=True)
+    assert os.path.exists(marker)
+    assert (ier, info["nfev"]) == (expected[4], expected[2]["nfev"])
+    np.testing.assert_allclose(x, expected[0], rtol=1e-10)
+
+
+def always_killing(x, block):
+    if abs(x[0] - TRUTH[0]) < 0.5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return residual(x, block)
+
+
+def test_without_a_worker_left_it_ends():
+    """No nanny starts another one in its place."""
+    with cluster(0) as local, Client(local, set_as_default=False) as client:
+        worker = subprocess.Popen([sys.executable, "-m", "dask", "worker", local.scheduler_address,
+                                   "--no-nanny", "--nthreads", "1", "--no-dashboard"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            client.wait_for_workers(1, timeout=60)
+            started = time.monotonic()
+            with pytest.raises(RuntimeError, match="no worker is left on the cluster"):
+                on_dask(always_killing, [1, 1, 0], cut(*data(), 300), client=client, timeout=2)
+            assert time.monotonic() - started < 60
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+# ---- arrays ------------------------------------------------------------------------
+
+def array_residual(x, t, y):
+    return x[0]*da.exp(-x[1]*t) + x[2] - y
+
+
+def array_jacobian(x, t, y):
+    e = da.exp(-x[1]*t)
+    return da.stack([e, -x[0]*t*e, da.ones_like(t)], axis=1)
+
+
+@pytest.mark.parametrize("where", ["client", "threads"])
+@pytest.mark.parametrize("Dfun", [None, "3-point", array_jacobian], ids=["2-point", "3-point", "given"])
+def test_arrays(client, where, Dfun):
+    t, y = data()
+    chunks = da.from_array(t, chunks=700), da.from_array(y, chunks=700)
+    given = {None: None, "3-point": "3-point", array_jacobian: jacobian}[Dfun]
+    expected = leastsq_blocks(residual, [1, 1, 0], cut(t, y, 700), Dfun=given, full_output=True)
+    run = partial(leastsq_array, array_residual, [1, 1, 0], chunks, Dfun, full_output=True)
+    if where == "client":
+        x, cov, info, message, ier = run(client=client)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("leastsq.dask._the_client", lambda client, needed=True: None)
+            x, cov, info, message, ier = run()
+    assert np.array_equal(x, expected[0])
+    assert (ier, info["nfev"], message) == (expected[4], expected[2]["nfev"], expected[3])
+    np.testing.assert_allclose(cov, expected[1], rtol=1e-12)
+
+
+def test_an_array_given_by_columns(client):
+    t, y = data()
+    chunks = da.from_array(t, chunks=700), da.from_array(y, chunks=700)
+    by_rows = leastsq_array(array_residual, [1, 1, 0], chunks, array_jacobian, client=client)
+    by_columns = leastsq_array(array_residual, [1, 1, 0], chunks, lambda *a: array_jacobian(*a).T,
+                               col_deriv=True, client=client)
+    assert np.array_equal(by_rows[0], by_columns[0])
+
+
+@pytest.mark.parametrize(("arguments", "error", "says"), [
+    ({"func": lambda x: np.ones(5)}, TypeError, "func must return a dask.array.Array, got ndarray"),
+    ({"func": lambda x: da.ones((5, 2))}, ValueError, "must have 1 dimension, got shape"),
+    ({"Dfun": "cs"}, ValueError, "Dfun must be a function, None, '2-point' or '3-point', got 'cs'"),
+    ({"Dfun": lambda x: da.ones((5, 3))}, ValueError, "must have 2 columns, got shape"),
+])
+def test_bad_arrays_are_refused(client, arguments, error, says):
+    with pytest.raises(error, match=says):
+        leastsq_array(**{"func": lambda x: da.ones(5) + x[0] + x[1], "x0": [1, 1], "client": client} | arguments)
+
+
+def test_more_parameters_than_residuals(client):
+    with pytest.raises(TypeError, match="Improper input: func input vector length N=2"):
+        leastsq_array(lambda x: da.ones(1)*x[0], [1, 1], client=client)
