@@ -23,6 +23,7 @@ typedef struct {
 
 /* result.c */
 PyObject *fit_result(fit *f, const arguments *a);
+PyObject *fit_covariance(fit *f, PyObject **side);
 
 /* watch.c: lsq_watch, with the callbacks as data */
 int watch_event(const lsq_state *s, const double *w, void *data);

@@ -1,7 +1,7 @@
 /* The state of an object as bytes, for its pickle: a head, then numbers in the
    machine's own order.  Bytes of another kind, version, order or length, or with a
    word that has changed, are refused. */
-#include "accumulator.h"
+#include "objects.h"
 
 enum { VERSION = 1 };
 

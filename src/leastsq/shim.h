@@ -126,6 +126,9 @@ typedef struct {
 } arguments;
 
 int integer_argument(PyObject *object, const char *name, int64_t *value);
+int real_argument(PyObject *object, const char *name, double *value);
+int tolerance_argument(PyObject *object, const char *name, double *value);
+int improper(const char *name, const char *wanted, PyObject *got);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
@@ -139,7 +142,7 @@ int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
     atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
-    PyTypeObject *accumulator_type;
+    PyTypeObject *accumulator_type, *machine_type;
 } module_state;
 
 module_state *state_of(PyTypeObject *type);
