@@ -49,7 +49,9 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "abort_on_example_error": True,
     "download_all_examples": False,
+    "capture_repr": (),                                 # what is printed, no more
     "show_memory": False,
+    "write_computation_times": False,
     "remove_config_comments": True,
     "min_reported_time": 1e9,                           # timings belong in benchmarks
     "within_subsection_order": "FileNameSortKey",
@@ -63,6 +65,7 @@ html_title = f"leastsq {release}"
 html_static_path = ["_static"]
 html_css_files = ["leastsq.css"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("start", "coming_from_scipy", "how_it_works", "performance", "changes")}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

@@ -11,7 +11,7 @@ import numpy as np
 from leastsq import leastsq
 
 e = np.linspace(-4, 4, 60)
-noise = 0.06 * np.random.default_rng(8).standard_normal(e.size)
+noise = 0.1 * np.random.default_rng(3).standard_normal(e.size)
 y = np.exp(-0.5 * e**2) + noise
 
 
