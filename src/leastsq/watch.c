@@ -15,7 +15,7 @@ vector(const double *w, npy_intp n, int column)
    ratio, nfev, njev, iteration); true ends the fit.  is_model: a Jacobian was made
    at x; else the norm at a trial point was told, which is x if it was accepted. */
 static int
-tell(callbacks *cb, const lsq_state *s, const double *w)
+tell_watcher(callbacks *cb, const lsq_state *s, const double *w)
 {
     int is_model = s->njev > cb->watched_models, stop;
     PyObject *answer = PyObject_CallFunction(
@@ -39,7 +39,7 @@ watch_event(const lsq_state *s, const double *w, void *data)
     int status;
 
     callbacks_take_gil(cb);
-    status = tell(cb, s, w);
+    status = tell_watcher(cb, s, w);
     callbacks_give_gil(cb);
     return status;
 }
