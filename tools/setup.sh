@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench
+# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels
 #
 # Finds Python, the C and Fortran compilers and Python's headers; what is missing
 # is installed through the system's package manager where that is permitted (root,
@@ -15,8 +15,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-target=${1:?usage: tools/setup.sh demo|test|bench}
-case $target in demo | test | bench) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
+target=${1:?usage: tools/setup.sh demo|test|bench|wheels}
+case $target in demo | test | bench | wheels) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
 
@@ -208,7 +208,7 @@ PATH=$(cd "$VENV/bin" && pwd):$PATH         # meson-python looks for meson and n
 export PATH
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# What pyproject.toml says is needed, one requirement a line.  $1: build, or an extra
+# What pyproject.toml says is needed, one requirement a line.  $1: build, an extra or a group
 requirements() {
     python - "$1" <<'PYTHON'
 import sys
@@ -219,12 +219,12 @@ with open("pyproject.toml", "rb") as file:
 if sys.argv[1] == "build":      # meson-python asks for ninja only while it builds
     wanted = project["build-system"]["requires"] + project["project"].get("dependencies", []) + ["ninja"]
 else:
-    wanted = project["project"]["optional-dependencies"][sys.argv[1]]
+    wanted = (project["project"]["optional-dependencies"] | project["dependency-groups"])[sys.argv[1]]
 print("\n".join(wanted))
 PYTHON
 }
 
-# $1: build, or an extra
+# $1: build, an extra or a group
 install_requirements() {
     wanted=$(requirements "$1") || return 1
     if ! done_before "requirements-$1" "$wanted"; then
@@ -239,6 +239,7 @@ install_requirements build
 case $target in
     demo) install_requirements plot || say "no matplotlib: there will be no picture" ;;
     bench) install_requirements test ;;
+    wheels) install_requirements wheels; exit ;;        # tools/wheels.py builds
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;
 esac
 
