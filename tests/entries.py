@@ -9,7 +9,7 @@ import ctypes as ct
 import numpy as np
 from enzyme import T, X0, Y, by_columns, jacobian, residual
 
-from leastsq import CFunction, curve_fit, least_squares, leastsq, leastsq_batch
+from leastsq import CFunction, RowAccumulator, curve_fit, least_squares, leastsq, leastsq_batch
 
 LONG = 9000                     # rows enough for three chunks of the blocked QR
 _T = np.linspace(1.0, 13.0, LONG)
@@ -114,6 +114,19 @@ ENTRIES = {
 }
 
 
+_ROWS, _F = long_jacobian(X0), long_residual(X0)
+_PARTS = (_ROWS[:5000], _F[:5000]), (_ROWS[5000:].astype("f4"), _F[5000:])
+
+
+def accumulate():
+    """Rows into two accumulators, merged: no function of the user's."""
+    one, other = RowAccumulator(2), RowAccumulator(2)
+    one.push(*_PARTS[0])
+    other.push(*_PARTS[1])
+    one.merge(other)
+    return one.triangle(), one.rows, one.fnorm, one.finite
+
+
 def compiled_entries(path):
     """Those without a user's Python function; `path` is compiled_problems.c, built."""
     library = ct.CDLL(str(path))
@@ -128,6 +141,7 @@ def compiled_entries(path):
         "compiled batch": lambda: leastsq_batch(rosenbrock[0], starts, threads=2),
         "compiled batch, Dfun": lambda: leastsq_batch(rosenbrock[0], starts, Dfun=rosenbrock[1],
                                                       threads=2, return_fvec=True, diag=[1.0, 2.0]),
+        "accumulator": accumulate,
     }
 
 

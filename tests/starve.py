@@ -103,7 +103,9 @@ def main(shim, library, where, *names):
         entry = entries.ENTRIES.get(name)
         fit = compiled.get(name) or (
             lambda: entry(lambda function, _: malloc.around(function, 0)))      # noqa: B023
-        said[name] = starve(malloc, fit if where == "module" else malloc.around(fit, 1))
+        if where == "fit" or name == "accumulator":         # which is all the module's
+            fit = malloc.around(fit, 1)
+        said[name] = starve(malloc, fit)
     print(json.dumps(said))
 
 
