@@ -51,7 +51,8 @@ elif [ "$may_install" = no ]; then
     why=" (not root, and sudo asks for a password or is not there)"
 fi
 
-# The name of a package in this system.  $1: fortran, c, python, venv, headers, oracle
+# The name of a package in this system.
+# $1: fortran, c, python, venv, headers, oracle, reference
 package() {
     case $manager:$1 in
         apt-get:fortran) echo gfortran ;;
@@ -60,6 +61,7 @@ package() {
         apt-get:venv) echo "python$python_version-venv" ;;
         apt-get:headers) echo "python$python_version-dev" ;;
         apt-get:oracle) echo libminpack1 ;;
+        apt-get:reference) echo minpack-dev ;;
         dnf:fortran) echo gcc-gfortran libgfortran-static ;;
         dnf:c) echo gcc ;;
         dnf:python) echo python3 python3-devel ;;
@@ -241,6 +243,22 @@ case $target in
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;
 esac
 
+# ------------------------------------- MINPACK itself, for engine="reference"
+
+# What is built here has the original in it where that can be had; the tests compare
+# with it, and skip without it, unless LEASTSQ_REQUIRE_ORACLE is set.
+has_reference() { [ -f "$("${FC:-gfortran}" -print-file-name=libminpack.a)" ]; }
+if [ "$target" = test ] && ! has_reference; then
+    names=$(package reference)
+    if [ "$may_install" = yes ] && [ -n "$names" ] &&
+            { [ "${LEASTSQ_REQUIRE_ORACLE:-0}" != 0 ] || ! done_before reference "not to be had"; }; then
+        # shellcheck disable=SC2086
+        install_packages $names || remember reference "not to be had"
+    fi
+fi
+reference=no
+if has_reference; then reference=yes; fi
+
 # ------------------------------------------------------------- leastsq itself
 
 # Installed as a user gets it, not as an editable install: those check for a rebuild
@@ -248,12 +266,19 @@ esac
 inputs=$(find fortran src -type f ! -path '*/__pycache__/*' ! -name '*.pyc' -exec cksum {} + | sort -k 3)
 inputs="$inputs
 $(cksum pyproject.toml meson.build meson.options README.md LICENSE 2>/dev/null || true)
-CC=${CC:-} FC=${FC:-} CFLAGS=${CFLAGS:-} FFLAGS=${FFLAGS:-} LDFLAGS=${LDFLAGS:-}"
+CC=${CC:-} FC=${FC:-} CFLAGS=${CFLAGS:-} FFLAGS=${FFLAGS:-} LDFLAGS=${LDFLAGS:-} reference=$reference"
+# Meson does not take a setting whose option is new to an old build directory.
+options=$(cksum meson.options)
+if ! done_before options "$options"; then
+    rm -rf build/setup
+    remember options "$options"
+fi
 if ! done_before build "$inputs"; then
     say "building leastsq"
     build_log=$(mktemp)
     if ! python -m pip install --no-build-isolation --no-deps --force-reinstall \
-            --config-settings=build-dir=build/setup . >"$build_log" 2>&1 </dev/null; then
+            --config-settings=build-dir=build/setup \
+            --config-settings=setup-args=-Dreference=auto . >"$build_log" 2>&1 </dev/null; then
         cat "$build_log" >&2
         rm -f "$build_log"
         say "leastsq did not build: the compiler's words are above" >&2
