@@ -3,6 +3,7 @@
 Every page is opened in headless Chromium, on a screen and on a phone: it loads without an
 error, its pictures show, its formulas are set, its links lead somewhere, it is no wider than
 the phone; and the search finds what it should.  Exit status 0, or 1 with a line for each fault.
+Without a browser nothing is checked, which is a fault where CI is set.
 
 Needs playwright (PyPI) and a Chromium or Chrome on PATH, or CHROMIUM set to one.
 """
@@ -131,8 +132,8 @@ def main() -> int:
     browser_path = os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser_path is None:
-        print("check_site: no Chromium found; install it, or set CHROMIUM", file=sys.stderr)
-        return 1
+        print("check_site: no Chromium found, so nobody has looked at the pages; install it, or set CHROMIUM")
+        return 1 if os.environ.get("CI") else 0
     server = serve(site)
     root = f"http://127.0.0.1:{server.server_port}/"
     faults = []
