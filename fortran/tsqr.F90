@@ -14,7 +14,7 @@ module TAGGED(leastsq_tsqr)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_float, c_int8_t, &
       c_intptr_t, c_ptr, c_null_ptr, c_associated, c_f_pointer
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, &
-      PANEL, TILE, OCTET
+      turn_rows, move_rows, PANEL, TILE, OCTET
    implicit none (type, external)
    private
    public :: TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
@@ -31,10 +31,13 @@ module TAGGED(leastsq_tsqr)
    !> Panels that visit a tile of columns together, so that it is read from a
    !> farther cache once per DEPTH panels (worth 5 % near n = 1000, nothing below).
    integer(ik), parameter :: DEPTH = 4
+   !> Columns from which on it pays to see that the triangle is still empty.
+   integer(ik), parameter :: FILL_FROM = 64
 
    ! The head of the workspace.
    integer(ik), parameter :: HEAD = 8          !< its length; keeps the rest on a cache line
    integer(ik), parameter :: WAITING = 1       !< rows packed, not yet folded
+   integer(ik), parameter :: FILLED = 2        !< rows of the triangle that may not be zero
 
    !> Where things lie in the workspace (one-based offsets) and their shapes.
    type :: layout_t
@@ -197,48 +200,57 @@ contains
       real(wp), intent(inout) :: work(*)
       integer(ik), intent(in) :: first, rows
       logical, intent(in) :: staircase
-      integer(ik) :: octets, k, column
+      integer(ik) :: octets, k, column, filled_rows
 
       octets = (rows + OCTET - 1)/OCTET
       do k = first, at%columns
          column = at%block + (k - 1)*at%ldb
          work(column + rows:column + octets*OCTET - 1) = 0
       end do
-      call fold(at%columns, at%width, first, octets, staircase, work(at%block), at%ldb, &
+      filled_rows = int(work(FILLED), ik)
+      call fold(at%columns, at%width, first, rows, staircase, filled_rows, work(at%block), at%ldb, &
                 work(at%triangle), at%ldt, work(at%t))
+      work(FILLED) = real(filled_rows, wp)
    end subroutine fold_waiting
 
    !> Clear the block's columns from `first` on into the triangle.
    !>
    !> DEPTH panels form a group: each is factored and applied to the rest of its
-   !> group, then all of them visit the columns beyond, tile by tile.
-   pure subroutine fold(columns, width, first, octets, staircase, block, ldb, triangle, ldt, t)
+   !> group, then all of them visit the columns beyond, tile by tile.  Where the
+   !> triangle is still empty, rows of the block become its rows, panel by panel.
+   pure subroutine fold(columns, width, first, rows, staircase, filled_rows, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: columns       !< columns with data
       integer(ik), intent(in) :: width         !< padded to whole panels by zero columns
       integer(ik), intent(in) :: first         !< columns before it are zero; 1 + a multiple of PANEL
-      integer(ik), intent(in) :: octets        !< rows of the block / OCTET
+      integer(ik), intent(in) :: rows          !< of the block; zeros up to the next octet
       logical, intent(in) :: staircase         !< is column first+i zero below row i+1?
+      integer(ik), intent(inout) :: filled_rows    !< of the triangle; the others are zero
       integer(ik), intent(in) :: ldb, ldt
       real(wp), intent(inout) :: block(ldb, width)
       real(wp), intent(inout) :: triangle(ldt, width)
       real(wp), intent(out) :: t(PANEL, width)
-      integer(ik) :: group, group_end, j, k, deep(DEPTH), which
-      logical :: idle
+      integer(ik) :: group, group_end, j, k, left, octets, deep(DEPTH), which
 
-      do group = first, width, PANEL*DEPTH
-         group_end = min(group + PANEL*DEPTH - 1, width)
+      if (staircase .or. columns < FILL_FROM) filled_rows = width
+      left = rows
+      octets = (rows + OCTET - 1)/OCTET
+      group = first
+      do while (group <= width .and. left > 0)
+         if (group > filled_rows) then
+            call fill(columns, width, group, left, block, ldb, triangle, ldt, t)
+            octets = (left + OCTET - 1)/OCTET
+            filled_rows = group + PANEL - 1
+            group = group + PANEL
+            cycle
+         end if
+         group_end = min(group + PANEL*DEPTH - 1, filled_rows)
          do j = group, group_end, PANEL
             which = 1 + (j - group)/PANEL
             deep(which) = octets
             if (staircase) deep(which) = min(octets, 1 + (j + PANEL - 1 - first)/OCTET)
             call factor_panel(deep(which), min(PANEL, columns - j + 1), block(1, j), ldb, &
                               triangle(j, j), ldt, t(1, j))
-            ! A panel of zeros (a sparse Jacobian's, for one) changes nothing.
-            idle = .true.
-            do k = j, j + PANEL - 1
-               idle = idle .and. abs(t(k - j + 1, k)) <= 0
-            end do
-            if (idle) deep(which) = 0
+            if (idle(t(1, j))) deep(which) = 0
             call visit(j + PANEL, min(group_end, columns), j, 1_ik, deep(which), &
                        width, block, ldb, triangle, ldt, t)
          end do
@@ -246,9 +258,49 @@ contains
             call visit(k, min(k + TILE - 1, columns), group, which, deep, &
                        width, block, ldb, triangle, ldt, t)
          end do
+         group = group_end + 1
       end do
-
    end subroutine fold
+
+   !> Does a panel with this T change nothing?  (One of zeros: a sparse Jacobian's,
+   !> for one.)
+   pure function idle(t)
+      real(wp), intent(in) :: t(PANEL, PANEL)
+      logical :: idle
+      integer(ik) :: j
+
+      idle = .true.
+      do j = 1, PANEL
+         idle = idle .and. abs(t(j, j)) <= 0
+      end do
+   end function idle
+
+   !> One panel where the triangle's rows are zero: the block's last rows, made a
+   !> trapezoid, take their place, and the panel clears what is left.
+   pure subroutine fill(columns, width, panel_start, left, block, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: columns, width, panel_start, ldb, ldt
+      integer(ik), intent(inout) :: left           !< rows of the block; then those that stay
+      real(wp), intent(inout) :: block(ldb, width), triangle(ldt, width), t(PANEL, width)
+      real(wp) :: turn(PANEL, PANEL)
+      integer(ik) :: live, moved_rows, k, last, octets(1)
+
+      live = min(PANEL, columns - panel_start + 1)
+      moved_rows = min(live, left)
+      left = left - moved_rows
+      octets = (left + OCTET - 1)/OCTET
+      call turn_rows(moved_rows, live, block(left + 1, panel_start), ldb, turn)
+      call move_rows(moved_rows, live, turn, block(left + 1, panel_start), ldb, &
+                     triangle(panel_start, panel_start), ldt)
+      call factor_panel(octets(1), live, block(1, panel_start), ldb, &
+                        triangle(panel_start, panel_start), ldt, t(1, panel_start))
+      if (idle(t(1, panel_start))) octets = 0
+      do k = panel_start + PANEL, columns, TILE
+         last = min(k + TILE - 1, columns)
+         call move_rows(moved_rows, last - k + 1, turn, block(left + 1, k), ldb, &
+                        triangle(k, panel_start), ldt)
+         call visit(k, last, panel_start, 1_ik, octets, width, block, ldb, triangle, ldt, t)
+      end do
+   end subroutine fill
 
    !> Some successive panels visit the columns from..to, tile by tile.
    pure subroutine visit(from, to, first_panel, panels, deep, width, block, ldb, triangle, ldt, t)

@@ -255,7 +255,8 @@ def test_finish_twice_and_go_on(library):
     check_model(accumulator.push(a[500:], f[500:]).finish(), a, f)
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260), (300, 700)],
+                         ids=str)
 def test_fewer_rows_than_columns(library, shape):
     a, f = matrix(*shape, 10.0)
     model = Accumulator(library, shape[1]).push(a, f).finish()
@@ -470,6 +471,26 @@ def test_qrsolv_of_a_singular_system_zeroes_the_rest(library):
     library.qrsolv(3, r.ctypes.data, 3, ipvt.ctypes.data, diagonal.ctypes.data, qtb.ctypes.data,
                    x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data, work.ctypes.data)
     np.testing.assert_array_equal(x, [0, 0, 2.0])
+
+
+# ---- the covariance ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 23, 24, 25, 100, 301])
+@pytest.mark.parametrize("rank", ["full", "short"])
+def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
+    a, f = matrix(2 * n + 3, n, 100.0)
+    model = Accumulator(library, n).push(a, f).finish()
+    known = n if rank == "full" else n // 2
+    model.r[known:] = 0
+    cov, work = np.full((2, n, n), np.nan)
+    got = library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov.ctypes.data,
+                        work.ctypes.data)
+    assert got == known
+    kept = model.order[:known]
+    expected = np.zeros((n, n))
+    expected[np.ix_(kept, kept)] = np.linalg.inv(model.r[:known, :known].T @ model.r[:known, :known])
+    np.testing.assert_array_equal(cov, cov.T)
+    np.testing.assert_allclose(cov, expected, rtol=0, atol=1e-10 * np.abs(expected).max(initial=1))
 
 
 # ---- the norm ---------------------------------------------------------------------------------
