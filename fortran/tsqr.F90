@@ -37,7 +37,6 @@ module TAGGED(leastsq_tsqr)
    ! The head of the workspace.
    integer(ik), parameter :: HEAD = 8          !< its length; keeps the rest on a cache line
    integer(ik), parameter :: WAITING = 1       !< rows packed, not yet folded
-   integer(ik), parameter :: FILLED = 2        !< rows of the triangle that may not be zero
 
    !> Where things lie in the workspace (one-based offsets) and their shapes.
    type :: layout_t
@@ -200,17 +199,15 @@ contains
       real(wp), intent(inout) :: work(*)
       integer(ik), intent(in) :: first, rows
       logical, intent(in) :: staircase
-      integer(ik) :: octets, k, column, filled_rows
+      integer(ik) :: octets, k, column
 
       octets = (rows + OCTET - 1)/OCTET
       do k = first, at%columns
          column = at%block + (k - 1)*at%ldb
          work(column + rows:column + octets*OCTET - 1) = 0
       end do
-      filled_rows = int(work(FILLED), ik)
-      call fold(at%columns, at%width, first, rows, staircase, filled_rows, work(at%block), at%ldb, &
+      call fold(at%columns, at%width, first, rows, staircase, work(at%block), at%ldb, &
                 work(at%triangle), at%ldt, work(at%t))
-      work(FILLED) = real(filled_rows, wp)
    end subroutine fold_waiting
 
    !> Clear the block's columns from `first` on into the triangle.
@@ -218,20 +215,20 @@ contains
    !> DEPTH panels form a group: each is factored and applied to the rest of its
    !> group, then all of them visit the columns beyond, tile by tile.  Where the
    !> triangle is still empty, rows of the block become its rows, panel by panel.
-   pure subroutine fold(columns, width, first, rows, staircase, filled_rows, block, ldb, triangle, ldt, t)
+   pure subroutine fold(columns, width, first, rows, staircase, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: columns       !< columns with data
       integer(ik), intent(in) :: width         !< padded to whole panels by zero columns
       integer(ik), intent(in) :: first         !< columns before it are zero; 1 + a multiple of PANEL
       integer(ik), intent(in) :: rows          !< of the block; zeros up to the next octet
       logical, intent(in) :: staircase         !< is column first+i zero below row i+1?
-      integer(ik), intent(inout) :: filled_rows    !< of the triangle; the others are zero
       integer(ik), intent(in) :: ldb, ldt
       real(wp), intent(inout) :: block(ldb, width)
       real(wp), intent(inout) :: triangle(ldt, width)
       real(wp), intent(out) :: t(PANEL, width)
-      integer(ik) :: group, group_end, j, k, left, octets, deep(DEPTH), which
+      integer(ik) :: group, group_end, j, k, left, octets, filled_rows, deep(DEPTH), which
 
-      if (staircase .or. columns < FILL_FROM) filled_rows = width
+      filled_rows = width
+      if (columns >= FILL_FROM .and. .not. staircase) call find_filled(columns, triangle, ldt, filled_rows)
       left = rows
       octets = (rows + OCTET - 1)/OCTET
       group = first
@@ -261,6 +258,24 @@ contains
          group = group_end + 1
       end do
    end subroutine fold
+
+   !> Up to the last panel of the triangle's rows that is not zero.
+   pure subroutine find_filled(columns, triangle, ldt, filled_rows)
+      integer(ik), intent(in) :: columns, ldt
+      real(wp), intent(in) :: triangle(ldt, columns)
+      integer(ik), intent(out) :: filled_rows      !< a multiple of PANEL
+      integer(ik) :: j, k
+
+      do j = columns, 1, -1
+         do k = j, columns
+            if (.not. abs(triangle(k, j)) <= 0) then
+               filled_rows = PANEL*((j + PANEL - 1)/PANEL)
+               return
+            end if
+         end do
+      end do
+      filled_rows = 0
+   end subroutine find_filled
 
    !> Does a panel with this T change nothing?  (One of zeros: a sparse Jacobian's,
    !> for one.)
