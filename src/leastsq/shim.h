@@ -125,6 +125,7 @@ typedef struct {
     PyObject *watcher;          /* NULL: none */
 } arguments;
 
+int integer_argument(PyObject *object, const char *name, int64_t *value);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
@@ -138,7 +139,10 @@ int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
     atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
+    PyTypeObject *accumulator_type;
 } module_state;
+
+module_state *state_of(PyTypeObject *type);
 
 /* solve.c */
 PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
