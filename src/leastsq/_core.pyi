@@ -100,7 +100,7 @@ def solve(
     epsfcn: float | None,
     factor: float,
     diag: ArrayLike | None,
-    qr: int,                             # 0 by size, 1 minpack, 2 blocked
+    qr: int,                             # 0 by size, 1 minpack, 2 blocked, 3 the reference engine
     threads: int,
     extras: (                            # bounds, loss and its scale, watcher: see watch.c
         tuple[

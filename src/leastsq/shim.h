@@ -111,7 +111,7 @@ int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
 
 /* arguments.c */
-enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2 };
+enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
 
 typedef struct {
     PyObject *func, *x0, *args, *dfun, *epsfcn_object, *diag_object;
