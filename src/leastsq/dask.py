@@ -219,20 +219,23 @@ class _Cluster:
         """What the delayed object `root` computes to."""
         if self.client is None:
             return root.compute()
-        from distributed import wait
         future = self.client.compute(root)
         try:
-            while True:
-                try:
-                    wait(future, timeout=_POLL)
-                    return future.result()
-                except TimeoutError:
-                    if future.done():       # it was func that raised
-                        raise
-                    self.workers()
+            while not self._is_done(future):
+                self.workers()
+            return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    @staticmethod
+    def _is_done(future):
+        from distributed import wait
+        try:
+            wait(future, timeout=_POLL)
+        except TimeoutError:            # of the waiting: an exception of func's is not raised here
+            return False
+        return True
 
 
 def _merged(parts, merge):
