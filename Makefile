@@ -11,13 +11,14 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow bench clean
+.PHONY: help demo test slow bench wheels clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
 	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
+	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
 	@echo "make clean   remove everything that make made"
 	@echo
 	@echo "Setting up makes $(VENV) and installs a missing compiler where that is permitted."
@@ -40,6 +41,10 @@ bench:
 	@tools/setup.sh bench
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
 	@$(VENV)/bin/python benchmarks/large.py --quick
+
+wheels:
+	@tools/setup.sh wheels
+	@$(VENV)/bin/python tools/wheels.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build out .pytest_cache

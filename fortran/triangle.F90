@@ -7,8 +7,8 @@
 !> norms of J.  qrsolv: R stacked on D is one more block of rows (Moré, LNM 630,
 !> 1978, §4), folded in by the accumulator's kernels instead of Givens rotations.
 !>
-!> Public for C: lsq_tsqr_finish_size, lsq_tsqr_finish, lsq_tsqr_qrsolv, each with
-!> _<ISA> behind.  All data is n-sized; the caller owns the workspaces.
+!> Public for C: lsq_tsqr_fold, lsq_tsqr_triangle, lsq_tsqr_finish_size,
+!> lsq_tsqr_finish, lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized; the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, fold_diagonal, &
@@ -18,6 +18,7 @@ module TAGGED(leastsq_triangle)
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
    implicit none (type, external)
    private
+   public :: TAGGED(lsq_tsqr_fold), TAGGED(lsq_tsqr_triangle)
    public :: TAGGED(lsq_tsqr_finish_size), TAGGED(lsq_tsqr_finish), TAGGED(lsq_tsqr_qrsolv)
 
    !> A downdated column norm is recomputed when 0.05*(norm/reference)² falls
@@ -35,6 +36,27 @@ module TAGGED(leastsq_triangle)
    real(wp), parameter :: LARGEST_NORM = 2.0_wp**400
 
 contains
+
+   !> Fold the rows that wait, so that the triangle is that of all rows.
+   pure subroutine TAGGED(lsq_tsqr_fold)(n, work) bind(c)
+      integer(ik), intent(in), value :: n
+      real(wp), intent(inout) :: work(*)            !< the accumulator
+
+      call tsqr_flush(layout_of(n), work)
+   end subroutine TAGGED(lsq_tsqr_fold)
+
+   !> Where the triangle lies in an accumulator: T(j, k), k >= j, both from 0, is
+   !> `place + j*ldt + k` doubles behind its first.
+   function TAGGED(lsq_tsqr_triangle)(n, ldt) result(place) bind(c)
+      integer(ik), intent(in), value :: n
+      integer(ik), intent(out) :: ldt
+      integer(ik) :: place
+      type(layout_t) :: at
+
+      at = layout_of(n)
+      ldt = at%ldt
+      place = at%triangle - 1
+   end function TAGGED(lsq_tsqr_triangle)
 
    !> Length of the scratch of finish, in doubles.
    pure function TAGGED(lsq_tsqr_finish_size)(n) result(length) bind(c)

@@ -182,6 +182,172 @@ def test_fixed_parameters_count_as_known():
     assert "fixed" in repr(found)
 
 
+# ------------------------------------------------------------- bounds and losses
+
+def within(low, high):
+    """line, which may not be called elsewhere."""
+    def residual(x):
+        assert (low <= x).all() and (x <= high).all(), x
+        return line(x)
+    return residual
+
+
+@pytest.mark.parametrize("method", [None, "3-point", "2-point"])
+def test_no_evaluation_is_outside_of_bounds(method):
+    low, high = np.array([0.3, -1, 0.1]), np.array([9, 0.2 + 1e-9, 0.1])
+    found = covariance(within(low, high), [0.3, 0.2, 0.1], method=method, bounds=(low, high))
+    assert found.fixed.tolist() == [True, False, True]
+    assert found.stderr[1] == pytest.approx(np.sqrt(found.reduced_chi2/T.size), rel=1e-5)
+    assert found.dof == T.size - 1
+    inside = covariance(line, [0.31, 0.2, 0.2], method=method, bounds=(low - [0, 0, 1], high + [0, 1, 1]))
+    assert not inside.fixed.any()
+    assert inside.cov == pytest.approx(covariance(line, [0.31, 0.2, 0.2], method=method).cov, rel=1e-5)
+
+
+def test_complex_steps_keep_fixed_parameters():
+    seen = []
+
+    def residual(x):
+        seen.append(x.copy())
+        return line(x)
+    found = covariance(residual, [0.3, 0.2, 0.1], method="cs", bounds=([-9, -9, 0.1], [9, 9, 0.1]))
+    assert all(x[2] == 0.1 for x in seen) and found.fixed.tolist() == [False, False, True]
+
+
+def test_a_fit_outside_of_its_bounds_is_refused():
+    with pytest.raises(ValueError, match=r"`x` is infeasible: x\[1\] = 0.2 is outside"):
+        covariance(line, [0.3, 0.2, 0.1], bounds=(0.25, [1, 1, 1]))
+
+
+def test_a_loss_beyond_every_residual_changes_nothing():
+    plain = covariance(line, [0.3, 0.2, 0.1])
+    huber = covariance(line, [0.3, 0.2, 0.1], loss="huber", f_scale=100.0)
+    assert huber.cov == pytest.approx(plain.cov, rel=1e-12)
+    assert (huber.chi2, huber.reduced_chi2) == pytest.approx((plain.chi2, plain.reduced_chi2), rel=1e-12)
+    assert "robust variance" in repr(huber)
+
+
+def contaminated(rng, t):
+    y = 2.5*np.exp(-1.3*t) + 0.02*rng.standard_normal(t.size)
+    spoiled = rng.random(t.size) < 0.1
+    y[spoiled] += 0.3*rng.standard_normal(spoiled.sum())
+    return y
+
+
+@pytest.mark.parametrize("loss, f_scale", [("huber", 0.03), ("soft_l1", 0.03), ("cauchy", 0.03)])
+def test_errors_of_robust_fits_cover_the_truth(loss, f_scale):
+    """A tenth of the data spoiled, 250 fits: 95 % give or take 2.6 binomial standard deviations."""
+    rng = np.random.default_rng(8)
+    t, fits = np.linspace(0, 4, 50), 250
+    hits = np.zeros(2)
+    for _ in range(fits):
+        popt, pcov, info, *_ = leastsq.curve_fit(
+            lambda t, a, b: a*np.exp(-b*t), t, contaminated(rng, t), [2.5, 1.3], loss=loss, f_scale=f_scale,
+            jac=lambda t, a, b: np.stack([np.exp(-b*t), -a*t*np.exp(-b*t)], axis=1), covariance="accurate",
+            full_output=True)
+        found = info["covariance"]
+        off = np.abs(popt - [2.5, 1.3])
+        hits = hits + (off <= found.t()*np.sqrt(np.diag(pcov)))
+    assert np.abs(hits/fits - 0.95).max() < 2.6*np.sqrt(0.95*0.05/fits)
+
+
+def test_losses_that_say_nothing_about_errors_are_refused():
+    with pytest.raises(ValueError, match="absolute_sigma must be False with a loss"):
+        covariance(line, [0.3, 0.2, 0.1], loss="huber", absolute_sigma=True)
+    with pytest.raises(ValueError, match="nearly all residuals count as outliers"):
+        covariance(line, [5.0, 5.0, 5.0], loss="cauchy", f_scale=1e-3)
+    with pytest.raises(ValueError, match="`loss` must be one of"):
+        covariance(line, [0.3, 0.2, 0.1], loss="l1")
+
+
+# ------------------------------------------- as an option of the fitting functions
+
+def decay(t, height, rate):
+    return height*np.exp(-rate*t)
+
+
+NOISY = decay(T, 2.0, 1.5) + 0.05*np.cos(40*T)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("sigma", [None, 0.1, SIGMA, np.diag(SIGMA**2)], ids=["none", "number", "vector", "matrix"])
+@pytest.mark.parametrize("choice", ["accurate", "richardson", "3-point", "2-point", "cs"])
+def test_curve_fit_takes_it(choice, sigma, absolute):
+    popt, pcov, info, *_ = leastsq.curve_fit(decay, T, NOISY, [1, 1], sigma, absolute, covariance=choice,
+                                             full_output=True)
+    want = covariance(lambda x: decay(T, *x) - NOISY, popt, sigma=sigma, absolute_sigma=absolute, method="cs")
+    assert pcov == pytest.approx(want.cov, rel=1e-4 if choice == "2-point" else 1e-7)
+    assert info["covariance"].names == ("height", "rate")
+    assert info["covariance"].method == {"accurate": "richardson"}.get(choice, choice)
+    plain = leastsq.curve_fit(decay, T, NOISY, [1, 1], sigma, absolute)
+    assert (popt == plain[0]).all() and pcov == pytest.approx(plain[1], rel=1e-3) and (pcov != plain[1]).any()
+
+
+def test_curve_fits_derivatives_are_used_when_exact():
+    def jac(t, height, rate):
+        return np.stack([np.exp(-rate*t), -height*t*np.exp(-rate*t)], axis=1)
+    for given, method in ((jac, "Dfun"), ("cs", "cs"), ("3-point", "richardson")):
+        *_, info, _, _ = leastsq.curve_fit(decay, T, NOISY, [1, 1], jac=given, covariance="accurate", full_output=True)
+        assert info["covariance"].method == method
+
+
+def test_curve_fits_calls_are_counted():
+    calls = []
+    *_, info, _, _ = leastsq.curve_fit(lambda t, a, b: calls.append(1) or decay(t, a, b), T, NOISY, [1, 1],
+                                       covariance="accurate", full_output=True)
+    assert info["nfev"] == len(calls) > info["covariance"].nfev > 10
+
+
+def test_curve_fit_with_bounds_has_errors_of_the_free_parameters():
+    bounds = ([0, -9, 0.5], [1.9, 9, 0.5])
+    popt, pcov = leastsq.curve_fit(lambda t, a, b, c: decay(t, a, b) + c - 0.5, T, NOISY, [1, 1, 0.5], bounds=bounds,
+                                   covariance="accurate")
+    assert popt[0] == 1.9 and np.isnan(pcov[0, :2]).all() and (pcov[2] == 0).all() and (pcov[:, 2] == 0).all()
+    alone = leastsq.curve_fit(lambda t, b: decay(t, 1.9, b), T, NOISY, [1], covariance="accurate")
+    assert (popt[1], pcov[1, 1]) == pytest.approx((alone[0][0], alone[1][0, 0]), rel=1e-5)
+
+
+def test_curve_fit_keeps_the_errors_of_what_is_determined():
+    def twice(t, a, b, c):
+        return (a + b)*t + c
+    with pytest.warns(leastsq.OptimizeWarning, match="the sum of a and b"):
+        pcov = leastsq.curve_fit(twice, T, NOISY, [1, 2, 3], covariance="accurate")[1]
+    alone = leastsq.curve_fit(lambda t, a, c: a*t + c, T, NOISY)[1]
+    assert np.isinf(np.diag(pcov)[:2]).all()
+    assert pcov[2, 2] == pytest.approx(alone[1, 1], rel=1e-5)
+
+
+@pytest.mark.parametrize("choice", ["accurate", "cs", "2-point"])
+@pytest.mark.parametrize("options", [{}, {"loss": "soft_l1", "f_scale": 0.1}, {"bounds": (0, [1.9, 9])}], ids=str)
+def test_least_squares_takes_it(choice, options):
+    def fun(x, shift):
+        return decay(T, *x) - NOISY + shift
+    plain = leastsq.least_squares(fun, [1, 1], args=(0.01,), **options)
+    fit = leastsq.least_squares(fun, [1, 1], args=(0.01,), covariance=choice, **options)
+    assert "covariance" not in plain and (fit.x == plain.x).all() and fit.nfev == plain.nfev
+    want = covariance(fun, fit.x, (0.01,), method="cs", **options)
+    assert fit.covariance.cov == pytest.approx(want.cov, rel=1e-5, nan_ok=True)
+    assert np.isnan(fit.covariance.stderr).tolist() == (fit.active_mask != 0).tolist()
+
+
+def test_least_squares_has_both_forms():
+    def fun(x):
+        return (decay(T, *x) - NOISY)/0.1
+    scaled, absolute = (leastsq.least_squares(fun, [1, 1], covariance="accurate", absolute_sigma=a).covariance
+                        for a in (False, True))
+    assert scaled.cov == pytest.approx(absolute.cov*scaled.reduced_chi2, rel=1e-9)
+    with pytest.raises(ValueError, match="`absolute_sigma` is for `covariance`"):
+        leastsq.least_squares(fun, [1, 1], absolute_sigma=True)
+
+
+@pytest.mark.parametrize("choice", ["auto", True, 3])
+def test_other_covariances_are_refused_before_the_fit(choice):
+    for fit in (lambda f: leastsq.curve_fit(lambda t, a: f(a), T, NOISY, covariance=choice),
+                lambda f: leastsq.least_squares(f, [1.0], covariance=choice)):
+        with pytest.raises(ValueError, match="`covariance` must be None, 'accurate', 'richardson'"):
+            fit(lambda x: pytest.fail("called"))
+
+
 # ------------------------------------------------------------------- short rank
 
 def explained(func, x, **options):

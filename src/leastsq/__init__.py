@@ -8,6 +8,7 @@ from ._batch import BatchResult, leastsq_batch
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
+from ._core import RowAccumulator
 from ._confidence import (
     BandResult,
     ConfidenceResult,
@@ -15,6 +16,7 @@ from ._confidence import (
     confidence_intervals,
     profile_time,
 )
+from ._core import RowAccumulator
 from ._covariance import CovarianceResult, covariance
 from ._curve_fit import OptimizeWarning, curve_fit
 from ._derivatives import GradientCheck, check_gradient
@@ -26,7 +28,7 @@ from ._strict import StrictError, StrictWarning
 
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
-    "OptimizeResult", "OptimizeWarning", "Report", "Status", "StrictError", "StrictWarning", "__version__",
+    "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__",
     "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
     "least_squares", "leastsq", "leastsq_batch", "plot", "profile_time", "report", "show_config",
 ]

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from ._compiled import CFunction
+from ._compiled import CFunction, call_compiled
 
 __all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluator"]
 
@@ -46,15 +47,9 @@ def evaluator(func, args=(), name="func"):
     if not isinstance(args, tuple):
         args = (args,)
     if isinstance(func, CFunction):
-        from ._leastsq import leastsq
         if args:
             raise TypeError(f"args must be empty with a CFunction, got {len(args)} arguments")
-
-        def compiled(x):
-            nothing = np.zeros((func.m, x.size))        # makes the solver stop at x
-            *_, info, _, _ = leastsq(func, x, Dfun=lambda _: nothing, full_output=True)
-            return np.atleast_1d(info["fvec"])
-        return compiled
+        return partial(call_compiled, func)
     if not callable(func):
         raise TypeError(f"{name} must be callable, got {type(func).__name__}")
 
@@ -68,7 +63,7 @@ def evaluator(func, args=(), name="func"):
     return call
 
 
-def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None):
+def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None, bounds=(None, None)):
     """
     The Jacobian of `func` at `x`.
 
@@ -84,6 +79,9 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None):
         None: `Dfun`, or "richardson" without one.
     f0 : ndarray, optional
         ``func(x, *args)``, if known.
+    bounds : pair of ndarray, shape (n,), or of None
+        Between which `func` may be called.  The column of a parameter between equal
+        ones is zero.
 
     Returns
     -------
@@ -99,7 +97,7 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None):
         raise ValueError(f"method must be None or one of {', '.join(map(repr, METHODS))}, got {method!r}")
     if not isinstance(args, tuple):
         args = (args,)
-    counter = _Counter(evaluator(func, args))
+    counter = _Counter(evaluator(func, args), *bounds)
     f0 = counter(x) if f0 is None else f0
     if not np.isfinite(f0).all():
         bad = int(np.flatnonzero(~np.isfinite(f0))[0])
@@ -114,8 +112,9 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None):
 
 def _given(Dfun, x, args, f0, counter):
     if isinstance(Dfun, CFunction):
-        raise TypeError("a compiled Dfun cannot be called here; leave Dfun out for differences")
-    J = np.array(Dfun(x.copy(), *args), dtype=float)
+        J = call_compiled(Dfun, x, x.size)
+    else:
+        J = np.array(Dfun(x.copy(), *args), dtype=float)
     shape = (f0.size, x.size)
     if J.shape != shape and not (1 in shape and J.size == f0.size*x.size):
         raise ValueError(f"Dfun must return shape {shape}, got {J.shape}")
@@ -129,8 +128,12 @@ def _given(Dfun, x, args, f0, counter):
 class _Counter:
     """The function, counted, where a failing evaluation at a probe counts as not finite."""
 
-    def __init__(self, f):
+    def __init__(self, f, low=None, high=None):
         self.f, self.nfev, self.size, self.cause = f, 0, None, None
+        self.low, self.high = low, high
+
+    def fixed(self, j):
+        return self.low is not None and self.low[j] == self.high[j]
 
     def __call__(self, x):
         self.nfev += 1
@@ -142,7 +145,9 @@ class _Counter:
         return value
 
     def probe(self, x):
-        """f(x), or None where it is not finite."""
+        """f(x), or None where it is not finite, or out of bounds."""
+        if self.low is not None and not ((self.low <= x) & (x <= self.high)).all():
+            return None
         size = self.size
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -209,11 +214,13 @@ def _differences(f, x, f0, method):
     # What "large" means for the residuals: themselves, or 1 % of any parameter.
     scale = np.linalg.norm(f0)
     for j in np.flatnonzero(x):
+        if f.fixed(j):
+            continue
         plus, _ = columns[j].at(0.01*x[j])
         if plus is not None:
             scale = max(scale, np.linalg.norm(plus - f0))
     for j, column in enumerate(columns):
-        h, limit = _step(column, abs(x[j]), scale)
+        h, limit = (None, None) if f.fixed(j) else _step(column, abs(x[j]), scale)
         if h is None:
             J[:, j], error[j] = 0.0, 0.0
         elif method == "richardson":
@@ -345,8 +352,10 @@ def _complex_steps(func, x, args, f0, counter):
     if isinstance(func, CFunction):
         raise ValueError("method 'cs' needs a Python function; a CFunction takes real numbers")
     n = x.size
-    J = np.empty((f0.size, n), order="F")
+    J = np.zeros((f0.size, n), order="F")
     for j in range(n):
+        if counter.fixed(j):
+            continue
         shifted = x.astype(complex)
         shifted[j] += 1j*_COMPLEX_STEP
         counter.nfev += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _core
 
-__all__ = ["CFunction", "get_include", "handles"]
+__all__ = ["CFunction", "call_compiled", "get_include", "handles"]
 
 # LEASTSQ_SIGNATURE of include/leastsq.h
 _SIGNATURE = "int (int64_t, int64_t, const double *, double *, void *)"
@@ -100,7 +100,7 @@ class CFunction:
     array([1., 1.])
     """
 
-    __slots__ = ("_data", "_func", "_handle", "_m")
+    __slots__ = ("_address", "_data", "_func", "_handle", "_m")
 
     def __init__(self, func, m, data=None):
         if isinstance(m, bool) or not hasattr(m, "__index__"):
@@ -116,6 +116,7 @@ class CFunction:
         else:
             data_address, kept = _data_address(data)
         self._func, self._m, self._data = func, m, data
+        self._address = address, data_address
         # a fit holds the handle only
         self._handle = _core.compiled(address, m, data_address, (func, data, kept))
 
@@ -212,6 +213,20 @@ def handles(func, Dfun, args):
     if isinstance(Dfun, CFunction):
         Dfun = Dfun._handle
     return func, Dfun
+
+
+def call_compiled(function, x, columns=None):
+    """One call from Python: residuals of shape (m,), or with `columns` a Jacobian, shape (m, columns).
+
+    Full of nan if the function returned something else than 0.
+    """
+    x = np.array(x, float).ravel()
+    out = np.full(function.m if columns is None else (columns, function.m), np.nan)
+    address, data = function._address
+    call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, *(ctypes.c_void_p,)*3)(address)
+    if call(function.m, x.size, x.ctypes.data, out.ctypes.data, data):
+        out.fill(np.nan)
+    return out.T
 
 
 def _function_address(func):

@@ -1,12 +1,28 @@
 """The extension's contract.  Arguments are those of `leastsq`, checked here."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 isa: str  # of the kernels in use: baseline or v3
+
+class RowAccumulator:
+    def __new__(cls, n: int) -> Self: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def fnorm(self) -> float: ...
+    @property
+    def finite(self) -> bool: ...
+    @property
+    def fault(self) -> tuple[int, int, float] | None: ...  # row, column (n: f), value
+    def push(self, J: ArrayLike, f: ArrayLike) -> None: ...
+    def merge(self, other: RowAccumulator, /) -> None: ...
+    def triangle(self) -> NDArray[np.float64]: ...         # (n + 1, n + 1)
 
 def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
@@ -23,7 +39,7 @@ def solve(
     epsfcn: float | None,
     factor: float,
     diag: ArrayLike | None,
-    qr: int,                             # 0 by size, 1 minpack, 2 blocked
+    qr: int,                             # 0 by size, 1 minpack, 2 blocked, 3 the reference engine
     threads: int,
     extras: (                            # bounds, loss and its scale, watcher: see watch.c
         tuple[

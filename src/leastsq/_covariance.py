@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._accurate_jacobian import accurate_jacobian
+from ._accurate_jacobian import METHODS, accurate_jacobian
 from ._format import label, value_and_error
+from ._losses import LINEAR, bound_arrays, core_loss, robust_variance
 from ._student import t_quantile
 
 __all__ = ["CovarianceResult", "covariance"]
 
+ACCURATE = "accurate"
 _EPS = np.finfo(float).eps
 _NEARLY = 1e7           # condition number from which a combination is nearly undetermined
 
@@ -38,9 +40,9 @@ class CovarianceResult:
     dof : int
         Degrees of freedom, m - rank.
     chi2 : float
-        Sum of the squares of the (weighted) residuals.
+        Sum of the squares of the (weighted) residuals; with a loss, of their losses.
     reduced_chi2 : float
-        ``chi2/dof``; nan without degrees of freedom.
+        ``chi2/dof``; with a loss, Huber's variance.  nan without degrees of freedom.
     absolute_sigma : bool
         If False, ``cov`` was multiplied by `reduced_chi2`.
     optimality : float
@@ -57,6 +59,9 @@ class CovarianceResult:
         Estimated relative error of the worst column of the Jacobian.
     nfev : int
         Number of calls to `func`.
+    bounds : tuple of ndarray or None
+        Lower and upper bounds.
+    loss, f_scale : str or callable, float
     """
 
     x: np.ndarray
@@ -76,6 +81,10 @@ class CovarianceResult:
     method: str
     derivative_error: float
     nfev: int
+    bounds: tuple | None = None
+    loss: object = LINEAR
+    f_scale: float = 1.0
+    _bend: float = 1.0
     _weakest: np.ndarray = field(default=None)
 
     def label(self, j):
@@ -149,7 +158,8 @@ class CovarianceResult:
         width = [max(len(row[k]) for row in rows) for k in range(3)]
         lines = [f"  {name:<{width[0]}}  {value:>{width[1]}} ± {error:<{width[2]}}".rstrip()
                  for name, value, error in rows]
-        kind = "absolute sigma" if self.absolute_sigma else f"reduced chi2 {self.reduced_chi2:.4g}"
+        kind = ("absolute sigma" if self.absolute_sigma else f"reduced chi2 {self.reduced_chi2:.4g}"
+                if self.loss == LINEAR else f"robust variance {self.reduced_chi2:.4g}")
         lines.append(f"rank {self.rank} of {int((~self.fixed).sum())}, condition {self.condition:.1e}, "
                      f"{self.dof} degrees of freedom, {kind}")
         return "\n".join(lines)
@@ -173,7 +183,7 @@ def _combination(x, direction, names):
 
 
 def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute_sigma=False,
-               names=None, fixed=None, rcond=None):
+               names=None, fixed=None, rcond=None, bounds=None, loss=LINEAR, f_scale=1.0):
     r"""
     Covariance and standard errors of fitted parameters.
 
@@ -213,6 +223,12 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
     rcond : float, optional
         Singular values of the column-scaled Jacobian below ``rcond`` times the
         largest count as zero.  None: the rounding and differentiation error.
+    bounds : 2-tuple or object with lb and ub, optional
+        As in `leastsq`: `func` is not called outside, and parameters on a bound count as
+        `fixed`.
+    loss, f_scale : optional
+        As in `leastsq`, if the fit had a loss: the covariance is then Huber's, from how
+        the losses are spread and curved [2]_.
 
     Returns
     -------
@@ -225,7 +241,9 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
     ValueError
         Residuals or derivatives are not finite; `sigma`, `names` or `fixed` has
         the wrong size; `sigma` is not positive (definite); unknown `method`; "cs"
-        with a function that drops the imaginary part.
+        with a function that drops the imaginary part; `x` outside of `bounds`; a loss
+        that is unknown, not curved upwards, or comes with `absolute_sigma`, for how
+        often residuals are large is not known beforehand.
     TypeError
         `func` is not callable or does not return real numbers.
 
@@ -240,6 +258,7 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
     ----------
     .. [1] G. H. Golub, C. F. Van Loan, "Matrix Computations", 4th ed. (2013),
        sections 5.3 and 5.5.
+    .. [2] P. J. Huber, "Robust Statistics" (1981), section 7.6.
 
     Examples
     --------
@@ -255,19 +274,54 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
       rate    0.504 ± 0.012
     rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.004902
     """
+    return covariances(func, x, args, Dfun, method=method, sigma=sigma, absolute_sigma=absolute_sigma, names=names,
+                       fixed=fixed, rcond=rcond, bounds=bounds, loss=loss, f_scale=f_scale)[0]
+
+
+def covariances(func, x, args, Dfun, *, method=None, sigma=None, absolute_sigma=False, names=None, fixed=None,
+                rcond=None, bounds=None, loss=LINEAR, f_scale=1.0):
+    """The covariance, and what it would be if no parameter were held but the fixed ones."""
     x = _parameters(x)
     names = _names(names, x.size)
     held = _mask(fixed, x.size)
-    model = accurate_jacobian(func, x, args, Dfun, method)
+    f_scale = core_loss(loss, f_scale)[1]
+    low, high = (None, None) if bounds is None else bound_arrays(bounds, x, "x")
+    alone = held
+    if low is not None:
+        held, alone = held | (x <= low) | (x >= high), held | (low == high)
+    model = accurate_jacobian(func, x, args, Dfun, method, bounds=(low, high))
     f, J = weigh(model.f, model.J, sigma)
-    return from_jacobian(x, f, J, absolute_sigma=absolute_sigma, names=names, fixed=held, rcond=rcond,
-                         method=model.method, errors=model.error, nfev=model.nfev)
+    options = {"absolute_sigma": absolute_sigma, "names": names, "rcond": rcond, "method": model.method,
+               "errors": model.error, "nfev": model.nfev, "bounds": None if low is None else (low, high),
+               "loss": loss, "f_scale": f_scale}
+    found = from_jacobian(x, f, J, fixed=held, **options)
+    if np.array_equal(held, alone):
+        return found, found
+    return found, from_jacobian(x, f, J, fixed=alone, **options)
+
+
+def check_option(choice):
+    """Is `choice` what curve_fit and least_squares take as `covariance`?"""
+    if choice is not None and choice not in (ACCURATE, *METHODS):
+        raise ValueError(f"`covariance` must be None, {', '.join(map(repr, (ACCURATE, *METHODS)))}, got {choice!r}.")
+
+
+def by_option(choice, func, x, args, Dfun, **options):
+    """What curve_fit and least_squares make of their `covariance`, after a fit with `Dfun`."""
+    if choice == ACCURATE:
+        method = "cs" if isinstance(Dfun, str) and Dfun == "cs" else None
+    else:
+        method = choice
+    return covariance(func, x, args, None if isinstance(Dfun, str) else Dfun, method=method, **options)
 
 
 def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcond=None,
-                  method="given", errors=None, nfev=0):
+                  method="given", errors=None, nfev=0, bounds=None, loss=LINEAR, f_scale=1.0):
     """A CovarianceResult from weighted residuals f, shape (m,), and Jacobian J, shape (m, n)."""
     n = x.size
+    if absolute_sigma and loss != LINEAR:
+        raise ValueError("absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
+                         "the data's errors, and how many is estimated from the residuals")
     held = np.zeros(n, dtype=bool) if fixed is None else fixed
     free = np.flatnonzero(~held)
     errors = np.full(n, 4*_EPS) if errors is None else errors
@@ -293,8 +347,14 @@ def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcon
     inner[unknown, unknown] = np.inf
 
     dof = m - rank
-    chi2 = float(f @ f)
-    reduced = chi2/dof if dof > 0 else np.nan
+    if loss == LINEAR:
+        chi2, bend = float(f @ f), 1.0
+        reduced = chi2/dof if dof > 0 else np.nan
+    else:
+        f, chi2, bend, reduced = robust_variance(loss, f_scale, f, rank)
+        if dof > 0 and np.isnan(reduced):
+            raise ValueError(f"with this loss and f_scale={f_scale:g} nearly all residuals count as outliers: the cost "
+                             "is not curved upwards, and says nothing about errors; take a larger f_scale")
     if not absolute_sigma:
         known = ~unknown
         inner[np.ix_(known, known)] *= reduced
@@ -323,7 +383,8 @@ def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcon
         x=x, cov=cov, stderr=stderr, correlation=correlation, rank=rank, condition=float(condition), dof=dof,
         chi2=chi2, reduced_chi2=reduced, absolute_sigma=bool(absolute_sigma),
         optimality=float(cosines.max(initial=0.0)), null_space=directions, names=names, fixed=held,
-        method=method, derivative_error=error, nfev=nfev, _weakest=weakest)
+        method=method, derivative_error=error, nfev=nfev, bounds=bounds, loss=loss, f_scale=f_scale, _bend=bend,
+        _weakest=weakest)
 
 
 def _legible(null, scale):

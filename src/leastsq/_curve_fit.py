@@ -8,6 +8,7 @@ from types import FunctionType
 
 import numpy as np
 
+from ._covariance import by_option, check_option
 from ._derivatives import Differences
 from ._leastsq import leastsq
 from ._losses import LINEAR, bound_arrays, loss_values
@@ -30,7 +31,7 @@ class OptimizeWarning(UserWarning):
 
 def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,
               bounds=_NO_BOUNDS, method=None, jac=None, *, full_output=False, nan_policy=None,
-              **kwargs):
+              covariance=None, **kwargs):
     r"""
     Fit a function to data by nonlinear least squares.
 
@@ -78,6 +79,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     nan_policy : {None, 'raise', 'omit'}, optional
         nan in `xdata` or `ydata`: an error, or the data points left out together
         with their `sigma`.  None: as `check_finite` says.
+    covariance : {None, "accurate", "richardson", "3-point", "2-point", "cs"}, optional
+        Where `pcov` comes from.  None: from the fit's own derivatives, as in SciPy.
+        Else from derivatives made afresh at `popt`, by that method of
+        `leastsq.covariance`; "accurate": by `jac` if that is a function, by complex
+        steps if it is "cs", else by "richardson".
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
@@ -93,10 +99,14 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         roots of its diagonal are their standard deviations.  Full of inf if it
         could not be estimated.  With bounds or a loss, the pseudo-inverse of ``J.T @ J``
         for J at `popt`, as in SciPy: bounds that hold parameters do not change it, but
-        fixed parameters have the variance 0.
+        fixed parameters have the variance 0.  With `covariance`: as
+        `leastsq.covariance` makes it, infinite for those parameters alone that the data
+        do not determine; nan for those at a bound, which count as known; with a
+        loss, Huber's.
     infodict : dict
         As `leastsq`'s; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
-        divided by `sigma`.  Only with `full_output`.
+        divided by `sigma`.  With `covariance`, ``infodict["covariance"]`` is the
+        `CovarianceResult`.  Only with `full_output`.
     mesg : str
         Why the fit ended.  Only with `full_output`.
     ier : int
@@ -106,8 +116,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     ------
     ValueError
         Data that are not finite, or empty; `sigma` of the wrong shape, zero, or not
-        positive definite; bad bounds, `p0` outside of them; another method or policy;
-        the number of parameters is not known.
+        positive definite; bad bounds, `p0` outside of them; another method, policy or
+        `covariance`; `covariance` with a loss and `absolute_sigma`; the number of parameters is not known.
     RuntimeError
         The fit failed.
     TypeError
@@ -162,6 +172,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
                          "the one method here.")
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
+    check_option(covariance)
     bounded = bounds is not _NO_BOUNDS and _bounded(bounds)
     if p0 is None:
         n = _count_parameters(f)
@@ -195,6 +206,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         raise RuntimeError("Optimal parameters not found: " + mesg)
 
     fvec = info["fvec"]
+    if covariance is not None:
+        pcov = _accurate_covariance(covariance, f, residual, popt, jac, info, absolute_sigma, kwargs)
+        return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
     if bounded or kwargs.get("loss", LINEAR) != LINEAR:
         pcov, chi_squared = _pseudo_covariance(residual, popt, jac, info, kwargs)
     elif pcov is not None and not absolute_sigma:
@@ -258,6 +272,41 @@ def _with_bounds(kwargs, bounds, n, jac):
         elif scale not in (None, "jac"):
             raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
     return kwargs
+
+
+def _accurate_covariance(choice, f, residual, popt, jac, info, absolute_sigma, kwargs):
+    """From derivatives made afresh at the solution; it goes into `info` as well."""
+    Dfun = jac
+    if callable(jac) and kwargs.get("col_deriv"):
+        def Dfun(x):
+            return np.transpose(jac(x))
+    bounds = kwargs.get("bounds")
+    found = by_option(choice, residual, popt, (), Dfun, absolute_sigma=absolute_sigma,
+                      names=_parameter_names(f, popt.size), bounds=bounds,
+                      loss=kwargs.get("loss", LINEAR), f_scale=kwargs.get("f_scale", 1.0))
+    info["covariance"] = found
+    info["nfev"] += found.nfev
+    if found.method == "Dfun":
+        info["njev"] += 1
+    if found.null_space.shape[1] or found.dof <= 0 and not absolute_sigma:
+        why = found.explain() if found.null_space.shape[1] else "There are no degrees of freedom."
+        warnings.warn(f"Covariance of the parameters could not be estimated. {why}",
+                      category=OptimizeWarning, stacklevel=3)
+    pcov = found.cov.copy()
+    if bounds is not None:
+        low, high = bound_arrays(bounds, popt)
+        if low is not None:
+            pcov[low == high], pcov[:, low == high] = 0, 0
+    return pcov
+
+
+def _parameter_names(f, n):
+    """Those of `f` after its first, or None."""
+    try:
+        names = list(inspect.signature(f).parameters)[1:]
+    except (TypeError, ValueError):
+        return None
+    return names if len(names) == n else None
 
 
 def _pseudo_covariance(residual, popt, jac, info, kwargs):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from ._compiled import CFunction
+from ._covariance import by_option, check_option
 from ._derivatives import SCHEMES, Differences
 from ._door import Door
 from ._losses import loss_values
@@ -59,7 +60,7 @@ class OptimizeResult(dict):
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
                   xtol=1e-8, gtol=1e-8, x_scale=None, loss="linear", f_scale=1.0, diff_step=None,
                   tr_solver=None, tr_options=None, jac_sparsity=None, max_nfev=None, verbose=0,
-                  args=(), kwargs=None, callback=None, workers=None):
+                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False):
     r"""
     Minimize a robust sum of squares between bounds.
 
@@ -107,6 +108,13 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         iteration; true or StopIteration ends the fit.
     workers : int or map-like callable, optional
         As `leastsq`'s.
+    covariance : {None, "accurate", "richardson", "3-point", "2-point", "cs"}, optional
+        Also return the covariance of `x`, from derivatives made afresh there by that
+        method of `leastsq.covariance`; "accurate": by `jac` if that is a function, by
+        complex steps if it is "cs", else by "richardson".
+    absolute_sigma : bool, optional
+        For `covariance`: the residuals are divided by the errors of the data, so that
+        the covariance needs no scale from them.
 
     Returns
     -------
@@ -116,7 +124,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         the gradient of the cost; ``optimality``, the largest component of the gradient
         that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper one, else 0;
         ``nfev``, without differences; ``njev``, None with differences; ``status``;
-        ``message``; ``success``, ``status > 0``.
+        ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
+        `CovarianceResult`.
 
         ``status`` is SciPy's: 4 to 1 success, 0 `max_nfev`, -2 `callback`; and -3 for a
         Jacobian that is not finite.
@@ -181,12 +190,20 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         fun = partial(fun, **kwargs)
         jac = jac if isinstance(jac, str) else partial(jac, **kwargs)
     args = tuple(args)
+    check_option(covariance)
+    if absolute_sigma and covariance is None:
+        raise ValueError("`absolute_sigma` is for `covariance`, which is None.")
 
     door = _Door(fun, x0, jac, max_nfev, bounds, loss, f_scale, _callback(callback), verbose,
                  workers, step)
     out = door.solve(x0, args, True, False, ftol, xtol, gtol, None,
                      100.0 if door.low is None else 1.0, diag, 0, 1)
-    return _result(door, out, args, loss, verbose)
+    result = _result(door, out, args, loss, verbose)
+    if covariance is not None:
+        bounds = None if door.low is None else (door.low, door.high)
+        result["covariance"] = by_option(covariance, fun, result.x, args, jac, bounds=bounds, loss=loss,
+                                         f_scale=door.f_scale, absolute_sigma=absolute_sigma)
+    return result
 
 
 class _Door(Door):

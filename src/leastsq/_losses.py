@@ -54,13 +54,43 @@ def loss_values(loss, f_scale, residuals):
     return rho
 
 
-def bound_arrays(bounds, x0):
+def robust_variance(loss, f_scale, residuals, n):
+    """
+    Of an estimate of n parameters that minimizes the losses of m > n residuals.
+
+    Returns
+    -------
+    psi : ndarray, shape (m,)
+        Halves of the losses' derivatives with respect to the residuals: what takes the
+        place of the residuals in the gradient.
+    twice_cost : float
+        Sum of the losses.
+    bend : float
+        Mean of psi': how curved the cost is, in units of the sum of squares'.
+    variance : float
+        What ``inv(J.T @ J)`` is to be multiplied by: Huber's estimate with his correction of
+        order n/m (Robust Statistics, 1981, section 7.6).  nan if the cost is not curved
+        upwards.
+    """
+    m = residuals.size
+    rho, slope, curvature = loss_values(loss, f_scale, residuals)
+    psi = slope*residuals
+    bends = slope + 2*curvature*residuals**2
+    bend = float(bends.mean())
+    if not (bend > 0 and m > n):
+        return psi, float(rho.sum()), bend, np.nan
+    correction = 1 + n/m*bends.var()/bend**2
+    return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)
+
+
+def bound_arrays(bounds, x0, name="x0"):
     """Lower and upper bounds, float64 of shape (n,), or (None, None) if none is finite.
 
     Raises
     ------
     ValueError
-        Not a pair, of the wrong shape, nan, lower above upper, or `x0` outside.
+        Not a pair, of the wrong shape, nan, lower above upper, or `x0`, which messages
+        call `name`, outside.
     """
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         bounds = bounds.lb, bounds.ub
@@ -72,7 +102,7 @@ def bound_arrays(bounds, x0):
     n = x0.size
     low, high = (np.array(side, float) for side in (low, high))
     if any(side.ndim > 0 and side.size != n for side in (low, high)):
-        raise ValueError("Inconsistent shapes between bounds and `x0`.")
+        raise ValueError(f"Inconsistent shapes between bounds and `{name}`.")
     low, high = (np.array(np.broadcast_to(side.ravel(), n)) for side in (low, high))
     for j in np.flatnonzero(np.isnan(low) | np.isnan(high)):
         raise ValueError(f"`bounds` must not be nan, got [{low[j]}, {high[j]}] for x[{j}].")
@@ -82,7 +112,7 @@ def bound_arrays(bounds, x0):
     if x0.dtype.kind in "biuf":         # else the core says what is wrong with it
         x0 = x0.astype(float).ravel()
         for j in np.flatnonzero(~((low <= x0) & (x0 <= high))):
-            raise ValueError(f"`x0` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
+            raise ValueError(f"`{name}` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
                              f"[{low[j]}, {high[j]}].")
     if np.all(low == -np.inf) and np.all(high == np.inf):
         return None, None

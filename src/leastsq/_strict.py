@@ -133,20 +133,14 @@ class Watch:
 
     def _edges(self, x):
         low, high = (None, None) if self.bounds is None else bound_arrays(self.bounds, x)
-        return (-np.inf, np.inf) if low is None else (low, high)
+        return (np.full(x.size, -np.inf), np.full(x.size, np.inf)) if low is None else (low, high)
 
     def _differences(self, x, args):
         """The Jacobian by differences, or None; with bounds, from within them."""
-        low, high = self._edges(x)
-
-        def within(z, *args):
-            if np.any(z < low) or np.any(z > high):
-                raise ArithmeticError("out of bounds")
-            return self.user_func(z, *args)
         try:
-            return accurate_jacobian(within, x, args)
+            return accurate_jacobian(self.user_func, x, args, bounds=self._edges(x))
         except ValueError:
-            return None                 # no step is possible: a fixed parameter, say
+            return None                 # no step is possible
 
     def _look(self, x, value):
         f = _numbers(value)
@@ -249,6 +243,10 @@ class _Watched:
         self.dtype = None
         self.data = _arrays_of(function, args)
         self.said = set()
+
+    def __getstate__(self):
+        """For another process, whose calls see nothing of this one's: without the copies of arrays."""
+        return self.__dict__ | {"given": None, "result": None, "data": []}
 
     def __call__(self, x, args):
         mine = x.copy()

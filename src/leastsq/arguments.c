@@ -13,7 +13,7 @@ real_argument(PyObject *object, const char *name, double *value)
     return -1;
 }
 
-static int
+int
 integer_argument(PyObject *object, const char *name, int64_t *value)
 {
     PyObject *index = PyNumber_Index(object);

@@ -1,5 +1,6 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
+#include "accumulator.h"
 #include "batch.h"
 #include "blocked.h"
 
@@ -28,7 +29,28 @@ exec(PyObject *module)
     state->kernels = kernels_choose();
     if (state->kernels == NULL)
         return -1;
+    state->accumulator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &accumulator_spec, NULL);
+    if (state->accumulator_type == NULL || PyModule_AddType(module, state->accumulator_type) < 0)
+        return -1;
     return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
+}
+
+static int
+traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+
+    Py_VISIT(state->accumulator_type);
+    return 0;
+}
+
+static int
+clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+
+    Py_CLEAR(state->accumulator_type);
+    return 0;
 }
 
 static PyModuleDef_Slot slots[] = {
@@ -50,7 +72,19 @@ static struct PyModuleDef definition = {
     .m_size = sizeof(module_state),
     .m_methods = methods,
     .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
 };
+
+/* Of the module that `type`, or a type it is derived from, belongs to; NULL with an error
+   set if there is none. */
+module_state *
+state_of(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &definition);
+
+    return module == NULL ? NULL : PyModule_GetState(module);
+}
 
 PyMODINIT_FUNC
 PyInit__core(void)

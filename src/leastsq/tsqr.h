@@ -19,6 +19,9 @@ enum {
     LSQ_FLOAT32 = 1
 };
 
+/* Of the rows pushed fewer than this wait to be folded: BLOCK_ROWS of tsqr.F90. */
+enum { LSQ_BLOCK_ROWS = 256 };
+
 /* One instruction set's kernels. */
 typedef struct {
     const char *isa;
@@ -40,6 +43,11 @@ typedef struct {
 
     /* Add to `work` the rows of `other`, which keeps them. */
     void (*merge)(int64_t n, double *work, double *other);
+
+    /* Fold the rows that wait, so that the triangle T of all rows, T'T = [J f]'[J f],
+       is complete: T(j, k), k >= j, both from 0, is at work[triangle(n, &ldt) + j*ldt + k]. */
+    void (*fold)(int64_t n, double *work);
+    int64_t (*triangle)(int64_t n, int64_t *ldt);
 
     /* R (n x n, leading dimension ldr, zero below the diagonal), ipvt (from 1),
        the first n elements of Q'f, the column norms of J in J's order, and the
@@ -68,6 +76,8 @@ typedef struct {
     void lsq_tsqr_push_##isa(int64_t, int64_t, const void *, int64_t, int64_t,    \
                              int64_t, const void *, int64_t, int64_t, double *);  \
     void lsq_tsqr_merge_##isa(int64_t, double *, double *);                       \
+    void lsq_tsqr_fold_##isa(int64_t, double *);                                  \
+    int64_t lsq_tsqr_triangle_##isa(int64_t, int64_t *);                          \
     void lsq_tsqr_finish_##isa(int64_t, double *, double *, int64_t, int64_t *,   \
                                double *, double *, double *, double *);           \
     void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
@@ -78,6 +88,7 @@ typedef struct {
 #define LSQ_TSQR_TABLE(isa)                                                       \
     {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_finish_size_##isa,                  \
      lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa, lsq_tsqr_merge_##isa,             \
-     lsq_tsqr_finish_##isa, lsq_tsqr_qrsolv_##isa, lsq_norm_##isa}
+     lsq_tsqr_fold_##isa, lsq_tsqr_triangle_##isa, lsq_tsqr_finish_##isa,         \
+     lsq_tsqr_qrsolv_##isa, lsq_norm_##isa}
 
 #endif

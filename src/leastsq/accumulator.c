@@ -1,0 +1,216 @@
+/* leastsq.RowAccumulator: the type, its memory and its lock. */
+#include "accumulator.h"
+
+
+enum { LINE = 64, MOST_COLUMNS = 1 << 28 };     /* of n*n doubles the bytes are counted in 64 bits */
+/* From this much work on, in multiplications, the GIL is released. */
+static const double RELEASE_GIL_WORK = 1 << 13;
+
+/* Room for so many doubles on a cache line, in *memory; NULL: there is not enough. */
+double *
+aligned_room(int64_t doubles, void **memory)
+{
+    *memory = PyMem_RawMalloc((size_t)doubles * sizeof(double) + LINE);
+    return (double *)(((uintptr_t)*memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+}
+
+/* No Python may be called until accumulator_leave. */
+PyThreadState *
+accumulator_enter(accumulator *a, int release)
+{
+    PyThreadState *released = NULL;
+
+    if (!release && PyThread_acquire_lock(a->lock, NOWAIT_LOCK))
+        return NULL;
+    released = PyEval_SaveThread();
+    PyThread_acquire_lock(a->lock, WAIT_LOCK);
+    return released;
+}
+
+void
+accumulator_leave(accumulator *a, PyThreadState *released)
+{
+    PyThread_release_lock(a->lock);
+    if (released != NULL)
+        PyEval_RestoreThread(released);
+}
+
+/* So many rows for n columns: is it worth releasing the GIL? */
+int
+accumulator_is_much(int64_t rows, int64_t n)
+{
+    return ((double)rows + (double)n) * (double)n * (double)n > RELEASE_GIL_WORK;
+}
+
+/* A copy that is the caller's, whose rows are all folded; 0, or -1 with an error set. */
+int
+accumulator_snapshot(accumulator *a, folded_rows *copy)
+{
+    int64_t size = a->k->work_size(a->content.n);
+    void *memory;
+    double *work = aligned_room(size, &memory);
+    PyThreadState *released;
+
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    released = accumulator_enter(a, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n));
+    *copy = a->content;
+    memcpy(work, copy->work, (size_t)size * sizeof *work);
+    accumulator_leave(a, NULL);
+    a->k->fold(copy->n, work);
+    if (released != NULL)
+        PyEval_RestoreThread(released);
+    copy->work = work;
+    copy->memory = memory;
+    return 0;
+}
+
+
+/* `object`, borrowed, as an accumulator of the module that `type` is of; NULL with
+   TypeError set if it is not one. */
+accumulator *
+as_accumulator(PyObject *object, PyTypeObject *type)
+{
+    const module_state *state = state_of(type);
+
+    if (state == NULL)
+        return NULL;
+    if (PyObject_TypeCheck(object, (PyTypeObject *)state->accumulator_type))
+        return (accumulator *)object;
+    PyErr_Format(PyExc_TypeError, "leastsq: other must be a RowAccumulator, got %s",
+                 Py_TYPE(object)->tp_name);
+    return NULL;
+}
+
+static PyObject *
+new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"n", NULL};
+    const module_state *state = state_of(type);
+    PyObject *object;
+    accumulator *a;
+    int64_t n;
+
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(args, keywords, "O:RowAccumulator", names, &object)
+        || integer_argument(object, "n", &n) < 0)
+        return NULL;
+    if (n < 1) {
+        PyErr_Format(PyExc_ValueError, "leastsq: n must be at least 1, got %lld", (long long)n);
+        return NULL;
+    }
+    if (n > MOST_COLUMNS)
+        return PyErr_NoMemory();
+    a = (accumulator *)type->tp_alloc(type, 0);
+    if (a == NULL)
+        return NULL;
+    a->k = state->kernels;
+    a->content.n = n;
+    a->content.work = aligned_room(a->k->work_size(n), &a->content.memory);
+    if (a->content.memory == NULL || (a->lock = PyThread_allocate_lock()) == NULL) {
+        Py_DECREF(a);
+        return PyErr_NoMemory();
+    }
+    a->k->empty(n, a->content.work);
+    return (PyObject *)a;
+}
+
+static int
+traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static void
+dealloc(PyObject *self)
+{
+    accumulator *a = (accumulator *)self;
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    PyMem_RawFree(a->content.memory);
+    if (a->lock != NULL)
+        PyThread_free_lock(a->lock);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"push", (PyCFunction)(void (*)(void))accumulator_push, METH_VARARGS | METH_KEYWORDS,
+     accumulator_push_doc},
+    {"merge", accumulator_merge, METH_O, accumulator_merge_doc},
+    {"triangle", accumulator_triangle, METH_NOARGS, accumulator_triangle_doc},
+    {"__reduce__", accumulator_reduce, METH_NOARGS, accumulator_reduce_doc},
+    {"__setstate__", accumulator_setstate, METH_O, accumulator_setstate_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static const char doc[] =
+    "RowAccumulator(n)\n--\n\n"
+    "The rows of a Jacobian and their residuals, folded into one small triangle.\n\n"
+    "Of m rows of J and f a step of Levenberg-Marquardt needs no more than the triangle T of a\n"
+    "QR factorization, ``T.T @ T == A.T @ A`` where ``A = [J f]``: n + 1 rows.  Rows are pushed\n"
+    "as they come, in any number, and accumulators are merged, so that the data may be larger\n"
+    "than memory or lie on many machines.  No product J'J is made: no digits are lost.\n\n"
+    "Parameters\n----------\n"
+    "n : int\n"
+    "    Columns of J, at least 1.\n\n"
+    "Attributes\n----------\n"
+    "n : int\n"
+    "    Columns of J.\n"
+    "rows : int\n"
+    "    Rows folded in so far.\n"
+    "fnorm : float\n"
+    "    The norm of their f.\n"
+    "finite : bool\n"
+    "    Whether all of them are finite, and the columns' norms.  If not, so is no number that comes\n"
+    "    of those columns.\n"
+    "fault : tuple of (int, int, float), or None\n"
+    "    The first row that is not finite, counted from 0 over all that was pushed and merged;\n"
+    "    the column, n for f; and what is there.\n\n"
+    "Raises\n------\n"
+    "TypeError, ValueError\n"
+    "    `n` is no integer, or less than 1.\n"
+    "MemoryError\n"
+    "    There is no room for some ``n*(n + 256)`` numbers.\n\n"
+    "Notes\n-----\n"
+    "How rows are split into pushes changes no bit of the triangle; the order of merging changes\n"
+    "its rounding.  Up to 255 rows wait to be folded; pickling and copying fold them first, so\n"
+    "that the copy and the original go on alike to the bit.  A pickle holds the triangle, which\n"
+    "is some ``4*n**2`` bytes, and can be read on another kind of processor.  Several threads may use\n"
+    "one accumulator: they take turns.  Long work releases the GIL.\n\n"
+    "Examples\n--------\n"
+    ">>> import numpy as np\n"
+    ">>> from leastsq import RowAccumulator\n"
+    ">>> t = np.linspace(0, 1, 1000)\n"
+    ">>> J, f = np.column_stack([np.ones(1000), t]), 1 + 2*t\n"
+    ">>> first, second = RowAccumulator(2), RowAccumulator(2)\n"
+    ">>> first.push(J[:600], f[:600])\n"
+    ">>> second.push(J[600:], f[600:])\n"
+    ">>> first.merge(second)\n"
+    ">>> first\n"
+    "<leastsq.RowAccumulator: n=2, rows=1000>\n"
+    ">>> T = first.triangle()\n"
+    ">>> np.linalg.lstsq(T[:, :2], T[:, 2], rcond=None)[0].round(6)\n"
+    "array([1., 2.])";
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)doc},
+    {Py_tp_new, new},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_repr, accumulator_repr},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, accumulator_attributes},
+    {0, NULL},
+};
+
+PyType_Spec accumulator_spec = {
+    .name = "leastsq.RowAccumulator",
+    .basicsize = sizeof(accumulator),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};

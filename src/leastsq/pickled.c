@@ -1,0 +1,122 @@
+/* The state of an object as bytes, for its pickle: a head, then numbers in the
+   machine's own order.  Bytes of another kind, version, order or length, or with a
+   word that has changed, are refused. */
+#include "accumulator.h"
+
+enum { VERSION = 1 };
+
+typedef struct {
+    uint32_t kind, version;
+    uint64_t check;
+} head;
+
+/* Any one word that changes changes it: each step is one-to-one (FNV-1a, by words). */
+static uint64_t
+checksum(const char *payload, size_t size)
+{
+    uint64_t sum = 0xcbf29ce484222325u, word;
+
+    for (size_t k = 0; k < size; k += sizeof word) {
+        memcpy(&word, payload + k, sizeof word);
+        sum = (sum ^ word) * 0x100000001b3u;
+    }
+    return sum;
+}
+
+/* Bytes with room for a payload of `size`, a multiple of 8, to be written and sealed. */
+PyObject *
+pickled_new(size_t size, void **payload)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(sizeof(head) + size));
+
+    if (bytes != NULL)
+        *payload = PyBytes_AS_STRING(bytes) + sizeof(head);
+    return bytes;
+}
+
+void
+pickled_seal(PyObject *bytes, uint32_t kind)
+{
+    char *start = PyBytes_AS_STRING(bytes);
+    head h = {kind, VERSION,
+              checksum(start + sizeof h, (size_t)PyBytes_GET_SIZE(bytes) - sizeof h)};
+
+    memcpy(start, &h, sizeof h);
+}
+
+/* The payload, in the bytes of a state that pickled_reduce made, aligned for bytes only;
+   NULL with ValueError or TypeError set if it is not what was sealed. */
+const void *
+pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size)
+{
+    PyObject *bytes, *names;
+    const char *start;
+    head h;
+
+    if (!PyTuple_Check(state) || PyTuple_GET_SIZE(state) != 2
+        || !PyBytes_Check(bytes = PyTuple_GET_ITEM(state, 0))
+        || !(PyDict_Check(names = PyTuple_GET_ITEM(state, 1)) || names == Py_None)) {
+        PyErr_Format(PyExc_TypeError, "leastsq: the state of a %s must be a tuple of bytes and a "
+                     "dict or None, got %s", of, Py_TYPE(state)->tp_name);
+        return NULL;
+    }
+    start = PyBytes_AS_STRING(bytes);
+    *size = (size_t)PyBytes_GET_SIZE(bytes);
+    if (*size < sizeof h || *size % sizeof(uint64_t) != 0) {
+        PyErr_Format(PyExc_ValueError, "leastsq: the state of a %s is cut short or not one: "
+                     "it has %zd bytes", of, PyBytes_GET_SIZE(bytes));
+        return NULL;
+    }
+    memcpy(&h, start, sizeof h);
+    *size -= sizeof h;
+    if (h.kind != kind)
+        PyErr_Format(PyExc_ValueError, "leastsq: these bytes are not the state of a %s, or of a "
+                     "machine with another order of bytes", of);
+    else if (h.version != VERSION)
+        PyErr_Format(PyExc_ValueError, "leastsq: the state of this %s has version %u, this "
+                     "leastsq reads version %d", of, (unsigned)h.version, VERSION);
+    else if (h.check != checksum(start + sizeof h, *size))
+        PyErr_Format(PyExc_ValueError, "leastsq: the state of this %s is damaged", of);
+    else
+        return start + sizeof h;
+    return NULL;
+}
+
+/* What __reduce__ returns: a call that makes the object, the arguments of its type's
+   __new__ behind the type; then its state, `bytes`, with the attributes of an instance of
+   a subclass beside them.  Steals both. */
+PyObject *
+pickled_reduce(PyObject *self, PyObject *arguments, PyObject *bytes)
+{
+    PyObject *copyreg = PyImport_ImportModule("copyreg"), *new = NULL, *names = NULL;
+    PyObject *answer = NULL;
+
+    if (copyreg != NULL && arguments != NULL && bytes != NULL) {
+        new = PyObject_GetAttrString(copyreg, "__newobj__");
+        names = PyObject_HasAttrString(self, "__dict__") ? PyObject_GetAttrString(self, "__dict__")
+                                                         : Py_NewRef(Py_None);
+    }
+    if (new != NULL && names != NULL)
+        answer = Py_BuildValue("OO(OO)", new, arguments, bytes, names);
+    Py_XDECREF(copyreg);
+    Py_XDECREF(new);
+    Py_XDECREF(names);
+    Py_XDECREF(arguments);
+    Py_XDECREF(bytes);
+    return answer;
+}
+
+/* The attributes of a state, once its bytes are taken. */
+PyObject *
+pickled_attributes(PyObject *self, PyObject *state)
+{
+    PyObject *names = PyTuple_GET_ITEM(state, 1), *own;
+    int status;
+
+    if (names == Py_None)
+        Py_RETURN_NONE;
+    own = PyObject_GetAttrString(self, "__dict__");
+    status = own == NULL ? -1 : PyDict_Update(own, names);
+    Py_XDECREF(own);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
