@@ -10,6 +10,9 @@
 /* Bytes from which on NumPy asks the system for huge pages. */
 enum { LARGE_ARRAY = 1 << 22 };
 
+/* Parameters from which on the blocked provider's covariance is the quicker. */
+enum { COVAR_BY_BLOCKS = 64 };
+
 static int
 converged(const fit *f)
 {
@@ -153,7 +156,8 @@ covariance(fit *f, PyObject **side)
             Py_DECREF(cov);
             return PyErr_NoMemory();
         }
-        rank = lsq_covar(n, f->r, f->ldr, f->ipvt, 0.0, values, scratch) == n;
+        rank = (f->blocks.k != NULL && n >= COVAR_BY_BLOCKS ? f->blocks.k->covar : lsq_covar)(
+                   n, f->r, f->ldr, f->ipvt, 0.0, values, scratch) == n;
         PyMem_RawFree(scratch);
     }
     if (rank != 0)
