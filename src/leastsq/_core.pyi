@@ -24,6 +24,13 @@ class RowAccumulator:
     def merge(self, other: RowAccumulator, /) -> None: ...
     def triangle(self) -> NDArray[np.float64]: ...         # (n + 1, n + 1)
 
+def chkder(
+    x: NDArray[np.float64],
+    fvec: NDArray[np.float64] = ...,     # with these: MINPACK's measure of each row;
+    fjac: NDArray[np.float64] = ...,     # without: the point beside x
+    fvecp: NDArray[np.float64] = ...,
+    /,
+) -> NDArray[np.float64]: ...
 def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
     func: Callable[..., ArrayLike] | object,  # or what `compiled` made

@@ -32,6 +32,10 @@ PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
 
+/* chkder.c */
+PyObject *chkder(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern const char chkder_doc[];
+
 /* The first element that is not finite; row and column count from 0. */
 typedef struct {
     int found;
