@@ -56,7 +56,7 @@ def clang_tidy():
 
 def stubs():
     """The stubs against the installed package: names, arguments, defaults."""
-    return call(sys.executable, "-m", "mypy.stubtest", "leastsq", "--ignore-missing-stub",
+    return call(sys.executable, "-m", "mypy.stubtest", "leastsq", "--concise", "--ignore-missing-stub",
                 "--mypy-config-file", ROOT / "pyproject.toml", "--allowlist", ROOT / "tests" / "typed" / "stubtest.txt",
                 "--ignore-unused-allowlist")
 

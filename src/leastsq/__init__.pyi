@@ -270,8 +270,6 @@ class BatchResult:
     fnorm: _Array
     cov_x: _Array | None
     fvec: _Array | None
-    def __init__(self, x: _Array, settings: dict[str, Any], cov: bool, fvec: bool) -> None: ...
-    def set_size(self, m: int) -> None: ...
     @property
     def success(self) -> NDArray[np.bool_]: ...
     def message(self, i: int) -> str: ...
@@ -292,6 +290,9 @@ def leastsq_batch(
     diag: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
     threads: int | None = 1,
     slab: int | None = None,
     return_cov: bool = True,
