@@ -244,6 +244,8 @@ def test_compiled_functions_give_the_same_result(functions, same, options):
     for name, value in want.items():
         if name == "covariance":
             np.testing.assert_allclose(got.covariance.cov, value.cov, rtol=1e-12)
+        elif name == "njev" and functions[1] is COMPILED_JAC:
+            assert got.njev in (value, value + 1)       # the last is not seen here: one more
         elif name in ("grad", "optimality"):            # sums in another order
             np.testing.assert_allclose(got[name], value, rtol=1e-6, atol=1e-11)
         else:
