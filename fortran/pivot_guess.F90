@@ -13,11 +13,13 @@
 !> Public: guess_pivots.  Its data is n-sized.
 module TAGGED(leastsq_pivot_guess)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
+   use TAGGED(leastsq_gram), only: gram, take_off
    implicit none (type, external)
    private
    public :: guess_pivots
 
    integer(ik), parameter :: PANEL = 32       !< steps between two updates of the rest
+   integer(ik), parameter :: STRIP = 64       !< rows of a panel that stay in L1
    !> A remaining square norm this small against the column's own has lost half
    !> of its digits: no guess is made from there on.
    real(wp), parameter :: TRUSTED = 2.0_wp**(-26)
@@ -37,7 +39,7 @@ contains
       real(wp) :: root
       logical :: trusted_pivot
 
-      call gram(n, a, lda, g)
+      call gram(n, a, lda, n, g)
       do j = 1, n
          g(j, n + 1) = g(j, j)
          g(j, n + 2) = g(j, j)
@@ -94,109 +96,31 @@ contains
       end do
    end subroutine exchange
 
-   !> Take the PANEL columns from `start` on off the lower triangle after them.
+   !> Take the PANEL columns from `start` on off the lower triangle after them, in
+   !> strips of rows that stay in L1.
    pure subroutine update_rest(n, start, g)
       integer(ik), intent(in) :: n, start
       real(wp), intent(inout) :: g(n, n + 3)
-      integer(ik) :: c, k
+      integer(ik) :: c, k, from, last, top
+      real(wp) :: w(4, 3)
 
-      c = start + PANEL
-      do while (c + 2 <= n)
-         do k = start, start + PANEL - 1, 4
-            call take_off(n - c + 1, n, g(c, k), g(c, c))
-         end do
-         c = c + 3
-      end do
-      do c = c, n
-         do k = start, start + PANEL - 1
-            g(c:n, c) = g(c:n, c) - g(c, k)*g(c:n, k)
+      do from = start + PANEL, n, STRIP
+         last = min(from + STRIP - 1, n)
+         do c = start + PANEL, last, 3
+            top = max(c, from)
+            if (c + 2 <= n) then
+               do k = start, start + PANEL - 1, 4
+                  w = transpose(g(c:c + 2, k:k + 3))
+                  call take_off(last - top + 1, n, g(top, k), w, n, g(top, c))
+               end do
+            else
+               do k = start, start + PANEL - 1
+                  g(top:last, c) = g(top:last, c) - g(c, k)*g(top:last, k)
+                  if (c < n) g(top:last, n) = g(top:last, n) - g(n, k)*g(top:last, k)
+               end do
+            end if
          end do
       end do
    end subroutine update_rest
-
-   !> c(:, 1:3) = c - v v(1:3, :)', four columns of v.
-   pure subroutine take_off(rows, ld, v, c)
-      integer(ik), intent(in) :: rows, ld
-      real(wp), intent(in) :: v(ld, 4)
-      real(wp), intent(inout) :: c(ld, 3)
-      real(wp) :: w(4, 3)
-      integer(ik) :: i
-
-      w = transpose(v(1:3, 1:4))
-      !$omp simd
-      do i = 1, rows
-         c(i, 1) = c(i, 1) - v(i, 1)*w(1, 1) - v(i, 2)*w(2, 1) - v(i, 3)*w(3, 1) - v(i, 4)*w(4, 1)
-         c(i, 2) = c(i, 2) - v(i, 1)*w(1, 2) - v(i, 2)*w(2, 2) - v(i, 3)*w(3, 2) - v(i, 4)*w(4, 2)
-         c(i, 3) = c(i, 3) - v(i, 1)*w(1, 3) - v(i, 2)*w(2, 3) - v(i, 3)*w(3, 3) - v(i, 4)*w(4, 3)
-      end do
-   end subroutine take_off
-
-   !> The lower triangle of a'a, a an upper triangle.
-   pure subroutine gram(n, a, lda, g)
-      integer(ik), intent(in) :: n, lda
-      real(wp), intent(in) :: a(lda, n)
-      real(wp), intent(inout) :: g(n, n + 3)
-      integer(ik) :: j, k
-
-      do j = 1, n - 2, 3
-         do k = j, n - 3, 4
-            call products(min(j + 2, n), lda, a(1, k), a(1, j), n, g(k, j))
-         end do
-         do k = k, n
-            g(k, j) = product_of(j, a(1, k), a(1, j))
-            g(k, j + 1) = product_of(j + 1, a(1, k), a(1, j + 1))
-            g(k, j + 2) = product_of(j + 2, a(1, k), a(1, j + 2))
-         end do
-      end do
-      do j = j, n
-         do k = j, n
-            g(k, j) = product_of(j, a(1, k), a(1, j))
-         end do
-      end do
-   end subroutine gram
-
-   !> g(1:4, 1:3) = the inner products of four columns with three.
-   pure subroutine products(rows, lda, a, b, ldg, g)
-      integer(ik), intent(in) :: rows, lda, ldg
-      real(wp), intent(in) :: a(lda, 4), b(lda, 3)
-      real(wp), intent(inout) :: g(ldg, 3)
-      real(wp) :: g11, g21, g31, g41, g12, g22, g32, g42, g13, g23, g33, g43
-      integer(ik) :: i
-
-      g11 = 0; g21 = 0; g31 = 0; g41 = 0
-      g12 = 0; g22 = 0; g32 = 0; g42 = 0
-      g13 = 0; g23 = 0; g33 = 0; g43 = 0
-      !$omp simd reduction(+: g11, g21, g31, g41, g12, g22, g32, g42, g13, g23, g33, g43)
-      do i = 1, rows
-         g11 = g11 + a(i, 1)*b(i, 1)
-         g21 = g21 + a(i, 2)*b(i, 1)
-         g31 = g31 + a(i, 3)*b(i, 1)
-         g41 = g41 + a(i, 4)*b(i, 1)
-         g12 = g12 + a(i, 1)*b(i, 2)
-         g22 = g22 + a(i, 2)*b(i, 2)
-         g32 = g32 + a(i, 3)*b(i, 2)
-         g42 = g42 + a(i, 4)*b(i, 2)
-         g13 = g13 + a(i, 1)*b(i, 3)
-         g23 = g23 + a(i, 2)*b(i, 3)
-         g33 = g33 + a(i, 3)*b(i, 3)
-         g43 = g43 + a(i, 4)*b(i, 3)
-      end do
-      g(1:4, 1) = [g11, g21, g31, g41]
-      g(1:4, 2) = [g12, g22, g32, g42]
-      g(1:4, 3) = [g13, g23, g33, g43]
-   end subroutine products
-
-   pure function product_of(rows, a, b) result(total)
-      integer(ik), intent(in) :: rows
-      real(wp), intent(in) :: a(rows), b(rows)
-      real(wp) :: total
-      integer(ik) :: i
-
-      total = 0
-      !$omp simd reduction(+: total)
-      do i = 1, rows
-         total = total + a(i)*b(i)
-      end do
-   end function product_of
 
 end module TAGGED(leastsq_pivot_guess)

@@ -2,13 +2,14 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> From the accumulator's triangle to the model that Levenberg-Marquardt wants.
 !>
-!> finish: the column-pivoted QR of the triangle (Businger and Golub 1965; MINPACK's
-!> choice of pivots and updating of norms) gives R, ipvt, Q'f and the column
+!> finish: the column-pivoted QR of the triangle (Businger and Golub 1965; the largest
+!> norm first, of equal ones the first) gives R, ipvt, Q'f and the column
 !> norms of J.  qrsolv: R stacked on D is one more block of rows (Moré, LNM 630,
 !> 1978, §4), folded in by the accumulator's kernels instead of Givens rotations.
 !>
 !> Public for C: lsq_tsqr_fold, lsq_tsqr_triangle, lsq_tsqr_finish_size,
-!> lsq_tsqr_finish, lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized; the caller owns the workspaces.
+!> lsq_tsqr_finish, lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
+!> the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, fold_diagonal, &
@@ -21,9 +22,10 @@ module TAGGED(leastsq_triangle)
    public :: TAGGED(lsq_tsqr_fold), TAGGED(lsq_tsqr_triangle)
    public :: TAGGED(lsq_tsqr_finish_size), TAGGED(lsq_tsqr_finish), TAGGED(lsq_tsqr_qrsolv)
 
-   !> A downdated column norm is recomputed when 0.05*(norm/reference)² falls
-   !> to the rounding error: by then cancellation has taken its digits.
-   real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
+   !> A downdated column norm is recomputed when (norm/reference)² falls below this:
+   !> by then cancellation has taken half of its digits (Drmač and Bujanović, ACM
+   !> Trans. Math. Softw. 35, 2008).  MINPACK waits until two per cent are left.
+   real(wp), parameter :: HALF_THE_DIGITS = 2.0_wp**(-26)
    !> From this many remaining columns on, guessing the pivots pays.
    integer(ik), parameter :: GUESS_FROM = 96
    !> A round of guesses must settle this part of the columns; else no more rounds.
@@ -257,7 +259,7 @@ contains
             if (norms(k) <= 0) cycle
             ratio = r(j, k)/norms(k)
             norms(k) = norms(k)*sqrt(max(0.0_wp, 1 - ratio**2))
-            digits_lost = NORM_CANCELLATION*(norms(k)/reference(k))**2 <= epsilon(1.0_wp)
+            digits_lost = (norms(k)/reference(k))**2 <= HALF_THE_DIGITS
             if (digits_lost) then
                norms(k) = TAGGED(lsq_norm)(int(height(k), ik) - j, r(j + 1, k))
                reference(k) = norms(k)

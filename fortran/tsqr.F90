@@ -14,7 +14,7 @@ module TAGGED(leastsq_tsqr)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_float, c_int8_t, &
       c_intptr_t, c_ptr, c_null_ptr, c_associated, c_f_pointer
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, &
-      PANEL, TILE, OCTET
+      turn_rows, move_rows, PANEL, TILE, OCTET
    implicit none (type, external)
    private
    public :: TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
@@ -31,6 +31,8 @@ module TAGGED(leastsq_tsqr)
    !> Panels that visit a tile of columns together, so that it is read from a
    !> farther cache once per DEPTH panels (worth 5 % near n = 1000, nothing below).
    integer(ik), parameter :: DEPTH = 4
+   !> Columns from which on it pays to see that the triangle is still empty.
+   integer(ik), parameter :: FILL_FROM = 64
 
    ! The head of the workspace.
    integer(ik), parameter :: HEAD = 8          !< its length; keeps the rest on a cache line
@@ -204,41 +206,48 @@ contains
          column = at%block + (k - 1)*at%ldb
          work(column + rows:column + octets*OCTET - 1) = 0
       end do
-      call fold(at%columns, at%width, first, octets, staircase, work(at%block), at%ldb, &
+      call fold(at%columns, at%width, first, rows, staircase, work(at%block), at%ldb, &
                 work(at%triangle), at%ldt, work(at%t))
    end subroutine fold_waiting
 
    !> Clear the block's columns from `first` on into the triangle.
    !>
    !> DEPTH panels form a group: each is factored and applied to the rest of its
-   !> group, then all of them visit the columns beyond, tile by tile.
-   pure subroutine fold(columns, width, first, octets, staircase, block, ldb, triangle, ldt, t)
+   !> group, then all of them visit the columns beyond, tile by tile.  Where the
+   !> triangle is still empty, rows of the block become its rows, panel by panel.
+   pure subroutine fold(columns, width, first, rows, staircase, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: columns       !< columns with data
       integer(ik), intent(in) :: width         !< padded to whole panels by zero columns
       integer(ik), intent(in) :: first         !< columns before it are zero; 1 + a multiple of PANEL
-      integer(ik), intent(in) :: octets        !< rows of the block / OCTET
+      integer(ik), intent(in) :: rows          !< of the block; zeros up to the next octet
       logical, intent(in) :: staircase         !< is column first+i zero below row i+1?
       integer(ik), intent(in) :: ldb, ldt
       real(wp), intent(inout) :: block(ldb, width)
       real(wp), intent(inout) :: triangle(ldt, width)
       real(wp), intent(out) :: t(PANEL, width)
-      integer(ik) :: group, group_end, j, k, deep(DEPTH), which
-      logical :: idle
+      integer(ik) :: group, group_end, j, k, left, octets, filled_rows, deep(DEPTH), which
 
-      do group = first, width, PANEL*DEPTH
-         group_end = min(group + PANEL*DEPTH - 1, width)
+      filled_rows = width
+      if (columns >= FILL_FROM .and. .not. staircase) call find_filled(columns, triangle, ldt, filled_rows)
+      left = rows
+      octets = (rows + OCTET - 1)/OCTET
+      group = first
+      do while (group <= width .and. left > 0)
+         if (group > filled_rows) then
+            call fill(columns, width, group, left, block, ldb, triangle, ldt, t)
+            octets = (left + OCTET - 1)/OCTET
+            filled_rows = group + PANEL - 1
+            group = group + PANEL
+            cycle
+         end if
+         group_end = min(group + PANEL*DEPTH - 1, filled_rows)
          do j = group, group_end, PANEL
             which = 1 + (j - group)/PANEL
             deep(which) = octets
             if (staircase) deep(which) = min(octets, 1 + (j + PANEL - 1 - first)/OCTET)
             call factor_panel(deep(which), min(PANEL, columns - j + 1), block(1, j), ldb, &
                               triangle(j, j), ldt, t(1, j))
-            ! A panel of zeros (a sparse Jacobian's, for one) changes nothing.
-            idle = .true.
-            do k = j, j + PANEL - 1
-               idle = idle .and. abs(t(k - j + 1, k)) <= 0
-            end do
-            if (idle) deep(which) = 0
+            if (idle(t(1, j))) deep(which) = 0
             call visit(j + PANEL, min(group_end, columns), j, 1_ik, deep(which), &
                        width, block, ldb, triangle, ldt, t)
          end do
@@ -246,9 +255,67 @@ contains
             call visit(k, min(k + TILE - 1, columns), group, which, deep, &
                        width, block, ldb, triangle, ldt, t)
          end do
+         group = group_end + 1
       end do
-
    end subroutine fold
+
+   !> Up to the last panel of the triangle's rows that is not zero.
+   pure subroutine find_filled(columns, triangle, ldt, filled_rows)
+      integer(ik), intent(in) :: columns, ldt
+      real(wp), intent(in) :: triangle(ldt, columns)
+      integer(ik), intent(out) :: filled_rows      !< a multiple of PANEL
+      integer(ik) :: j, k
+
+      do j = columns, 1, -1
+         do k = j, columns
+            if (.not. abs(triangle(k, j)) <= 0) then
+               filled_rows = PANEL*((j + PANEL - 1)/PANEL)
+               return
+            end if
+         end do
+      end do
+      filled_rows = 0
+   end subroutine find_filled
+
+   !> Does a panel with this T change nothing?  (One of zeros: a sparse Jacobian's,
+   !> for one.)
+   pure function idle(t)
+      real(wp), intent(in) :: t(PANEL, PANEL)
+      logical :: idle
+      integer(ik) :: j
+
+      idle = .true.
+      do j = 1, PANEL
+         idle = idle .and. abs(t(j, j)) <= 0
+      end do
+   end function idle
+
+   !> One panel where the triangle's rows are zero: the block's last rows, made a
+   !> trapezoid, take their place, and the panel clears what is left.
+   pure subroutine fill(columns, width, panel_start, left, block, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: columns, width, panel_start, ldb, ldt
+      integer(ik), intent(inout) :: left           !< rows of the block; then those that stay
+      real(wp), intent(inout) :: block(ldb, width), triangle(ldt, width), t(PANEL, width)
+      real(wp) :: turn(PANEL, PANEL)
+      integer(ik) :: live, moved_rows, k, last, octets(1)
+
+      live = min(PANEL, columns - panel_start + 1)
+      moved_rows = min(live, left)
+      left = left - moved_rows
+      octets = (left + OCTET - 1)/OCTET
+      call turn_rows(moved_rows, live, block(left + 1, panel_start), ldb, turn)
+      call move_rows(moved_rows, live, turn, block(left + 1, panel_start), ldb, &
+                     triangle(panel_start, panel_start), ldt)
+      call factor_panel(octets(1), live, block(1, panel_start), ldb, &
+                        triangle(panel_start, panel_start), ldt, t(1, panel_start))
+      if (idle(t(1, panel_start))) octets = 0
+      do k = panel_start + PANEL, columns, TILE
+         last = min(k + TILE - 1, columns)
+         call move_rows(moved_rows, last - k + 1, turn, block(left + 1, k), ldb, &
+                        triangle(k, panel_start), ldt)
+         call visit(k, last, panel_start, 1_ik, octets, width, block, ldb, triangle, ldt, t)
+      end do
+   end subroutine fill
 
    !> Some successive panels visit the columns from..to, tile by tile.
    pure subroutine visit(from, to, first_panel, panels, deep, width, block, ldb, triangle, ldt, t)

@@ -52,12 +52,20 @@ def minpack(unavailable):
     return oracle
 
 
-@pytest.fixture(scope="session", params=["-O0", "-O2", "-O3"])
-def core(request, tmp_path_factory, need_program):
-    """Our Fortran, compiled at one optimisation level, through ctypes."""
+@pytest.fixture(scope="session")
+def build_core(tmp_path_factory, need_program):
+    """build_core("-O2 -march=x86-64-v3") is our Fortran, compiled so, through ctypes."""
     import kernels
-    gfortran = need_program("gfortran")
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
-    return kernels.Core(kernels.build(gfortran, request.param, shared))
+
+    def build(level, contraction="off"):
+        return kernels.Core(kernels.build(need_program("gfortran"), level, shared, contraction))
+    return build
+
+
+@pytest.fixture(scope="session", params=["-O0", "-O2", "-O3"])
+def core(request, build_core):
+    """Our Fortran, compiled at one optimisation level, through ctypes."""
+    return build_core(request.param)

@@ -94,10 +94,10 @@ def compile_order(files):
     return order
 
 
-def build(gfortran, level, folder):
-    """Compile fortran/*.f90 at `level` into `folder`, once for all processes
-    that share it; return the shared library's path."""
-    target = Path(folder) / f"leastsq{level}"
+def build(gfortran, level, folder, contraction="off"):
+    """Compile fortran/*.f90 at `level`, flags in a string, into `folder`, once for all
+    processes that share it; return the shared library's path."""
+    target = Path(folder) / f"leastsq{level.replace(' ', '')}-{contraction}"
     target.mkdir(parents=True, exist_ok=True)
     library = target / "libcore.so"
     with open(target / "lock", "w") as lock:
@@ -106,7 +106,7 @@ def build(gfortran, level, folder):
             sources = compile_order(list(FORTRAN.glob("*.f90")))
             partial = target / "partial.so"
             done = subprocess.run(
-                [gfortran, level, "-ffp-contract=off", "-fPIC", "-std=f2018", "-shared",
+                [gfortran, *level.split(), f"-ffp-contract={contraction}", "-fPIC", "-std=f2018", "-shared",
                  f"-J{target}", "-o", partial, *sources],
                 capture_output=True, text=True, check=False)
             if done.returncode:

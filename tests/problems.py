@@ -865,6 +865,13 @@ def extra_problems():
     return out
 
 
+def runs():
+    """{name: (Problem, factor)}: the 53 classic runs, and 60 of the extra problems."""
+    pairs = [(p, factor) for _, p, factor in minpack_cases()]
+    pairs += [(p, factor) for p in extra_problems() for factor in (1.0, 10.0, 100.0)]
+    return {f"{p.name}-{p.n}-{p.m}-x{factor:g}": (p, factor) for p, factor in pairs}
+
+
 # ---------------------------------------------------------------------------
 # Jacobian checks
 

@@ -70,11 +70,7 @@ def assert_same_fit(got, want):
 # ---------------------------------------------------------------------------
 # the bits
 
-RUNS = {f"{p.name}-{p.n}-{p.m}-x{factor:g}": (p, factor)
-        for p, factor in ([(p, factor) for _, p, factor in problems.minpack_cases()]
-                          + [(p, factor) for p in problems.extra_problems()
-                             for factor in (1.0, 10.0, 100.0)])
-        if p.elementary}
+RUNS = {name: (p, factor) for name, (p, factor) in problems.runs().items() if p.elementary}
 runs = pytest.mark.parametrize("run", RUNS)
 methods = pytest.mark.parametrize("method", ["lmdif", "lmder"])
 TOLERANCES = dict(ftol=1.49012e-8, xtol=1.49012e-8)

@@ -6,7 +6,7 @@ import strd
 
 import leastsq
 from leastsq import _profile, confidence_band, confidence_intervals, covariance
-from leastsq._student import chi2_sf, t_quantile
+from leastsq._student import chi2_sf, f_quantile, t_quantile
 
 T = np.array([1.0, 2, 3, 4, 5, 7])
 Y = np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])       # Bates and Watts' oxygen demand
@@ -41,10 +41,22 @@ def test_chi2_tail_is_scipys(dof):
         assert chi2_sf(dof*ratio, dof) == pytest.approx(stats.chi2.sf(dof*ratio, dof), rel=1e-9, abs=1e-300)
 
 
+@pytest.mark.parametrize("dof", [1, 2, 7, 30, 1000, 1e5, 9e5, 1e6, 1e9, np.inf])
+@pytest.mark.parametrize("k", [1, 2, 5, 11, 40])
+def test_f_quantile_is_scipys(k, dof):
+    stats = pytest.importorskip("scipy.stats")
+    for level in (0.01, 0.5, 0.95, 0.999):
+        want = stats.chi2.ppf(level, k)/k if dof >= 1e9 else stats.f.ppf(level, k, dof)
+        assert f_quantile(level, k, dof) == pytest.approx(want, rel=1e-8 if dof < 1e6 else 1e-4)
+    assert f_quantile(0.95, 1, dof) == pytest.approx(t_quantile(0.95, dof)**2, rel=1e-5)
+
+
 @pytest.mark.parametrize("level, dof", [(0.0, 3), (1.0, 3), (0.95, 0), (0.95, -1), (np.nan, 3)])
 def test_quantiles_outside_of_their_range_are_refused(level, dof):
     with pytest.raises(ValueError, match="must be"):
         t_quantile(level, dof)
+    with pytest.raises(ValueError, match="must be"):
+        f_quantile(level, 2, dof)
 
 
 # ------------------------------------------------------------------- intervals
@@ -188,6 +200,116 @@ def test_refits_start_near_their_solution(best, monkeypatch):
     assert np.median([out[2]["nfev"] for out in calls]) <= 8 and len(calls) < 60
 
 
+# ------------------------------------------------------------- bounds and losses
+
+def inside(low, high):
+    """oxygen, which may not be called elsewhere."""
+    def residual(x):
+        assert (np.asarray(low) <= x).all() and (x <= np.asarray(high)).all(), x
+        return oxygen(x)
+    return residual
+
+
+def best_between(low, high, **options):
+    start = np.clip([20.0, 0.5], low, np.minimum(high, 1e9))
+    return leastsq.leastsq(oxygen, start, bounds=(low, high), ftol=1e-14, xtol=1e-14, **options)[0]
+
+
+@pytest.mark.parametrize("method", ["t", "profile"])
+def test_bounds_far_away_change_no_interval(method, best):
+    plain = confidence_intervals(oxygen, best, method=method)
+    given = confidence_intervals(oxygen, best, method=method, bounds=(-10, 1000))
+    assert given.lower == pytest.approx(plain.lower, rel=1e-5)
+    assert given.upper == pytest.approx(plain.upper, rel=1e-5)
+    assert given.reasons == []
+
+
+@pytest.mark.parametrize("method", ["t", "profile"])
+def test_an_interval_ends_at_a_bound(method, best):
+    low, high = np.array([0, 0.2]), np.array([25.0, 1.5])
+    found = confidence_intervals(inside(low, high), best, method=method, bounds=(low, high), points=3)
+    assert (found.lower >= low).all() and (found.upper <= high).all()
+    assert found.upper[0] == 25 and (method == "profile" or found.lower[1] == 0.2)
+    assert any(reason.startswith("x[0], upper limit: its bound") for reason in found.reasons)
+    for profile in found.profiles.values():
+        assert (low <= profile.x).all() and (profile.x <= high).all()
+
+
+def test_refits_of_a_profile_keep_within_bounds(best):
+    """For each plateau the best rate within its bounds, by a fine scan."""
+    low, high = [0, 0.3], [40, 1.0]
+    found = confidence_intervals(oxygen, best, method="profile", level=0.9, bounds=(low, high), parameters=0)
+    free = confidence_intervals(oxygen, best, method="profile", level=0.9, parameters=0)
+    assert found.upper[0] < free.upper[0] - 0.1
+    limit = found.covariance.chi2*(1 + found.t**2/4)
+    rates = np.linspace(0.3, 1.0, 200001)
+    for plateau in (found.lower[0], found.upper[0]):
+        scan = ((plateau*(1 - np.exp(-rates[:, None]*T)) - Y)**2).sum(axis=1)
+        assert scan.min() == pytest.approx(limit, rel=1e-4)
+
+
+def test_a_parameter_at_its_bound_has_a_one_sided_profile_and_no_t_interval():
+    low, high = np.array([21.0, 0.0]), np.array([np.inf, 9.0])
+    x = best_between(low, high)
+    assert x[0] == 21
+    t = confidence_intervals(oxygen, x, bounds=(low, high), names=["plateau", "rate"])
+    assert np.isnan(t.lower[0]) and np.isnan(t.upper[0]) and np.isfinite(t.lower[1])
+    assert "plateau: it is at its bound, where the estimate is not normally distributed" in t.reasons[0]
+    found = confidence_intervals(inside(low, high), x, bounds=(low, high), method="profile")
+    assert found.lower[0] == 21 < found.upper[0] < np.inf and "x[0], lower limit: the parameter is at its bound" in \
+        found.reasons[0]
+    rates = np.linspace(0.01, 5, 200001)
+    limit = found.covariance.chi2*(1 + found.t**2/4)
+    scan = ((found.upper[0]*(1 - np.exp(-rates[:, None]*T)) - Y)**2).sum(axis=1)
+    assert scan.min() == pytest.approx(limit, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["t", "profile"])
+def test_a_fixed_parameter_counts_as_known(method, best):
+    bounds = ([best[0], 0], [best[0], 9])
+    found = confidence_intervals(inside(*bounds), best, method=method, bounds=bounds)
+    alone = confidence_intervals(lambda z: oxygen([best[0], z[0]]), best[1:], method=method)
+    assert np.isnan(found.lower[0]) and found.reasons == ["x[0]: it is fixed."]
+    assert (found.lower[1], found.upper[1]) == pytest.approx((alone.lower[0], alone.upper[0]), rel=1e-5)
+    assert 0 < leastsq.profile_time(oxygen, best, bounds=bounds) < 1
+
+
+def test_with_a_loss_the_profile_is_that_of_the_losses():
+    """tau where the profile ends, from the losses alone; near the minimum t and profile agree."""
+    options = {"loss": "soft_l1", "f_scale": 2.0}
+    x = leastsq.leastsq(oxygen, [20.0, 0.5], ftol=1e-14, xtol=1e-14, **options)[0]
+    found = confidence_intervals(oxygen, x, method="profile", level=0.9, **options)
+
+    def losses(f):
+        return 8*(np.sqrt(1 + (f/2)**2) - 1)
+    f = oxygen(x)
+    psi, bends = f/np.sqrt(1 + (f/2)**2), (1 + (f/2)**2)**-1.5
+    variance = (psi @ psi)/4/bends.mean()*(1 + 2/6*bends.var()/bends.mean()**2)**2
+    limit = losses(f).sum() + found.t**2*variance
+    rates = np.linspace(0.01, 5, 200001)
+    for plateau in (found.lower[0], found.upper[0]):
+        scan = losses(plateau*(1 - np.exp(-rates[:, None]*T)) - Y).sum(axis=1)
+        assert scan.min() == pytest.approx(limit, rel=1e-4)
+    plain = confidence_intervals(oxygen, best_between([0, 0], [np.inf, np.inf]), method="profile", level=0.9)
+    assert found.upper[0] != pytest.approx(plain.upper[0], rel=1e-2)
+
+
+def test_t_and_profile_agree_on_a_line_with_outliers():
+    rng = np.random.default_rng(2)
+    A = np.vander(np.linspace(-1, 1, 400), 2)
+    b = A @ [2.0, 1.0] + 0.1*rng.standard_normal(400)
+    b[::10] += 1.0
+    options = {"loss": "huber", "f_scale": 0.15}
+    x = leastsq.leastsq(lambda x: A @ x - b, [1.0, 1.0], ftol=1e-14, xtol=1e-14, **options)[0]
+    t, profile = (confidence_intervals(lambda x: A @ x - b, x, method=m, **options) for m in ("t", "profile"))
+    assert profile.upper - profile.lower == pytest.approx(t.upper - t.lower, rel=0.05)
+
+
+def test_losses_and_absolute_errors_exclude_each_other(best):
+    with pytest.raises(ValueError, match="absolute_sigma must be False with a loss"):
+        confidence_intervals(oxygen, best, loss="huber", absolute_sigma=True)
+
+
 # -------------------------------------------------------------------- coverage
 
 @pytest.mark.parametrize("study", interval_coverage.STUDIES, ids=lambda s: s.name)
@@ -250,3 +372,51 @@ def test_bad_bands_are_refused(best):
         confidence_band(curve, best, np.eye(3), (T,))
     with pytest.raises(ValueError, match="noise=True"):
         confidence_band(curve, best, np.eye(2), (T,), noise=True)
+    with pytest.raises(ValueError, match="noise and simultaneous exclude each other"):
+        confidence_band(curve, best, np.eye(2), (T,), noise=1.0, simultaneous=True)
+    with pytest.raises(ValueError, match="noise=True does not go with a loss"):
+        confidence_band(curve, best, covariance(oxygen, best, loss="huber", f_scale=9.0), (T,), noise=True)
+
+
+def test_simultaneous_band_is_scheffes(best):
+    spread = covariance(oxygen, best)
+    point, whole = (confidence_band(curve, best, spread, (T,), simultaneous=s) for s in (False, True))
+    assert whole.stderr == pytest.approx(point.stderr)
+    assert whole.upper - whole.fit == pytest.approx(np.sqrt(2*f_quantile(0.95, 2, 4))*point.stderr)
+    matrix = confidence_band(curve, best, spread.cov, (T,), dof=4, simultaneous=True)
+    assert matrix.lower == pytest.approx(whole.lower)
+    slope = confidence_band(lambda x: x[1]*T, best, spread, simultaneous=True)      # one parameter alone: t
+    assert slope.upper == pytest.approx(confidence_band(lambda x: x[1]*T, best, spread).upper, rel=1e-6)
+
+
+def test_simultaneous_band_holds_the_whole_line_as_often_as_it_says():
+    """Straight lines over a wide range: 95 % give or take 2.6 binomial standard deviations; t's band less."""
+    rng = np.random.default_rng(4)
+    A = np.column_stack([np.ones(8), np.linspace(0, 1, 8)])
+    far, inverse, fits = np.linspace(-20, 20, 201), np.linalg.inv(A.T @ A), 1000
+    basis = np.column_stack([np.ones(far.size), far])
+    held = {False: 0, True: 0}
+    for _ in range(fits):
+        y = A @ [1.0, 2.0] + rng.standard_normal(8)
+        x = inverse @ A.T @ y
+        f = A @ x - y
+        for simultaneous in held:
+            band = confidence_band(lambda x: basis @ x, x, inverse*(f @ f)/6, dof=6, method="2-point",
+                                   simultaneous=simultaneous)
+            truth = basis @ [1.0, 2.0]
+            held[simultaneous] += ((band.lower <= truth) & (truth <= band.upper)).all()
+    assert abs(held[True]/fits - 0.95) < 2.6*np.sqrt(0.95*0.05/fits)
+    assert held[False] < 0.92*fits
+
+
+def test_a_band_keeps_within_the_bounds_of_the_fit():
+    low, high = np.array([21.0, 0.0]), np.array([np.inf, 9.0])
+    x = best_between(low, high)
+    spread = covariance(oxygen, x, bounds=(low, high))
+
+    def within(x, t):
+        assert (low <= x).all() and (x <= high).all()
+        return curve(x, t)
+    band = confidence_band(within, x, spread, (T,))
+    rate = covariance(lambda z: oxygen([21.0, z[0]]), x[1:])
+    assert band.stderr == pytest.approx(21*T*np.exp(-x[1]*T)*rate.stderr, rel=1e-6)

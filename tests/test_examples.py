@@ -203,3 +203,12 @@ def test_scale_benchmark_checks_its_model(tmp_path):
         assert row["moved"] == pytest.approx(row["predicted_moved"], rel=0.05)
         assert row["driver"] < 4 * (row["n"] + 1) * (row["n"] + 2) + 400
         assert row["error"] < 1e-13
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples" / "gallery").glob("*.py")), ids=lambda path: path.stem)
+def test_gallery(script, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    done = run(script.relative_to(ROOT), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

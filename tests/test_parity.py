@@ -22,11 +22,7 @@ from kernels import CODES, assert_same_bits
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "runs.json").read_text())
 
-RUNS = {}
-for _problem, _factor in ([(p, f) for _, p, f in problems.minpack_cases()]
-                          + [(p, f) for p in problems.extra_problems()
-                             for f in (1.0, 10.0, 100.0)]):
-    RUNS[f"{_problem.name}-{_problem.n}-{_problem.m}-x{_factor:g}"] = (_problem, _factor)
+RUNS = problems.runs()
 
 LEASTSQ = dict(ftol=1.49012e-8, xtol=1.49012e-8)
 MINPACK1 = dict(ftol=oracle.SQRT_EPS, xtol=oracle.SQRT_EPS)

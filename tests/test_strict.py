@@ -1,4 +1,6 @@
 """strict=True finds what is wrong with callbacks, and is silent about what is not."""
+import multiprocessing
+import pickle
 import warnings
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 import leastsq
 from leastsq import StrictError, StrictWarning
+from leastsq._strict import Watch
 
 T = np.linspace(0, 2, 10)
 Y = 2*np.exp(-1.3*T) + 0.01*np.cos(20*T)
@@ -246,3 +249,25 @@ def test_compiled_functions_cannot_be_watched():
     compiled = leastsq.CFunction(signature(lambda m, n, x, f, data: 0), 3)
     with pytest.raises(TypeError, match="CFunction cannot be watched"):
         fit(compiled)
+
+
+# -------------------------------------------------------- functions called elsewhere
+
+def test_a_process_pool_evaluates_what_strict_watches():
+    """The watched function itself goes to the processes; what they see stays there."""
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        x, ier = fit(good, workers=pool.map)
+        again, _ = fit(good, Dfun="3-point", workers=pool.map)
+    assert np.array_equal(x, leastsq.leastsq(good, (1.0, 1.0), workers=2)[0]) and ier in (1, 2, 3)
+    assert again == pytest.approx(ANSWER, rel=1e-7)
+
+
+def test_what_goes_to_another_process_is_small():
+    big = np.zeros(10**6)
+    sent = pickle.dumps(Watch(good, None, (big,), False).residuals)
+    assert len(sent) < 2*big.nbytes         # args, but not a copy to compare them with
+    assert len(pickle.dumps(Watch(good, None, (), False).func)) < 10**4
+
+
+def test_workers_in_threads_are_watched():
+    assert np.array_equal(fit(good, workers=2)[0], fit(good)[0])

@@ -85,12 +85,19 @@ def test_the_newest_patch_of_each_final_cpython_is_found(monkeypatch):
     known = {
         "/a/python3": facts([3, 12, 1]), "/b/python3.12": facts([3, 12, 7]), "/c/python3": facts([3, 10, 9]),
         "/d/python3": facts([3, 13, 0], threaded=True), "/e/python3": facts([3, 14, 0], final=False),
-        "/f/python3": facts([3, 11, 9], implementation="pypy"), "/g/python3": None, "/h/python3-config": facts([3, 15, 0]),
+        "/f/python3": facts([3, 11, 9], implementation="pypy"), "/g/python3": None,
         "/i/python3.13": facts([3, 13, 2]),
     }
     monkeypatch.setattr(wheels, "identity", lambda path: known[str(path)] and known[str(path)] | {"executable": str(path)})
     assert wheels.find_pythons(map(Path, known), (3, 11)) == {
         "cp312": Path("/b/python3.12"), "cp313t": Path("/d/python3"), "cp313": Path("/i/python3.13")}
+
+
+def test_programs_that_are_no_python_are_not_asked(monkeypatch, tmp_path):
+    for name in ("python3", "python3.13t", "python3-config", "python3.12-gdb.py", "pythonw"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert {path.name for path in wheels.candidates() if path.parent == tmp_path} == {"python3", "python3.13t"}
 
 
 def test_what_a_python_says_of_itself():

@@ -15,7 +15,7 @@ import numpy as np
 
 FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
 #: In the order in which they use each other's modules.
-SOURCES = ["panels.F90", "norms.F90", "tsqr.F90", "pivot_guess.F90", "triangle.F90"]
+SOURCES = ["panels.F90", "norms.F90", "tsqr.F90", "gram.F90", "pivot_guess.F90", "triangle.F90"]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
@@ -100,6 +100,8 @@ class Library:
                            address, address, address, address)
         self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
                            address, address, address, address, address)
+        self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
+                          address, address)
         self.norm = bind("lsq_norm", ctypes.c_double, size, address)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels
+# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels|docs
 #
 # Finds Python, the C and Fortran compilers and Python's headers; what is missing
 # is installed through the system's package manager where that is permitted (root,
@@ -15,8 +15,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-target=${1:?usage: tools/setup.sh demo|test|bench|wheels}
-case $target in demo | test | bench | wheels) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
+target=${1:?usage: tools/setup.sh demo|test|bench|wheels|docs}
+case $target in demo | test | bench | wheels | docs) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
 
@@ -51,7 +51,8 @@ elif [ "$may_install" = no ]; then
     why=" (not root, and sudo asks for a password or is not there)"
 fi
 
-# The name of a package in this system.  $1: fortran, c, python, venv, headers, oracle
+# The name of a package in this system.
+# $1: fortran, c, python, venv, headers, oracle, reference, browser
 package() {
     case $manager:$1 in
         apt-get:fortran) echo gfortran ;;
@@ -60,6 +61,8 @@ package() {
         apt-get:venv) echo "python$python_version-venv" ;;
         apt-get:headers) echo "python$python_version-dev" ;;
         apt-get:oracle) echo libminpack1 ;;
+        apt-get:reference) echo minpack-dev ;;
+        apt-get:browser | dnf:browser | apk:browser | pacman:browser) echo chromium ;;
         dnf:fortran) echo gcc-gfortran libgfortran-static ;;
         dnf:c) echo gcc ;;
         dnf:python) echo python3 python3-devel ;;
@@ -237,9 +240,32 @@ install_requirements build
 case $target in
     demo) install_requirements plot || say "no matplotlib: there will be no picture" ;;
     bench) install_requirements test ;;
+    docs)
+        install_requirements docs
+        if ! have chromium && ! have chromium-browser && ! have google-chrome && [ -z "${CHROMIUM:-}" ]; then
+            names=$(package browser)
+            { [ "$may_install" = yes ] && [ -n "$names" ] && install_packages "$names"; } ||
+                say "no Chromium: the pages will be built, but not looked at"
+        fi ;;
     wheels) install_requirements wheels; exit ;;        # tools/wheels.py builds
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;
 esac
+
+# ------------------------------------- MINPACK itself, for engine="reference"
+
+# What is built here has the original in it where that can be had; the tests compare
+# with it, and skip without it, unless LEASTSQ_REQUIRE_ORACLE is set.
+has_reference() { [ -f "$("${FC:-gfortran}" -print-file-name=libminpack.a)" ]; }
+if [ "$target" = test ] && ! has_reference; then
+    names=$(package reference)
+    if [ "$may_install" = yes ] && [ -n "$names" ] &&
+            { [ "${LEASTSQ_REQUIRE_ORACLE:-0}" != 0 ] || ! done_before reference "not to be had"; }; then
+        # shellcheck disable=SC2086
+        install_packages $names || remember reference "not to be had"
+    fi
+fi
+reference=no
+if has_reference; then reference=yes; fi
 
 # ------------------------------------------------------------- leastsq itself
 
@@ -248,12 +274,19 @@ esac
 inputs=$(find fortran src -type f ! -path '*/__pycache__/*' ! -name '*.pyc' -exec cksum {} + | sort -k 3)
 inputs="$inputs
 $(cksum pyproject.toml meson.build meson.options README.md LICENSE 2>/dev/null || true)
-CC=${CC:-} FC=${FC:-} CFLAGS=${CFLAGS:-} FFLAGS=${FFLAGS:-} LDFLAGS=${LDFLAGS:-}"
+CC=${CC:-} FC=${FC:-} CFLAGS=${CFLAGS:-} FFLAGS=${FFLAGS:-} LDFLAGS=${LDFLAGS:-} reference=$reference"
+# Meson does not take a setting whose option is new to an old build directory.
+options=$(cksum meson.options)
+if ! done_before options "$options"; then
+    rm -rf build/setup
+    remember options "$options"
+fi
 if ! done_before build "$inputs"; then
     say "building leastsq"
     build_log=$(mktemp)
     if ! python -m pip install --no-build-isolation --no-deps --force-reinstall \
-            --config-settings=build-dir=build/setup . >"$build_log" 2>&1 </dev/null; then
+            --config-settings=build-dir=build/setup \
+            --config-settings=setup-args=-Dreference=auto . >"$build_log" 2>&1 </dev/null; then
         cat "$build_log" >&2
         rm -f "$build_log"
         say "leastsq did not build: the compiler's words are above" >&2

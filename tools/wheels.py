@@ -5,7 +5,7 @@ the sdist holds, with the network's index switched off, then given its manylinux
 looked into (`complaints` says for what), and installed into two empty environments, with the oldest
 NumPy that it admits and with the newest, where tests/test_smoke.py has to pass.
 
-    python tools/wheels.py [--dist dist] [--python python3.12 ...]
+    python tools/wheels.py [--dist dist] [--python python3.12 ...] | --check WHEEL ...
 """
 import argparse
 import ast
@@ -67,7 +67,7 @@ def candidates():
     """Paths at which people keep interpreters."""
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         if folder:
-            yield from sorted(Path(folder).glob("python3*"))
+            yield from sorted(path for path in Path(folder).glob("python3*") if re.fullmatch(r"python3(\.\d+t?)?", path.name))
     home = Path.home()
     for versions in (Path(os.environ.get("PYENV_ROOT") or home / ".pyenv") / "versions",
                      home / ".local" / "share" / "uv" / "python", Path("/opt/python")):
@@ -78,8 +78,6 @@ def find_pythons(paths, oldest):
     """{name: path}: one CPython >= oldest of each feature version, the newest patch."""
     best = {}
     for path in paths:
-        if not re.fullmatch(r"python3(\.\d+t?)?", path.name):
-            continue
         facts = identity(path)
         if facts is None or facts["implementation"] != "cpython" or not facts["final"]:
             continue
@@ -244,7 +242,7 @@ def try_wheel(wheel, source, work, python):
         # away from the checkout, whose conftest asks for more than NumPy
         smoke = shutil.copy(source / "tests" / "test_smoke.py", work)
         words = run(program(folder), "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider",
-                    "--noconftest", "-c", os.devnull, "--rootdir", work, smoke, cwd=work)
+                    "--noconftest", "-c", source / "tests" / "smoke.ini", smoke, cwd=work)
         say(f"    NumPy {version}: {words.strip().splitlines()[-1]}")
 
 
@@ -253,7 +251,13 @@ def main(arguments=None):
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where they go (default: dist)")
     parser.add_argument("--python", action="append", metavar="PATH",
                         help="build for this one only; may be repeated (default: every CPython found)")
+    parser.add_argument("--check", nargs="+", type=Path, metavar="WHEEL", help="only look into these, made elsewhere")
     options = parser.parse_args(arguments)
+    for wheel in options.check or []:
+        insist(wheel.name, complaints(wheel))
+        say(f"{wheel.name} is as it should be")
+    if options.check:
+        return
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)
     oldest = tuple(map(int, project["project"]["requires-python"].removeprefix(">=").split(".")))

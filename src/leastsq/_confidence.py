@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._accurate_jacobian import accurate_jacobian
-from ._covariance import CovarianceResult, _parameters, covariance
+from ._covariance import CovarianceResult, _parameters, covariances
 from ._format import label, value_and_error
+from ._losses import LINEAR
 from ._profile import Profile, Profiler, progress_line
-from ._student import t_quantile
+from ._student import f_quantile, t_quantile
 
 __all__ = ["BandResult", "ConfidenceResult", "confidence_band", "confidence_intervals", "profile_time"]
 
@@ -58,8 +59,8 @@ class ConfidenceResult:
         names = self.covariance.names
         rows = []
         for j in range(self.x.size):
-            width = np.nanmin([self.upper[j] - self.x[j], self.x[j] - self.lower[j], np.inf])
-            error = width if np.isfinite(width) and width > 0 else self.covariance.stderr[j]
+            widths = [w for w in (self.upper[j] - self.x[j], self.x[j] - self.lower[j]) if 0 < w < np.inf]
+            error = min(widths, default=self.covariance.stderr[j])
             ends = [value_and_error(v, error)[0] for v in (self.x[j], self.lower[j], self.upper[j])]
             rows.append((label(j, names), *ends))
         width = [max(len(row[k]) for row in rows) for k in range(4)]
@@ -71,7 +72,7 @@ class ConfidenceResult:
 
 def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t", parameters=None,
                          names=None, sigma=None, absolute_sigma=False, points=0, timeout=None,
-                         progress=False):
+                         progress=False, bounds=None, loss=LINEAR, f_scale=1.0):
     r"""
     Confidence intervals of fitted parameters.
 
@@ -108,6 +109,13 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
     progress : bool, optional
         Show an estimate of the time and a progress line (with tqdm if it is
         installed) on stderr.
+    bounds : 2-tuple or object with lb and ub, optional
+        As in `leastsq`: `func` is not called outside, refits keep within, and an interval
+        ends at a bound.  For a parameter that is at its bound, "t" gives nan: its
+        estimate is not normally distributed; "profile" applies.
+    loss, f_scale : optional
+        As in `leastsq`, if the fit had a loss; refits have it too.  Not with
+        `absolute_sigma`.
 
     Returns
     -------
@@ -117,7 +125,8 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
     ------
     ValueError
         `level`, `method`, `parameters`, `sigma` or `names` is not valid;
-        residuals or derivatives are not finite at `x`.
+        residuals or derivatives are not finite at `x`; `bounds`, `loss` and `f_scale` as
+        in `covariance`.
 
     See Also
     --------
@@ -128,12 +137,16 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
     The profile statistic of parameter value v is
     :math:`\tau(v) = \pm\sqrt{(S(v) - S_{min})/s^2}`, S(v) the least sum of squares with
     the parameter held at v; the limits are where it is plus and minus Student's t [1]_.
-    Refits start from their neighbour's solution.
+    Refits start from their neighbour's solution.  Between bounds the least sum of squares
+    is that between them, and the interval of a parameter near its bound holds the truth
+    at least as often as `level` says.  With a loss, S is the sum of the losses, and
+    :math:`s^2` Huber's variance of it, mean(psi^2)/mean(psi') [2]_.
 
     References
     ----------
     .. [1] D. M. Bates, D. G. Watts, "Nonlinear Regression Analysis and Its
        Applications" (1988), section 6.1.
+    .. [2] P. J. Huber, E. M. Ronchetti, "Robust Statistics", 2nd ed. (2009), section 7.6.
 
     Examples
     --------
@@ -160,10 +173,11 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
         raise ValueError(f"method must be 't' or 'profile', got {method!r}")
     if not (isinstance(level, (int, float)) and 0 < level < 1):
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
-    spread = covariance(func, x, args, Dfun, sigma=sigma, absolute_sigma=absolute_sigma, names=names)
+    spread, free = covariances(func, x, args, Dfun, sigma=sigma, absolute_sigma=absolute_sigma, names=names,
+                               bounds=bounds, loss=loss, f_scale=f_scale)
     x = spread.x
     chosen = _chosen(parameters, spread)
-    t = spread.t(level)
+    t = (free if method == "profile" else spread).t(level)
     reasons = [f"{spread.label(j)}: the data do not determine it." for j in range(x.size)
                if np.isinf(spread.stderr[j]) and spread.dof > 0]
     if spread.dof <= 0:
@@ -171,12 +185,15 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
     with np.errstate(invalid="ignore"):
         reach = t*spread.stderr
     lower, upper = x - reach, x + reach
+    if spread.bounds is not None:
+        reasons += _cut(spread, lower, upper, method)
+        chosen = [j for j in chosen if not free.fixed[j]]
     profiles, nfev = {}, spread.nfev
     if method == "profile":
         others = np.setdiff1d(np.arange(x.size), chosen)
         lower[others] = upper[others] = np.nan
-        if spread.dof > 0:
-            profiler = Profiler(func, spread, args, Dfun, sigma, t,
+        if free.dof > 0:
+            profiler = Profiler(func, spread, free, args, Dfun, sigma, t,
                                 None if timeout is None else began + timeout)
             with progress_line(progress, profiler, 2*len(chosen)) as tell:
                 for j in chosen:
@@ -187,6 +204,21 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
             nfev += profiler.nfev
     return ConfidenceResult(x, lower, upper, float(level), method, float(t), spread, profiles,
                             list(dict.fromkeys(reasons)), nfev, time.perf_counter() - began)
+
+
+def _cut(spread, lower, upper, method):
+    """End intervals at the bounds, in place; say what of that is worth knowing."""
+    (low, high), reasons = spread.bounds, []
+    for j in np.flatnonzero(low == high):
+        reasons.append(f"{spread.label(j)}: it is fixed.")
+    if method == "t":
+        for j in np.flatnonzero(spread.fixed & (low < high)):
+            reasons.append(f"{spread.label(j)}: it is at its bound, where the estimate is not normally distributed; "
+                           "method='profile' makes an interval.")
+        for ends, edge, cut, side in ((lower, low, lower < low, "lower"), (upper, high, upper > high, "upper")):
+            ends[cut] = edge[cut]
+            reasons += [f"{spread.label(j)}, {side} limit: its bound." for j in np.flatnonzero(cut)]
+    return reasons
 
 
 def _chosen(parameters, spread):
@@ -206,13 +238,14 @@ def _chosen(parameters, spread):
     return chosen
 
 
-def profile_time(func, x, args=(), Dfun=None, *, parameters=None, sigma=None):
+def profile_time(func, x, args=(), Dfun=None, *, parameters=None, sigma=None, bounds=None, loss=LINEAR,
+                 f_scale=1.0):
     """
     Estimate how long ``confidence_intervals(method="profile")`` will take.
 
     Parameters
     ----------
-    func, x, args, Dfun, parameters, sigma
+    func, x, args, Dfun, parameters, sigma, bounds, loss, f_scale
         As in `confidence_intervals`.
 
     Returns
@@ -229,8 +262,9 @@ def profile_time(func, x, args=(), Dfun=None, *, parameters=None, sigma=None):
     >>> profile_time(lambda x: x[0] + x[1]*t - t**2, [-2.0, 4.0]) < 1
     True
     """
-    spread = covariance(func, x, args, Dfun, sigma=sigma, method=None if Dfun else "3-point")
-    profiler = Profiler(func, spread, args, Dfun, sigma, spread.t(0.95), None)
+    spread, free = covariances(func, x, args, Dfun, sigma=sigma, method=None if Dfun else "3-point", bounds=bounds,
+                               loss=loss, f_scale=f_scale)
+    profiler = Profiler(func, spread, free, args, Dfun, sigma, free.t(0.95), None)
     return profiler.estimate(2*len(_chosen(parameters, spread)))
 
 
@@ -257,7 +291,8 @@ class BandResult:
     upper: np.ndarray
 
 
-def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None, method=None):
+def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None, method=None,
+                    simultaneous=False):
     """
     Confidence band of a fitted curve, or of anything computed from the parameters.
 
@@ -269,11 +304,12 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
     x : array_like, shape (n,)
         The fitted parameters.
     cov : CovarianceResult or array_like, shape (n, n)
-        Their covariance.
+        Their covariance.  If it was made with bounds, `model` is not called outside of them,
+        and parameters on one count as known.
     args : tuple, optional
         Further arguments of `model`.
     level : float, optional
-        Confidence level at each point.
+        Confidence level at each point, or with `simultaneous` of the whole curve.
     dof : float, optional
         Degrees of freedom for Student's t, if `cov` is a matrix; None: the normal
         distribution.
@@ -282,6 +318,10 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
         observations (a prediction band).  True: the residuals' own, from `cov`.
     method : optional
         How to differentiate, as in `covariance`.
+    simultaneous : bool, optional
+        Scheffé's band, which with confidence `level` holds the curve at all points at
+        once: wider, with sqrt(k F) for t, k the number of uncertain parameters that the
+        curve depends on and F the quantile of Fisher's F for k and `dof`.
 
     Returns
     -------
@@ -290,7 +330,9 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
     Raises
     ------
     ValueError
-        Sizes do not agree; the model is not finite; ``noise=True`` with a matrix.
+        Sizes do not agree; the model is not finite; ``noise=True`` with a matrix, or a
+        covariance with a loss; `noise` and `simultaneous`, for no band holds all new
+        observations.
 
     Examples
     --------
@@ -307,20 +349,29 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
     (array([5.081, 0.033]), array([0.365, 0.021]))
     """
     x = _parameters(x)
+    bounds = None, None
+    if simultaneous and noise is not None:
+        raise ValueError("noise and simultaneous exclude each other: there is no end of new observations, and no band "
+                         "that holds them all")
     if isinstance(cov, CovarianceResult):
-        matrix, t = cov.cov, cov.t(level)
+        matrix, t, bounds = cov.cov, cov.t(level), cov.bounds or bounds
+        dof = np.inf if cov.absolute_sigma else cov.dof
         if noise is True:
+            if cov.loss != LINEAR:
+                raise ValueError("noise=True does not go with a loss: outliers have no standard deviation; give that "
+                                 "of the other observations")
             noise = 1.0 if cov.absolute_sigma else np.sqrt(cov.reduced_chi2)
         if cov.fixed.any():
             matrix = np.where(cov.fixed[:, None] | cov.fixed, 0.0, matrix)
     else:
         matrix = np.asarray(cov, dtype=float)
-        t = t_quantile(level, np.inf if dof is None else dof)
+        dof = np.inf if dof is None else dof
+        t = t_quantile(level, dof)
         if noise is True:
             raise ValueError("noise=True needs a CovarianceResult; give the standard deviation")
     if matrix.shape != (x.size, x.size):
         raise ValueError(f"cov must have shape ({x.size}, {x.size}), got {matrix.shape}")
-    made = accurate_jacobian(model, x, args, None, method)
+    made = accurate_jacobian(model, x, args, None, method, bounds=bounds)
     with np.errstate(invalid="ignore"):
         touched = np.abs(made.J).max(axis=0, initial=0.0) > 0
         J = made.J[:, touched]
@@ -328,4 +379,7 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
         if noise is not None:
             variance = variance + np.asarray(noise, dtype=float)**2
         stderr = np.sqrt(variance)
+    if simultaneous:
+        k = int((touched & (np.diag(matrix) > 0)).sum())
+        t = np.inf if not dof > 0 else np.sqrt(k*f_quantile(level, k, dof)) if k else 0.0
     return BandResult(made.f, stderr, made.f - t*stderr, made.f + t*stderr)

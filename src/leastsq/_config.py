@@ -44,6 +44,7 @@ def show_config(mode="stdout"):
         "fortran": f"{_build.fortran_compiler}  {_build.fortran_flags}",
         "c": f"{_build.c_compiler}  {_build.c_flags}",
         "kernels": f"minpack (MINPACK's bits), blocked for {_core.isa}",
+        "reference": "MINPACK's own library" if _build.reference else "not in this build",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,
         "platform": platform.platform(),

@@ -274,18 +274,30 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
       rate    0.504 ± 0.012
     rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.004902
     """
+    return covariances(func, x, args, Dfun, method=method, sigma=sigma, absolute_sigma=absolute_sigma, names=names,
+                       fixed=fixed, rcond=rcond, bounds=bounds, loss=loss, f_scale=f_scale)[0]
+
+
+def covariances(func, x, args, Dfun, *, method=None, sigma=None, absolute_sigma=False, names=None, fixed=None,
+                rcond=None, bounds=None, loss=LINEAR, f_scale=1.0):
+    """The covariance, and what it would be if no parameter were held but the fixed ones."""
     x = _parameters(x)
     names = _names(names, x.size)
     held = _mask(fixed, x.size)
     f_scale = core_loss(loss, f_scale)[1]
     low, high = (None, None) if bounds is None else bound_arrays(bounds, x, "x")
+    alone = held
     if low is not None:
-        held |= (x <= low) | (x >= high)
+        held, alone = held | (x <= low) | (x >= high), held | (low == high)
     model = accurate_jacobian(func, x, args, Dfun, method, bounds=(low, high))
     f, J = weigh(model.f, model.J, sigma)
-    return from_jacobian(x, f, J, absolute_sigma=absolute_sigma, names=names, fixed=held, rcond=rcond,
-                         method=model.method, errors=model.error, nfev=model.nfev,
-                         bounds=None if low is None else (low, high), loss=loss, f_scale=f_scale)
+    options = {"absolute_sigma": absolute_sigma, "names": names, "rcond": rcond, "method": model.method,
+               "errors": model.error, "nfev": model.nfev, "bounds": None if low is None else (low, high),
+               "loss": loss, "f_scale": f_scale}
+    found = from_jacobian(x, f, J, fixed=held, **options)
+    if np.array_equal(held, alone):
+        return found, found
+    return found, from_jacobian(x, f, J, fixed=alone, **options)
 
 
 def check_option(choice):

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 
+from . import _build
 from ._compiled import CFunction, handles
 from ._core import solve
 from ._door import Door
@@ -19,6 +20,7 @@ __all__ = ["leastsq"]
 _SUCCESS = (1, 2, 3, 4)
 _QUIET = (*_SUCCESS, 11)        # 11: the caller's own doing
 _QR = {None: 0, "minpack": 1, "blocked": 2}
+_REFERENCE = 3                  # instead of one of these: the original
 _MOST_THREADS = 256
 
 
@@ -26,6 +28,29 @@ def _qr(qr):
     if not isinstance(qr, str) or qr not in _QR:
         raise ValueError(f"leastsq: qr must be None, 'minpack' or 'blocked', got {qr!r}")
     return _QR[qr]
+
+
+def _is_reference(engine, **options):
+    """Is the original wanted, and can it do what is asked?"""
+    if engine is None:
+        return False
+    if not isinstance(engine, str) or engine not in ("leastsq", "reference"):
+        raise ValueError(f"leastsq: engine must be None, 'leastsq' or 'reference', got {engine!r}")
+    if engine == "leastsq":
+        return False
+    if not _build.reference:
+        raise ValueError("leastsq: engine='reference' is not in this build: install MINPACK's library "
+                         "(Debian, Ubuntu: minpack-dev) and build leastsq with "
+                         "pip install . -Csetup-args=-Dreference=enabled")
+    plain = {"qr": (None, "minpack"), "threads": (None, 1), "loss": (LINEAR,), "Dfun": ("2-point",)}
+    for name, value in options.items():
+        if name == "Dfun" and not isinstance(value, str):
+            continue
+        if not any(value is able or (isinstance(value, (str, int)) and value == able)
+                   for able in plain.get(name, (None, False))):
+            raise ValueError("leastsq: engine='reference' is the original MINPACK, which cannot do "
+                             f"{name}={value!r}")
+    return True
 
 
 def _threads(threads, name="threads"):
@@ -52,7 +77,7 @@ _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
             factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
-            callback=None, history=False, verbose=0, workers=None, strict=False):
+            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -140,6 +165,12 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     strict : bool, optional
         Watch `func` and `Dfun` for mistakes, with some more calls: a `StrictWarning`
         or `StrictError` says what to change.
+    engine : {None, "leastsq", "reference"}, optional
+        Who fits.  "reference": not this package but the original, MINPACK's library of 1980,
+        to compare with: same arguments, same outputs, same bits.  Only in a build with
+        ``-Dreference=enabled``, see `show_config`.  It has no `bounds`, `loss`, `callback`,
+        `history`, `verbose`, `workers`, blocked `qr`, `threads`, nor more than 2**31 - 1
+        elements of the Jacobian or calls.
 
     Returns
     -------
@@ -195,7 +226,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     ValueError
         `func` returns more than one dimension, or another size than before;
         `diag` has another length than n; a compiled `Dfun` is for another m;
-        `qr`, `threads`, `loss`, `verbose` or `workers` is not one of its values;
+        `qr`, `threads`, `loss`, `verbose`, `workers` or `engine` is not one of its values;
+        "reference" is not in this build, or cannot do what is asked;
         `x0` outside of `bounds`; `bounds` nan, of the wrong shape, or the lower
         above the upper; "cs" with a `func` that is not analytic; `history` without
         `full_output`.
@@ -259,7 +291,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         watch = Watch(func, Dfun, args, col_deriv, epsfcn, bounds)
         func, Dfun = watch.func, watch.Dfun
     door = None
-    qr = 0 if qr is None else _qr(qr)
+    if _is_reference(engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
+                     history=history, verbose=verbose, workers=workers, Dfun=Dfun):
+        qr = _REFERENCE
+    else:
+        qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
     if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
             or history or verbose or workers is not None or type(Dfun) is str):

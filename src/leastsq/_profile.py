@@ -12,6 +12,7 @@ import numpy as np
 from ._accurate_jacobian import evaluator
 from ._covariance import weigh
 from ._leastsq import leastsq
+from ._losses import LINEAR, loss_values
 
 __all__ = ["Profile", "Profiler", "progress_line"]
 
@@ -54,11 +55,11 @@ class Profile:
 
 
 class _Stop(Exception):
-    """A limit cannot be found; carries the reason and the limit to report."""
+    """A limit cannot be found; carries the reason, the limit to report and the points found."""
 
-    def __init__(self, reason, limit=np.nan):
+    def __init__(self, reason, limit=np.nan, found=()):
         super().__init__(reason)
-        self.limit = limit
+        self.limit, self.found = limit, found
 
 
 class _Failed(_Stop):
@@ -66,29 +67,42 @@ class _Failed(_Stop):
 
 
 class Profiler:
-    """Profiles of one fit: the function, its minimum, and where each side has to get."""
+    """Profiles of one fit: the function, its minimum, and where each side has to get.
 
-    def __init__(self, func, spread, args, Dfun, sigma, t, deadline):
-        self.spread, self.x, self.t, self.sigma, self.deadline = spread, spread.x, t, sigma, deadline
+    Refits keep within the bounds, and minimize the losses, of `spread`.  `free` is the
+    covariance as if no bound held, which says how far to look, and what the residuals'
+    variance is: a bound may hold at the minimum and let go on the way.
+    """
+
+    def __init__(self, func, spread, free, args, Dfun, sigma, t, deadline):
+        self.spread, self.free, self.x = spread, free, spread.x
+        self.t, self.sigma, self.deadline = t, sigma, deadline
+        self.low, self.high = spread.bounds or (np.full(self.x.size, -np.inf), np.full(self.x.size, np.inf))
         self.args = args if isinstance(args, tuple) else (args,)
         self.plain, self.Dfun, self.nfev = evaluator(func, self.args), Dfun, 0
-        self.variance = 1.0 if spread.absolute_sigma else spread.reduced_chi2
+        self.variance = 1.0 if spread.absolute_sigma else free.reduced_chi2*free._bend
         self.least = spread.chi2
 
     def residual(self, x):
         self.nfev += 1
         return weigh(self.plain(x), None, self.sigma)[0]
 
+    def cost(self, f):
+        """The sum of squares, or of the losses."""
+        if self.spread.loss == LINEAR:
+            return float(np.sum(f*f))
+        return float(loss_values(self.spread.loss, self.spread.f_scale, f)[0].sum())
+
     def refit(self, j, value, guess):
-        """Least sum of squares with parameter j at `value`, and where."""
+        """Least cost with parameter j at `value`, and where."""
         if self.deadline is not None and time.perf_counter() > self.deadline:
             raise _Stop("the time was up")
-        free = np.arange(self.x.size) != j
-        whole = guess.copy()
+        free = self.low < self.high
+        free[j] = False
+        whole = np.clip(guess, self.low, self.high)
         whole[j] = value
         if not free.any():
-            f = self.residual(whole)
-            return f @ f, whole
+            return self.cost(self.residual(whole)), whole
 
         def reduced(z):
             whole[free] = z
@@ -102,12 +116,13 @@ class Profiler:
         with np.errstate(all="ignore"):
             z, _, info, mesg, ier = leastsq(
                 reduced, whole[free], Dfun=None if self.Dfun is None else derivative, full_output=True,
-                ftol=1e-10, xtol=1e-10, maxfev=100*(self.x.size + 1))
+                ftol=1e-10, xtol=1e-10, maxfev=100*(self.x.size + 1),
+                bounds=None if self.spread.bounds is None else (self.low[free], self.high[free]),
+                loss=self.spread.loss, f_scale=self.spread.f_scale)
         if ier not in (1, 2, 3, 4, 6, 7, 8):
             raise _Failed(f"the refit at {value:.6g} failed ({' '.join(mesg.split())})")
         whole[free] = z
-        f = info["fvec"]
-        return float(np.sum(f*f)), whole
+        return self.cost(np.atleast_1d(info["fvec"])), whole
 
     def tau(self, j, value, guess):
         """The size of the profile statistic, and the parameters there."""
@@ -122,15 +137,20 @@ class Profiler:
 
     def side(self, j, sign, points):
         """Points (value, tau, x) outwards on one side, and the limit."""
-        unit = self.spread.stderr[j]
+        bound = self.low[j] if sign < 0 else self.high[j]
+        room = abs(bound - self.x[j])
+        if room == 0:
+            raise _Stop("the parameter is at its bound", bound)
+        unit = self.free.stderr[j]
         if not np.isfinite(unit) or unit == 0.0:
             raise _Stop("its standard error is not known" if unit else "its standard error is zero")
-        towards = np.nan_to_num(self.spread.cov[:, j]/self.spread.cov[j, j], posinf=0.0, neginf=0.0)
+        towards = np.nan_to_num(self.free.cov[:, j]/self.free.cov[j, j], posinf=0.0, neginf=0.0)
         found = [(self.x[j], 0.0, self.x)]
         walk, low, high, edge = [(0.0, 0.0)], (0.0, 0.0), None, np.inf     # (distance, tau)
         distance = _FIRST*self.t*unit
         for _ in range(_REFITS):
-            value = self.x[j] + sign*distance
+            distance = min(distance, room)
+            value = bound if distance == room else self.x[j] + sign*distance
             try:
                 tau, whole = self._best(found, j, value, towards)
             except _Failed:
@@ -143,6 +163,9 @@ class Profiler:
             walk.append((distance, tau))
             if abs(tau - self.t) <= _CLOSE*self.t:
                 break
+            if distance == room and tau < self.t:
+                raise _Stop(f"its bound (tau is {tau:.3g} there, the limit would be where it is {self.t:.3g})", bound,
+                            found)
             if tau < self.t:
                 low = max(low, walk[-1])
             elif high is None or distance < high[0]:
@@ -155,11 +178,11 @@ class Profiler:
                 raise _Stop(f"the function or the refit fails beyond {value:.6g}")
         else:
             raise _Stop(f"not found in {_REFITS} refits")
-        limit = self.x[j] + sign*distance
+        limit = value
         reached = sorted(point for point in walk if point[0] <= distance)
         shares = np.arange(1, points + 1)/(points + 1)              # even in tau
         for far in np.interp(shares*self.t, [tau for _, tau in reached], [d for d, _ in reached]):
-            value = self.x[j] + sign*far
+            value = self.x[j] + sign*min(far, room)
             tau, whole = self._best(found, j, value, towards)
             found.append((value, tau, whole))
         return found, limit
@@ -204,10 +227,10 @@ class Profiler:
         for sign in (-1, 1):
             try:
                 found, limit = self.side(j, sign, points)
-                everything += [(v, sign*tau, whole) for v, tau, whole in found[1:]]
             except _Stop as stop:
-                limit = stop.limit
+                found, limit = stop.found, stop.limit
                 reasons.append(f"{self.spread.label(j)}, {'lower' if sign < 0 else 'upper'} limit: {stop}.")
+            everything += [(v, sign*tau, whole) for v, tau, whole in found[1:]]
             limits.append(float(limit))
             tell()
         everything.sort(key=lambda point: point[0])
@@ -216,13 +239,15 @@ class Profiler:
 
     def estimate(self, sides):
         """Seconds for so many sides, from one refit half a standard error away."""
-        known = np.flatnonzero(np.isfinite(self.spread.stderr) & (self.spread.stderr > 0))
+        known = np.flatnonzero(np.isfinite(self.free.stderr) & (self.free.stderr > 0))
         if not known.size:
             return 0.0
         j = int(known[0])
         began = time.perf_counter()
         try:
-            self.tau(j, self.x[j] + 0.5*self.spread.stderr[j], self.x)
+            step = 0.5*self.free.stderr[j]
+            up, down = min(self.x[j] + step, self.high[j]), max(self.x[j] - step, self.low[j])
+            self.tau(j, up if up > self.x[j] else down, self.x)
         except _Stop:
             pass
         return (time.perf_counter() - began)*_TYPICAL_REFITS*sides

@@ -244,6 +244,10 @@ class _Watched:
         self.data = _arrays_of(function, args)
         self.said = set()
 
+    def __getstate__(self):
+        """For another process, whose calls see nothing of this one's: without the copies of arrays."""
+        return self.__dict__ | {"given": None, "result": None, "data": []}
+
     def __call__(self, x, args):
         mine = x.copy()
         value = self.function(mine, *args)

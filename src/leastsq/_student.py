@@ -1,7 +1,7 @@
-"""Student's t, the normal and the chi-squared distribution, without SciPy.
+"""Student's t, F, the normal and the chi-squared distribution, without SciPy.
 
-Only what intervals and reports need: the two-sided quantile of t, and the upper
-tail of chi squared.  The incomplete beta and gamma functions are evaluated by
+Only what intervals and reports need: the two-sided quantile of t, the upper one of F,
+and the upper tail of chi squared.  The incomplete beta and gamma functions are evaluated by
 series and by Lentz's continued fraction (Abramowitz and Stegun 26.5.8, 6.5.29,
 6.5.31); the tests compare with SciPy.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["chi2_sf", "t_quantile"]
+__all__ = ["chi2_sf", "f_quantile", "t_quantile"]
 
 _EPS = 2.0**-52
 _TINY = 1e-300
@@ -155,3 +155,51 @@ def chi2_sf(chi2, dof):
             total += term
         return 1.0 - front*total
     return front*_continued_fraction(_gamma_terms(a, x))
+
+
+def f_sf(f, k, dof):
+    """Probability that Fisher's F with `k` and `dof` degrees of freedom exceeds `f` >= 0."""
+    if dof >= _NEARLY_NORMAL:
+        return chi2_sf(k*f, k)
+    a, b = dof/2, k/2
+    total = dof + k*f
+    log_factor = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    return _incomplete_beta(a, b, dof/total, k*f/total, log_factor)
+
+
+def f_quantile(level, k, dof):
+    """
+    What Fisher's F with `k` and `dof` degrees of freedom does not exceed with probability `level`.
+
+    Parameters
+    ----------
+    level : float
+        Between 0 and 1.
+    k, dof : float
+        Degrees of freedom, > 0; infinite `dof`: chi squared over `k`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(f_quantile(0.95, 2, 10), 6)
+    4.102821
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}")
+    if not (k > 0 and dof > 0):
+        raise ValueError(f"degrees of freedom must be positive, got {k!r} and {dof!r}")
+    low, high = 0.0, 1.0
+    while f_sf(high, k, dof) > 1.0 - level:
+        low, high = high, 2*high
+    while high - low > 4*_EPS*high:
+        middle = 0.5*(low + high)
+        if middle in (low, high):
+            break
+        if f_sf(middle, k, dof) > 1.0 - level:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -23,6 +23,12 @@ typedef struct {
 
 /* result.c */
 PyObject *fit_result(fit *f, const arguments *a);
+PyObject *fit_covariance(fit *f, PyObject **side);
+
+/* reference.c, with -Dreference=enabled: MINPACK's library */
+int reference_refuses(const arguments *a, npy_intp m, npy_intp n);
+void reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
+                   double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
 /* watch.c: lsq_watch, with the callbacks as data */
 int watch_event(const lsq_state *s, const double *w, void *data);

@@ -3,6 +3,7 @@
 #include "accumulator.h"
 #include "batch.h"
 #include "blocked.h"
+#include "machine.h"
 
 static PyMethodDef methods[] = {
     {"batch_compiled", batch_compiled, METH_VARARGS, batch_compiled_doc},
@@ -33,6 +34,9 @@ exec(PyObject *module)
     state->accumulator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &accumulator_spec, NULL);
     if (state->accumulator_type == NULL || PyModule_AddType(module, state->accumulator_type) < 0)
         return -1;
+    state->machine_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
+    if (state->machine_type == NULL || PyModule_AddType(module, state->machine_type) < 0)
+        return -1;
     return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 
@@ -42,6 +46,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     module_state *state = PyModule_GetState(module);
 
     Py_VISIT(state->accumulator_type);
+    Py_VISIT(state->machine_type);
     return 0;
 }
 
@@ -51,6 +56,7 @@ clear(PyObject *module)
     module_state *state = PyModule_GetState(module);
 
     Py_CLEAR(state->accumulator_type);
+    Py_CLEAR(state->machine_type);
     return 0;
 }
 

@@ -10,6 +10,9 @@
 /* Bytes from which on NumPy asks the system for huge pages. */
 enum { LARGE_ARRAY = 1 << 22 };
 
+/* Parameters from which on the blocked provider's covariance is the quicker. */
+enum { COVAR_BY_BLOCKS = 64 };
+
 static int
 converged(const fit *f)
 {
@@ -118,8 +121,8 @@ sides(fit *f, double *cov, int64_t *rank)
 }
 
 /* cov_x, None where the fit failed or R has a zero on its diagonal; and sides. */
-static PyObject *
-covariance(fit *f, PyObject **side)
+PyObject *
+fit_covariance(fit *f, PyObject **side)
 {
     npy_intp n = f->cb.n, dims[2] = {n, n};
     PyObject *cov;
@@ -142,7 +145,8 @@ covariance(fit *f, PyObject **side)
             Py_DECREF(cov);
             return PyErr_NoMemory();
         }
-        rank = lsq_covar(n, f->r, f->ldr, f->ipvt, 0.0, values, scratch) == n;
+        rank = (f->blocks.k != NULL && n >= COVAR_BY_BLOCKS ? f->blocks.k->covar : lsq_covar)(
+                   n, f->r, f->ldr, f->ipvt, 0.0, values, scratch) == n;
         PyMem_RawFree(scratch);
     }
     if (rank != 0)
@@ -209,7 +213,7 @@ fit_result(fit *f, const arguments *a)
         return Py_BuildValue("OLOLLOOOONNO", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
                              Py_None, fault(f), stop, Py_None);
-    cov = covariance(f, &side);         /* before NaN takes the place of R */
+    cov = fit_covariance(f, &side);         /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
         Py_XDECREF(side);

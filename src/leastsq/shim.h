@@ -111,7 +111,7 @@ int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
 
 /* arguments.c */
-enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2 };
+enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
 
 typedef struct {
     PyObject *func, *x0, *args, *dfun, *epsfcn_object, *diag_object;
@@ -126,6 +126,9 @@ typedef struct {
 } arguments;
 
 int integer_argument(PyObject *object, const char *name, int64_t *value);
+int real_argument(PyObject *object, const char *name, double *value);
+int tolerance_argument(PyObject *object, const char *name, double *value);
+int improper(const char *name, const char *wanted, PyObject *got);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
@@ -141,7 +144,7 @@ extern const char weigh_doc[];
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
     atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
-    PyTypeObject *accumulator_type;
+    PyTypeObject *accumulator_type, *machine_type;
 } module_state;
 
 module_state *state_of(PyTypeObject *type);

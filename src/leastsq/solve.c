@@ -123,15 +123,20 @@ prepare(fit *f, const arguments *a)
     p->damped_work = f->blocks.whole;
 }
 
-/* Run the solver; 0, or -1 with an error set. */
+/* Run the solver, ours or the original; 0, or -1 with an error set. */
 static int
-run(fit *f)
+run(fit *f, const arguments *a)
 {
     npy_intp m = f->cb.m;
 
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
         gil_release(&f->cb);
-    lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
+#ifdef LEASTSQ_REFERENCE
+    if (a->qr == QR_REFERENCE)
+        reference_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
+    else
+#endif
+        lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     gil_restore(&f->cb);
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
@@ -175,11 +180,15 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
                      "vector length M=%zd", (Py_ssize_t)f.cb.n, (Py_ssize_t)f.cb.m);
         goto done;
     }
+#ifdef LEASTSQ_REFERENCE
+    if (a.qr == QR_REFERENCE && reference_refuses(&a, f.cb.m, f.cb.n))
+        goto done;
+#endif
     f.cb.watcher = a.watcher;
     if (allocate(&f, &a, state->kernels) < 0)
         goto done;
     prepare(&f, &a);
-    if (run(&f) == 0)
+    if (run(&f, &a) == 0)
         answer = fit_result(&f, &a);
 done:
     callbacks_clear(&f.cb);

@@ -1,4 +1,4 @@
-/* The row accumulator as C sees it: fortran/tsqr.F90, triangle.F90, norms.F90,
+/* The row accumulator as C sees it: fortran/tsqr.F90, triangle.F90, gram.F90, norms.F90,
    compiled once per instruction set and named lsq_..._<isa>.
 
    An accumulator is a workspace of work_size(n) doubles that holds the triangle
@@ -63,6 +63,10 @@ typedef struct {
                    const double *diag, const double *qtb, double *x, double *sdiag,
                    double *wa, double *work);
 
+    /* lsq_covar (core.h), by blocks. */
+    int64_t (*covar)(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, double tol,
+                     double *cov, double *work);
+
     /* |x| at the speed of memory; not MINPACK's order of summation. */
     double (*norm)(int64_t n, const double *x);
 } lsq_tsqr_kernels;
@@ -83,12 +87,14 @@ typedef struct {
     void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
                                const double *, const double *, double *,          \
                                double *, double *, double *);                     \
+    int64_t lsq_tsqr_covar_##isa(int64_t, const double *, int64_t,                \
+                                 const int64_t *, double, double *, double *);    \
     double lsq_norm_##isa(int64_t, const double *)
 
 #define LSQ_TSQR_TABLE(isa)                                                       \
     {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_finish_size_##isa,                  \
      lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa, lsq_tsqr_merge_##isa,             \
      lsq_tsqr_fold_##isa, lsq_tsqr_triangle_##isa, lsq_tsqr_finish_##isa,         \
-     lsq_tsqr_qrsolv_##isa, lsq_norm_##isa}
+     lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa}
 
 #endif

@@ -15,15 +15,19 @@ vector(const double *w, npy_intp n, int column)
    ratio, nfev, njev, iteration); true ends the fit.  is_model: a Jacobian was made
    at x; else the norm at a trial point was told, which is x if it was accepted. */
 static int
-tell(callbacks *cb, const lsq_state *s, const double *w)
+tell_watcher(callbacks *cb, const lsq_state *s, const double *w)
 {
     int is_model = s->njev > cb->watched_models, stop;
-    PyObject *answer = PyObject_CallFunction(
-        cb->watcher, "iiNNdddddddLLL", is_model, (int)s->accepted, vector(w, s->n, LSQ_X),
-        vector(w, s->n, LSQ_TRIAL), s->fnorm, s->gnorm, s->radius, s->par, s->actual,
-        s->predicted, s->ratio, (long long)s->nfev, (long long)s->njev, (long long)s->iteration);
+    PyObject *x = vector(w, s->n, LSQ_X), *trial = vector(w, s->n, LSQ_TRIAL), *answer = NULL;
 
     cb->watched_models = s->njev;
+    if (x != NULL && trial != NULL)     /* not N: it loses them when memory runs out */
+        answer = PyObject_CallFunction(
+            cb->watcher, "iiOOdddddddLLL", is_model, (int)s->accepted, x, trial, s->fnorm,
+            s->gnorm, s->radius, s->par, s->actual, s->predicted, s->ratio, (long long)s->nfev,
+            (long long)s->njev, (long long)s->iteration);
+    Py_XDECREF(x);
+    Py_XDECREF(trial);
     if (answer == NULL)
         return -1;
     stop = PyObject_IsTrue(answer);
@@ -39,7 +43,7 @@ watch_event(const lsq_state *s, const double *w, void *data)
     int status;
 
     callbacks_take_gil(cb);
-    status = tell(cb, s, w);
+    status = tell_watcher(cb, s, w);
     callbacks_give_gil(cb);
     return status;
 }

@@ -1,0 +1,159 @@
+"""Every public door to a fit, with a small problem behind it: what the tests go
+through that put in faults, take away memory, interrupt, or run them all at once.
+
+An entry is called with `wrap`, which gets each of the user's functions and its
+name and returns what is called in its place; it returns what the user gets.
+"""
+import ctypes as ct
+
+import numpy as np
+from enzyme import T, X0, Y, by_columns, jacobian, residual
+
+from leastsq import CFunction, RowAccumulator, curve_fit, least_squares, leastsq, leastsq_batch
+
+LONG = 9000                     # rows enough for three chunks of the blocked QR
+_T = np.linspace(1.0, 13.0, LONG)
+_Y = 3 * _T / (2 + _T) + np.resize([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1], LONG) / 64
+STARTS = np.array([[1.0, 1.0], [2.0, 1.0], [1.5, 3.0]])
+
+
+def long_residual(p):
+    return p[0] * _T / (p[1] + _T) - _Y
+
+
+def long_jacobian(p):
+    return np.stack([_T / (p[1] + _T), -p[0] * _T / (p[1] + _T) ** 2], axis=1)
+
+
+def huber(z):
+    """rho and its derivatives; half of the residuals are beyond."""
+    root = np.sqrt(np.maximum(z, 1))
+    return np.array([np.where(z > 1, 2 * root - 1, z), 1 / root,
+                     np.where(z > 1, -0.5 / (z * root + (z == 0)), 0)])
+
+
+def model(t, a, b):
+    return a * t / (b + t)
+
+
+def slopes(t, a, b):
+    return jacobian((a, b), t)
+
+
+def batch_residual(x):
+    return x[:, :1] * T / (x[:, 1:] + T) - Y
+
+
+def batch_jacobian(x):
+    below = x[:, 1:] + T
+    return np.stack([T / below, -x[:, :1] * T / below ** 2], axis=2)
+
+
+def nothing(state):
+    return None
+
+
+def same(function, name):
+    return function
+
+
+def fit(func=residual, Dfun=None, **options):
+    """An entry of leastsq; names in `functions` are options that are functions."""
+    def entry(wrap=same):
+        given = dict(options)
+        for name in ("loss", "callback"):
+            if callable(given.get(name)):
+                given[name] = wrap(given[name], name)
+        if Dfun is not None:
+            given["Dfun"] = wrap(Dfun, "Dfun") if callable(Dfun) else Dfun
+        return leastsq(wrap(func, "func"), X0, **given)
+    return entry
+
+
+def curve(jac=None, **options):
+    def entry(wrap=same):
+        return curve_fit(wrap(model, "func"), T, Y, X0, full_output=True,
+                         jac=None if jac is None else wrap(jac, "jac"), **options)
+    return entry
+
+
+def squares(jac="2-point", **options):
+    def entry(wrap=same):
+        return least_squares(wrap(residual, "func"), X0,
+                             jac=jac if isinstance(jac, str) else wrap(jac, "jac"), **options)
+    return entry
+
+
+def batch(Dfun=None, **options):
+    def entry(wrap=same):
+        return leastsq_batch(wrap(batch_residual, "func"), STARTS, return_fvec=True,
+                             Dfun=None if Dfun is None else wrap(Dfun, "Dfun"), **options)
+    return entry
+
+
+FULL = {"full_output": True}
+BOUNDS = ([0.0, 0.0], [2.5, 10.0])
+ENTRIES = {
+    "lmdif": fit(), "lmder": fit(Dfun=jacobian),
+    "lmdif, full": fit(**FULL), "lmder, full": fit(Dfun=jacobian, **FULL),
+    "col_deriv": fit(Dfun=by_columns, col_deriv=True, **FULL),
+    "diag": fit(diag=[1.0, 2.0], **FULL),
+    "bounds": fit(bounds=BOUNDS, **FULL),
+    "loss": fit(Dfun=jacobian, loss="soft_l1", f_scale=0.02, **FULL),
+    "own loss": fit(loss=huber, f_scale=0.02, **FULL),
+    "callback": fit(callback=nothing, history=True, **FULL),
+    "3-point": fit(Dfun="3-point", **FULL),
+    "blocked lmdif": fit(long_residual, qr="blocked", **FULL),
+    "blocked lmder": fit(long_residual, long_jacobian, qr="blocked", **FULL),
+    "threads": fit(long_residual, long_jacobian, qr="blocked", threads=2),
+    "threads, loss": fit(long_residual, long_jacobian, qr="blocked", threads=2, loss=huber,
+                         f_scale=0.02, bounds=BOUNDS, **FULL),
+    "curve_fit": curve(), "curve_fit, jac": curve(slopes),
+    "least_squares": squares(), "least_squares, jac": squares(jacobian, loss="cauchy", bounds=BOUNDS),
+    "batch": batch(), "batch, Dfun": batch(batch_jacobian),
+}
+
+
+_ROWS, _F = long_jacobian(X0), long_residual(X0)
+_PARTS = (_ROWS[:5000], _F[:5000]), (_ROWS[5000:].astype("f4"), _F[5000:])
+
+
+def accumulate():
+    """Rows into two accumulators, merged: no function of the user's."""
+    one, other = RowAccumulator(2), RowAccumulator(2)
+    one.push(*_PARTS[0])
+    other.push(*_PARTS[1])
+    one.merge(other)
+    return one.triangle(), one.rows, one.fnorm, one.finite
+
+
+def compiled_entries(path):
+    """Those without a user's Python function; `path` is compiled_problems.c, built."""
+    library = ct.CDLL(str(path))
+    rosenbrock = CFunction(library.rosenbrock, 2), CFunction(library.rosenbrock_jacobian, 2)
+    linear = CFunction(library.linear_full_rank, LONG), CFunction(library.linear_full_rank_jacobian, LONG)
+    starts = np.array([[-1.2, 1.0], [1.0, -1.0], [0.5, 0.5], [3.0, 3.0]])
+    return {
+        "compiled lmdif": lambda: leastsq(rosenbrock[0], starts[0], **FULL),
+        "compiled lmder": lambda: leastsq(rosenbrock[0], starts[0], Dfun=rosenbrock[1], **FULL),
+        "compiled threads": lambda: leastsq(linear[0], X0, Dfun=linear[1], qr="blocked", threads=2,
+                                            **FULL),
+        "compiled batch": lambda: leastsq_batch(rosenbrock[0], starts, threads=2),
+        "compiled batch, Dfun": lambda: leastsq_batch(rosenbrock[0], starts, Dfun=rosenbrock[1],
+                                                      threads=2, return_fvec=True, diag=[1.0, 2.0]),
+        "accumulator": accumulate,
+    }
+
+
+def values(result):
+    """All that a result holds, as one list in which equal fits are equal."""
+    if isinstance(result, dict):
+        return [v for key in sorted(result) for v in [key, *values(result[key])]]
+    if isinstance(result, (tuple, list)):
+        return [v for item in result for v in values(item)]
+    if hasattr(result, "cov_x"):                                # a batch
+        return values([result.x, result.ier, result.nfev, result.njev, result.fnorm, result.cov_x,
+                       result.fvec])
+    if isinstance(result, np.ndarray):
+        return [result.shape, result.tobytes()]
+    return [result]

@@ -1,0 +1,114 @@
+"""Fits whose k-th allocation fails, for k = 1, 2, ... to their end.
+
+A program for test_memory.py: python starve.py fail_malloc.so library where entry...,
+the first preloaded, and PYTHONMALLOC=malloc, so that every allocation, Python's too, is
+malloc's.  Allocations fail in the extension `module`, or in all of a `fit`; never in the
+user's functions.  Prints what it found, as JSON.
+"""
+import ctypes as ct
+import gc
+import json
+import sys
+import warnings
+
+import entries
+
+FUNCTIONS = ("batch_collect", "batch_compiled", "batch_difference", "batch_start",
+             "batch_tell_model", "batch_tell_norm", "compiled", "solve")
+WIDTHS = (0, 100)               # one allocation fails, or the next hundred too
+ROUNDS = 3
+
+
+class Malloc:
+    """The preloaded library."""
+
+    def __init__(self, path):
+        library = ct.CDLL(path)
+        self.starve, self.hunger = library.starve, library.hunger
+        self.counted, self.blocks = library.counted, library.blocks
+        self.starve.argtypes, self.starve.restype = [ct.c_long, ct.c_long], None
+        self.counted.restype = self.blocks.restype = ct.c_long
+
+    def change(self, now):
+        while True:
+            try:
+                return self.hunger(now)
+            except MemoryError:                 # that was one of those to fail
+                pass
+
+    def around(self, function, now):
+        """`function`, with allocations that may fail (1) or may not (0)."""
+        def call(*args, **keywords):
+            before = self.change(now)
+            try:
+                return function(*args, **keywords)
+            finally:
+                self.change(before)
+        return call
+
+
+def starved_modules(malloc):
+    """The extension's functions, wherever the package keeps them."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "leastsq":
+            for function in FUNCTIONS:
+                if hasattr(module, function):
+                    setattr(module, function, malloc.around(getattr(module, function), 1))
+
+
+def attempt(fit):
+    try:
+        return fit()
+    except BaseException as error:
+        return error.with_traceback(None)
+
+
+def starve(malloc, fit):
+    values = entries.values
+    clean = values(fit())
+    said = {"points": 0, "errors": 0, "others": [], "wrong": [], "next": [], "growth": []}
+    for turn in range(ROUNDS):
+        before = malloc.blocks()
+        for width in WIDTHS:
+            k, number = 0, 1
+            while k < number:
+                k += 1
+                malloc.starve(k, k + width)
+                outcome = attempt(fit)
+                number = malloc.counted()
+                malloc.starve(0, -1)
+                said["points"] += 1
+                if isinstance(outcome, MemoryError):
+                    said["errors"] += 1
+                elif isinstance(outcome, BaseException):
+                    said["others"].append(repr(outcome))
+                elif values(outcome) != clean:
+                    said["wrong"].append(k)
+                outcome = None
+                if turn == 0 and values(fit()) != clean:
+                    said["next"].append(k)
+        gc.collect()
+        if turn > 0:                            # in the first, caches fill
+            said["growth"].append(malloc.blocks() - before)
+    return said
+
+
+def main(shim, library, where, *names):
+    malloc = Malloc(shim)
+    if where == "module":
+        starved_modules(malloc)
+    compiled = entries.compiled_entries(library)
+    said = {}
+    for name in names:
+        entry = entries.ENTRIES.get(name)
+        fit = compiled.get(name) or (
+            lambda: entry(lambda function, _: malloc.around(function, 0)))      # noqa: B023
+        if where == "fit" or name == "accumulator":         # which is all the module's
+            fit = malloc.around(fit, 1)
+        said[name] = starve(malloc, fit)
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    main(*sys.argv[1:])

@@ -1,0 +1,105 @@
+"""Memory that runs out: whichever allocation of a fit fails, the caller gets a
+MemoryError, nothing is lost, and the next fit is right.
+
+The allocations of the user's functions are left alone: those are the user's (and
+NumPy's, which has places that crash).
+"""
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import compiled_problems
+import entries
+import pytest
+
+HERE = Path(__file__).parent
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc",
+                           reason="preloads functions of glibc's malloc")
+
+# Python functions of ours run within the module there, which call NumPy: see below.
+PYTHON_WITHIN = ["3-point", "least_squares"]
+COMPILED = ["compiled lmdif", "compiled lmder", "compiled threads", "compiled batch",
+            "compiled batch, Dfun", "accumulator"]
+IN_MODULE = [name for name in [*entries.ENTRIES, *COMPILED] if name not in PYTHON_WITHIN]
+
+
+@pytest.fixture(scope="module")
+def starve(need_program, tmp_path_factory):
+    """starve(where, *names) is what starve.py says."""
+    cc, folder = need_program("cc"), tmp_path_factory.mktemp("starve")
+    shim, library = folder / "fail_malloc.so", compiled_problems.build(cc, folder)
+    subprocess.run([cc, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
+                    HERE / "fail_malloc.c", "-o", shim], check=True)
+
+    def run(where, *names):
+        done = subprocess.run(
+            [sys.executable, HERE / "starve.py", shim, library, where, *names], text=True,
+            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc"}, timeout=600,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert list(said) == list(names)
+        return said.values()
+    return run
+
+
+@glibc
+def test_the_list_of_compiled_entries_is_whole(starve, tmp_path, need_program):
+    library = compiled_problems.build(need_program("cc"), tmp_path)
+    assert list(entries.compiled_entries(library)) == COMPILED
+
+
+@glibc
+@pytest.mark.parametrize("first", range(6))
+def test_any_allocation_of_the_module_may_fail(starve, first):
+    """One alone, or it and the next hundred."""
+    for said in starve("module", *IN_MODULE[first::6]):
+        assert said["others"] == said["wrong"] == said["next"] == []
+        assert min(said["growth"]) <= 0             # in blocks
+        assert said["points"] - said["errors"] <= 6 + said["points"] // 10
+        assert said["errors"] > 20
+
+
+@glibc
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*entries.ENTRIES, *COMPILED])
+def test_any_allocation_of_a_fit_may_fail(starve, name):
+    """Of Python's and NumPy's too, some of whose functions then return NULL and set no
+    error, which Python makes a SystemError of."""
+    said, = starve("fit", name)
+    assert said["wrong"] == said["next"] == []
+    assert said["errors"] > 60
+    for other in said["others"]:
+        assert other.startswith("SystemError") and "without" in other
+        assert not any(f"built-in function {name}" in other for name in
+                       ("solve", "compiled", "batch_"))
+
+
+PYTHONS_OWN = """
+import _testcapi, entries
+for name in ("lmdif", "lmdif, full", "blocked lmdif", "diag"):
+    fit, values = entries.ENTRIES[name], entries.values
+    clean = values(fit())
+    for all_from_there_on in (False, True):
+        errors = 0
+        for k in range(1, 50):
+            try:
+                _testcapi.set_nomemory(k, 0 if all_from_there_on else k + 1)
+                outcome = fit()
+            except MemoryError:
+                outcome = None
+            _testcapi.remove_mem_hooks()
+            errors += outcome is None
+            assert outcome is None or values(outcome) == clean
+            assert values(fit()) == clean
+        assert errors > 20
+"""
+
+
+def test_any_allocation_of_pythons_may_fail():
+    """By CPython's own means, with its own allocator."""
+    pytest.importorskip("_testcapi")
+    subprocess.run([sys.executable, "-W", "error", "-c", PYTHONS_OWN], check=True, cwd=HERE)

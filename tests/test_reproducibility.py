@@ -1,0 +1,101 @@
+"""The same bits from every build of the dense path, on every x86-64 processor.
+
+golden/bits.json holds what MINPACK computes on the elementary problems
+(golden/make_bits.py says how it was made); it needs no MINPACK here.
+"""
+import json
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "golden"))
+import problems  # noqa: E402
+from make_bits import TOLERANCES, bits, digest, fit  # noqa: E402
+from leastsq import leastsq  # noqa: E402
+
+RUNS = problems.runs()
+GOLDEN = json.loads((HERE / "golden" / "bits.json").read_text())
+SOLVERS = ("lmdif", "lmder")
+
+# What the psABI's levels add; the first has nothing that a processor could lack.
+NEEDED = {"x86-64": set(), "x86-64-v2": {"ssse3", "sse4_1", "sse4_2", "popcnt", "cx16"},
+          "x86-64-v3": {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm"},
+          "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}}
+QUICK = ["-O0 -march=x86-64", "-O1 -march=x86-64", "-O2 -march=x86-64-v2", "-O2 -march=x86-64-v3",
+         "-O3 -march=x86-64", "-O3 -march=x86-64-v3"]
+SLOW = [f"{optimise} -march={level}" for optimise in ("-O0", "-O1", "-O2", "-O3", "-Os")
+        for level in NEEDED if f"{optimise} -march={level}" not in QUICK]
+
+
+@pytest.fixture
+def build(build_core):
+    """build(flags): our Fortran compiled so, if this processor can run it."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("not an x86-64 processor")
+    cpuinfo = Path("/proc/cpuinfo")
+    has = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+
+    def make(flags, contraction="off"):
+        lacks = NEEDED[flags.split("-march=")[1]] - has
+        if lacks:
+            pytest.skip(f"this processor lacks {', '.join(sorted(lacks))}")
+        return build_core(flags, contraction)
+    return make
+
+
+def every_fit(core):
+    return {(name, solver): bits(fit(core, solver, p, factor))
+            for name, (p, factor) in RUNS.items() for solver in SOLVERS}
+
+
+@pytest.fixture(scope="module")
+def unoptimised(build_core):
+    return every_fit(build_core("-O0"))
+
+
+def test_the_golden_file_is_of_all_elementary_problems():
+    assert set(GOLDEN) == {name for name, (p, _) in RUNS.items() if p.elementary}
+    assert len(GOLDEN) == 77 and len(RUNS) == 113
+
+
+@pytest.mark.parametrize("flags", [*QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in SLOW)])
+def test_every_build_has_the_same_bits(flags, build, unoptimised):
+    """All 226 fits: every point, result and factor."""
+    got = every_fit(build(flags))
+    assert got == unoptimised
+    assert {name: {solver: got[name, solver] for solver in SOLVERS} for name in GOLDEN} == GOLDEN
+
+
+def test_contraction_would_change_them(build, unoptimised):
+    """Why -ffp-contract=off: and the test above would see it."""
+    contracted = every_fit(build("-O2 -march=x86-64-v3", contraction="fast"))
+    assert sum(contracted[key] != unoptimised[key] for key in contracted) > len(contracted) // 2
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_installed_module_has_minpacks_bits(name, solver):
+    p, factor = RUNS[name]
+    want, points = GOLDEN[name][solver], []
+
+    def noting(function):
+        return lambda x: points.append(x.copy()) or function(x)
+
+    with np.errstate(all="ignore"):
+        x, _, info, _, ier = leastsq(noting(p.residual), p.start(factor), full_output=True, **TOLERANCES,
+                                     Dfun=noting(p.jacobian) if solver == "lmder" else None)
+    assert (ier, info["nfev"], info.get("njev", want["njev"])) == (want["info"], want["nfev"], want["njev"])
+    assert x.tolist() == want["x"] and info["ipvt"].tolist() == want["ipvt"]
+    assert digest(points) == want["points"]
+    assert {key: digest(info[key].T) for key in ("fvec", "fjac", "qtf")} == \
+        {key: want[key] for key in ("fvec", "fjac", "qtf")}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_golden_bits_are_minpacks(name, minpack):
+    for solver in SOLVERS:
+        assert bits(fit(minpack, solver, *RUNS[name])) == GOLDEN[name][solver]
