@@ -165,6 +165,10 @@ void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
 void lsq_lmpar(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                const double *diag, const double *qtb, double delta, double *par,
                double *x, double *sdiag, double *wa1, double *wa2);
+/* MINPACK's: mode 1 makes xp from x; mode 2 err, the measure of each row of fjac, from the
+   rest.  What a mode does not need may be NULL. */
+void lsq_chkder(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
+                int64_t ldfjac, double *xp, const double *fvecp, int64_t mode, double *err);
 int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                   double tol, double *cov, double *work);
 
