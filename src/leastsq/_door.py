@@ -9,10 +9,10 @@ import numpy as np
 from ._compiled import CFunction, handles
 from ._core import solve
 from ._derivatives import SCHEMES, Differences
-from ._losses import LINEAR, bound_arrays, core_loss
+from ._losses import LINEAR, active_mask, bound_arrays, core_loss, held
 from ._watch import Watcher
 
-__all__ = ["Door", "active_mask", "held"]
+__all__ = ["Door"]
 
 _MAXFEV, _WATCHER = 5, 11
 
@@ -80,34 +80,14 @@ class Door:
         return (out[0], ier, out[2], out[3] + extra, *out[4:])
 
     def held(self, x):
-        return held(x, self.low, self.high)
+        """What to say of parameters at a bound, or an empty string."""
+        return "" if self.low is None else held(x, self.low, self.high)
 
     def active_mask(self, x):
+        """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
+        if self.low is None:
+            return np.zeros(x.size, np.int64)
         return active_mask(x, self.low, self.high)
-
-
-def held(x, low, high):
-    """What to say of parameters at a bound, or an empty string."""
-    if low is None:
-        return ""
-    fixed, at_low, at_high = low == high, x <= low, x >= high
-    said = [f"{_names(which)} {what}" for which, what in (
-        (at_low & ~fixed, "at the lower bound"), (at_high & ~fixed, "at the upper bound"),
-        (fixed, "fixed")) if which.any()]
-    return f"\n  Held: {'; '.join(said)}." if said else ""
-
-
-def active_mask(x, low, high):
-    """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
-    mask = np.zeros(x.size, dtype=np.int64)
-    if low is not None:
-        mask[x >= high] = 1
-        mask[x <= low] = -1
-    return mask
-
-
-def _names(which):
-    return ", ".join(f"x[{j}]" for j in np.flatnonzero(which))
 
 
 def _differences(func, Dfun, low, high, workers, epsfcn, step):
