@@ -184,12 +184,12 @@ loss_weigh(int64_t m, const double *f, double *weighed, void *data)
     return 0;
 }
 
-const char weigh_doc[] =
+const char loss_weigh_doc[] =
     "weigh(loss, scale, f, /)\n--\n\n"
     "Residuals g(f) whose squares are the loss, and g'(f): shape (2, m).";
 
 PyObject *
-weigh(PyObject *Py_UNUSED(module), PyObject *args)
+loss_weigh_array(PyObject *Py_UNUSED(module), PyObject *args)
 {
     callbacks cb = {0};
     PyObject *which, *object, *weighed = NULL;

@@ -18,7 +18,7 @@ static PyMethodDef methods[] = {
     {"chkder", (PyCFunction)(void (*)(void))chkder, METH_FASTCALL, chkder_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
-    {"weigh", weigh, METH_VARARGS, weigh_doc},
+    {"weigh", loss_weigh_array, METH_VARARGS, loss_weigh_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -141,8 +141,8 @@ PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 /* loss.c */
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
 int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
-PyObject *weigh(PyObject *module, PyObject *args);
-extern const char weigh_doc[];
+PyObject *loss_weigh_array(PyObject *module, PyObject *args);
+extern const char loss_weigh_doc[];
 /* g(f) and its slopes, by a loss that has a name; by a callable's rho and rho' */
 void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed);
 void loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
