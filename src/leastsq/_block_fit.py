@@ -299,7 +299,7 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
     info = {"fnorm": lm.fnorm, "nfev": lm.nfev}
     if not by_differences:
         info["njev"] = lm.njev
-    info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf
+    info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf if ier != _NOT_FINITE else np.full(x.size, np.nan)
     if bounds is not None:
         info["active_mask"] = door.active_mask(x)
     if history:
