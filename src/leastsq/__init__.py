@@ -10,7 +10,6 @@ from ._blocks import leastsq_blocks
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
-from ._core import RowAccumulator
 from ._confidence import (
     BandResult,
     ConfidenceResult,
