@@ -9,12 +9,13 @@ module leastsq_c_api
       c_funptr, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
+   use leastsq_blocked, only: blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_bounds, only: free_covar
    use leastsq_door, only: problem_record_t, open_door
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
-   use leastsq_fdjac2, only: fdjac2
+   use leastsq_fdjac2, only: fdjac2, difference_point
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_fit, only: work_size
    use leastsq_lmder, only: lmder
@@ -112,6 +113,63 @@ contains
 
       call lm_tell_model(s, w, r, ldr, ipvt, cost)
    end subroutine lsq_tell_model
+
+   subroutine lsq_tell_norm_blocked(s, w, r, ldr, ipvt, fnorm, cost, damped, work) bind(c)
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, *)
+      integer(c_int64_t), value :: ldr, cost
+      real(c_double), intent(inout) :: r(ldr, s%n)
+      integer(c_int64_t), intent(in) :: ipvt(s%n)
+      real(c_double), value :: fnorm
+      type(c_funptr), value :: damped
+      type(c_ptr), value :: work
+      type(blocked_solver_t) :: solver
+
+      if (.not. c_associated(damped) .or. s%n < SOLVE_BY_BLOCKS) then
+         call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost)
+      else
+         call c_f_procpointer(damped, solver%by_blocks)
+         solver%work = work
+         call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost, solver)
+      end if
+   end subroutine lsq_tell_norm_blocked
+
+   subroutine lsq_tell_model_blocked(s, w, r, ldr, ipvt, cost, damped, work) bind(c)
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, *)
+      integer(c_int64_t), value :: ldr, cost
+      real(c_double), intent(inout) :: r(ldr, s%n)
+      integer(c_int64_t), intent(in) :: ipvt(s%n)
+      type(c_funptr), value :: damped
+      type(c_ptr), value :: work
+      type(blocked_solver_t) :: solver
+
+      if (.not. c_associated(damped) .or. s%n < SOLVE_BY_BLOCKS) then
+         call lm_tell_model(s, w, r, ldr, ipvt, cost)
+      else
+         call c_f_procpointer(damped, solver%by_blocks)
+         solver%work = work
+         call lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
+      end if
+   end subroutine lsq_tell_model_blocked
+
+   subroutine lsq_points(n, x, epsfcn, points, steps, lo, hi) bind(c)
+      integer(c_int64_t), value :: n
+      real(c_double), value :: epsfcn
+      real(c_double), intent(in) :: x(n)
+      real(c_double), intent(inout) :: points(n, n), steps(n)
+      real(c_double), intent(in), optional :: lo(n), hi(n)
+      integer(ik) :: j
+
+      do j = 1, n
+         points(:, j) = x
+         if (present(hi)) then
+            call difference_point(x(j), epsfcn, points(j, j), steps(j), lo(j), hi(j))
+         else
+            call difference_point(x(j), epsfcn, points(j, j), steps(j))
+         end if
+      end do
+   end subroutine lsq_points
 
    function lsq_enorm(n, x) bind(c) result(norm)
       integer(c_int64_t), value :: n

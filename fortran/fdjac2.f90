@@ -4,13 +4,13 @@
 !> root itself where xⱼ is zero.  Between bounds a step that would leave them goes
 !> back, or as far as there is room.
 !>
-!> Public: fdjac2.  Its data is m-sized.
+!> Public: fdjac2, difference_point.  Its data is m-sized.
 module leastsq_fdjac2
    use leastsq_kinds, only: wp, ik, sk, EPS
    use leastsq_lm_drive, only: problem_t
    implicit none (type, external)
    private
-   public :: fdjac2
+   public :: fdjac2, difference_point
 
 contains
 
@@ -27,26 +27,21 @@ contains
       integer(ik), intent(out) :: made            !< residuals asked for
       integer(sk), intent(out) :: status
       real(wp), intent(in), optional :: lo(n), hi(n)   !< both or none: lo <= moved <= hi
-      real(wp) :: relative_step, h
+      real(wp) :: h
       integer(ik) :: j
 
-      relative_step = sqrt(max(epsfcn, EPS))
       status = 0
       made = 0
       moved = x
       do j = 1, n
-         h = relative_step*abs(x(j))
-         if (h == 0) h = relative_step
-         moved(j) = x(j) + h
          if (present(hi)) then
-            if (moved(j) > hi(j)) then
-               moved(j) = point_within(x(j), h, lo(j), hi(j))
-               h = moved(j) - x(j)
-            end if
+            call difference_point(x(j), epsfcn, moved(j), h, lo(j), hi(j))
             if (h == 0) then    ! fixed: no derivative is wanted
                fjac(:, j) = 0
                cycle
             end if
+         else
+            call difference_point(x(j), epsfcn, moved(j), h)
          end if
          made = made + 1
          call problem%difference(m, n, moved, f, h, fjac(:, j), status)
@@ -54,6 +49,24 @@ contains
          moved(j) = x(j)
       end do
    end subroutine fdjac2
+
+   !> The step from x, and where it leads: 0 if lo = hi.
+   pure subroutine difference_point(x, epsfcn, point, h, lo, hi)
+      real(wp), intent(in) :: x, epsfcn
+      real(wp), intent(out) :: point, h
+      real(wp), intent(in), optional :: lo, hi    !< both or none
+      real(wp) :: relative_step
+
+      relative_step = sqrt(max(epsfcn, EPS))
+      h = relative_step*abs(x)
+      if (h == 0) h = relative_step
+      point = x + h
+      if (.not. present(hi)) return
+      if (point > hi) then
+         point = point_within(x, h, lo, hi)
+         h = point - x
+      end if
+   end subroutine difference_point
 
    !> Where to go from x when x + h is beyond hi: back, or as far as the larger
    !> side lets.

@@ -354,3 +354,17 @@ def test_arguments_and_refusals():
         check_gradient(lambda x: x * np.nan, [1.0], lambda x: x)
     with pytest.raises(ValueError, match=r"must have shape \(40, 3\), got \(2, 2\)"):
         check_gradient(residual, X, lambda x: np.eye(2))
+
+
+@pytest.mark.parametrize("Dfun", ["2-point", "3-point", "cs"])
+def test_stop_iteration_of_func_arrives(Dfun):
+    """It must not be taken for the end of the points."""
+    calls = []
+
+    def func(x):
+        calls.append(x)
+        if len(calls) == 3:
+            raise StopIteration("mine")
+        return x - [1.0, 2.0]
+    with pytest.raises(StopIteration, match="mine"):
+        leastsq(func, [3.0, 4.0], Dfun=Dfun, workers=1 if Dfun == "2-point" else None)

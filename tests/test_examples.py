@@ -166,6 +166,45 @@ def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):
     assert {(row["problem"], row["method"]) for row in record["from_python"]} == cases
 
 
+@pytest.mark.parametrize("block", [999, 100_000])
+def test_out_of_core_example_finds_the_truth(tmp_path, block):
+    path = tmp_path / "points.f64"
+    done = run("examples/out_of_core.py", "--points", "50001", "--block", str(block), "--file", str(path), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == "" and path.stat().st_size == 50001 * 16
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"50001 points in blocks of {block}: ")
+    table = [line.split() for line in lines if re.match(r" +-?\d+\.\d{7} ", line)]
+    assert len(table) == 10 and all(abs(float(off)) < 5 for *_, off in table)
+    assert float(re.search(r"that is ([\d.]+) of the time in the residuals", done.stdout)[1]) >= 1
+    if sys.platform == "linux":
+        assert float(re.search(r"memory ([\d.]+) MiB above", done.stdout)[1]) < 200
+
+
+def test_out_of_core_example_leaves_no_file_behind(tmp_path):
+    done = run("examples/out_of_core.py", "--points", "2000", cwd=tmp_path)
+    assert done.returncode == 0 and list(tmp_path.iterdir()) == []
+    assert "2000 points" in done.stdout
+
+
+def test_scale_benchmark_checks_its_model(tmp_path):
+    done = run("benchmarks/scale.py", "--json", "--blocks", "300", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    sizes = [3, 10, 30, 100]
+    assert [(row["n"], row["blocks"]) for row in figures["iterations"]] == [
+        (n, blocks) for n in sizes for blocks in (10, 100, 1000)]
+    for row in figures["iterations"]:           # a packed triangle, and some words
+        triangle = 4 * (row["n"] + 1) * (row["n"] + 2)
+        assert triangle < row["bytes"] / row["blocks"] < triangle + 400
+    assert [row["n"] for row in figures["merges"]] == sizes
+    for row in figures["trees"]:
+        assert row["depth"] == row["predicted_depth"] == 3          # 300, 38, 5, 1
+        assert row["moved"] == pytest.approx(row["predicted_moved"], rel=0.05)
+        assert row["driver"] < 4 * (row["n"] + 1) * (row["n"] + 2) + 400
+        assert row["error"] < 1e-13
+
+
 @pytest.mark.parametrize("script", sorted((ROOT / "examples" / "gallery").glob("*.py")), ids=lambda path: path.stem)
 def test_gallery(script, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")

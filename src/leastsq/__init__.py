@@ -4,7 +4,9 @@
 """
 
 from . import plot
+from ._ask_tell import LevenbergMarquardt
 from ._batch import BatchResult, leastsq_batch
+from ._blocks import leastsq_blocks
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
@@ -27,7 +29,7 @@ from ._strict import StrictError, StrictWarning
 
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
-    "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__",
+    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__",
     "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
-    "least_squares", "leastsq", "leastsq_batch", "plot", "profile_time", "report", "show_config",
+    "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time", "report", "show_config",
 ]

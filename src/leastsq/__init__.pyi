@@ -16,7 +16,7 @@ __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
     "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__",
     "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
-    "least_squares", "leastsq", "leastsq_batch", "plot", "profile_time", "report", "show_config",
+    "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time", "report", "show_config",
 ]
 
 # ------------------------------------------------------------- what users hand in
@@ -299,6 +299,81 @@ def leastsq_batch(
     return_fvec: bool = False,
     progress: bool | Callable[[int, int], object] = False,
 ) -> BatchResult: ...
+@overload
+def leastsq_blocks(
+    func: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    blocks: Iterable[Any],
+    args: Any = (),
+    Dfun: Callable[..., ArrayLike] | _Differences | None = None,
+    full_output: Literal[False, 0] = False,
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    map: _Map = ...,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+) -> tuple[_Array, int]: ...
+@overload
+def leastsq_blocks(
+    func: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    blocks: Iterable[Any],
+    args: Any = (),
+    Dfun: Callable[..., ArrayLike] | _Differences | None = None,
+    *,
+    full_output: Literal[True, 1],
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    map: _Map = ...,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+) -> _Full: ...
+@overload
+def leastsq_blocks(
+    func: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    blocks: Iterable[Any],
+    args: Any = (),
+    Dfun: Callable[..., ArrayLike] | _Differences | None = None,
+    full_output: bool | int = False,
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    map: _Map = ...,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+) -> tuple[_Array, int] | _Full: ...
 
 # ---------------------------------------------------------------------- errors
 

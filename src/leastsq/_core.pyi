@@ -1,7 +1,7 @@
 """The extension's contract.  Arguments are those of `leastsq`, checked here."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,77 @@ class RowAccumulator:
     def push(self, J: ArrayLike, f: ArrayLike) -> None: ...
     def merge(self, other: RowAccumulator, /) -> None: ...
     def triangle(self) -> NDArray[np.float64]: ...         # (n + 1, n + 1)
+
+class Machine:                           # leastsq.LevenbergMarquardt is derived from it
+    def __new__(
+        cls,
+        x0: ArrayLike,
+        ftol: float,
+        xtol: float,
+        gtol: float,
+        maxfev: int,
+        factor: float,
+        diag: ArrayLike | None,
+        low: NDArray[np.float64] | None,
+        high: NDArray[np.float64] | None,
+        epsfcn: float | None,
+        /,
+    ) -> Self: ...
+    @property
+    def request(self) -> Literal["norm", "model"] | None: ...
+    @property
+    def x_eval(self) -> NDArray[np.float64] | None: ...
+    @property
+    def x(self) -> NDArray[np.float64]: ...
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None: ...
+    @property
+    def fnorm(self) -> float: ...
+    @property
+    def ier(self) -> int | None: ...
+    @property
+    def accepted(self) -> bool: ...
+    @property
+    def cov_x(self) -> NDArray[np.float64] | None: ...
+    @property
+    def fault(self) -> tuple[int, int, float] | None: ...  # row, column (n: f), value
+    @property
+    def n(self) -> int: ...
+    @property
+    def nfev(self) -> int: ...
+    @property
+    def njev(self) -> int: ...
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def maxfev(self) -> int: ...
+    @property
+    def ftol(self) -> float: ...
+    @property
+    def xtol(self) -> float: ...
+    @property
+    def gtol(self) -> float: ...
+    @property
+    def gnorm(self) -> float: ...
+    @property
+    def radius(self) -> float: ...
+    @property
+    def par(self) -> float: ...
+    @property
+    def actual(self) -> float: ...
+    @property
+    def predicted(self) -> float: ...
+    @property
+    def ratio(self) -> float: ...
+    @property
+    def ipvt(self) -> NDArray[np.int32]: ...
+    @property
+    def qtf(self) -> NDArray[np.float64]: ...
+    def tell_norm(self, fnorm: float | ArrayLike, evaluations: int = 1) -> None: ...
+    def tell_model(
+        self, model: ArrayLike | RowAccumulator, f: ArrayLike | None = None, *, evaluations: int = 0
+    ) -> None: ...
+    def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...   # (n, n), (n,)
 
 def chkder(
     x: NDArray[np.float64],
@@ -76,6 +147,14 @@ def solve(
         NDArray[np.int64] | None,        # with bounds: -1 at lower, 1 at upper, 0 between
     ]
 ): ...
+
+# Residuals whose squares are the loss, and their derivative by f.
+def weigh(
+    loss: int | Callable[..., ArrayLike],    # loss.c's number
+    scale: float,
+    f: NDArray[np.float64],                  # (m,)
+    /,
+) -> NDArray[np.float64]: ...                # (2, m)
 
 # Many problems in lock-step: the events of lm_core for the slots of a slab, which is
 # (state, w, r, ipvt, fvec) with a row for each slot.

@@ -10,11 +10,11 @@ import numpy as np
 
 from ._core import chkder
 
-__all__ = ["SCHEMES", "Differences", "GradientCheck", "check_gradient"]
+__all__ = ["EPS", "PRECISION", "SCHEMES", "Differences", "GradientCheck", "check_gradient"]
 
 SCHEMES = ("2-point", "3-point", "cs")
-_EPS = 2.0**-52
-_PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
+EPS = 2.0**-52
+PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
 _LEAST_PART = 2.0**-10          # of a parameter's largest size: a step passing by zero is no scale
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
@@ -58,14 +58,14 @@ class Differences:
         self._scheme = {"2-point": self._two_point, "3-point": self._three_point,
                         "cs": self._complex_step}[scheme]
         self._f = None
-        self._largest = 0.0             # |x| so far
+        self.largest = 0.0             # |x| so far
         self._eps = None
 
     def residual(self, x, *args):
         result = self.func(x, *args)
         self._f = result.copy() if type(result) is np.ndarray else result
         if self._eps is None:
-            self._eps = _PRECISION.get(getattr(result, "dtype", None), _EPS)
+            self._eps = PRECISION.get(getattr(result, "dtype", None), EPS)
         return result
 
     def jacobian(self, x, *args):
@@ -81,8 +81,8 @@ class Differences:
     def _relative_step(self, root):
         if self.step is not None:
             return self.step
-        eps = (self._eps or _EPS) if self.epsfcn is None else float(self.epsfcn)
-        return root(max(eps, _EPS))
+        eps = (self._eps or EPS) if self.epsfcn is None else float(self.epsfcn)
+        return root(max(eps, EPS))
 
     def _bounds(self, n):
         if self.low is None:
@@ -108,15 +108,16 @@ class Differences:
                 which.append(j)
                 points.append(_replaced(x, j, moved))
         rows = np.zeros((n, f.size))
-        for j, value in zip(which, self._evaluate(points, args)):
-            rows[j] = (_as_residuals(value, f.size) - f)/steps[j]
+        values = iter(self._evaluate(points, args))
+        for j in which:
+            rows[j] = (_as_residuals(next(values), f.size) - f)/steps[j]
         return rows.T
 
     def _three_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        self._largest = np.maximum(np.abs(x), self._largest)
-        size = np.maximum(np.abs(x), _LEAST_PART*self._largest)
+        self.largest = np.maximum(np.abs(x), self.largest)
+        size = np.maximum(np.abs(x), _LEAST_PART*self.largest)
         steps = _steps(size, self._relative_step(np.cbrt))
         plan, points = [], []
         for j in range(n):
@@ -151,8 +152,9 @@ class Differences:
         steps = _steps(x, _COMPLEX_STEP if self.step is None else self.step)
         points = [_replaced(x.astype(complex), j, x[j] + 1j*steps[j]) for j in free]
         rows = np.zeros((n, f.size))
-        for j, value in zip(free, self._evaluate(points, args)):
-            value = np.atleast_1d(np.asarray(value))
+        values = iter(self._evaluate(points, args))
+        for j in free:
+            value = np.atleast_1d(np.asarray(next(values)))
             if value.dtype.kind != "c" or value.shape != f.shape:
                 raise TypeError(
                     "leastsq: Dfun='cs' needs a func that lets complex numbers through, and "
@@ -175,7 +177,7 @@ class Differences:
             seen = _as_residuals(value, f.size) - f
             meant = (point - x) @ rows
             error = np.linalg.norm(seen - meant)
-            noise = 1e3*_EPS*(np.linalg.norm(f) + np.linalg.norm(f + seen))
+            noise = 1e3*EPS*(np.linalg.norm(f) + np.linalg.norm(f + seen))
             wrong = error > _DISAGREE*np.linalg.norm(seen) + noise
         if wrong:
             raise ValueError(
@@ -367,7 +369,7 @@ def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):
     column = np.abs(numerical).max(axis=0, initial=0)
     steps = _steps(x, 2.0**-17)
     slack = (4*np.abs(coarse - numerical) + 1e-10*column
-             + 8*_EPS*np.maximum(np.abs(f)[:, None], np.abs(x)*column)/steps)
+             + 8*EPS*np.maximum(np.abs(f)[:, None], np.abs(x)*column)/steps)
     bad = misses(given)
     wrong = np.argwhere(bad)
     square = given.shape[0] == given.shape[1]
@@ -405,7 +407,7 @@ def _rows(func, args, x, f, jacobian):
     """MINPACK's measure of each row, and where it tells: elsewhere f does not move."""
     moved = np.atleast_1d(np.array(func(chkder(x), *args), float))
     with np.errstate(all="ignore"):
-        told = (f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*_EPS*np.abs(f))
+        told = (f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f))
     return chkder(x, f, jacobian, moved), told
 
 

@@ -61,7 +61,7 @@ def stopped_message(name, code):
     return f"The compiled {name} stopped the fit by returning {code}."
 
 
-def not_finite_message(x, njev, fault):
+def not_finite_message(x, njev, fault, block=None):
     """The sentence for `ier` 9: what is not finite, and where.
 
     Parameters
@@ -73,15 +73,18 @@ def not_finite_message(x, njev, fault):
     fault : tuple of (int, int, float) or None
         Row, column and value of the first element that is not finite; None if
         all are and their norm overflows.
+    block : int, optional
+        The block of data in which the row is counted.
     """
+    block = "" if block is None else f" in block {block}"
     at = f"at x = {np.array2string(x, threshold=20)}"
     if njev == 0 and fault is None:
         return f"The norm of the residuals overflows {at}."
     if njev == 0:
         row, _, value = fault
-        return f"Residuals are not finite at x0: func(x)[{row}] is {value} {at}."
+        return f"Residuals are not finite at x0: func(x)[{row}]{block} is {value} {at}."
     if fault is None:
         return f"The norm of a column of the Jacobian overflows {at}."
     row, column, value = fault
     return (f"The Jacobian is not finite: the derivative of residual {row} with respect "
-            f"to x[{column}] (row {row}, column {column}) is {value} {at}.")
+            f"to x[{column}] (row {row}, column {column}){block} is {value} {at}.")

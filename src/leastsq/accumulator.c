@@ -2,38 +2,8 @@
 #include "accumulator.h"
 
 
-enum { LINE = 64, MOST_COLUMNS = 1 << 28 };     /* of n*n doubles the bytes are counted in 64 bits */
 /* From this much work on, in multiplications, the GIL is released. */
 static const double RELEASE_GIL_WORK = 1 << 13;
-
-/* Room for so many doubles on a cache line, in *memory; NULL: there is not enough. */
-double *
-aligned_room(int64_t doubles, void **memory)
-{
-    *memory = PyMem_RawMalloc((size_t)doubles * sizeof(double) + LINE);
-    return (double *)(((uintptr_t)*memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
-}
-
-/* No Python may be called until accumulator_leave. */
-PyThreadState *
-accumulator_enter(accumulator *a, int release)
-{
-    PyThreadState *released = NULL;
-
-    if (!release && PyThread_acquire_lock(a->lock, NOWAIT_LOCK))
-        return NULL;
-    released = PyEval_SaveThread();
-    PyThread_acquire_lock(a->lock, WAIT_LOCK);
-    return released;
-}
-
-void
-accumulator_leave(accumulator *a, PyThreadState *released)
-{
-    PyThread_release_lock(a->lock);
-    if (released != NULL)
-        PyEval_RestoreThread(released);
-}
 
 /* So many rows for n columns: is it worth releasing the GIL? */
 int
@@ -55,10 +25,10 @@ accumulator_snapshot(accumulator *a, folded_rows *copy)
         PyErr_NoMemory();
         return -1;
     }
-    released = accumulator_enter(a, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n));
+    released = lock_take(a->lock, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n));
     *copy = a->content;
     memcpy(work, copy->work, (size_t)size * sizeof *work);
-    accumulator_leave(a, NULL);
+    lock_give(a->lock, NULL);
     a->k->fold(copy->n, work);
     if (released != NULL)
         PyEval_RestoreThread(released);

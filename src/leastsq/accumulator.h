@@ -3,6 +3,7 @@
 #define LEASTSQ_ACCUMULATOR_H
 
 #include "blocked.h"
+#include "objects.h"
 
 /* The rows of [J f] that were pushed, as far as anybody needs them. */
 typedef struct {
@@ -21,14 +22,13 @@ typedef struct {
 
 /* accumulator.c */
 extern PyType_Spec accumulator_spec;
-PyThreadState *accumulator_enter(accumulator *a, int release);
-void accumulator_leave(accumulator *a, PyThreadState *released);
 int accumulator_is_much(int64_t rows, int64_t n);
 int accumulator_snapshot(accumulator *a, folded_rows *copy);
 accumulator *as_accumulator(PyObject *object, PyTypeObject *type);
-double *aligned_room(int64_t doubles, void **memory);
 
 /* accumulator_rows.c */
+PyArrayObject *read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns,
+                         elements *where);
 PyObject *accumulator_push(PyObject *self, PyObject *args, PyObject *keywords);
 PyObject *accumulator_merge(PyObject *self, PyObject *object);
 int accumulator_finite(const kernels *k, int64_t n, const double *work);
@@ -44,14 +44,5 @@ extern const char accumulator_triangle_doc[];
 PyObject *accumulator_reduce(PyObject *self, PyObject *ignored);
 PyObject *accumulator_setstate(PyObject *self, PyObject *state);
 extern const char accumulator_reduce_doc[], accumulator_setstate_doc[];
-
-/* pickled.c: numbers as bytes that say what they are of, and whether they are whole */
-enum { PICKLED_ACCUMULATOR = 0x4171736c, PICKLED_MACHINE = 0x4d71736c };    /* "lsqA", "lsqM" */
-
-PyObject *pickled_new(size_t size, void **payload);
-void pickled_seal(PyObject *bytes, uint32_t kind);
-const void *pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size);
-PyObject *pickled_reduce(PyObject *self, PyObject *made_of, PyObject *bytes);
-PyObject *pickled_attributes(PyObject *self, PyObject *state);
 
 #endif

@@ -22,7 +22,7 @@ const char accumulator_merge_doc[] =
 
 /* `object` as float64, or float32 if it is that, wherever it lies: `rows` of `columns`, or
    if that is 0 a vector of them; a number of rows of -1 is any.  New reference. */
-static PyArrayObject *
+PyArrayObject *
 read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns, elements *where)
 {
     PyArrayObject *array = as_real_array(object, name), *values = NULL;
@@ -151,9 +151,9 @@ accumulator_push(PyObject *self, PyObject *args, PyObject *keywords)
         return NULL;
     }
     if (rows > 0) {
-        released = accumulator_enter(a, accumulator_is_much(rows, a->content.n));
+        released = lock_take(a->lock, accumulator_is_much(rows, a->content.n));
         push_rows(a->k, &a->content, &where_jac, &where_f, rows);
-        accumulator_leave(a, released);
+        lock_give(a->lock, released);
     }
     Py_DECREF(jac);
     Py_DECREF(f);
@@ -182,14 +182,14 @@ accumulator_merge(PyObject *self, PyObject *object)
     }
     if (accumulator_snapshot(other, &copy) < 0)     /* no thread then holds two locks */
         return NULL;
-    released = accumulator_enter(a, accumulator_is_much(c->n, c->n));
+    released = lock_take(a->lock, accumulator_is_much(c->n, c->n));
     a->k->merge(c->n, c->work, copy.work);
     if (!c->fault.found && copy.fault.found) {
         c->fault = copy.fault;
         c->fault.row += c->rows;
     }
     c->rows += copy.rows;
-    accumulator_leave(a, released);
+    lock_give(a->lock, released);
     PyMem_RawFree(copy.memory);
     Py_RETURN_NONE;
 }

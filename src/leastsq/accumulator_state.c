@@ -37,7 +37,7 @@ accumulator_reduce(PyObject *self, PyObject *ignored)
     if (bytes == NULL)
         return NULL;
     next = (char *)payload + sizeof p;
-    released = accumulator_enter(a, 1);
+    released = lock_take(a->lock, 1);
     a->k->fold(n, c->work);
     p = (pickled){n, c->rows, c->fault.found, c->fault.row, c->fault.column, c->fault.value};
     memcpy(payload, &p, sizeof p);
@@ -47,7 +47,7 @@ accumulator_reduce(PyObject *self, PyObject *ignored)
         next += size;
     }
     pickled_seal(bytes, PICKLED_ACCUMULATOR);
-    accumulator_leave(a, released);
+    lock_give(a->lock, released);
     return pickled_reduce(self, Py_BuildValue("OL", Py_TYPE(self), (long long)n), bytes);
 }
 
@@ -81,7 +81,7 @@ accumulator_setstate(PyObject *self, PyObject *state)
         return NULL;
     }
     next += sizeof p;
-    released = accumulator_enter(a, 1);
+    released = lock_take(a->lock, 1);
     a->k->empty(n, c->work);
     for (int64_t j = 0; j <= n; j++) {
         size = (size_t)(n + 1 - j) * sizeof(double);
@@ -90,6 +90,6 @@ accumulator_setstate(PyObject *self, PyObject *state)
     }
     c->rows = p.rows;
     c->fault = (not_finite){(int)p.found, (npy_intp)p.row, (npy_intp)p.column, p.value};
-    accumulator_leave(a, released);
+    lock_give(a->lock, released);
     return pickled_attributes(self, state);
 }

@@ -72,11 +72,11 @@ static PyObject *
 get_fault(PyObject *self, void *closure)
 {
     accumulator *a = (accumulator *)self;
-    PyThreadState *released = accumulator_enter(a, 0);
+    PyThreadState *released = lock_take(a->lock, 0);
     not_finite fault = a->content.fault;
 
     (void)closure;
-    accumulator_leave(a, released);
+    lock_give(a->lock, released);
     if (!fault.found)
         Py_RETURN_NONE;
     return Py_BuildValue("nnd", (Py_ssize_t)fault.row, (Py_ssize_t)fault.column, fault.value);
@@ -85,10 +85,10 @@ get_fault(PyObject *self, void *closure)
 static int64_t
 rows_of(accumulator *a)
 {
-    PyThreadState *released = accumulator_enter(a, 0);
+    PyThreadState *released = lock_take(a->lock, 0);
     int64_t rows = a->content.rows;
 
-    accumulator_leave(a, released);
+    lock_give(a->lock, released);
     return rows;
 }
 

@@ -1,7 +1,7 @@
 /* The arguments of a fit: read, checked, refused by name. */
 #include "shim.h"
 
-static int
+int
 real_argument(PyObject *object, const char *name, double *value)
 {
     *value = PyFloat_AsDouble(object);
@@ -48,7 +48,7 @@ flag_argument(PyObject *object, const char *name, int *value)
     return 0;
 }
 
-static int
+int
 improper(const char *name, const char *wanted, PyObject *got)
 {
     PyErr_Format(PyExc_TypeError, "Improper input parameters. %s must be %s, got %R", name,
@@ -56,7 +56,7 @@ improper(const char *name, const char *wanted, PyObject *got)
     return -1;
 }
 
-static int
+int
 tolerance_argument(PyObject *object, const char *name, double *value)
 {
     if (real_argument(object, name, value) < 0)

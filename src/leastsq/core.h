@@ -142,6 +142,17 @@ void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
                     const int64_t *ipvt, int64_t cost);
 
+/* The same for a model from row blocks: with many variables `damped` takes qrsolv's place. */
+void lsq_tell_norm_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
+                           const int64_t *ipvt, double fnorm, int64_t cost,
+                           lsq_damped damped, double *work); /* or NULL, NULL */
+void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
+                            const int64_t *ipvt, int64_t cost,
+                            lsq_damped damped, double *work);
+/* The points of fdjac2, points[j*n + ...] for x[j], and their steps. */
+void lsq_points(int64_t n, const double *x, double epsfcn, double *points, double *steps,
+                const double *lo, const double *hi);    /* or NULL, NULL */
+
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,

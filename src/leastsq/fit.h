@@ -23,6 +23,7 @@ typedef struct {
 
 /* result.c */
 PyObject *fit_result(fit *f, const arguments *a);
+PyObject *fit_covariance(fit *f, PyObject **side);
 
 /* reference.c, with -Dreference=enabled: MINPACK's library */
 int reference_refuses(const arguments *a, npy_intp m, npy_intp n);

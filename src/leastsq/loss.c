@@ -183,3 +183,30 @@ loss_weigh(int64_t m, const double *f, double *weighed, void *data)
     loss_weigh_known(m, f, &cb->loss, weighed);
     return 0;
 }
+
+const char loss_weigh_doc[] =
+    "weigh(loss, scale, f, /)\n--\n\n"
+    "Residuals g(f) whose squares are the loss, and g'(f): shape (2, m).";
+
+PyObject *
+loss_weigh_array(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    callbacks cb = {0};
+    PyObject *which, *object, *weighed = NULL;
+    PyArrayObject *f;
+    double scale;
+
+    if (!PyArg_ParseTuple(args, "OdO:weigh", &which, &scale, &object)
+        || loss_choose(&cb.loss, which, scale) < 0)
+        return NULL;
+    f = (PyArrayObject *)PyArray_FROMANY(object, NPY_DOUBLE, 1, 1, NPY_ARRAY_CARRAY_RO);
+    if (f != NULL) {
+        npy_intp dims[2] = {2, PyArray_DIM(f, 0)};
+        weighed = PyArray_SimpleNew(2, dims, NPY_DOUBLE);
+        if (weighed != NULL
+            && loss_weigh(dims[1], PyArray_DATA(f), PyArray_DATA((PyArrayObject *)weighed), &cb) < 0)
+            Py_CLEAR(weighed);
+        Py_DECREF(f);
+    }
+    return weighed;
+}

@@ -3,6 +3,7 @@
 #include "accumulator.h"
 #include "batch.h"
 #include "blocked.h"
+#include "machine.h"
 
 static PyMethodDef methods[] = {
     {"batch_compiled", batch_compiled, METH_VARARGS, batch_compiled_doc},
@@ -17,6 +18,7 @@ static PyMethodDef methods[] = {
     {"chkder", (PyCFunction)(void (*)(void))chkder, METH_FASTCALL, chkder_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
+    {"weigh", loss_weigh_array, METH_VARARGS, loss_weigh_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -33,6 +35,9 @@ exec(PyObject *module)
     state->accumulator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &accumulator_spec, NULL);
     if (state->accumulator_type == NULL || PyModule_AddType(module, state->accumulator_type) < 0)
         return -1;
+    state->machine_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
+    if (state->machine_type == NULL || PyModule_AddType(module, state->machine_type) < 0)
+        return -1;
     return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 
@@ -42,6 +47,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     module_state *state = PyModule_GetState(module);
 
     Py_VISIT(state->accumulator_type);
+    Py_VISIT(state->machine_type);
     return 0;
 }
 
@@ -51,6 +57,7 @@ clear(PyObject *module)
     module_state *state = PyModule_GetState(module);
 
     Py_CLEAR(state->accumulator_type);
+    Py_CLEAR(state->machine_type);
     return 0;
 }
 

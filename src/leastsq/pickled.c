@@ -1,7 +1,7 @@
 /* The state of an object as bytes, for its pickle: a head, then numbers in the
    machine's own order.  Bytes of another kind, version, order or length, or with a
    word that has changed, are refused. */
-#include "accumulator.h"
+#include "objects.h"
 
 enum { VERSION = 1 };
 
@@ -91,12 +91,16 @@ pickled_reduce(PyObject *self, PyObject *made_of, PyObject *bytes)
     PyObject *copyreg = PyImport_ImportModule("copyreg"), *new = NULL, *names = NULL;
     PyObject *answer = NULL;
 
-    if (copyreg != NULL && made_of != NULL && bytes != NULL) {
+    if (copyreg != NULL && made_of != NULL && bytes != NULL)
         new = PyObject_GetAttrString(copyreg, "__newobj__");
-        names = PyObject_HasAttrString(self, "__dict__") ? PyObject_GetAttrString(self, "__dict__")
-                                                         : Py_NewRef(Py_None);
+    if (new != NULL) {
+        names = PyObject_GetAttrString(self, "__dict__");
+        if (names == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();
+            names = Py_NewRef(Py_None);
+        }
     }
-    if (new != NULL && names != NULL)
+    if (names != NULL)
         answer = Py_BuildValue("OO(OO)", new, made_of, bytes, names);
     Py_XDECREF(copyreg);
     Py_XDECREF(new);

@@ -132,8 +132,8 @@ sides(fit *f, double *cov, int64_t *rank)
 }
 
 /* cov_x, None where the fit failed or R has a zero on its diagonal; and sides. */
-static PyObject *
-covariance(fit *f, PyObject **side)
+PyObject *
+fit_covariance(fit *f, PyObject **side)
 {
     npy_intp n = f->cb.n, dims[2] = {n, n};
     PyObject *cov;
@@ -224,7 +224,7 @@ fit_result(fit *f, const arguments *a)
         return Py_BuildValue("OLOLLOOOONNO", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
                              Py_None, fault(f), stop, Py_None);
-    cov = covariance(f, &side);         /* before NaN takes the place of R */
+    cov = fit_covariance(f, &side);         /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
         Py_XDECREF(side);

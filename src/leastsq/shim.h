@@ -130,6 +130,9 @@ typedef struct {
 } arguments;
 
 int integer_argument(PyObject *object, const char *name, int64_t *value);
+int real_argument(PyObject *object, const char *name, double *value);
+int tolerance_argument(PyObject *object, const char *name, double *value);
+int improper(const char *name, const char *wanted, PyObject *got);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
@@ -138,6 +141,8 @@ PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 /* loss.c */
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
 int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
+PyObject *loss_weigh_array(PyObject *module, PyObject *args);
+extern const char loss_weigh_doc[];
 /* g(f) and its slopes, by a loss that has a name; by a callable's rho and rho' */
 void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed);
 void loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
@@ -152,7 +157,7 @@ int64_t result_free_covariance(npy_intp n, const double *r, int64_t ldr, const i
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
     atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
-    PyTypeObject *accumulator_type;
+    PyTypeObject *accumulator_type, *machine_type;
 } module_state;
 
 module_state *state_of(PyTypeObject *type);

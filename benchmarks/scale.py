@@ -1,0 +1,218 @@
+"""What blocks cost beside their evaluation, and a tree of merges over 10 000 of them.
+
+    python benchmarks/scale.py [--blocks 10000] [--fan-in 8] [--rounds 5] [--json]
+
+Three tables; docs/scale.md explains them.
+
+* *An iteration*: one model and one norm of B blocks whose residuals and Jacobian lie ready,
+  so that only the solver's share is left; by the builtin map and by two processes. Bytes are
+  those of the pickles that a driver receives.
+* *A merge*: a triangle folded into another, its way through pickle, and all that a node of the
+  tree does: as many as its fan-in loaded, merged, and one dumped.
+* *A tree*: every merge of the tree is made and timed.  The clock is a virtual one: a node
+  begins when the last of its children has arrived, which takes the latency and its bytes over
+  the bandwidth; all nodes of a level work at the same time, each for the processor time that it
+  took here.  Beside it stands what the model says: depth x (latency + fan-in x bytes/bandwidth + node).
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import pickle
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+
+from leastsq._block_fit import Mapped, Point, Problem, merge_models  # noqa: E402
+
+ROWS = 64                       # of a block, or n + 1 if that is more
+SIZES = 3, 10, 30, 100          # n
+COUNTS = 10, 100, 1000
+LATENCY, BANDWIDTH = 100e-6, 1e9    # of the network that the virtual clock knows: s, bytes/s
+READY: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+
+def ready(n):
+    """A Jacobian and residuals, the same for all blocks."""
+    if n not in READY:
+        rng = np.random.default_rng(n)
+        rows = max(ROWS, n + 1)
+        READY[n] = rng.standard_normal((rows, n)), rng.standard_normal(rows)
+    return READY[n]
+
+
+def residuals(x, block):
+    return ready(x.size)[1]
+
+
+def jacobian(x, block):
+    return ready(x.size)[0]
+
+
+def problem():
+    return Problem(residuals, jacobian, (), False, None, None, None, 1.0)
+
+
+def point(n):
+    return Point(np.ones(n), 0.0, np.ones(n), True)
+
+
+def best(action, rounds):
+    """Seconds of the quickest of several rounds."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+# --------------------------------------------------------------- an iteration
+
+def iteration(n, blocks, map_of, rounds):
+    """Seconds of a model and a norm of so many blocks."""
+    scheduler, at = Mapped(range(blocks), map_of, problem()), point(n)
+
+    def both():
+        scheduler.model(at)
+        scheduler.norm(at.x)
+    both()
+    return best(both, rounds)
+
+
+def received(n):
+    """Bytes of one block's model and norm."""
+    p, at = problem(), point(n)
+    return len(pickle.dumps((0, p.model(at, 0, 0)))) + len(pickle.dumps((0, p.norm(at.x, 0, 0))))
+
+
+def iterations(rounds):
+    rows = []
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for n in SIZES:
+            for blocks in COUNTS:
+                rows.append({"n": n, "blocks": blocks,
+                             "builtin": iteration(n, blocks, map, rounds),
+                             "processes": iteration(n, blocks, pool.map, max(rounds//2, 1)),
+                             "bytes": blocks*received(n)})
+    return rows
+
+
+# -------------------------------------------------------------------- a merge
+
+def node(children):
+    """What a worker does with its children's pickles: (pickle of all of them, processor seconds)."""
+    start = time.thread_time()
+    merged = pickle.dumps(merge_models([pickle.loads(child) for child in children]))
+    return merged, time.thread_time() - start
+
+
+def copies(n, count):
+    """So many pickles of a block's model, each in memory of its own."""
+    model = problem().model(point(n), 0, 0)
+    return [pickle.dumps(model) for _ in range(count)]
+
+
+def merges(fan_in, rounds):
+    rows = []
+    for n in SIZES:
+        sent = copies(n, 100*fan_in)
+        parts = [pickle.loads(one) for one in sent[:fan_in]]
+        nodes = [node(sent[first:first + fan_in])[1] for first in range(0, len(sent), fan_in)]
+        rows.append({"n": n, "bytes": len(sent[0]),
+                     "merge": best(lambda parts=parts: merge_models(parts), 20*rounds)/fan_in,
+                     "dump": best(lambda parts=parts: pickle.dumps(parts[0]), 20*rounds),
+                     "load": best(lambda sent=sent: pickle.loads(sent[0]), 20*rounds),
+                     "node": statistics.median(nodes)})
+    return rows
+
+
+# --------------------------------------------------------------------- a tree
+
+def tree(n, blocks, fan_in):
+    """Merge so many blocks' models as a tree of workers would."""
+    level = [(0.0, sent) for sent in copies(n, blocks)]     # (when it is ready, the pickle)
+    depth, moved = 0, 0
+    while len(level) > 1:
+        above = []
+        for first in range(0, len(level), fan_in):
+            children = level[first:first + fan_in]
+            size = sum(len(child) for _, child in children)
+            arrived = max(when for when, _ in children) + LATENCY + size/BANDWIDTH
+            merged, seconds = node([child for _, child in children])
+            above.append((arrived + seconds, merged))
+            moved += size
+        level = above
+        depth += 1
+    (when, last), = level
+    total = pickle.loads(last)
+    assert total.rows == blocks*len(ready(n)[1])
+    jac, f = ready(n)
+    wanted = np.linalg.qr(np.column_stack([jac, f]), mode="r")*math.sqrt(blocks)
+    off = np.abs(np.abs(total.accumulator.triangle()) - np.abs(wanted)).max()/np.abs(wanted).max()
+    return {"n": n, "blocks": blocks, "fan_in": fan_in, "depth": depth,
+            "seconds": when, "moved": moved, "driver": len(last), "error": off}
+
+
+def predicted(n, blocks, fan_in, merge):
+    """The model: (depth, seconds, bytes moved)."""
+    depth = math.ceil(math.log(blocks, fan_in) - 1e-9)
+    size = merge["bytes"]
+    sent, count = 0, blocks
+    while count > 1:
+        sent += count
+        count = math.ceil(count/fan_in)
+    return depth, depth*(LATENCY + fan_in*size/BANDWIDTH + merge["node"]), sent*size
+
+
+def trees(blocks, fan_in, rounds, measured):
+    rows = []
+    for n, merge in zip(SIZES, measured):
+        runs = [tree(n, blocks, fan_in) for _ in range(min(rounds, 3))]
+        row = runs[0] | {"seconds": statistics.median(run["seconds"] for run in runs)}
+        row["predicted_depth"], row["predicted"], row["predicted_moved"] = predicted(n, blocks, fan_in, merge)
+        rows.append(row)
+    return rows
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", type=int, default=10_000, help="leaves of the tree")
+    parser.add_argument("--fan-in", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.blocks < 2 or options.fan_in < 2 or options.rounds < 1:
+        parser.error("--blocks and --fan-in must be at least 2, and --rounds at least 1")
+    figures = {"iterations": iterations(options.rounds), "merges": merges(options.fan_in, options.rounds)}
+    figures["trees"] = trees(options.blocks, options.fan_in, options.rounds, figures["merges"])
+    if options.json:
+        print(json.dumps(figures, indent=1))
+        return 0
+    print("An iteration (a model and a norm), µs per block, and bytes to the driver per block")
+    print(f"{'n':>5}{'blocks':>8}{'builtin':>10}{'processes':>11}{'bytes':>9}")
+    for row in figures["iterations"]:
+        print(f"{row['n']:5}{row['blocks']:8}{1e6*row['builtin']/row['blocks']:10.1f}"
+              f"{1e6*row['processes']/row['blocks']:11.1f}{row['bytes']//row['blocks']:9}")
+    print("\nA merge, µs")
+    print(f"{'n':>5}{'bytes':>8}{'merge':>8}{'dump':>8}{'load':>8}{'node':>8}")
+    for row in figures["merges"]:
+        print(f"{row['n']:5}{row['bytes']:8}" + "".join(f"{1e6*row[key]:8.1f}" for key in ("merge", "dump", "load", "node")))
+    print(f"\nA tree of {options.blocks} blocks, fan-in {options.fan_in}; ms on the virtual clock")
+    print(f"{'n':>5}{'depth':>6}{'clock':>9}{'model':>9}{'MB moved':>10}{'model':>9}{'to driver':>11}{'error':>9}")
+    for row in figures["trees"]:
+        print(f"{row['n']:5}{row['depth']:6}{1e3*row['seconds']:9.2f}{1e3*row['predicted']:9.2f}"
+              f"{row['moved']/1e6:10.2f}{row['predicted_moved']/1e6:9.2f}{row['driver']:11}{row['error']:9.0e}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The solver without a loop: what it asks for, anybody may answer, anywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._core import Machine
+from ._losses import active_mask, bound_arrays, held
+from ._status import message, not_finite_message
+
+__all__ = ["LevenbergMarquardt"]
+
+_NOT_FINITE = 9
+
+
+class LevenbergMarquardt(Machine):
+    """
+    A fit that asks and is told: the loop, and where the residuals are, is yours.
+
+    Parameters
+    ----------
+    x0 : array_like
+        Starting estimate; n real numbers of any shape.  Not modified.
+    ftol, xtol, gtol, factor, diag, bounds, epsfcn : optional
+        As in `leastsq`.  `epsfcn` is for `points`; None: the machine precision of float64.
+    maxfev : int, optional
+        Most evaluations, as told.  Zero or less: 200*(n + 1) if the first model told took
+        evaluations (differences), 100*(n + 1) if it took none.
+
+    Attributes
+    ----------
+    request : {"norm", "model", None}
+        What is wanted: the norm of the residuals, or the Jacobian with the residuals.  None: the
+        fit has ended.
+    x_eval : ndarray, shape (n,), or None
+        Where it is wanted; a copy.
+    accepted : bool
+        Whether the trial that was told last was taken as `x`: then its residuals are
+        those that the next model wants.
+    x : ndarray, shape (n,)
+        The best point so far; a copy.
+    fnorm : float
+        The norm of the residuals there; nan before it is told.
+    ier : int or None
+        Why the fit ended, a member of `Status`: 1 to 4 are success.  None before that.
+    message : str or None
+        The same in words, those of `leastsq`.
+    success : bool
+        Whether it ended, and well.
+    cov_x : ndarray, shape (n, n), or None
+        As `leastsq` returns it.
+    active_mask : ndarray of int, shape (n,)
+        -1 for a parameter at its lower bound, 1 at its upper one, else 0.
+    nfev, njev : int
+        Evaluations and models told.
+    iteration : int
+        1 and the number of steps taken; 0 at the start.
+    radius, par, gnorm : float
+        Of the trust region; the Levenberg-Marquardt parameter; the largest cosine of the
+        residuals and a column of the Jacobian.
+    actual, predicted, ratio : float
+        Of the last trial: the relative reduction of the sum of squares, what the model said of it,
+        and their ratio.
+    ipvt, qtf : ndarray, shape (n,)
+        Of the last model, as `leastsq` returns them.
+    fault : tuple of (int, int, float), or None
+        After `ier` 9, row, column and value of the first number that was not finite, if it was told;
+        column n is f.
+    n, maxfev, ftol, xtol, gtol, bounds
+        The settings.
+
+    Methods
+    -------
+    tell_norm(fnorm, evaluations=1)
+        Answer "norm": a number, or the residuals.
+    tell_model(model, f=None, *, evaluations=0)
+        Answer "model": J and f, or a `RowAccumulator` of their rows.
+    points()
+        The n points and steps for a Jacobian by forward differences.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is refused, as by `leastsq`.
+    RuntimeError
+        From the methods: something else is wanted, or nothing.  An answer that is refused does
+        not change the fit.
+
+    See Also
+    --------
+    leastsq : the same with a loop.
+
+    Notes
+    -----
+    The iterates are those of `leastsq`, to the bit, if `tell_norm` is given the residuals and
+    `tell_model` the Jacobian.  With accumulators they agree to rounding.
+
+    A trial norm that is not finite is a rejected step; at the start, or in a model, it
+    ends the fit with `ier` 9.
+
+    It can be pickled at any time, and goes on elsewhere with the same iterates.  A pickle takes some
+    ``4*n**2`` bytes, is checked when it is read, and can be read by any 64-bit little-endian
+    machine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leastsq import LevenbergMarquardt
+    >>> t, y = np.array([0.0, 1.0, 2.0]), np.array([2.0, 1.0, 0.5])
+    >>> def residual(x):
+    ...     return x[0]*np.exp(-x[1]*t) - y
+    >>> lm = LevenbergMarquardt([1.0, 1.0])
+    >>> while lm.request:
+    ...     if lm.request == "norm":
+    ...         trial = residual(lm.x_eval)
+    ...         lm.tell_norm(trial)
+    ...         if lm.accepted:
+    ...             f = trial
+    ...     else:
+    ...         points, steps = lm.points()
+    ...         rows = [(residual(point) - f)/step for point, step in zip(points, steps)]
+    ...         lm.tell_model(np.transpose(rows), f, evaluations=lm.n)
+    >>> lm.x.round(6), lm.success
+    (array([2.      , 0.693147]), True)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, x0, *, ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, factor=100,
+                diag=None, bounds=None, epsfcn=None):
+        low, high = (None, None) if bounds is None else bound_arrays(bounds, x0)
+        return super().__new__(cls, x0, ftol, xtol, gtol, maxfev, factor, diag, low, high, epsfcn)
+
+    @property
+    def success(self):
+        return self.ier in (1, 2, 3, 4)
+
+    @property
+    def message(self):
+        ier = self.ier
+        if ier is None:
+            return None
+        x, bounds = self.x, self.bounds
+        if ier == _NOT_FINITE:
+            said = self._not_finite(x)
+        else:
+            said = message(ier, ftol=self.ftol, xtol=self.xtol, gtol=self.gtol, maxfev=self.maxfev)
+        return said if bounds is None else said + held(x, *bounds)
+
+    def _not_finite(self, x):
+        at = f"at x = {np.array2string(x, threshold=20)}"
+        if self.fault is not None and self.fault[1] == self.n:
+            return f"Residuals are not finite: f[{self.fault[0]}] is {self.fault[2]} {at}."
+        if self.njev == 0 and np.isnan(self.fnorm) and self.fault is None:
+            return f"The norm of the residuals is nan {at}."
+        return not_finite_message(x, self.njev, self.fault)
+
+    @property
+    def active_mask(self):
+        bounds = self.bounds
+        return np.zeros(self.n, np.int64) if bounds is None else active_mask(self.x, *bounds)
+
+    def __repr__(self):
+        doing = f"wants the {self.request}" if self.request else f"ended with ier {self.ier}"
+        return f"<{type(self).__name__}: n={self.n}, nfev={self.nfev}, fnorm={self.fnorm:g}, {doing}>"

@@ -1,0 +1,186 @@
+/* The ask/tell machine as an object: its type and its memory. */
+#include "machine.h"
+
+/* In doubles: r and ipvt, then the vectors but for the scratch that bounds need. */
+static size_t
+lasting_size(int64_t n)
+{
+    return (size_t)n * (size_t)(n + 1 + LSQ_TRIANGLE);
+}
+
+/* Room for n variables, with bounds or without, zeros; 0, or -1 with MemoryError set. */
+int
+machine_allocate(machine_room *room, int64_t n)
+{
+    size_t size = (size_t)n * (size_t)(n + 1 + lsq_core_columns(n, 1));
+
+    room->memory = n > MOST_COLUMNS ? NULL : PyMem_RawCalloc(size, sizeof(double));
+    if (room->memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    room->r = room->memory;
+    room->ipvt = (int64_t *)(room->r + n * n);
+    room->w = room->r + n * (n + 1);
+    return 0;
+}
+
+/* A copy of everything, the caller's; 0, or -1 with MemoryError set. */
+int
+machine_snapshot(machine *m, machine_state *state, machine_room *room)
+{
+    PyThreadState *released;
+
+    if (machine_allocate(room, m->state.s.n) < 0)
+        return -1;
+    released = lock_take(m->lock, 0);
+    *state = m->state;
+    memcpy(room->memory, m->room.memory, lasting_size(m->state.s.n) * sizeof(double));
+    lock_give(m->lock, released);
+    return 0;
+}
+
+/* A column of the vectors from an argument that may be None; 0, or -1 with an error set. */
+static int
+take_vector(machine *m, int column, PyArrayObject *array)
+{
+    int64_t n = m->state.s.n;
+
+    if (array == NULL)
+        return -1;
+    memcpy(m->room.w + column * n, PyArray_DATA(array), (size_t)n * sizeof(double));
+    Py_DECREF(array);
+    return 0;
+}
+
+/* The settings, behind x0: 0, or -1 with an error set. */
+static int
+read_settings(machine_state *state, PyObject *args)
+{
+    lsq_state *s = &state->s;
+    PyObject *epsfcn = PyTuple_GET_ITEM(args, 9);
+
+    if (tolerance_argument(PyTuple_GET_ITEM(args, 1), "ftol", &s->ftol) < 0
+        || tolerance_argument(PyTuple_GET_ITEM(args, 2), "xtol", &s->xtol) < 0
+        || tolerance_argument(PyTuple_GET_ITEM(args, 3), "gtol", &s->gtol) < 0
+        || integer_argument(PyTuple_GET_ITEM(args, 4), "maxfev", &s->maxfev) < 0
+        || real_argument(PyTuple_GET_ITEM(args, 5), "factor", &s->factor) < 0
+        || (epsfcn != Py_None && real_argument(epsfcn, "epsfcn", &state->epsfcn) < 0))
+        return -1;
+    if (!(s->factor > 0))
+        return improper("factor", "positive", PyTuple_GET_ITEM(args, 5));
+    if (state->epsfcn != state->epsfcn)
+        return improper("epsfcn", "a number or None", epsfcn);
+    state->default_maxfev = s->maxfev <= 0;
+    if (state->default_maxfev)
+        s->maxfev = 200 * (s->n + 1);
+    s->bounded = PyTuple_GET_ITEM(args, 7) != Py_None;
+    s->scaling = PyTuple_GET_ITEM(args, 6) != Py_None ? LSQ_SCALE_USER : LSQ_SCALE_COLUMNS;
+    return 0;
+}
+
+/* The machine's start, once its memory is there; 0, or -1 with an error set. */
+static int
+start(machine *m, PyObject *x, PyObject *args)
+{
+    npy_intp n = (npy_intp)m->state.s.n;
+    lsq_state *s = &m->state.s;
+
+    memcpy(m->room.w + LSQ_X * n, PyArray_DATA((PyArrayObject *)x), (size_t)n * sizeof(double));
+    if ((s->scaling == LSQ_SCALE_USER
+         && take_vector(m, LSQ_DIAG, arguments_scale_factors(PyTuple_GET_ITEM(args, 6), n)) < 0)
+        || (s->bounded
+            && (take_vector(m, LSQ_LO, arguments_bounds(PyTuple_GET_ITEM(args, 7), n)) < 0
+                || take_vector(m, LSQ_HI, arguments_bounds(PyTuple_GET_ITEM(args, 8), n)) < 0)))
+        return -1;
+    for (int64_t j = 0; j < n; j++)
+        m->room.ipvt[j] = j + 1;
+    lsq_start(s, m->room.w);
+    if (s->request == LSQ_ASK_NORM)
+        return 0;
+    PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
+    return -1;
+}
+
+static PyObject *
+new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    const module_state *state = state_of(type);
+    PyArrayObject *x;
+    machine *m;
+    int status = -1;
+
+    if (state == NULL)
+        return NULL;
+    if (PyTuple_GET_SIZE(args) != 10 || (keywords != NULL && PyDict_GET_SIZE(keywords) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "Machine takes 10 positional arguments");
+        return NULL;
+    }
+    if ((x = arguments_start_point(PyTuple_GET_ITEM(args, 0))) == NULL)
+        return NULL;
+    m = (machine *)type->tp_alloc(type, 0);
+    if (m != NULL) {
+        m->k = state->kernels;
+        m->state.s.n = PyArray_DIM(x, 0);
+        if ((m->lock = PyThread_allocate_lock()) == NULL)
+            PyErr_NoMemory();
+        else if (read_settings(&m->state, args) == 0
+                 && machine_allocate(&m->room, m->state.s.n) == 0)
+            status = start(m, (PyObject *)x, args);
+    }
+    Py_DECREF(x);
+    if (status < 0)
+        Py_CLEAR(m);
+    return (PyObject *)m;
+}
+
+static int
+traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static void
+dealloc(PyObject *self)
+{
+    machine *m = (machine *)self;
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    PyMem_RawFree(m->room.memory);
+    if (m->lock != NULL)
+        PyThread_free_lock(m->lock);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"tell_norm", (PyCFunction)(void (*)(void))machine_tell_norm, METH_VARARGS | METH_KEYWORDS,
+     machine_tell_norm_doc},
+    {"tell_model", (PyCFunction)(void (*)(void))machine_tell_model, METH_VARARGS | METH_KEYWORDS,
+     machine_tell_model_doc},
+    {"points", machine_points, METH_NOARGS, machine_points_doc},
+    {"__reduce__", machine_reduce, METH_NOARGS, "For pickle and copy."},
+    {"__setstate__", machine_setstate, METH_O,
+     "__setstate__($self, state, /)\n--\n\nGo on where another stopped.  ValueError: it is damaged."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "The ask/tell machine; see leastsq.LevenbergMarquardt."},
+    {Py_tp_new, new},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, machine_attributes},
+    {0, NULL},
+};
+
+PyType_Spec machine_spec = {
+    .name = "leastsq._core.Machine",
+    .basicsize = sizeof(machine),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};

@@ -1,0 +1,58 @@
+/* The ask/tell machine as an object: what leastsq.LevenbergMarquardt is made of. */
+#ifndef LEASTSQ_MACHINE_H
+#define LEASTSQ_MACHINE_H
+
+#include "objects.h"
+
+/* All that changes in a fit.  Nothing but 64-bit numbers, which is what is pickled. */
+typedef struct {
+    lsq_state s;
+    int64_t default_maxfev;     /* 1: the first model decides on maxfev */
+    int64_t by_blocks;          /* 1: the model came from an accumulator */
+    int64_t fault_found, fault_row, fault_column;   /* as not_finite; column n is f */
+    double fault_value, epsfcn;
+} machine_state;
+
+/* r (n x n), ipvt and the vectors of core.h, one behind the other. */
+typedef struct {
+    double *w, *r;
+    int64_t *ipvt;
+    void *memory;
+} machine_room;
+
+typedef struct {
+    PyObject_HEAD
+    const lsq_tsqr_kernels *k;
+    PyThread_type_lock lock;    /* held by whoever looks at what follows */
+    machine_state state;
+    machine_room room;
+} machine;
+
+/* machine.c */
+extern PyType_Spec machine_spec;
+int machine_allocate(machine_room *room, int64_t n);
+int machine_snapshot(machine *m, machine_state *state, machine_room *room);
+
+/* machine_events.c */
+PyObject *machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords);
+int machine_wants(int64_t request, int64_t answer, const char *method);
+int machine_wants_now(machine *m, int64_t answer, const char *method);
+int machine_evaluations(PyObject *object, int64_t *cost);
+int machine_scratch(const machine *m, double **work, void **memory);
+int machine_long_step(const machine *m);
+void machine_take_fault(machine_state *state, const not_finite *fault);
+extern const char machine_tell_norm_doc[];
+
+/* machine_model.c */
+PyObject *machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords);
+PyObject *machine_points(PyObject *self, PyObject *ignored);
+extern const char machine_tell_model_doc[], machine_points_doc[];
+
+/* machine_view.c */
+extern PyGetSetDef machine_attributes[];
+
+/* machine_state.c */
+PyObject *machine_reduce(PyObject *self, PyObject *ignored);
+PyObject *machine_setstate(PyObject *self, PyObject *state);
+
+#endif

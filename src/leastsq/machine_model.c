@@ -1,0 +1,244 @@
+/* The ask/tell machine as an object: the event of a model, and points for one. */
+#include "accumulator.h"
+#include "machine.h"
+
+#include <math.h>
+
+const char machine_tell_model_doc[] =
+    "tell_model($self, model, f=None, *, evaluations=0)\n--\n\n"
+    "Answer the request \"model\": here are the Jacobian and the residuals at `x_eval`.\n\n"
+    "Parameters\n----------\n"
+    "model : array_like of shape (m, n), or RowAccumulator\n"
+    "    The Jacobian, m >= n, factored as by ``leastsq(qr=\"minpack\")``, to the bit; or the rows\n"
+    "    of J and f in an accumulator, which is for long ones.  It does not change.\n"
+    "f : array_like, shape (m,)\n"
+    "    The residuals, with a Jacobian only.\n"
+    "evaluations : int, optional\n"
+    "    What it adds to `nfev`: with differences, the points evaluated for them.\n\n"
+    "Raises\n------\n"
+    "RuntimeError\n"
+    "    Something else is wanted, or nothing.\n"
+    "TypeError, ValueError\n"
+    "    An argument is of the wrong kind or for another n; m < n.  The fit has not changed.";
+const char machine_points_doc[] =
+    "points($self, /)\n--\n\n"
+    "Where the residuals are wanted for a Jacobian by forward differences.\n\n"
+    "Returns\n-------\n"
+    "points : ndarray, shape (n, n)\n"
+    "    Row j is `x_eval` with x[j] moved, within the bounds.\n"
+    "steps : ndarray, shape (n,)\n"
+    "    By how much; 0 for a parameter that bounds fix, whose derivatives are to be 0.\n\n"
+    "Raises\n------\n"
+    "RuntimeError\n"
+    "    The request is not \"model\".";
+
+/* What a provider made of J and f: r is n x n. */
+typedef struct {
+    double *r, *qtf, *colnorm, *scratch;        /* 2n or what finish wants */
+    int64_t *ipvt;
+    void *memory;
+    not_finite fault;
+} model;
+
+static int
+allocate_model(model *answer, int64_t n, int64_t scratch)
+{
+    answer->scratch = aligned_room(scratch + n * (n + 3), &answer->memory);
+    if (answer->memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    answer->r = answer->scratch + scratch;
+    answer->qtf = answer->r + n * n;
+    answer->colnorm = answer->qtf + n;
+    answer->ipvt = (int64_t *)(answer->colnorm + n);
+    return 0;
+}
+
+/* The dense provider's arithmetic (fortran/dense.f90) on copies of J, by columns, and f;
+   R moves to a place of its own. */
+static void
+factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)
+{
+    int64_t n = m->state.s.n;
+    elements jacobian = {(const char *)jac, sizeof(double), (npy_intp)sizeof(double) * rows, 0};
+    elements residuals = {(const char *)f, sizeof(double), 0, 0};
+
+    if (!isfinite(m->k->norm(rows * n, jac)))
+        find_not_finite(&jacobian, rows, n, &answer->fault);
+    if (!answer->fault.found && !isfinite(m->k->norm(rows, f))) {
+        find_not_finite(&residuals, rows, 1, &answer->fault);
+        answer->fault.column = n;
+    }
+    lsq_qrfac(rows, n, jac, rows, 1, answer->ipvt, answer->scratch, answer->colnorm,
+              answer->scratch + n, f);
+    for (int64_t j = 0; j < n; j++) {
+        memcpy(answer->r + j * n, jac + j * rows, (size_t)j * sizeof *jac);
+        answer->r[j + j * n] = answer->scratch[j];
+    }
+    memcpy(answer->qtf, f, (size_t)n * sizeof *f);
+}
+
+/* The model of a Jacobian and residuals; 0, or -1 with an error set. */
+static int
+from_arrays(machine *m, PyObject *jac_object, PyObject *f_object, model *answer)
+{
+    npy_intp n = (npy_intp)m->state.s.n, rows;
+    elements unused;
+    PyArrayObject *jac = read_rows(jac_object, "J", -1, n, &unused), *f, *columns, *rhs;
+    PyThreadState *released = NULL;
+    int status = -1;
+
+    if (jac == NULL)
+        return -1;
+    rows = PyArray_DIM(jac, 0);
+    f = read_rows(f_object, "f", rows, 0, &unused);
+    columns = f == NULL ? NULL : (PyArrayObject *)PyArray_FROM_OTF(
+        (PyObject *)jac, NPY_DOUBLE, NPY_ARRAY_FARRAY | NPY_ARRAY_ENSURECOPY);
+    rhs = columns == NULL ? NULL : (PyArrayObject *)PyArray_FROM_OTF(
+        (PyObject *)f, NPY_DOUBLE, NPY_ARRAY_CARRAY | NPY_ARRAY_ENSURECOPY);
+    if (rhs != NULL && rows < n)
+        PyErr_Format(PyExc_ValueError, "leastsq: J must have at least as many rows as columns, "
+                     "got shape (%zd, %zd)", (Py_ssize_t)rows, (Py_ssize_t)n);
+    else if (rhs != NULL && allocate_model(answer, n, 2 * n) == 0) {
+        if (accumulator_is_much(rows, n))
+            released = PyEval_SaveThread();
+        factor(m, rows, PyArray_DATA(columns), PyArray_DATA(rhs), answer);
+        if (released != NULL)
+            PyEval_RestoreThread(released);
+        status = 0;
+    }
+    Py_DECREF(jac);
+    Py_XDECREF(f);
+    Py_XDECREF(columns);
+    Py_XDECREF(rhs);
+    return status;
+}
+
+/* The model of an accumulator's rows; 0, or -1 with an error set. */
+static int
+from_accumulator(machine *m, accumulator *a, model *answer)
+{
+    int64_t n = m->state.s.n;
+    folded_rows copy;
+    PyThreadState *released = NULL;
+    double rest;
+
+    if (a->content.n != n) {
+        PyErr_Format(PyExc_ValueError, "leastsq: the accumulator must have n = %lld, got n = %lld",
+                     (long long)n, (long long)a->content.n);
+        return -1;
+    }
+    if (accumulator_snapshot(a, &copy) < 0)
+        return -1;
+    if (copy.rows < n)
+        PyErr_Format(PyExc_ValueError, "leastsq: the accumulator must have at least n = %lld rows, "
+                     "got %lld", (long long)n, (long long)copy.rows);
+    else if (allocate_model(answer, n, a->k->finish_size(n)) == 0) {
+        if (accumulator_is_much(n, n))
+            released = PyEval_SaveThread();
+        answer->fault = copy.fault;
+        a->k->finish(n, copy.work, answer->r, n, answer->ipvt, answer->qtf, answer->colnorm, &rest,
+                     answer->scratch, NULL);
+        if (!isfinite(rest))
+            answer->qtf[0] = rest;
+        if (released != NULL)
+            PyEval_RestoreThread(released);
+    }
+    PyMem_RawFree(copy.memory);
+    return answer->memory == NULL ? -1 : 0;
+}
+
+/* Tell it, with the lock held. */
+static void
+tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
+{
+    machine_state *state = &m->state;
+    int64_t n = state->s.n;
+    size_t vector = (size_t)n * sizeof(double);
+
+    if (state->default_maxfev && state->s.njev == 0)    /* as leastsq, by who makes J */
+        state->s.maxfev = (cost > 0 ? 200 : 100) * (n + 1);
+    state->by_blocks = by_blocks;
+    memcpy(m->room.r, told->r, (size_t)n * vector);
+    memcpy(m->room.ipvt, told->ipvt, vector);
+    memcpy(m->room.w + LSQ_QTF * n, told->qtf, vector);
+    memcpy(m->room.w + LSQ_COLNORM * n, told->colnorm, vector);
+    if (!isfinite(m->k->norm(n, told->qtf)))    /* residuals that are not finite end it too */
+        m->room.w[LSQ_COLNORM * n] = Py_NAN;
+    lsq_tell_model_blocked(&state->s, m->room.w, m->room.r, n, m->room.ipvt, cost,
+                           by_blocks ? m->k->qrsolv : NULL, work);
+    if (state->s.info == LSQ_NOT_FINITE)
+        machine_take_fault(state, &told->fault);
+}
+
+PyObject *
+machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"model", "f", "evaluations", NULL};
+    machine *m = (machine *)self;
+    const module_state *module = state_of(Py_TYPE(self));
+    PyObject *object, *f = Py_None, *evaluations = NULL;
+    PyThreadState *released;
+    model told = {0};
+    int64_t cost = 0, request = LSQ_ASK_DONE;
+    int folded, status;
+    double *work;
+    void *memory = NULL;
+
+    if (module == NULL
+        || !PyArg_ParseTupleAndKeywords(args, keywords, "O|O$O:tell_model", names, &object, &f,
+                                        &evaluations)
+        || !machine_wants_now(m, LSQ_ASK_MODEL, "tell_model")
+        || machine_evaluations(evaluations, &cost) < 0)
+        return NULL;
+    folded = PyObject_TypeCheck(object, module->accumulator_type);
+    if (folded != (f == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, folded
+                        ? "leastsq: f must be left out: it is in the accumulator"
+                        : "leastsq: f is missing: tell_model takes a RowAccumulator, or J and f");
+        return NULL;
+    }
+    status = folded ? from_accumulator(m, (accumulator *)object, &told)
+                    : from_arrays(m, object, f, &told);
+    if (status == 0 && (status = machine_scratch(m, &work, &memory)) == 0) {
+        released = lock_take(m->lock, machine_long_step(m));
+        request = m->state.s.request;
+        if (request == LSQ_ASK_MODEL)
+            tell(m, &told, folded, cost, work);
+        lock_give(m->lock, released);
+        status = machine_wants(request, LSQ_ASK_MODEL, "tell_model") ? 0 : -1;
+    }
+    PyMem_RawFree(memory);
+    PyMem_RawFree(told.memory);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyObject *
+machine_points(PyObject *self, PyObject *ignored)
+{
+    machine *m = (machine *)self;
+    npy_intp n = (npy_intp)m->state.s.n, dims[2] = {n, n};
+    PyObject *points = PyArray_SimpleNew(2, dims, NPY_DOUBLE), *steps = NULL;
+    PyThreadState *released;
+    const double *w;
+    int64_t request;
+
+    (void)ignored;
+    if (points == NULL || (steps = PyArray_SimpleNew(1, &n, NPY_DOUBLE)) == NULL) {
+        Py_XDECREF(points);
+        return NULL;
+    }
+    released = lock_take(m->lock, 0);
+    request = m->state.s.request;
+    w = m->room.w;
+    lsq_points(n, w + LSQ_X * n, m->state.epsfcn, PyArray_DATA((PyArrayObject *)points),
+               PyArray_DATA((PyArrayObject *)steps), m->state.s.bounded ? w + LSQ_LO * n : NULL,
+               m->state.s.bounded ? w + LSQ_HI * n : NULL);
+    lock_give(m->lock, released);
+    if (machine_wants(request, LSQ_ASK_MODEL, "points"))
+        return Py_BuildValue("NN", points, steps);
+    Py_DECREF(points);
+    Py_DECREF(steps);
+    return NULL;
+}

@@ -1,0 +1,166 @@
+/* The ask/tell machine as an object: its pickle. */
+#include "machine.h"
+
+#include <math.h>
+
+enum {
+    STEPS = LSQ_SCRATCH,        /* vectors that last from event to event, from the first on */
+    BOUNDS = LSQ_SLOPE + 1 - LSQ_LO     /* and with bounds, from LSQ_LO on */
+};
+
+/* Behind the state: the vectors, ipvt, and R by columns down to its diagonal. */
+static size_t
+pickled_size(int64_t n, int64_t bounded)
+{
+    return sizeof(machine_state)
+        + (size_t)n * (size_t)(STEPS + (bounded ? BOUNDS : 0) + 1) * sizeof(double)
+        + (size_t)n * (size_t)(n + 1) / 2 * sizeof(double);
+}
+
+PyObject *
+machine_reduce(PyObject *self, PyObject *ignored)
+{
+    machine *m = (machine *)self;
+    npy_intp n = (npy_intp)m->state.s.n;
+    size_t vector = (size_t)n * sizeof(double);
+    machine_state state;
+    machine_room room;
+    void *payload;
+    char *next;
+    PyObject *bytes, *x;
+
+    (void)ignored;
+    if (machine_snapshot(m, &state, &room) < 0)
+        return NULL;
+    bytes = pickled_new(pickled_size(n, state.s.bounded), &payload);
+    x = bytes == NULL ? NULL : PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+    if (x == NULL) {
+        PyMem_RawFree(room.memory);
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    memcpy(PyArray_DATA((PyArrayObject *)x), room.w + LSQ_X * n, vector);
+    next = payload;
+    memcpy(next, &state, sizeof state);
+    next += sizeof state;
+    memcpy(next, room.w, STEPS * vector);
+    next += STEPS * vector;
+    if (state.s.bounded) {
+        memcpy(next, room.w + LSQ_LO * n, BOUNDS * vector);
+        next += BOUNDS * vector;
+    }
+    memcpy(next, room.ipvt, vector);
+    next += vector;
+    for (int64_t j = 0; j < n; j++) {
+        memcpy(next, room.r + j * n, (size_t)(j + 1) * sizeof(double));
+        next += (size_t)(j + 1) * sizeof(double);
+    }
+    pickled_seal(bytes, PICKLED_MACHINE);
+    PyMem_RawFree(room.memory);
+    return pickled_reduce(self, Py_BuildValue("ON", Py_TYPE(self), x), bytes);
+}
+
+/* Each number from 1 to n once?  `seen` holds n zeros. */
+static int
+permutation(int64_t n, const int64_t *ipvt, double *seen)
+{
+    for (int64_t j = 0; j < n; j++) {
+        if (ipvt[j] < 1 || ipvt[j] > n || seen[ipvt[j] - 1] != 0)
+            return 0;
+        seen[ipvt[j] - 1] = 1;
+    }
+    for (int64_t j = 0; j < n; j++)
+        seen[j] = 0;
+    return 1;
+}
+
+static int
+flag(int64_t value)
+{
+    return value == 0 || value == 1;
+}
+
+/* Could this be, for n variables? */
+static int
+sound(const machine_state *state, int64_t n)
+{
+    const lsq_state *s = &state->s;
+
+    return s->n == n && s->maxfev > 0 && s->ftol >= 0 && s->xtol >= 0 && s->gtol >= 0 && s->factor > 0
+        && (s->scaling == LSQ_SCALE_COLUMNS || s->scaling == LSQ_SCALE_USER) && flag(s->bounded)
+        && s->request >= LSQ_ASK_DONE && s->request <= LSQ_ASK_MODEL
+        && s->info >= LSQ_IMPROPER && s->info <= LSQ_NOT_FINITE
+        && (s->request == LSQ_ASK_DONE) == (s->info != LSQ_IMPROPER) && flag(s->accepted)
+        && s->nfev >= 0 && s->njev >= 0 && s->iteration >= 0
+        && (s->njev > 0 || s->iteration <= 1) && (s->iteration > 0 || s->njev == 0)
+        && flag(state->default_maxfev) && flag(state->by_blocks) && flag(state->fault_found)
+        && state->epsfcn == state->epsfcn;
+}
+
+/* x and the trial within the bounds? */
+static int
+within(int64_t n, const machine_room *room)
+{
+    const double *w = room->w, *lo = w + LSQ_LO * n, *hi = w + LSQ_HI * n;
+
+    for (int64_t j = 0; j < n; j++)
+        for (int column = LSQ_X; column <= LSQ_TRIAL; column++)
+            if (!(lo[j] <= w[column * n + j] && w[column * n + j] <= hi[j]))
+                return 0;
+    return 1;
+}
+
+/* The rest of the payload, into memory of zeros; 0 if it cannot be. */
+static int
+read_room(const char *next, int64_t n, int64_t bounded, machine_room *room)
+{
+    size_t vector = (size_t)n * sizeof(double);
+
+    memcpy(room->w, next, STEPS * vector);
+    next += STEPS * vector;
+    if (bounded) {
+        memcpy(room->w + LSQ_LO * n, next, BOUNDS * vector);
+        next += BOUNDS * vector;
+    }
+    memcpy(room->ipvt, next, vector);
+    next += vector;
+    for (int64_t j = 0; j < n; j++) {
+        memcpy(room->r + j * n, next, (size_t)(j + 1) * sizeof(double));
+        next += (size_t)(j + 1) * sizeof(double);
+    }
+    return permutation(n, room->ipvt, room->w + LSQ_SCRATCH * n) && (!bounded || within(n, room));
+}
+
+PyObject *
+machine_setstate(PyObject *self, PyObject *pickled)
+{
+    machine *m = (machine *)self;
+    int64_t n = m->state.s.n;
+    machine_state state = {{0}};
+    machine_room room, old;
+    PyThreadState *released;
+    size_t size;
+    const char *payload = pickled_open(pickled, PICKLED_MACHINE, "LevenbergMarquardt", &size);
+    int good;
+
+    if (payload == NULL || machine_allocate(&room, n) < 0)
+        return NULL;
+    good = size >= sizeof state;
+    if (good)
+        memcpy(&state, payload, sizeof state);
+    good = good && sound(&state, n) && size == pickled_size(n, state.s.bounded)
+        && read_room(payload + sizeof state, n, state.s.bounded, &room);
+    if (!good) {
+        PyMem_RawFree(room.memory);
+        PyErr_Format(PyExc_ValueError, "leastsq: the state of this LevenbergMarquardt is not one of "
+                     "n = %lld", (long long)n);
+        return NULL;
+    }
+    released = lock_take(m->lock, 0);
+    old = m->room;
+    m->room = room;
+    m->state = state;
+    lock_give(m->lock, released);
+    PyMem_RawFree(old.memory);
+    return pickled_attributes(self, pickled);
+}

@@ -1,0 +1,241 @@
+/* The ask/tell machine as an object: what it says of itself.
+
+   Each looks at the state once, in a copy. */
+#include "fit.h"
+#include "machine.h"
+
+#include <stddef.h>
+
+static machine_state
+look(PyObject *self)
+{
+    machine *m = (machine *)self;
+    PyThreadState *released = lock_take(m->lock, 0);
+    machine_state state = m->state;
+
+    lock_give(m->lock, released);
+    return state;
+}
+
+/* A new array of the elements of one of the vectors. */
+static PyObject *
+vector(PyObject *self, int column)
+{
+    machine *m = (machine *)self;
+    npy_intp n = (npy_intp)m->state.s.n;
+    PyObject *array = PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+    PyThreadState *released;
+
+    if (array == NULL)
+        return NULL;
+    released = lock_take(m->lock, 0);
+    memcpy(PyArray_DATA((PyArrayObject *)array), m->room.w + column * n, (size_t)n * sizeof(double));
+    lock_give(m->lock, released);
+    return array;
+}
+
+static PyObject *
+get_request(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+
+    (void)closure;
+    if (state.s.request == LSQ_ASK_DONE)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString(state.s.request == LSQ_ASK_NORM ? "norm" : "model");
+}
+
+static PyObject *
+get_x_eval(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+
+    (void)closure;
+    if (state.s.request == LSQ_ASK_DONE)
+        Py_RETURN_NONE;
+    return vector(self, state.s.request == LSQ_ASK_NORM ? LSQ_TRIAL : LSQ_X);
+}
+
+static PyObject *
+get_x(PyObject *self, void *closure)
+{
+    (void)closure;
+    return vector(self, LSQ_X);
+}
+
+static PyObject *
+get_qtf(PyObject *self, void *closure)
+{
+    (void)closure;
+    return vector(self, LSQ_QTF);
+}
+
+static PyObject *
+get_ipvt(PyObject *self, void *closure)
+{
+    machine *m = (machine *)self;
+    npy_intp n = (npy_intp)m->state.s.n;
+    PyObject *array = PyArray_SimpleNew(1, &n, NPY_INT32);
+    PyThreadState *released;
+    int32_t *ipvt;
+
+    (void)closure;
+    if (array == NULL)
+        return NULL;
+    ipvt = PyArray_DATA((PyArrayObject *)array);
+    released = lock_take(m->lock, 0);
+    for (npy_intp j = 0; j < n; j++)
+        ipvt[j] = (int32_t)m->room.ipvt[j];
+    lock_give(m->lock, released);
+    return array;
+}
+
+static PyObject *
+get_ier(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+
+    (void)closure;
+    if (state.s.request != LSQ_ASK_DONE)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(state.s.info);
+}
+
+static PyObject *
+get_accepted(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(look(self).s.accepted != 0);
+}
+
+static PyObject *
+get_fnorm(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+
+    (void)closure;
+    return PyFloat_FromDouble(state.s.iteration == 0 && state.s.request == LSQ_ASK_NORM
+                              ? Py_NAN : state.s.fnorm);
+}
+
+static PyObject *
+get_fault(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+
+    (void)closure;
+    if (!state.fault_found)
+        Py_RETURN_NONE;
+    return Py_BuildValue("LLd", (long long)state.fault_row, (long long)state.fault_column,
+                         state.fault_value);
+}
+
+/* Integers and reals, by where they are in the state. */
+static PyObject *
+get_integer(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+    int64_t value;
+
+    memcpy(&value, (const char *)&state + (size_t)closure, sizeof value);
+    return PyLong_FromLongLong(value);
+}
+
+static PyObject *
+get_real(PyObject *self, void *closure)
+{
+    machine_state state = look(self);
+    double value;
+
+    memcpy(&value, (const char *)&state + (size_t)closure, sizeof value);
+    return PyFloat_FromDouble(value);
+}
+
+static PyObject *
+get_bounds(PyObject *self, void *closure)
+{
+    PyObject *lo, *hi;
+
+    (void)closure;
+    if (!look(self).s.bounded)
+        Py_RETURN_NONE;
+    lo = vector(self, LSQ_LO);
+    hi = lo == NULL ? NULL : vector(self, LSQ_HI);
+    if (hi == NULL) {
+        Py_XDECREF(lo);
+        return NULL;
+    }
+    return Py_BuildValue("NN", lo, hi);
+}
+
+/* As leastsq's, by the same function. */
+static PyObject *
+get_cov_x(PyObject *self, void *closure)
+{
+    machine_state state;
+    machine_room room;
+    PyObject *cov, *side = NULL;
+    fit f;
+
+    (void)closure;
+    if (machine_snapshot((machine *)self, &state, &room) < 0)
+        return NULL;
+    memset(&f, 0, sizeof f);
+    f.state = state.s;
+    f.cb.n = (npy_intp)state.s.n;
+    f.w = room.w;
+    f.r = room.r;
+    f.ldr = state.s.n;
+    f.ipvt = room.ipvt;
+    f.blocks.k = state.by_blocks ? ((machine *)self)->k : NULL;
+    cov = fit_covariance(&f, &side);
+    if (side == NULL)
+        Py_CLEAR(cov);
+    Py_XDECREF(side);
+    PyMem_RawFree(room.memory);
+    return cov;
+}
+
+PyGetSetDef machine_attributes[] = {
+    {"request", get_request, NULL, "\"norm\", \"model\", or None: the fit has ended.", NULL},
+    {"x_eval", get_x_eval, NULL, "Where that is wanted, a copy; None if nothing is.", NULL},
+    {"x", get_x, NULL, "The best point so far, a copy.", NULL},
+    {"bounds", get_bounds, NULL, "(lower, upper), copies, or None.", NULL},
+    {"fnorm", get_fnorm, NULL, "The norm of the residuals at x; nan before it is told.", NULL},
+    {"ier", get_ier, NULL, "Why the fit ended, a member of Status; None if it has not.", NULL},
+    {"accepted", get_accepted, NULL, "Was the trial that was told last taken as x?", NULL},
+    {"cov_x", get_cov_x, NULL, "As leastsq's; None before the fit has ended.", NULL},
+    {"fault", get_fault, NULL,
+     "ier 9: (row, column, value) of the first that is not finite, or None; column n is f.", NULL},
+    {"n", get_integer, NULL, "The number of parameters.",
+     (void *)offsetof(machine_state, s.n)},
+    {"nfev", get_integer, NULL, "Evaluations told.",
+     (void *)offsetof(machine_state, s.nfev)},
+    {"njev", get_integer, NULL, "Models told.",
+     (void *)offsetof(machine_state, s.njev)},
+    {"iteration", get_integer, NULL, "1 and the steps accepted; 0 at the start.",
+     (void *)offsetof(machine_state, s.iteration)},
+    {"maxfev", get_integer, NULL, "Most evaluations.",
+     (void *)offsetof(machine_state, s.maxfev)},
+    {"ftol", get_real, NULL, "As given.",
+     (void *)offsetof(machine_state, s.ftol)},
+    {"xtol", get_real, NULL, "As given.",
+     (void *)offsetof(machine_state, s.xtol)},
+    {"gtol", get_real, NULL, "As given.",
+     (void *)offsetof(machine_state, s.gtol)},
+    {"gnorm", get_real, NULL, "The largest cosine of f and a column of the last J.",
+     (void *)offsetof(machine_state, s.gnorm)},
+    {"radius", get_real, NULL, "Of the trust region.",
+     (void *)offsetof(machine_state, s.radius)},
+    {"par", get_real, NULL, "The Levenberg-Marquardt parameter.",
+     (void *)offsetof(machine_state, s.par)},
+    {"actual", get_real, NULL, "Of the last trial: the relative reduction of the sum of squares.",
+     (void *)offsetof(machine_state, s.actual)},
+    {"predicted", get_real, NULL, "The same, as the model had it.",
+     (void *)offsetof(machine_state, s.predicted)},
+    {"ratio", get_real, NULL, "actual/predicted.",
+     (void *)offsetof(machine_state, s.ratio)},
+    {"ipvt", get_ipvt, NULL, "The permutation of the last model, from one: as leastsq's.", NULL},
+    {"qtf", get_qtf, NULL, "Q'f of the last model: as leastsq's.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
