@@ -15,7 +15,7 @@ module leastsq_blocked
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: norm_c, difference_c, factor_c, solve_c
+   public :: norm_c, settle_c, difference_c, factor_c, solve_c
    public :: blocked_problem_t, blocked_solver_t, SOLVE_BY_BLOCKS
 
    abstract interface
@@ -29,6 +29,17 @@ module leastsq_blocked
          type(c_ptr), value :: data
          integer(c_int) :: status
       end function norm_c
+
+      !> The residuals at the last trial, if norm left them where they were: into fvec
+      !> if it is accepted.
+      subroutine settle_c(m, accepted, fvec, data) bind(c)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m
+         integer(c_int), value :: accepted
+         real(c_double), intent(inout) :: fvec(m)
+         type(c_ptr), value :: data
+      end subroutine settle_c
 
       !> column = (f(x) − fvec)/h.
       function difference_c(m, n, x, fvec, h, column, data) bind(c) result(status)
@@ -83,6 +94,7 @@ module leastsq_blocked
 
    type, extends(problem_t) :: blocked_problem_t
       procedure(norm_c), pointer, nopass :: norm => null()
+      procedure(settle_c), pointer, nopass :: take => null()      !< or not associated
       procedure(difference_c), pointer, nopass :: differ => null()
       procedure(factor_c), pointer, nopass :: factor => null()
       type(c_ptr) :: data = c_null_ptr
@@ -92,6 +104,7 @@ module leastsq_blocked
    contains
       procedure :: residual
       procedure :: residual_norm
+      procedure :: settle
       procedure :: difference
       procedure :: model
    end type blocked_problem_t
@@ -130,6 +143,15 @@ contains
 
       status = self%norm(m, n, x, f, fnorm, self%data)
    end subroutine residual_norm
+
+   subroutine settle(self, m, accepted, f)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m
+      logical, intent(in) :: accepted
+      real(wp), intent(inout) :: f(m)
+
+      if (associated(self%take)) call self%take(m, merge(1_c_int, 0_c_int, accepted), f, self%data)
+   end subroutine settle
 
    subroutine difference(self, m, n, moved, f, h, column, status)
       class(blocked_problem_t), intent(inout) :: self

@@ -47,6 +47,13 @@ whole_lines(int64_t doubles)
     return (doubles + line - 1) / line * line;
 }
 
+/* Is there no need of a second vector of residuals? */
+int
+blocked_leaves_trial(const callbacks *cb, int weighed)
+{
+    return cb->cfunc == NULL && !weighed;
+}
+
 int
 blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *compiled_fjac,
              double *weighed)
@@ -61,6 +68,7 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     b->k = k;
     b->compiled_fjac = compiled_fjac;
     b->weighed = weighed;
+    b->leaves_trial = blocked_leaves_trial(cb, weighed != NULL);
     b->chunk_rows = blocked_chunk_rows(cb->m, n);
     chunks = (cb->m + b->chunk_rows - 1) / b->chunk_rows;
     b->threads = threads < chunks ? threads : (int)chunks;
@@ -89,6 +97,7 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
 void
 blocked_clear(blocked *b)
 {
+    Py_CLEAR(b->trial);
     PyMem_RawFree(b->memory);
     b->memory = NULL;
 }
@@ -177,6 +186,12 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
         values = evaluate(cb, x);
         if (values == NULL)
             return -1;
+        if (b->leaves_trial) {
+            double *where = PyArray_DATA(values);
+            *fnorm = copy_and_norm(b->k, m, where, where);
+            b->trial = values;
+            return 0;
+        }
         *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
         drop(cb, values);
     }
@@ -185,6 +200,21 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
         *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
     }
     return status;
+}
+
+/* A Python function's residuals stay in its own array until the trial is judged: no
+   code of the user's runs before. */
+void
+blocked_settle(int64_t m, int accepted, double *fvec, void *data)
+{
+    callbacks *cb = data;
+    blocked *b = cb->blocks;
+    PyArrayObject *values = b->trial;
+
+    b->trial = NULL;
+    if (accepted)
+        memcpy(fvec, PyArray_DATA(values), (size_t)m * sizeof *fvec);
+    drop(cb, values);
 }
 
 int

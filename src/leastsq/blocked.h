@@ -30,6 +30,8 @@ typedef struct blocked {
     int threads;                /* that fold chunks */
     int together;               /* one chunk, which the gang folds */
     gang gang;
+    PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
+    int leaves_trial;           /* do they stay there? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
     double *whole;              /* its accumulator; then the threads' */
@@ -41,10 +43,12 @@ typedef struct blocked {
 } blocked;
 
 int64_t blocked_chunk_rows(int64_t m, int64_t n);
+int blocked_leaves_trial(const callbacks *cb, int weighed);
 int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
                  double *compiled_fjac, double *weighed);
 void blocked_clear(blocked *b);
 int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
+void blocked_settle(int64_t m, int accepted, double *fvec, void *data);
 int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
                        double *column, void *data);
 int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,

@@ -94,6 +94,8 @@ typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, void *data
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);
+/* If lsq_norm left the residuals where they were: into fvec if x is accepted. */
+typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 /* column = (f(x) - fvec)/h. */
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
                               double h, double *column, void *data);
@@ -123,6 +125,7 @@ typedef struct {
     lsq_norm norm;
     lsq_difference difference;
     lsq_factor factor;
+    lsq_settle settle;          /* or NULL; with it a fit needs no `spare` but fvec */
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
