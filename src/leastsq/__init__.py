@@ -8,7 +8,6 @@ from ._batch import BatchResult, leastsq_batch
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
-from ._core import RowAccumulator
 from ._confidence import (
     BandResult,
     ConfidenceResult,
