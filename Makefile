@@ -11,7 +11,7 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow bench wheels clean
+.PHONY: help demo test slow bench wheels docs clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
@@ -19,6 +19,7 @@ help:
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
 	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
 	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
+	@echo "make docs    the documentation, into build/html, and a look at every page in Chromium"
 	@echo "make clean   remove everything that make made"
 	@echo
 	@echo "Setting up makes $(VENV) and installs a missing compiler where that is permitted."
@@ -46,6 +47,13 @@ wheels:
 	@tools/setup.sh wheels
 	@$(VENV)/bin/python tools/wheels.py $(ARGS)
 
+docs:
+	@tools/setup.sh docs
+	@rm -rf build/html docs/gallery docs/api/generated
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/html $(ARGS)
+	@echo "docs: build/html/index.html"
+	@$(VENV)/bin/python tools/check_site.py build/html
+
 clean:
-	rm -rf $(VENV) build out .pytest_cache
+	rm -rf $(VENV) build out .pytest_cache docs/gallery docs/api/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -57,8 +57,9 @@ module leastsq_blocked
          integer(c_int) :: status
       end function factor_c
 
-      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's.
-      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work) bind(c)
+      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `gang` NULL or
+      !> threads.  Pure in what it computes.
+      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, gang) bind(c)
          import :: c_double, c_int64_t, c_ptr
          implicit none (type, external)
          integer(c_int64_t), value :: n, ldr
@@ -66,7 +67,7 @@ module leastsq_blocked
          integer(c_int64_t), intent(in) :: ipvt(n)
          real(c_double), intent(in) :: diag(n), qtb(n)
          real(c_double), intent(out) :: x(n), sdiag(n), wa(n)
-         type(c_ptr), value :: work
+         type(c_ptr), value :: work, gang
       end subroutine solve_c
    end interface
 
@@ -75,7 +76,7 @@ module leastsq_blocked
 
    type, extends(damped_solver_t) :: blocked_solver_t
       procedure(solve_c), pointer, nopass :: by_blocks => null()
-      type(c_ptr) :: work = c_null_ptr
+      type(c_ptr) :: work = c_null_ptr, gang = c_null_ptr
    contains
       procedure :: solve
    end type blocked_solver_t
@@ -106,7 +107,7 @@ contains
       real(wp), intent(in) :: diag(n), qtb(n)
       real(wp), intent(out) :: x(n), sdiag(n), wa(n)
 
-      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work)
+      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work, self%gang)
    end subroutine solve
 
    subroutine residual(self, m, n, x, f, status)

@@ -30,7 +30,8 @@ module leastsq_door
       type(c_funptr) :: norm, difference, factor  !< norm_c, difference_c, factor_c
       type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
       type(c_funptr) :: damped                    !< solve_c
-      type(c_ptr) :: damped_work                  !< its last argument
+      type(c_ptr) :: damped_work                  !< its last argument but one
+      type(c_ptr) :: gang                         !< its last argument, or NULL
    end type problem_record_t
 
 contains
@@ -102,6 +103,7 @@ contains
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
       else
          solver%work = record%damped_work
+         solver%gang = record%gang
          call c_f_procpointer(record%damped, solver%by_blocks)
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare, solver)
       end if

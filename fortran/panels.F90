@@ -9,7 +9,8 @@
 !> matrix products and without any triangular shape to mind.
 !>
 !> Public: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET;
-!> make_reflector for columns of other shapes.  Data: one block of
+!> turn_rows and move_rows for triangles that are empty yet; make_reflector for
+!> columns of other shapes.  Data: one block of
 !> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3);
 !> contraction to fused multiply-add is welcome here, MINPACK's bits are not at
 !> stake.
@@ -18,6 +19,7 @@ module TAGGED(leastsq_panels)
    implicit none (type, external)
    private
    public :: factor_panel, apply_panel, apply_panel_to_one, make_reflector
+   public :: turn_rows, move_rows
 
    !> Reflectors applied together.  Four by three inner products are twelve
    !> running sums: as many as sixteen vector registers can hold beside the
@@ -303,6 +305,50 @@ contains
       d(4) = d4
       e(1) = e1; e(2) = e2; e(3) = e3
    end subroutine third_step
+
+   !> The orthogonal matrix that makes a few rows a trapezoid.
+   pure subroutine turn_rows(rows, live, block, ldb, turn)
+      integer(ik), intent(in) :: rows, live, ldb           !< rows <= live <= PANEL
+      real(wp), intent(in) :: block(ldb, live)
+      real(wp), intent(out) :: turn(PANEL, PANEL)          !< its leading rows x rows
+      real(wp) :: a(PANEL, 2*PANEL), v(PANEL), tau, w
+      integer(ik) :: i, j
+
+      a = 0
+      a(1:rows, 1:live) = block(1:rows, :)
+      do i = 1, PANEL
+         a(i, PANEL + i) = 1
+      end do
+      do j = 1, rows - 1
+         v(j + 1:rows) = a(j + 1:rows, j)
+         call make_reflector(rows - j, v(j + 1), sum(v(j + 1:rows)**2), a(j, j), tau)
+         do i = j + 1, 2*PANEL
+            w = tau*(a(j, i) + sum(v(j + 1:rows)*a(j + 1:rows, i)))
+            a(j, i) = a(j, i) - w
+            a(j + 1:rows, i) = a(j + 1:rows, i) - w*v(j + 1:rows)
+         end do
+      end do
+      turn = a(:, PANEL + 1:)
+   end subroutine turn_rows
+
+   !> Rows of the block, turned, become rows of the triangle that were zero.
+   pure subroutine move_rows(rows, columns, turn, block, ldb, triangle, ldt)
+      integer(ik), intent(in) :: rows, columns, ldb, ldt
+      real(wp), intent(in) :: turn(PANEL, PANEL)
+      real(wp), intent(inout) :: block(ldb, columns)       !< then zero
+      real(wp), intent(inout) :: triangle(ldt, PANEL)      !< (k, j): row j, column k
+      real(wp) :: x(PANEL)
+      integer(ik) :: j, k
+
+      do k = 1, columns
+         x = 0
+         x(1:rows) = block(1:rows, k)
+         block(1:rows, k) = 0
+         do j = 1, rows
+            triangle(k, j) = sum(turn(j, :)*x)
+         end do
+      end do
+   end subroutine move_rows
 
    !> Apply a panel to TILE columns of the block and to its rows of the triangle.
    !> This loop nest is where the time goes.

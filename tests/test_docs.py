@@ -58,3 +58,17 @@ def test_pages(page):
 def test_links_and_pictures_of_pages_exist(page):
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not link.startswith("http") and not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", "".join(page.read_text(encoding="utf-8") for page in PAGES),
+                        re.MULTILINE | re.DOTALL)
+    names = {line for block in listed for line in block.splitlines()}
+    assert {page.stem for page in PAGES} - {"index"} <= names
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "api" / "index.rst").read_text(encoding="utf-8")
+    names = set(re.findall(r"^   ([\w.]+)$", reference, re.MULTILINE))
+    public = set(leastsq.__all__) - {"plot", "__version__"} | {f"plot.{name}" for name in leastsq.plot.__all__}
+    assert names == public

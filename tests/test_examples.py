@@ -164,3 +164,12 @@ def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):
         ours, its = solved[problem, method, "leastsq"], solved[problem, method, "libminpack"]
         assert (ours["residual_calls"], ours["jacobian_calls"]) == (its["residual_calls"], its["jacobian_calls"])
     assert {(row["problem"], row["method"]) for row in record["from_python"]} == cases
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples" / "gallery").glob("*.py")), ids=lambda path: path.stem)
+def test_gallery(script, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    done = run(script.relative_to(ROOT), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

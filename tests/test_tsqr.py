@@ -1,6 +1,7 @@
 """The row accumulator: every split, stride, type and size gives the pivoted QR of all rows."""
 from __future__ import annotations
 
+import functools
 import itertools
 import subprocess
 
@@ -31,13 +32,30 @@ def library(request, built):
     return built[request.param]
 
 
+@functools.cache
+def orthonormal(m, n, seed):
+    """Random orthonormal columns: Gram and Schmidt twice, row by row.
+
+    No BLAS: its bits differ from one processor to the next, and with them, in matrices
+    this close to singular, the tests' digits.
+    """
+    q = np.random.default_rng([m, n, seed]).standard_normal((m, n))
+    for j in range(n):
+        for _ in range(2):
+            q[:, j] -= (q[:, :j] * (q[:, :j] * q[:, j, None]).sum(0)).sum(1)
+        q[:, j] /= np.sqrt((q[:, j, None]**2).sum(0))
+    return q
+
+
 def matrix(m, n, condition=1e3, seed=0):
     """Random columns, graded to a condition number, in random order."""
-    rng = np.random.default_rng([m, n, seed])
-    u, _ = np.linalg.qr(rng.standard_normal((m, min(m, n))))
-    v, _ = np.linalg.qr(rng.standard_normal((n, n)))
-    values = np.logspace(0, -np.log10(condition), min(m, n))
-    return (u * values) @ v[:, :min(m, n)].T, rng.standard_normal(m)
+    rank = min(m, n)
+    u, v = orthonormal(m, rank, 2 * seed), orthonormal(n, rank, 2 * seed + 1)
+    a = np.zeros((m, n))
+    values = np.logspace(0, -np.log10(condition), rank).astype(np.float32)     # any libm's
+    for k, value in enumerate(values.astype(float)):
+        a += (value * u[:, k, None]) * v[:, k]
+    return a, np.random.default_rng([m, n, seed]).standard_normal(m)
 
 
 def pivoted_qr(a, f):
@@ -81,9 +99,14 @@ def check_model(model, a, f, factor=30.0):
     np.testing.assert_allclose(model.column_norms, norms.astype(float), rtol=allowed)
 
 
-def check_greedy(model, slack=1e-6):
-    """Each diagonal element is at least what any later column still had."""
+def check_greedy(model):
+    """Each diagonal element is at least what any later column still had.
+
+    As far as pivoted QR knows what they had: a norm is downdated in at most n steps, each
+    with a rounding error of 2 eps of its square, until (norm / first norm)^2 is sqrt(eps).
+    """
     r, n = model.r, model.r.shape[0]
+    slack = n * np.sqrt(EPS)
     for j in range(n - 1):
         left = np.linalg.norm(r[j:, j + 1:], axis=0).max()
         noise = 100 * EPS * model.column_norms.max()
@@ -232,7 +255,8 @@ def test_finish_twice_and_go_on(library):
     check_model(accumulator.push(a[500:], f[500:]).finish(), a, f)
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260), (300, 700)],
+                         ids=str)
 def test_fewer_rows_than_columns(library, shape):
     a, f = matrix(*shape, 10.0)
     model = Accumulator(library, shape[1]).push(a, f).finish()
@@ -429,7 +453,7 @@ def test_qrsolv_is_least_squares_with_the_diagonal_appended(library, n):
     work = tsqr_build.aligned(library.work_size(n))
     library.qrsolv(n, r.ctypes.data, n, model.ipvt.ctypes.data, diagonal.ctypes.data,
                    model.qtf.ctypes.data, x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data,
-                   work.ctypes.data)
+                   work.ctypes.data, None)
     stacked = np.vstack([a, np.diag(diagonal)])
     expected = np.linalg.lstsq(stacked, np.concatenate([f, np.zeros(n)]), rcond=None)[0]
     np.testing.assert_allclose(x, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
@@ -445,8 +469,28 @@ def test_qrsolv_of_a_singular_system_zeroes_the_rest(library):
     x, sdiag, wa = np.empty((3, 3))
     work = tsqr_build.aligned(library.work_size(3))
     library.qrsolv(3, r.ctypes.data, 3, ipvt.ctypes.data, diagonal.ctypes.data, qtb.ctypes.data,
-                   x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data, work.ctypes.data)
+                   x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data, work.ctypes.data, None)
     np.testing.assert_array_equal(x, [0, 0, 2.0])
+
+
+# ---- the covariance ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 23, 24, 25, 100, 301])
+@pytest.mark.parametrize("rank", ["full", "short"])
+def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
+    a, f = matrix(2 * n + 3, n, 100.0)
+    model = Accumulator(library, n).push(a, f).finish()
+    known = n if rank == "full" else n // 2
+    model.r[known:] = 0
+    cov, work = np.full((2, n, n), np.nan)
+    got = library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov.ctypes.data,
+                        work.ctypes.data)
+    assert got == known
+    kept = model.order[:known]
+    expected = np.zeros((n, n))
+    expected[np.ix_(kept, kept)] = np.linalg.inv(model.r[:known, :known].T @ model.r[:known, :known])
+    np.testing.assert_array_equal(cov, cov.T)
+    np.testing.assert_allclose(cov, expected, rtol=0, atol=1e-10 * np.abs(expected).max(initial=1))
 
 
 # ---- the norm ---------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import numpy as np
 
 FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
 #: In the order in which they use each other's modules.
-SOURCES = ["panels.F90", "norms.F90", "tsqr.F90", "pivot_guess.F90", "triangle.F90"]
+SOURCES = ["panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90", "pivot_guess.F90",
+           "pipeline.F90", "triangle.F90"]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
@@ -97,9 +98,11 @@ class Library:
         self.merge = bind("lsq_tsqr_merge", None, size, address, address)
         self.finish_size = bind("lsq_tsqr_finish_size", size, size)
         self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
-                           address, address, address, address)
-        self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
                            address, address, address, address, address)
+        self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
+                           address, address, address, address, address, address)
+        self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
+                          address, address)
         self.norm = bind("lsq_norm", ctypes.c_double, size, address)
 
 
@@ -144,5 +147,5 @@ class Accumulator:
         self.library.finish(self.n, self.work.ctypes.data, model.r.ctypes.data, self.n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
                             model.column_norms.ctypes.data, model.rest.ctypes.data,
-                            scratch.ctypes.data)
+                            scratch.ctypes.data, None)
         return model

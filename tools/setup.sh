@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels
+# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels|docs
 #
 # Finds Python, the C and Fortran compilers and Python's headers; what is missing
 # is installed through the system's package manager where that is permitted (root,
@@ -15,8 +15,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-target=${1:?usage: tools/setup.sh demo|test|bench|wheels}
-case $target in demo | test | bench | wheels) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
+target=${1:?usage: tools/setup.sh demo|test|bench|wheels|docs}
+case $target in demo | test | bench | wheels | docs) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
 
@@ -52,7 +52,7 @@ elif [ "$may_install" = no ]; then
 fi
 
 # The name of a package in this system.
-# $1: fortran, c, python, venv, headers, oracle, reference
+# $1: fortran, c, python, venv, headers, oracle, reference, browser
 package() {
     case $manager:$1 in
         apt-get:fortran) echo gfortran ;;
@@ -62,6 +62,7 @@ package() {
         apt-get:headers) echo "python$python_version-dev" ;;
         apt-get:oracle) echo libminpack1 ;;
         apt-get:reference) echo minpack-dev ;;
+        apt-get:browser | dnf:browser | apk:browser | pacman:browser) echo chromium ;;
         dnf:fortran) echo gcc-gfortran libgfortran-static ;;
         dnf:c) echo gcc ;;
         dnf:python) echo python3 python3-devel ;;
@@ -239,6 +240,13 @@ install_requirements build
 case $target in
     demo) install_requirements plot || say "no matplotlib: there will be no picture" ;;
     bench) install_requirements test ;;
+    docs)
+        install_requirements docs
+        if ! have chromium && ! have chromium-browser && ! have google-chrome && [ -z "${CHROMIUM:-}" ]; then
+            names=$(package browser)
+            { [ "$may_install" = yes ] && [ -n "$names" ] && install_packages "$names"; } ||
+                say "no Chromium: the pages will be built, but not looked at"
+        fi ;;
     wheels) install_requirements wheels; exit ;;        # tools/wheels.py builds
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;
 esac

@@ -9,7 +9,7 @@ import numpy as np
 from ._compiled import CFunction, handles
 from ._core import solve
 from ._derivatives import SCHEMES, Differences
-from ._losses import LINEAR, bound_arrays, core_loss
+from ._losses import LINEAR, active_mask, bound_arrays, core_loss, held
 from ._watch import Watcher
 
 __all__ = ["Door"]
@@ -81,25 +81,13 @@ class Door:
 
     def held(self, x):
         """What to say of parameters at a bound, or an empty string."""
-        if self.low is None:
-            return ""
-        fixed, low, high = self.low == self.high, x <= self.low, x >= self.high
-        said = [f"{_names(which)} {what}" for which, what in (
-            (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"),
-            (fixed, "fixed")) if which.any()]
-        return f"\n  Held: {'; '.join(said)}." if said else ""
+        return "" if self.low is None else held(x, self.low, self.high)
 
     def active_mask(self, x):
         """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
-        mask = np.zeros(x.size, dtype=np.int64)
-        if self.low is not None:
-            mask[x >= self.high] = 1
-            mask[x <= self.low] = -1
-        return mask
-
-
-def _names(which):
-    return ", ".join(f"x[{j}]" for j in np.flatnonzero(which))
+        if self.low is None:
+            return np.zeros(x.size, np.int64)
+        return active_mask(x, self.low, self.high)
 
 
 def _differences(func, Dfun, low, high, workers, epsfcn, step):

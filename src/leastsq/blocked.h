@@ -10,10 +10,26 @@ enum { MOST_THREADS = 256 };
 typedef lsq_tsqr_kernels kernels;
 const kernels *kernels_choose(void);
 
+/* gang.c: who works on one large triangle.  A counter has a cache line. */
+enum { GANG_COUNTER = 8 };
+
+typedef struct {
+    lsq_gang public;            /* first: what the kernels see */
+    callbacks *cb;
+    int threads;                /* wanted */
+    double *counters;           /* room for as many; the caller's */
+    atomic_int begun, cancelled;
+} gang;
+
+void gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room,
+               int64_t room_size);
+
 typedef struct blocked {
     callbacks *cb;
     const kernels *k;
-    int threads;
+    int threads;                /* that fold chunks */
+    int together;               /* one chunk, which the gang folds */
+    gang gang;
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
     double *whole;              /* its accumulator; then the threads' */

@@ -14,6 +14,7 @@ static PyMethodDef methods[] = {
      batch_tell_model_doc},
     {"batch_tell_norm", (PyCFunction)(void (*)(void))batch_tell_norm, METH_FASTCALL,
      batch_tell_norm_doc},
+    {"chkder", (PyCFunction)(void (*)(void))chkder, METH_FASTCALL, chkder_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
     {NULL, NULL, 0, NULL},

@@ -1,0 +1,183 @@
+#define PASTE(a) a
+#define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
+!> Products of large triangles, in pieces that stay in cache.
+!>
+!> gram: a'a.  take_off: four columns' multiples off three others.  covar: what
+!> leastsq_covar does (ANL-80-74, covar), with these.
+!>
+!> Public: gram, take_off; lsq_tsqr_covar_<ISA>, for C.  All data is n-sized.
+module TAGGED(leastsq_gram)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
+   implicit none (type, external)
+   private
+   public :: gram, take_off, TAGGED(lsq_tsqr_covar)
+
+   integer(ik), parameter :: STRIP = 256      !< rows, and
+   integer(ik), parameter :: BAND = 24        !< columns of them (a multiple of 3) that stay in L2
+   integer(ik), parameter :: FOUR = 4, THREE = 3    !< columns of one inner loop
+
+contains
+
+   !> The lower triangle of a'a, a an upper triangle with zeros below.  (Above the
+   !> diagonal of g: nothing of use.)  Of several sharers, one makes every so manieth band.
+   pure subroutine gram(n, a, lda, ldg, g, number, sharers)
+      integer(ik), intent(in) :: n, lda, ldg
+      integer(ik), intent(in) :: number, sharers       !< 0 to sharers - 1
+      real(wp), intent(in) :: a(lda, n)
+      real(wp), intent(inout) :: g(ldg, n)
+      integer(ik) :: first, last, from, rows, j, k
+
+      do first = 1 + number*BAND, n, sharers*BAND
+         last = min(first + BAND - 1, n)
+         g(first:n, first:last) = 0
+         do from = 1, last, STRIP
+            rows = min(STRIP, last - from + 1)
+            do k = first, n, FOUR
+               do j = first, min(last, k + FOUR - 1), THREE
+                  if (k + FOUR - 1 <= n .and. j + THREE - 1 <= last) then
+                     call add_products(rows, lda, a(from, k), a(from, j), ldg, g(k, j))
+                  else
+                     call add_edge(rows, min(FOUR, n - k + 1), min(THREE, last - j + 1), lda, &
+                                   a(from, k), a(from, j), ldg, g(k, j))
+                  end if
+               end do
+            end do
+         end do
+      end do
+   end subroutine gram
+
+   !> g(1:4, 1:3) gains the inner products of four columns with three.
+   pure subroutine add_products(rows, lda, a, b, ldg, g)
+      integer(ik), intent(in) :: rows, lda, ldg
+      real(wp), intent(in) :: a(lda, FOUR), b(lda, THREE)
+      real(wp), intent(inout) :: g(ldg, THREE)
+      real(wp) :: g11, g21, g31, g41, g12, g22, g32, g42, g13, g23, g33, g43
+      integer(ik) :: i
+
+      g11 = 0; g21 = 0; g31 = 0; g41 = 0
+      g12 = 0; g22 = 0; g32 = 0; g42 = 0
+      g13 = 0; g23 = 0; g33 = 0; g43 = 0
+      !$omp simd reduction(+: g11, g21, g31, g41, g12, g22, g32, g42, g13, g23, g33, g43)
+      do i = 1, rows
+         g11 = g11 + a(i, 1)*b(i, 1)
+         g21 = g21 + a(i, 2)*b(i, 1)
+         g31 = g31 + a(i, 3)*b(i, 1)
+         g41 = g41 + a(i, 4)*b(i, 1)
+         g12 = g12 + a(i, 1)*b(i, 2)
+         g22 = g22 + a(i, 2)*b(i, 2)
+         g32 = g32 + a(i, 3)*b(i, 2)
+         g42 = g42 + a(i, 4)*b(i, 2)
+         g13 = g13 + a(i, 1)*b(i, 3)
+         g23 = g23 + a(i, 2)*b(i, 3)
+         g33 = g33 + a(i, 3)*b(i, 3)
+         g43 = g43 + a(i, 4)*b(i, 3)
+      end do
+      g(1:FOUR, 1) = g(1:FOUR, 1) + [g11, g21, g31, g41]
+      g(1:FOUR, 2) = g(1:FOUR, 2) + [g12, g22, g32, g42]
+      g(1:FOUR, 3) = g(1:FOUR, 3) + [g13, g23, g33, g43]
+   end subroutine add_products
+
+   !> The same for fewer columns.
+   pure subroutine add_edge(rows, some, others, lda, a, b, ldg, g)
+      integer(ik), intent(in) :: rows, some, others, lda, ldg
+      real(wp), intent(in) :: a(lda, some), b(lda, others)
+      real(wp), intent(inout) :: g(ldg, others)
+      real(wp) :: total
+      integer(ik) :: i, j, k
+
+      do j = 1, others
+         do k = 1, some
+            total = 0
+            !$omp simd reduction(+: total)
+            do i = 1, rows
+               total = total + a(i, k)*b(i, j)
+            end do
+            g(k, j) = g(k, j) + total
+         end do
+      end do
+   end subroutine add_edge
+
+   !> c = c - v w: four columns of v, three of c.
+   pure subroutine take_off(rows, ldv, v, w, ldc, c)
+      integer(ik), intent(in) :: rows, ldv, ldc
+      real(wp), intent(in) :: v(ldv, FOUR), w(FOUR, THREE)
+      real(wp), intent(inout) :: c(ldc, THREE)
+      integer(ik) :: i
+
+      !$omp simd
+      do i = 1, rows
+         c(i, 1) = c(i, 1) - v(i, 1)*w(1, 1) - v(i, 2)*w(2, 1) - v(i, 3)*w(3, 1) - v(i, 4)*w(4, 1)
+         c(i, 2) = c(i, 2) - v(i, 1)*w(1, 2) - v(i, 2)*w(2, 2) - v(i, 3)*w(3, 2) - v(i, 4)*w(4, 2)
+         c(i, 3) = c(i, 3) - v(i, 1)*w(1, 3) - v(i, 2)*w(2, 3) - v(i, 3)*w(3, 3) - v(i, 4)*w(4, 3)
+      end do
+   end subroutine take_off
+
+   !> covar by blocks: R⁻¹R⁻ᵀ = Z'Z with both diagonals turned round, where Z is
+   !> the inverse of R' turned round, an upper triangle again.
+   function TAGGED(lsq_tsqr_covar)(n, r, ldr, ipvt, tol, cov, scratch) result(rank) bind(c)
+      integer(ik), intent(in), value :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
+      integer(ik), intent(in) :: ipvt(n)          !< the permutation P
+      real(wp), intent(in), value :: tol          !< relative; 0 tells exact zeros only
+      real(wp), intent(out) :: cov(n, n)          !< symmetric to the bit
+      real(wp), intent(out) :: scratch(n, n)
+      integer(ik) :: rank                         !< see leastsq_covar
+      integer(ik) :: i, j, at_i, at_j
+
+      rank = 0
+      do j = 1, n
+         if (.not. abs(r(j, j)) > tol*abs(r(1, 1))) exit
+         rank = j
+      end do
+      call invert_turned(rank, r, ldr, n, cov)
+      call gram(rank, cov, n, n, scratch, 0_ik, 1_ik)
+      cov = 0
+      do j = 1, rank
+         at_j = ipvt(rank + 1 - j)
+         do i = j, rank
+            at_i = ipvt(rank + 1 - i)
+            cov(at_i, at_j) = scratch(i, j)
+            cov(at_j, at_i) = scratch(i, j)
+         end do
+      end do
+   end function TAGGED(lsq_tsqr_covar)
+
+   !> z = the inverse of s, s(i, j) = r(rank+1-j, rank+1-i); zeros below.
+   pure subroutine invert_turned(rank, r, ldr, ldz, z)
+      integer(ik), intent(in) :: rank, ldr, ldz
+      real(wp), intent(in) :: r(ldr, rank)
+      real(wp), intent(out) :: z(ldz, rank)
+      real(wp) :: s(FOUR, THREE)
+      integer(ik) :: first, last, i, j, k, w
+
+      z = 0
+      do first = 1, rank, BAND
+         last = min(first + BAND - 1, rank)
+         do k = 1, first - 1, FOUR
+            do j = first, last, THREE
+               s = 0
+               do i = j, min(j + THREE - 1, last)
+                  s(:, i - j + 1) = r(rank + 1 - i, rank + 1 - k:rank + 2 - k - FOUR:-1)
+               end do
+               if (j + THREE - 1 <= last) then
+                  call take_off(k + FOUR - 1, ldz, z(1, k), s, ldz, z(1, j))
+               else
+                  do i = j, last
+                     do w = 1, FOUR
+                        z(1:k + w - 1, i) = z(1:k + w - 1, i) - z(1:k + w - 1, k + w - 1)*s(w, i - j + 1)
+                     end do
+                  end do
+               end if
+            end do
+         end do
+         do j = first, last
+            do k = first, j - 1
+               z(1:k, j) = z(1:k, j) - z(1:k, k)*r(rank + 1 - j, rank + 1 - k)
+            end do
+            z(1:j - 1, j) = z(1:j - 1, j)/r(rank + 1 - j, rank + 1 - j)
+            z(j, j) = 1/r(rank + 1 - j, rank + 1 - j)
+         end do
+      end do
+   end subroutine invert_turned
+
+end module TAGGED(leastsq_gram)
