@@ -30,7 +30,8 @@ contains
       real(wp) :: relative_step, h
       integer(ik) :: j
 
-      relative_step = sqrt(max(epsfcn, EPS))
+      ! not max: what that makes of a nan is the compiler's choice
+      relative_step = sqrt(merge(epsfcn, EPS, epsfcn > EPS))
       status = 0
       made = 0
       moved = x

@@ -63,7 +63,7 @@ FUNC = {
     "one": returning(lambda f: f[:1]), "as many": returning(lambda f: f[:2]), "0-d": returning(np.sum),
     "complex": returning(lambda f: f + 0j), "object": returning(lambda f: f.astype(object)),
     "longdouble": returning(lambda f: f.astype(np.longdouble)), "2-D": returning(lambda f: f[:, None]),
-    "none": returning(lambda f: None), "text": returning(lambda f: "abc"), "empty": returning(lambda f: f[:0]),
+    "none": returning(lambda f: [None]*f.size), "text": returning(lambda f: [str(v) for v in f]), "empty": returning(lambda f: f[:0]),
     "nan": returning(_spoil(np.nan)), "inf": returning(_spoil(np.inf)), "raises": fails,
     "zero": returning(lambda f: 0*f), "not callable": 3, "wrong arguments": lambda: 0,
 }
@@ -112,11 +112,11 @@ def improper(c):
 
 def ill_typed(c):
     return (c["x0"] in ("complex", "object", "text", "none", "longdouble")
-            or any(c[name] in ("none", "text", "complex", "float", "not callable") and
-                ARGUMENTS[name][c[name]] is not None for name in ("full_output", "maxfev", "factor", "diag",
-                                                                  "epsfcn", "Dfun", "func"))
-            or any(c[name] in ("none", "text", "complex") for name in (
-                "full_output", "col_deriv", "ftol", "xtol", "gtol", "maxfev", "factor")))
+            or c["func"] == "not callable" or c["Dfun"] == "not callable" or c["epsfcn"] == "text"
+            or c["diag"] in ("text", "complex")
+            or any(c[name] in ("none", "text", "complex", "float") for name in (
+                "full_output", "col_deriv", "xtol", "ftol", "maxfev", "factor"))
+            or c["gtol"] in ("none", "text", "complex"))
 
 
 # (the README's row, its condition, our end: an exception's name, or ier)
