@@ -160,6 +160,7 @@ get_cov_x(PyObject *self, void *closure)
     f.r = room.r;
     f.ldr = state.s.n;
     f.ipvt = room.ipvt;
+    f.blocks.k = state.by_blocks ? ((machine *)self)->k : NULL;
     cov = fit_covariance(&f, &side);
     if (side == NULL)
         Py_CLEAR(cov);
