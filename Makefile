@@ -18,6 +18,7 @@ help:
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
 	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
+	@echo "make lint    set up, then check style, types and the compilers' warnings"
 	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
 	@echo "make docs    the documentation, into build/html, and a look at every page in Chromium"
 	@echo "make clean   remove everything that make made"
@@ -42,6 +43,10 @@ bench:
 	@tools/setup.sh bench
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
 	@$(VENV)/bin/python benchmarks/large.py --quick
+
+lint:
+	@tools/setup.sh lint
+	@$(VENV)/bin/python tools/lint.py $(ARGS)
 
 wheels:
 	@tools/setup.sh wheels

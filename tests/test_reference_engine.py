@@ -19,7 +19,7 @@ from compiled_problems import SIGNATURE
 from enzyme import At, X0, jacobian, residual
 from kernels import assert_same_bits
 from leastsq import CFunction, _build, leastsq
-from test_parity import CORNERS, LEASTSQ, MINPACK1, RUNS, SMALL, Recorder
+from test_parity import CORNERS, LEASTSQ, MINPACK1, RUNS, SMALL
 
 ENGINES = ("leastsq", "reference")
 solvers = pytest.mark.parametrize("solver", ["lmdif", "lmder"])

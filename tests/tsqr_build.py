@@ -129,7 +129,7 @@ class Accumulator:
         self.work = aligned(library.work_size(n))
         library.empty(n, self.work.ctypes.data)
 
-    def push(self, a: np.ndarray, f: np.ndarray | None = None) -> "Accumulator":
+    def push(self, a: np.ndarray, f: np.ndarray | None = None) -> Accumulator:
         """Append rows; f None: it is the last column of a."""
         assert a.shape[1] == self.n + (f is None)
         f_at = (None, 0, 0) if f is None else (f.ctypes.data, TYPES[f.dtype], f.strides[0])
@@ -137,7 +137,7 @@ class Accumulator:
                           *f_at, self.work.ctypes.data)
         return self
 
-    def merge(self, other: "Accumulator") -> "Accumulator":
+    def merge(self, other: Accumulator) -> Accumulator:
         self.library.merge(self.n, self.work.ctypes.data, other.work.ctypes.data)
         return self
 

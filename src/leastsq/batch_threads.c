@@ -88,7 +88,7 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     int started = 0, failed = -1, missing;
     crew all = {.job = job};
 
-    all.bunch = job->count / (8 * threads);
+    all.bunch = job->count / (8 * (npy_intp)threads);
     all.bunch = all.bunch < 1 ? 1 : all.bunch > MOST_IN_A_BUNCH ? MOST_IN_A_BUNCH : all.bunch;
     all.finished = PyThread_allocate_lock();
     if (workers == NULL || memory == NULL || all.finished == NULL) {

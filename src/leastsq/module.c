@@ -93,6 +93,8 @@ state_of(PyTypeObject *type)
     return module == NULL ? NULL : PyModule_GetState(module);
 }
 
+PyMODINIT_FUNC PyInit__core(void);
+
 PyMODINIT_FUNC
 PyInit__core(void)
 {

@@ -130,6 +130,7 @@ run(fit *f, const arguments *a)
 {
     npy_intp m = f->cb.m;
 
+    (void)a;                    /* asked for the reference only */
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
         gil_release(&f->cb);
 #ifdef LEASTSQ_REFERENCE
@@ -137,7 +138,7 @@ run(fit *f, const arguments *a)
         reference_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     else
 #endif
-        lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
+    lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     gil_restore(&f->cb);
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
