@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import plot as plot
-from ._core import RowAccumulator as RowAccumulator
+from ._core import Machine as _Machine, RowAccumulator as RowAccumulator
 
 __version__: str
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
-    "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__",
-    "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
-    "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time", "report", "show_config",
+    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",
+    "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit",
+    "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
+    "report", "show_config",
 ]
 
 # ------------------------------------------------------------- what users hand in
@@ -374,6 +375,27 @@ def leastsq_blocks(
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
 ) -> tuple[_Array, int] | _Full: ...
+
+class LevenbergMarquardt(_Machine):
+    def __new__(
+        cls,
+        x0: ArrayLike,
+        *,
+        ftol: float = 1.49012e-8,
+        xtol: float = 1.49012e-8,
+        gtol: float = 0.0,
+        maxfev: int = 0,
+        factor: float = 100,
+        diag: ArrayLike | None = None,
+        bounds: _Bounds | None = None,
+        epsfcn: float | None = None,
+    ) -> Self: ...
+    @property
+    def success(self) -> bool: ...
+    @property
+    def message(self) -> str | None: ...
+    @property
+    def active_mask(self) -> NDArray[np.int64]: ...
 
 # ---------------------------------------------------------------------- errors
 
