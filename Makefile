@@ -11,13 +11,15 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow bench wheels docs clean
+.PHONY: help demo test slow fuzz bench wheels docs clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
+	@echo "make fuzz    set up, then compare FUZZ_CASES random fits with MINPACK, and arguments with SciPy"
 	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
+	@echo "make lint    set up, then check style, types and the compilers' warnings"
 	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
 	@echo "make docs    the documentation, into build/html, and a look at every page in Chromium"
 	@echo "make clean   remove everything that make made"
@@ -38,10 +40,21 @@ slow:
 	@tools/setup.sh test
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -m slow $(ARGS)
 
+# FUZZ_CASES=1000000 takes some two minutes; SciPy before 1.18 has not MINPACK's bits
+FUZZ_CASES ?= 1000000
+fuzz:
+	@tools/setup.sh test
+	@$(VENV)/bin/python tests/fuzz/differential.py --cases $(FUZZ_CASES)
+	@$(VENV)/bin/python tests/fuzz/arguments.py --cases $$(($(FUZZ_CASES)/50))
+
 bench:
 	@tools/setup.sh bench
 	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
 	@$(VENV)/bin/python benchmarks/large.py --quick
+
+lint:
+	@tools/setup.sh lint
+	@$(VENV)/bin/python tools/lint.py $(ARGS)
 
 wheels:
 	@tools/setup.sh wheels

@@ -158,7 +158,8 @@ def tree(n, blocks, fan_in):
     jac, f = ready(n)
     wanted = np.linalg.qr(np.column_stack([jac, f]), mode="r")*math.sqrt(blocks)
     off = np.abs(np.abs(total.accumulator.triangle()) - np.abs(wanted)).max()/np.abs(wanted).max()
-    return {"n": n, "blocks": blocks, "fan_in": fan_in, "depth": depth, "seconds": when, "moved": moved, "driver": len(last), "error": off}
+    return {"n": n, "blocks": blocks, "fan_in": fan_in, "depth": depth,
+            "seconds": when, "moved": moved, "driver": len(last), "error": off}
 
 
 def predicted(n, blocks, fan_in, merge):

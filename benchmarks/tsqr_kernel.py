@@ -52,7 +52,7 @@ class Contestant:
         self.library.finish(n, self.accumulator.work.ctypes.data, model.r.ctypes.data, n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
                             model.column_norms.ctypes.data, model.rest.ctypes.data,
-                            self.scratch.ctypes.data)
+                            self.scratch.ctypes.data, None)
 
 
 def compare(m: int, n: int, libraries, rounds: int) -> list[tuple[str, float, float]]:

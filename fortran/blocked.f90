@@ -15,7 +15,7 @@ module leastsq_blocked
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: norm_c, difference_c, factor_c, solve_c
+   public :: norm_c, settle_c, difference_c, factor_c, solve_c
    public :: blocked_problem_t, blocked_solver_t, SOLVE_BY_BLOCKS
 
    abstract interface
@@ -29,6 +29,17 @@ module leastsq_blocked
          type(c_ptr), value :: data
          integer(c_int) :: status
       end function norm_c
+
+      !> The residuals at the last trial, if norm left them where they were: into fvec
+      !> if it is accepted.
+      subroutine settle_c(m, accepted, fvec, data) bind(c)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m
+         integer(c_int), value :: accepted
+         real(c_double), intent(inout) :: fvec(m)
+         type(c_ptr), value :: data
+      end subroutine settle_c
 
       !> column = (f(x) − fvec)/h.
       function difference_c(m, n, x, fvec, h, column, data) bind(c) result(status)
@@ -57,8 +68,9 @@ module leastsq_blocked
          integer(c_int) :: status
       end function factor_c
 
-      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's.
-      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work) bind(c)
+      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `gang` NULL or
+      !> threads.  Pure in what it computes.
+      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, gang) bind(c)
          import :: c_double, c_int64_t, c_ptr
          implicit none (type, external)
          integer(c_int64_t), value :: n, ldr
@@ -66,7 +78,7 @@ module leastsq_blocked
          integer(c_int64_t), intent(in) :: ipvt(n)
          real(c_double), intent(in) :: diag(n), qtb(n)
          real(c_double), intent(out) :: x(n), sdiag(n), wa(n)
-         type(c_ptr), value :: work
+         type(c_ptr), value :: work, gang
       end subroutine solve_c
    end interface
 
@@ -75,13 +87,14 @@ module leastsq_blocked
 
    type, extends(damped_solver_t) :: blocked_solver_t
       procedure(solve_c), pointer, nopass :: by_blocks => null()
-      type(c_ptr) :: work = c_null_ptr
+      type(c_ptr) :: work = c_null_ptr, gang = c_null_ptr
    contains
       procedure :: solve
    end type blocked_solver_t
 
    type, extends(problem_t) :: blocked_problem_t
       procedure(norm_c), pointer, nopass :: norm => null()
+      procedure(settle_c), pointer, nopass :: take => null()      !< or not associated
       procedure(difference_c), pointer, nopass :: differ => null()
       procedure(factor_c), pointer, nopass :: factor => null()
       type(c_ptr) :: data = c_null_ptr
@@ -91,6 +104,7 @@ module leastsq_blocked
    contains
       procedure :: residual
       procedure :: residual_norm
+      procedure :: settle
       procedure :: difference
       procedure :: model
    end type blocked_problem_t
@@ -106,7 +120,7 @@ contains
       real(wp), intent(in) :: diag(n), qtb(n)
       real(wp), intent(out) :: x(n), sdiag(n), wa(n)
 
-      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work)
+      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work, self%gang)
    end subroutine solve
 
    subroutine residual(self, m, n, x, f, status)
@@ -129,6 +143,15 @@ contains
 
       status = self%norm(m, n, x, f, fnorm, self%data)
    end subroutine residual_norm
+
+   subroutine settle(self, m, accepted, f)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m
+      logical, intent(in) :: accepted
+      real(wp), intent(inout) :: f(m)
+
+      if (associated(self%take)) call self%take(m, merge(1_c_int, 0_c_int, accepted), f, self%data)
+   end subroutine settle
 
    subroutine difference(self, m, n, moved, f, h, column, status)
       class(blocked_problem_t), intent(inout) :: self

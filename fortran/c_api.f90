@@ -12,6 +12,7 @@ module leastsq_c_api
    use leastsq_blocked, only: blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_bounds, only: free_covar
    use leastsq_door, only: problem_record_t, open_door
+   use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: fdjac2, difference_point
@@ -194,6 +195,20 @@ contains
       problem%data = data
       call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status, lo, hi)
    end subroutine lsq_fdjac2
+
+   !> MINPACK's two modes: 1 makes xp, 2 err.  What a mode does not need may be NULL.
+   subroutine lsq_chkder(m, n, x, fvec, fjac, ldfjac, xp, fvecp, mode, err) bind(c)
+      integer(c_int64_t), value :: m, n, ldfjac, mode
+      real(c_double), intent(in) :: x(n)
+      real(c_double), intent(in), optional :: fvec(m), fjac(ldfjac, n), fvecp(m)
+      real(c_double), intent(inout), optional :: xp(n), err(m)
+
+      if (mode == 1) then
+         if (present(xp)) call neighbour(n, x, xp)
+      else if (present(fvec) .and. present(fjac) .and. present(fvecp) .and. present(err)) then
+         call chkder(m, n, x, fvec, fjac, ldfjac, fvecp, err)
+      end if
+   end subroutine lsq_chkder
 
    subroutine lsq_qrfac(m, n, a, lda, pivot, ipvt, rdiag, acnorm, wa, b) bind(c)
       integer(c_int64_t), value :: m, n, lda, pivot

@@ -28,9 +28,11 @@ module leastsq_door
       type(c_ptr) :: weighed                      !< m x 2 doubles, with weigh
       ! Blocked, if factor is not NULL
       type(c_funptr) :: norm, difference, factor  !< norm_c, difference_c, factor_c
+      type(c_funptr) :: settle                    !< settle_c, or NULL
       type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
       type(c_funptr) :: damped                    !< solve_c
-      type(c_ptr) :: damped_work                  !< its last argument
+      type(c_ptr) :: damped_work                  !< its last argument but one
+      type(c_ptr) :: gang                         !< its last argument, or NULL
    end type problem_record_t
 
 contains
@@ -91,6 +93,7 @@ contains
       problem%epsfcn = record%epsfcn
       problem%fjac = record%fjac
       call c_f_procpointer(record%norm, problem%norm)
+      if (c_associated(record%settle)) call c_f_procpointer(record%settle, problem%take)
       call c_f_procpointer(record%difference, problem%differ)
       call c_f_procpointer(record%factor, problem%factor)
       if (c_associated(record%lo)) then
@@ -102,6 +105,7 @@ contains
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
       else
          solver%work = record%damped_work
+         solver%gang = record%gang
          call c_f_procpointer(record%damped, solver%by_blocks)
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare, solver)
       end if

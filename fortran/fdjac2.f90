@@ -57,7 +57,8 @@ contains
       real(wp), intent(in), optional :: lo, hi    !< both or none
       real(wp) :: relative_step
 
-      relative_step = sqrt(max(epsfcn, EPS))
+      ! not max: what that makes of a nan is the compiler's choice
+      relative_step = sqrt(merge(epsfcn, EPS, epsfcn > EPS))
       h = relative_step*abs(x)
       if (h == 0) h = relative_step
       point = x + h

@@ -19,14 +19,15 @@ module TAGGED(leastsq_gram)
 contains
 
    !> The lower triangle of a'a, a an upper triangle with zeros below.  (Above the
-   !> diagonal of g: nothing of use.)
-   pure subroutine gram(n, a, lda, ldg, g)
+   !> diagonal of g: nothing of use.)  Of several sharers, one makes every so manieth band.
+   pure subroutine gram(n, a, lda, ldg, g, number, sharers)
       integer(ik), intent(in) :: n, lda, ldg
+      integer(ik), intent(in) :: number, sharers       !< 0 to sharers - 1
       real(wp), intent(in) :: a(lda, n)
       real(wp), intent(inout) :: g(ldg, n)
       integer(ik) :: first, last, from, rows, j, k
 
-      do first = 1, n, BAND
+      do first = 1 + number*BAND, n, sharers*BAND
          last = min(first + BAND - 1, n)
          g(first:n, first:last) = 0
          do from = 1, last, STRIP
@@ -129,7 +130,7 @@ contains
          rank = j
       end do
       call invert_turned(rank, r, ldr, n, cov)
-      call gram(rank, cov, n, n, scratch)
+      call gram(rank, cov, n, n, scratch, 0_ik, 1_ik)
       cov = 0
       do j = 1, rank
          at_j = ipvt(rank + 1 - j)

@@ -26,6 +26,7 @@ module leastsq_lm_drive
       procedure(model_i), deferred :: model
       procedure :: residual_norm => residual_then_norm
       procedure :: difference => residual_then_difference
+      procedure :: settle => nothing_to_settle
    end type problem_t
 
    abstract interface
@@ -82,7 +83,7 @@ contains
       integer(ik), intent(in) :: ldr              !< leading dimension of r, >= n
       real(wp), intent(inout) :: r(ldr, n)        !< R of the last J in its upper triangle
       integer(ik), intent(inout) :: ipvt(n)       !< its permutation
-      real(wp), intent(inout), target :: spare(m) !< scratch
+      real(wp), intent(inout), target :: spare(m) !< scratch; fvec itself, if the problem settles
       class(damped_solver_t), intent(in), optional :: solver  !< in qrsolv's place
       real(wp), pointer, contiguous :: f(:), f_trial(:), passed(:)
       real(wp) :: fnorm
@@ -104,6 +105,7 @@ contains
             call problem%residual_norm(m, n, w(1, V_TRIAL), f_trial, fnorm, status)
             if (status /= 0) exit
             call lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost, solver)
+            call problem%settle(m, s%accepted == 1, f_trial)
             if (s%accepted == 1) then
                passed => f
                f => f_trial
@@ -134,6 +136,15 @@ contains
       s%info = INFO_WATCHER
       s%request = ASK_DONE
    end subroutine show
+
+   !> The trial that residual_norm was asked for last is x now, or is not.  For
+   !> problems that leave its residuals where they lie until that is known: f = they.
+   subroutine nothing_to_settle(self, m, accepted, f)
+      class(problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m
+      logical, intent(in) :: accepted
+      real(wp), intent(inout) :: f(m)
+   end subroutine nothing_to_settle
 
    !> f and ‖f‖, for problems that have no quicker way to both.
    subroutine residual_then_norm(self, m, n, x, f, fnorm, status)

@@ -12,7 +12,8 @@
 !>
 !> Public: guess_pivots.  Its data is n-sized.
 module TAGGED(leastsq_pivot_guess)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
+   use TAGGED(leastsq_gang), only: gang_size, run_gang, await, reach
    use TAGGED(leastsq_gram), only: gram, take_off
    implicit none (type, external)
    private
@@ -24,37 +25,102 @@ module TAGGED(leastsq_pivot_guess)
    !> of its digits: no guess is made from there on.
    real(wp), parameter :: TRUSTED = 2.0_wp**(-26)
 
+   !> What the threads share.
+   type :: guess_t
+      type(c_ptr) :: gang
+      integer(ik) :: n, lda
+      type(c_ptr) :: a, g
+      integer(ik) :: known = 0
+      logical :: over = .false.     !< no more panels
+   end type guess_t
+
 contains
 
    !> The first `known` pivots of a.  The exchanges that bring them to the front,
    !> column j with column g(j, n+3), j = 1 to known, are left in g.
-   pure subroutine guess_pivots(n, a, lda, known, g)
+   subroutine guess_pivots(gang, n, a, lda, known, g)
+      type(c_ptr), intent(in) :: gang          !< tsqr.h: lsq_gang; or NULL
       integer(ik), intent(in) :: n, lda
-      real(wp), intent(in) :: a(lda, n)        !< upper triangle
+      real(wp), intent(in), target :: a(lda, n)    !< upper triangle, zeros below
       integer(ik), intent(out) :: known        !< 0 to n
       !> Columns 1 to n: G, then its factor.  n+1: square norms of a's columns;
       !> n+2: what remains of them; n+3: the exchanges.
+      real(wp), intent(inout), target :: g(n, n + 3)
+      type(guess_t), target :: guess
+
+      guess = guess_t(gang, n, lda, c_loc(a), c_loc(g))
+      call run_gang(gang, guess_share, c_loc(guess))
+      known = guess%known
+   end subroutine guess_pivots
+
+   !> What each thread does.  Counters: 1, its part of G is there; then for panel p
+   !> 2p, the panel is there (number 0's only); 2p + 1, its part of the update is.
+   subroutine guess_share(number, data) bind(c, name='')
+      integer(ik), value :: number
+      type(c_ptr), value :: data
+      type(guess_t), pointer :: guess
+      real(wp), pointer, contiguous :: a(:, :), g(:, :)
+      integer(ik) :: p, sharers
+
+      call c_f_pointer(data, guess)
+      call c_f_pointer(guess%a, a, [guess%lda, guess%n])
+      call c_f_pointer(guess%g, g, [guess%n, guess%n + 3])
+      sharers = gang_size(guess%gang)
+      call gram(guess%n, a, guess%lda, guess%n, g, number, sharers)
+      if (reach(guess%gang, number, 1_ik)) return
+      if (number == 0) then
+         call lead(guess, guess%n, sharers, g)
+         if (reach(guess%gang, 0_ik, huge(p))) return
+         return
+      end if
+      p = 1
+      do
+         if (await(guess%gang, number, 0_ik, 2*p)) return
+         if (guess%over) return
+         call update_rest(guess%n, 1 + (p - 1)*PANEL, g, number, sharers)
+         if (reach(guess%gang, number, 2*p + 1)) return
+         p = p + 1
+      end do
+   end subroutine guess_share
+
+   !> All others have reached this.
+   function await_all(gang, sharers, value) result(cancelled)
+      type(c_ptr), intent(in) :: gang
+      integer(ik), intent(in) :: sharers, value
+      logical :: cancelled
+      integer(ik) :: k
+
+      cancelled = .false.
+      do k = 1, sharers - 1
+         if (.not. cancelled) cancelled = await(gang, 0_ik, k, value)
+      end do
+   end function await_all
+
+   !> The steps themselves.
+   subroutine lead(guess, n, sharers, g)
+      type(guess_t), pointer, intent(in) :: guess
+      integer(ik), intent(in) :: n, sharers
       real(wp), intent(inout) :: g(n, n + 3)
-      integer(ik) :: j, k, chosen, start
+      integer(ik) :: j, k, p, chosen, start
       real(wp) :: root
       logical :: trusted_pivot
 
-      call gram(n, a, lda, n, g)
+      if (await_all(guess%gang, sharers, 1_ik)) return
       do j = 1, n
          g(j, n + 1) = g(j, j)
          g(j, n + 2) = g(j, j)
       end do
       start = 1
-      known = 0
+      p = 1
       do j = 1, n
          chosen = j
          do k = j + 1, n
             if (g(k, n + 2) > g(chosen, n + 2)) chosen = k
          end do
          trusted_pivot = g(chosen, n + 2) > TRUSTED*g(chosen, n + 1)
-         if (.not. trusted_pivot) return
+         if (.not. trusted_pivot) exit
          g(j, n + 3) = real(chosen, wp)
-         known = j
+         guess%known = j
          call exchange(n, j, chosen, g)
          root = sqrt(g(j, n + 2))
          g(j, j) = root
@@ -66,11 +132,15 @@ contains
             g(k, n + 2) = g(k, n + 2) - g(k, j)**2
          end do
          if (j - start + 1 == PANEL) then
-            call update_rest(n, start, g)
+            if (reach(guess%gang, 0_ik, 2*p)) exit
+            call update_rest(n, start, g, 0_ik, sharers)
+            if (await_all(guess%gang, sharers, 2*p + 1)) exit
             start = j + 1
+            p = p + 1
          end if
       end do
-   end subroutine guess_pivots
+      guess%over = .true.
+   end subroutine lead
 
    !> Rows and columns j and p of a symmetric matrix change places; only the
    !> lower triangle is kept.
@@ -97,14 +167,14 @@ contains
    end subroutine exchange
 
    !> Take the PANEL columns from `start` on off the lower triangle after them, in
-   !> strips of rows that stay in L1.
-   pure subroutine update_rest(n, start, g)
-      integer(ik), intent(in) :: n, start
+   !> strips of rows that stay in L1: every so manieth strip.
+   pure subroutine update_rest(n, start, g, number, sharers)
+      integer(ik), intent(in) :: n, start, number, sharers
       real(wp), intent(inout) :: g(n, n + 3)
       integer(ik) :: c, k, from, last, top
       real(wp) :: w(4, 3)
 
-      do from = start + PANEL, n, STRIP
+      do from = start + PANEL + number*STRIP, n, sharers*STRIP
          last = min(from + STRIP - 1, n)
          do c = start + PANEL, last, 3
             top = max(c, from)

@@ -11,9 +11,11 @@
 !> lsq_tsqr_finish, lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
 !> the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc
-   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, fold_diagonal, &
-      TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc, c_ptr
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, &
+      TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty)
+   use TAGGED(leastsq_pipeline), only: push_rows_by, fold_diagonal_by
+   use TAGGED(leastsq_packing), only: FLOAT64
    use TAGGED(leastsq_panels), only: make_reflector, OCTET
    use TAGGED(leastsq_pivot_guess), only: guess_pivots
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
@@ -40,7 +42,7 @@ module TAGGED(leastsq_triangle)
 contains
 
    !> Fold the rows that wait, so that the triangle is that of all rows.
-   pure subroutine TAGGED(lsq_tsqr_fold)(n, work) bind(c)
+   subroutine TAGGED(lsq_tsqr_fold)(n, work) bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout) :: work(*)            !< the accumulator
 
@@ -72,7 +74,8 @@ contains
    !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator keeps
    !> its rows.  A column norm that is not finite: ipvt is the identity and R
    !> not pivoted, so that the caller can say which column is at fault.
-   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, scratch) bind(c)
+   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, scratch, gang) &
+      bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout) :: work(*)            !< the accumulator
       integer(ik), intent(in), value :: ldr         !< leading dimension, >= n
@@ -81,7 +84,8 @@ contains
       real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
       real(wp), intent(out) :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
-      real(wp), intent(inout) :: scratch(*)         !< of finish_size(n), aligned as work
+      real(wp), intent(inout), target :: scratch(*) !< of finish_size(n), aligned as work
+      type(c_ptr), intent(in), value :: gang        !< tsqr.h: lsq_gang; or NULL
       type(layout_t) :: at
       integer(ik) :: j, k, settled, before
       logical :: worth_guessing
@@ -104,7 +108,7 @@ contains
                            .or. column_norms <= 0)
       do while (worth_guessing .and. n - settled >= GUESS_FROM)
          before = settled
-         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch)
+         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch, gang)
          worth_guessing = settled - before >= (n - before)/LEAST_PART
       end do
       call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, scratch(1), scratch(n + 1), scratch(2*n + 1))
@@ -136,19 +140,20 @@ contains
 
    !> Guess the pivots of the columns not yet settled, make the triangle that
    !> they lead to, and settle as many as prove right.
-   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch)
+   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch, gang)
       integer(ik), intent(in) :: n, ldr
       integer(ik), intent(inout) :: settled           !< columns 1:settled are final
       real(wp), intent(inout), target :: r(ldr, n), qtf(n)
       integer(ik), intent(inout) :: ipvt(n)
       real(wp), intent(inout) :: rest
-      real(wp), intent(inout) :: scratch(*)
+      real(wp), intent(inout), target :: scratch(*)
+      type(c_ptr), intent(in) :: gang
       type(layout_t) :: at
       integer(ik) :: first, left, known, exchanges, accumulator, j, k
 
       first = settled + 1
       left = n - settled
-      call guess_pivots(left, r(first, first), ldr, known, scratch)
+      call guess_pivots(gang, left, r(first, first), ldr, known, scratch)
       if (known == 0) return
       exchanges = left*(left + 2)
       do j = 1, known
@@ -158,10 +163,9 @@ contains
 
       accumulator = 1 + OCTET*((n*(n + 3) + OCTET - 1)/OCTET)
       call TAGGED(lsq_tsqr_empty)(left, scratch(accumulator))
-      call TAGGED(lsq_tsqr_push)(left, left, c_loc(r(first, first)), 0_ik, 8_ik, 8*ldr, &
-                                 c_loc(qtf(first)), 0_ik, 8_ik, scratch(accumulator))
+      call push_rows_by(gang, left, left, c_loc(r(first, first)), FLOAT64, 8_ik, 8*ldr, &
+                        c_loc(qtf(first)), FLOAT64, 8_ik, scratch(accumulator))
       at = layout_of(left)
-      call tsqr_flush(at, scratch(accumulator))
       accumulator = accumulator - 1 + at%triangle
       call copy_triangle(left, at%ldt, scratch(accumulator), ldr, r(first, first))
       do k = 1, left
@@ -329,7 +333,7 @@ contains
 
    !> MINPACK's qrsolv by blocks: [A; D] x = [b; 0] in the least-squares sense,
    !> given R, P and Q'b of A P = Q R.
-   pure subroutine TAGGED(lsq_tsqr_qrsolv)(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work) bind(c)
+   subroutine TAGGED(lsq_tsqr_qrsolv)(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, gang) bind(c)
       integer(ik), intent(in), value :: n
       integer(ik), intent(in), value :: ldr       !< leading dimension, >= n
       !> Upper triangle: R, kept.  Strict lower triangle on return: that of S',
@@ -340,8 +344,9 @@ contains
       real(wp), intent(in) :: qtb(n)              !< first n elements of Q'b
       real(wp), intent(out) :: x(n)               !< the solution
       real(wp), intent(out) :: sdiag(n)           !< diagonal of S, of either sign
-      real(wp), intent(out) :: wa(n)              !< scratch
-      real(wp), intent(inout) :: work(*)          !< of tsqr_work_size(n); overwritten
+      real(wp), intent(out), target :: wa(n)      !< scratch
+      real(wp), intent(inout), target :: work(*)  !< of tsqr_work_size(n); overwritten
+      type(c_ptr), intent(in), value :: gang      !< tsqr.h: lsq_gang; or NULL
       type(layout_t) :: at
       integer(ik) :: j, k, row, rank
 
@@ -355,7 +360,7 @@ contains
          work(row + n + 1) = qtb(k)
          wa(k) = diag(ipvt(k))
       end do
-      call fold_diagonal(at, work, wa)
+      call fold_diagonal_by(gang, n, wa, work)
       do k = 1, n
          row = at%triangle + (k - 1)*at%ldt - 1
          sdiag(k) = work(row + k)

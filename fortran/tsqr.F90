@@ -8,26 +8,26 @@
 !> `push` rows, `merge` two accumulators; no Q is ever stored.
 !>
 !> Public: tsqr_work_size, tsqr_empty, tsqr_push, tsqr_merge, each also as
-!> lsq_<name>_<ISA> for C (tsqr.h); tsqr_flush, fold_diagonal and layout_of for triangle.F90.
+!> lsq_<name>_<ISA> for C (tsqr.h); for the other files tsqr_flush, layout_of, and fold_block
+!> with order_t, the place of a block among those that are folded at the same time.
 !> Rows are m-sized and only read; the workspace is n-sized and the caller's.
 module TAGGED(leastsq_tsqr)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_float, c_int8_t, &
-      c_intptr_t, c_ptr, c_null_ptr, c_associated, c_f_pointer
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
+      c_associated
+   use TAGGED(leastsq_gang), only: gang_size, await, reach
+   use TAGGED(leastsq_packing), only: pack_rows, moved
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, &
       turn_rows, move_rows, PANEL, TILE, OCTET
    implicit none (type, external)
    private
    public :: TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
    public :: TAGGED(lsq_tsqr_merge)
-   public :: layout_t, layout_of, tsqr_flush, fold_diagonal
-
-   ! Types of the rows' elements, as in tsqr.h.
-   integer(ik), parameter :: FLOAT64 = 0
-   integer(ik), parameter :: FLOAT32 = 1
+   public :: layout_t, layout_of, tsqr_flush
+   public :: order_t, fold_block, find_filled, fill_of, pad_block, finished
 
    !> Rows of a block: long enough for the reductions at the end of each inner
    !> product not to count, short enough for four columns to stay in L1.
-   integer(ik), parameter :: BLOCK_ROWS = 256
+   integer(ik), parameter, public :: BLOCK_ROWS = 256
    !> Panels that visit a tile of columns together, so that it is read from a
    !> farther cache once per DEPTH panels (worth 5 % near n = 1000, nothing below).
    integer(ik), parameter :: DEPTH = 4
@@ -49,6 +49,17 @@ module TAGGED(leastsq_tsqr)
       integer(ik) :: t          !< PANEL x width: the T of each panel
       integer(ik) :: length     !< of the workspace
    end type layout_t
+
+   !> Which of a row of blocks this is, counted from 0, and who folds it.  It
+   !> follows the one before through the triangle, one group of panels behind.
+   type :: order_t
+      type(c_ptr) :: gang = c_null_ptr
+      integer(ik) :: number = 0     !< of the thread in the gang
+      integer(ik) :: block = 0      !< folded by thread mod(block, size of the gang)
+   end type order_t
+
+   !> In a thread's counter a block counts so much, a column of it one.
+   integer(ik), parameter :: COUNT_OF_BLOCK = 2_ik**32
 
 contains
 
@@ -152,23 +163,6 @@ contains
       end do
    end subroutine TAGGED(lsq_tsqr_merge)
 
-   !> Append the n rows of a diagonal matrix.
-   pure subroutine fold_diagonal(at, work, diagonal)
-      type(layout_t), intent(in) :: at
-      real(wp), intent(inout) :: work(*)
-      real(wp), intent(in) :: diagonal(at%columns - 1)
-      integer(ik) :: first, rows, i
-
-      do first = 1, at%columns - 1, BLOCK_ROWS
-         rows = min(BLOCK_ROWS, at%columns - first)
-         call clear_block(at, work, first, rows)
-         do i = 1, rows
-            work(at%block + i - 1 + (first + i - 2)*at%ldb) = diagonal(first + i - 1)
-         end do
-         call fold_waiting(at, work, first, rows, .true.)
-      end do
-   end subroutine fold_diagonal
-
    !> Zeros in the first rows of the block, from column `first` on.
    pure subroutine clear_block(at, work, first, rows)
       type(layout_t), intent(in) :: at
@@ -183,7 +177,7 @@ contains
    end subroutine clear_block
 
    !> Fold the waiting rows, if any, into the triangle.
-   pure subroutine tsqr_flush(at, work)
+   subroutine tsqr_flush(at, work)
       type(layout_t), intent(in) :: at
       real(wp), intent(inout) :: work(*)
       integer(ik) :: rows
@@ -193,42 +187,111 @@ contains
       work(WAITING) = 0
    end subroutine tsqr_flush
 
-   !> Pad the block's rows to whole octets with zeros and fold it.
-   pure subroutine fold_waiting(at, work, first, rows, staircase)
+   !> Fold the first rows of the workspace's own block.
+   subroutine fold_waiting(at, work, first, rows, staircase)
       type(layout_t), intent(in) :: at
       real(wp), intent(inout) :: work(*)
       integer(ik), intent(in) :: first, rows
       logical, intent(in) :: staircase
-      integer(ik) :: octets, k, column
+      integer(ik) :: filled_rows
+      type(order_t) :: alone
 
-      octets = (rows + OCTET - 1)/OCTET
-      do k = first, at%columns
-         column = at%block + (k - 1)*at%ldb
-         work(column + rows:column + octets*OCTET - 1) = 0
-      end do
-      call fold(at%columns, at%width, first, rows, staircase, work(at%block), at%ldb, &
-                work(at%triangle), at%ldt, work(at%t))
+      call pad_block(at, first, rows, work(at%block))
+      filled_rows = at%width
+      if (.not. staircase) call find_filled(at, work(at%triangle), filled_rows)
+      call fold_block(at, first, rows, filled_rows, staircase, alone, work(at%block), &
+                      work(at%triangle), work(at%t))
    end subroutine fold_waiting
+
+   !> Pad the block's rows to whole octets with zeros.
+   pure subroutine pad_block(at, first, rows, block)
+      type(layout_t), intent(in) :: at
+      integer(ik), intent(in) :: first, rows
+      real(wp), intent(inout) :: block(at%ldb, at%width)
+
+      block(rows + 1:OCTET*((rows + OCTET - 1)/OCTET), first:at%columns) = 0
+   end subroutine pad_block
+
+   !> Up to the last panel of the triangle's rows that is not zero.
+   pure subroutine find_filled(at, triangle, filled_rows)
+      type(layout_t), intent(in) :: at
+      real(wp), intent(in) :: triangle(at%ldt, at%width)
+      integer(ik), intent(out) :: filled_rows      !< a multiple of PANEL
+      integer(ik) :: j, k
+
+      filled_rows = at%width
+      if (at%columns < FILL_FROM) return
+      do j = at%columns, 1, -1
+         do k = j, at%columns
+            if (.not. abs(triangle(k, j)) <= 0) then
+               filled_rows = PANEL*((j + PANEL - 1)/PANEL)
+               return
+            end if
+         end do
+      end do
+      filled_rows = 0
+   end subroutine find_filled
+
+   !> The same after so many more rows, without a look.
+   pure function fill_of(at, filled_rows, rows) result(filled)
+      type(layout_t), intent(in) :: at
+      integer(ik), intent(in) :: filled_rows, rows
+      integer(ik) :: filled
+
+      filled = min(at%width, filled_rows + PANEL*((rows + PANEL - 1)/PANEL))
+   end function fill_of
+
+   !> Not before the block ahead is through with these columns.
+   function wait_turn(order, column) result(cancelled)
+      type(order_t), intent(in) :: order
+      integer(ik), intent(in) :: column
+      logical :: cancelled
+      integer(ik) :: ahead
+
+      ahead = order%block - 1
+      cancelled = .false.
+      if (ahead >= 0) cancelled = await(order%gang, order%number, &
+         mod(ahead, gang_size(order%gang)), COUNT_OF_BLOCK*ahead + column)
+   end function wait_turn
+
+   !> Tell the block behind that this one is through with these columns.
+   function pass_on(order, column) result(cancelled)
+      type(order_t), intent(in) :: order
+      integer(ik), intent(in) :: column
+      logical :: cancelled
+
+      cancelled = reach(order%gang, order%number, COUNT_OF_BLOCK*order%block + column)
+   end function pass_on
+
+   !> Tell it that this one is through with everything.
+   function finished(order) result(cancelled)
+      type(order_t), intent(in) :: order
+      logical :: cancelled
+
+      cancelled = pass_on(order, COUNT_OF_BLOCK - 1)
+   end function finished
 
    !> Clear the block's columns from `first` on into the triangle.
    !>
    !> DEPTH panels form a group: each is factored and applied to the rest of its
    !> group, then all of them visit the columns beyond, tile by tile.  Where the
    !> triangle is still empty, rows of the block become its rows, panel by panel.
-   pure subroutine fold(columns, width, first, rows, staircase, block, ldb, triangle, ldt, t)
-      integer(ik), intent(in) :: columns       !< columns with data
-      integer(ik), intent(in) :: width         !< padded to whole panels by zero columns
+   subroutine fold_block(at, first, rows, filled_rows, staircase, order, block, triangle, t)
+      type(layout_t), intent(in) :: at
       integer(ik), intent(in) :: first         !< columns before it are zero; 1 + a multiple of PANEL
       integer(ik), intent(in) :: rows          !< of the block; zeros up to the next octet
+      integer(ik), intent(in) :: filled_rows   !< of the triangle; those after them are zero
       logical, intent(in) :: staircase         !< is column first+i zero below row i+1?
-      integer(ik), intent(in) :: ldb, ldt
-      real(wp), intent(inout) :: block(ldb, width)
-      real(wp), intent(inout) :: triangle(ldt, width)
-      real(wp), intent(out) :: t(PANEL, width)
-      integer(ik) :: group, group_end, j, k, left, octets, filled_rows, deep(DEPTH), which
+      type(order_t), intent(in) :: order
+      real(wp), intent(inout) :: block(at%ldb, at%width)
+      real(wp), intent(inout) :: triangle(at%ldt, at%width)
+      real(wp), intent(out) :: t(PANEL, at%width)
+      integer(ik) :: group, group_end, j, k, left, octets, deep(DEPTH), which, columns, width, ldb, ldt
 
-      filled_rows = width
-      if (columns >= FILL_FROM .and. .not. staircase) call find_filled(columns, triangle, ldt, filled_rows)
+      columns = at%columns
+      width = at%width
+      ldb = at%ldb
+      ldt = at%ldt
       left = rows
       octets = (rows + OCTET - 1)/OCTET
       group = first
@@ -236,11 +299,12 @@ contains
          if (group > filled_rows) then
             call fill(columns, width, group, left, block, ldb, triangle, ldt, t)
             octets = (left + OCTET - 1)/OCTET
-            filled_rows = group + PANEL - 1
             group = group + PANEL
+            if (pass_on(order, group - 1)) return
             cycle
          end if
          group_end = min(group + PANEL*DEPTH - 1, filled_rows)
+         if (wait_turn(order, group_end)) return
          do j = group, group_end, PANEL
             which = 1 + (j - group)/PANEL
             deep(which) = octets
@@ -256,26 +320,9 @@ contains
                        width, block, ldb, triangle, ldt, t)
          end do
          group = group_end + 1
+         if (pass_on(order, group_end)) return
       end do
-   end subroutine fold
-
-   !> Up to the last panel of the triangle's rows that is not zero.
-   pure subroutine find_filled(columns, triangle, ldt, filled_rows)
-      integer(ik), intent(in) :: columns, ldt
-      real(wp), intent(in) :: triangle(ldt, columns)
-      integer(ik), intent(out) :: filled_rows      !< a multiple of PANEL
-      integer(ik) :: j, k
-
-      do j = columns, 1, -1
-         do k = j, columns
-            if (.not. abs(triangle(k, j)) <= 0) then
-               filled_rows = PANEL*((j + PANEL - 1)/PANEL)
-               return
-            end if
-         end do
-      end do
-      filled_rows = 0
-   end subroutine find_filled
+   end subroutine fold_block
 
    !> Does a panel with this T change nothing?  (One of zeros: a sparse Jacobian's,
    !> for one.)
@@ -346,129 +393,5 @@ contains
          end if
       end do
    end subroutine visit
-
-   !> The address `offset` bytes from p.
-   function moved(p, offset) result(q)
-      type(c_ptr), intent(in) :: p
-      integer(ik), intent(in) :: offset
-      type(c_ptr) :: q
-
-      q = transfer(transfer(p, 0_c_intptr_t) + int(offset, c_intptr_t), c_null_ptr)
-   end function moved
-
-   !> Copy a strided matrix of either type into columns of the block.
-   subroutine pack_rows(rows, columns, a, element_type, row_stride, column_stride, block, ldb)
-      integer(ik), intent(in) :: rows, columns
-      type(c_ptr), intent(in) :: a
-      integer(ik), intent(in) :: element_type, row_stride, column_stride, ldb
-      real(wp), intent(out) :: block(ldb, columns)
-      real(wp), pointer, contiguous :: doubles(:)
-      real(c_float), pointer, contiguous :: singles(:)
-      integer(c_int8_t), pointer, contiguous :: bytes(:)
-      type(c_ptr) :: lowest
-      integer(ik) :: start, span, width
-      logical :: whole_strides
-
-      ! Negative strides: view the array from its lowest address.
-      start = -(min(0_ik, (rows - 1)*row_stride) + min(0_ik, (columns - 1)*column_stride))
-      lowest = moved(a, -start)
-      span = (rows - 1)*abs(row_stride) + (columns - 1)*abs(column_stride)
-      width = merge(4_ik, 8_ik, element_type == FLOAT32)
-      whole_strides = mod(row_stride, width) == 0 .and. mod(column_stride, width) == 0 &
-         .and. mod(transfer(a, 0_c_intptr_t), int(width, c_intptr_t)) == 0
-      if (.not. whole_strides) then
-         call c_f_pointer(lowest, bytes, [span + width])
-         call pack_bytes(rows, columns, bytes, start, width, row_stride, column_stride, block, ldb)
-      else if (element_type == FLOAT32) then
-         call c_f_pointer(lowest, singles, [span/width + 1])
-         call pack_singles(rows, columns, singles, start/width, row_stride/width, &
-                           column_stride/width, block, ldb)
-      else
-         call c_f_pointer(lowest, doubles, [span/width + 1])
-         call pack_doubles(rows, columns, doubles, start/width, row_stride/width, &
-                           column_stride/width, block, ldb)
-      end if
-   end subroutine pack_rows
-
-   !> Eight rows at a time: if a is in C order these are eight streams of reads,
-   !> and each store fills a cache line.
-   pure subroutine pack_doubles(rows, columns, a, start, row_stride, column_stride, block, ldb)
-      integer(ik), intent(in) :: rows, columns, ldb
-      real(wp), intent(in), contiguous :: a(0:)
-      integer(ik), intent(in) :: start, row_stride, column_stride   !< in elements
-      real(wp), intent(out) :: block(ldb, columns)
-      integer(ik) :: i, k, r, at
-
-      if (row_stride == 1) then
-         do k = 1, columns
-            at = start + (k - 1)*column_stride
-            block(1:rows, k) = a(at:at + rows - 1)
-         end do
-         return
-      end if
-      do i = 0, rows - OCTET, OCTET
-         do k = 1, columns
-            at = start + i*row_stride + (k - 1)*column_stride
-            do r = 0, OCTET - 1
-               block(1 + i + r, k) = a(at + r*row_stride)
-            end do
-         end do
-      end do
-      do k = 1, columns
-         do r = OCTET*(rows/OCTET), rows - 1
-            block(1 + r, k) = a(start + r*row_stride + (k - 1)*column_stride)
-         end do
-      end do
-   end subroutine pack_doubles
-
-   !> The same for single precision.
-   pure subroutine pack_singles(rows, columns, a, start, row_stride, column_stride, block, ldb)
-      integer(ik), intent(in) :: rows, columns, ldb
-      real(c_float), intent(in), contiguous :: a(0:)
-      integer(ik), intent(in) :: start, row_stride, column_stride   !< in elements
-      real(wp), intent(out) :: block(ldb, columns)
-      integer(ik) :: i, k, r, at
-
-      if (row_stride == 1) then
-         do k = 1, columns
-            at = start + (k - 1)*column_stride
-            block(1:rows, k) = real(a(at:at + rows - 1), wp)
-         end do
-         return
-      end if
-      do i = 0, rows - OCTET, OCTET
-         do k = 1, columns
-            at = start + i*row_stride + (k - 1)*column_stride
-            do r = 0, OCTET - 1
-               block(1 + i + r, k) = real(a(at + r*row_stride), wp)
-            end do
-         end do
-      end do
-      do k = 1, columns
-         do r = OCTET*(rows/OCTET), rows - 1
-            block(1 + r, k) = real(a(start + r*row_stride + (k - 1)*column_stride), wp)
-         end do
-      end do
-   end subroutine pack_singles
-
-   !> Elements at any byte address (fields of packed records): slow and rare.
-   pure subroutine pack_bytes(rows, columns, a, start, width, row_stride, column_stride, block, ldb)
-      integer(ik), intent(in) :: rows, columns, ldb
-      integer(c_int8_t), intent(in), contiguous :: a(0:)
-      integer(ik), intent(in) :: start, width, row_stride, column_stride   !< in bytes
-      real(wp), intent(out) :: block(ldb, columns)
-      integer(ik) :: i, k, at
-
-      do k = 1, columns
-         do i = 1, rows
-            at = start + (i - 1)*row_stride + (k - 1)*column_stride
-            if (width == 4) then
-               block(i, k) = real(transfer(a(at:at + 3), 0.0_c_float), wp)
-            else
-               block(i, k) = transfer(a(at:at + 7), 0.0_wp)
-            end if
-         end do
-      end do
-   end subroutine pack_bytes
 
 end module TAGGED(leastsq_tsqr)

@@ -111,6 +111,7 @@ ENTRIES = {
     "curve_fit": curve(), "curve_fit, jac": curve(slopes),
     "least_squares": squares(), "least_squares, jac": squares(jacobian, loss="cauchy", bounds=BOUNDS),
     "batch": batch(), "batch, Dfun": batch(batch_jacobian),
+    "batch, own loss": batch(bounds=BOUNDS, loss=huber, f_scale=0.02),
 }
 
 
@@ -141,6 +142,8 @@ def compiled_entries(path):
         "compiled batch": lambda: leastsq_batch(rosenbrock[0], starts, threads=2),
         "compiled batch, Dfun": lambda: leastsq_batch(rosenbrock[0], starts, Dfun=rosenbrock[1],
                                                       threads=2, return_fvec=True, diag=[1.0, 2.0]),
+        "compiled batch, loss": lambda: leastsq_batch(rosenbrock[0], starts, loss="huber", threads=2,
+                                                      bounds=(-2, starts + 1)),
         "accumulator": accumulate,
     }
 

@@ -242,6 +242,8 @@ class Core:
                 _i64, _pdbl, _i64, _pi64, _pdbl, _pdbl, _dbl, _pdbl, _pdbl, _pdbl, _pdbl,
                 _pdbl]),
             "lsq_covar": (_i64, [_i64, _pdbl, _i64, _pi64, _dbl, _pdbl, _pdbl]),
+            "lsq_chkder": (None, [
+                _i64, _i64, _pdbl, _pdbl, _pdbl, _i64, _pdbl, _pdbl, _i64, _pdbl]),
             "lsq_core_columns": (_i64, [_i64, _i64]),
             "lsq_free_covar": (_i64, [_i64, _pdbl, _i64, _pi64] + 6 * [_pdbl]),
         }
@@ -319,6 +321,23 @@ class Core:
                            ct.byref(par), _p(x), _p(sdiag), _p(wa1), _p(wa2))
         room.check()
         return r, par.value, x, sdiag
+
+    def chkder(self, x, fvec, fjac, fvecp):
+        room = _Room()
+        x, fvec, fjac, fvecp = (room.inout(a) for a in (x, fvec, np.atleast_2d(fjac), fvecp))
+        err = room.out(fvec.size)
+        self.lib.lsq_chkder(fvec.size, x.size, _p(x), _p(fvec), _p(fjac), fvec.size, None, _p(fvecp),
+                            2, _p(err))
+        room.check()
+        return err
+
+    def chkder_point(self, x):
+        room = _Room()
+        x = room.inout(x)
+        xp = room.out(x.size)
+        self.lib.lsq_chkder(1, x.size, _p(x), None, None, 1, _p(xp), None, 1, None)
+        room.check()
+        return xp
 
     def covar(self, r, ipvt, tol=0.0):
         """(covariance, rank)."""

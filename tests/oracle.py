@@ -438,23 +438,23 @@ def qrsolv(r, ipvt, diag, qtb, lib="fortran"):
     return r, x, sdiag
 
 
-def chkder(x, fvec, fjac, fvecp, xp=None):
+def chkder(x, fvec, fjac, fvecp, xp=None, lib="fortran"):
     """mode 2 of MINPACK's chkder: err per residual (1 good .. 0 bad)."""
     x, fvec, fvecp = _vec(x), _vec(fvec), _vec(fvecp)
     m, n = fvec.size, x.size
     fjac = _fmat(fjac)
     err = np.zeros(m)
-    fortran_lib().chkder_(_ri(m), _ri(n), _p(x), _p(fvec), _p(fjac), _ri(m),
+    _pick(lib).chkder_(_ri(m), _ri(n), _p(x), _p(fvec), _p(fjac), _ri(m),
                           _p(np.zeros(n) if xp is None else _vec(xp)), _p(fvecp),
                           _ri(2), _p(err))
     return err
 
 
-def chkder_point(x):
+def chkder_point(x, lib="fortran"):
     """mode 1 of chkder: the neighbouring point xp."""
     x = _vec(x)
     n = x.size
     xp, d = np.zeros(n), np.zeros(1)
-    fortran_lib().chkder_(_ri(1), _ri(n), _p(x), _p(d), _p(np.zeros(n)), _ri(1),
+    _pick(lib).chkder_(_ri(1), _ri(n), _p(x), _p(d), _p(np.zeros(n)), _ri(1),
                           _p(xp), _p(d), _ri(1), _p(d))
     return xp

@@ -18,7 +18,7 @@ numpy build *and on the CPU* (numpy picks AVX-512 versions at run time).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 

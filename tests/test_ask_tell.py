@@ -627,7 +627,7 @@ def test_memory_may_run_out_at_any_allocation():
               (norm, lambda lm: lm.bounds), (rows, lambda a: a.push(J, f)), (rows, lambda a: a.merge(pushed(J, f))),
               (rows, lambda a: a.triangle()), (rows, lambda a: a.fnorm), (rows, lambda a: a.__reduce__()),
               (rows, lambda a: RowAccumulator(4)), (rows, lambda a: a.__setstate__(rows.__reduce__()[2])),
-              (norm, lambda lm: LevenbergMarquardt([1.0], diag=[2.0], bounds=(0, 3)))]
+              (norm, lambda lm: LevenbergMarquardt([1.0], diag=[2.0]))]
     total = 0
     for thing, event in events:
         failures = 0

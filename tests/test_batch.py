@@ -795,11 +795,11 @@ def test_the_extension_refuses_arrays_that_do_not_fit():
     slab.state["n"] = N
     for bad in (f[:1], f[:, :-1], f.astype(int), None, np.asfortranarray(f)):
         with pytest.raises(ValueError, match="batch: f "):
-            _core.batch_tell_norm(slab.arrays, slots, bad, None)
+            _core.batch_tell_norm(slab.arrays, slots, bad, None, None)
     with pytest.raises(ValueError, match="batch: weights "):
-        _core.batch_tell_norm(slab.arrays, slots, f, f[:1])
+        _core.batch_tell_norm(slab.arrays, slots, f, f[:1], None)
     with pytest.raises(ValueError, match="batch: jac "):
-        _core.batch_tell_model(slab.arrays, slots, jac[:, :, :-1], None, 0)
+        _core.batch_tell_model(slab.arrays, slots, jac[:, :, :-1], None, None, slots)
     for j in (-1, N):
         with pytest.raises(ValueError, match="j is out of range"):
             _core.batch_difference(slab.arrays, slots, f, None, np.ones(2), jac, j)
@@ -849,14 +849,29 @@ def test_the_pixels_are_drawn(tmp_path):
     assert int.from_bytes(header[16:20], "big") == 1820
 
 
-def test_the_benchmark_reports_every_solver(need_program, tmp_path):
-    need_program("cc")
+def benchmark(tmp_path, *options):
+    """The cases that benchmarks/batch.py reports, without numba, which takes seconds to compile."""
     (tmp_path / "numba.py").write_text("raise ImportError('takes seconds to compile')")
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "batch.py", "--json", "--rounds=1",
-                           "--sizes=60"], capture_output=True, text=True, timeout=300, check=False,
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "batch.py", "--json", *options],
+                          capture_output=True, text=True, timeout=600, check=False,
                           env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
-    cases = json.loads(done.stdout)["cases"]
+    return json.loads(done.stdout)["cases"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux tells the peak")
+def test_a_million_problems_take_less_than_a_gigabyte_beside_input_and_output(need_program, tmp_path):
+    need_program("cc")
+    cases = benchmark(tmp_path, "--memory", "--sizes=1000000")
+    assert len(cases) == 2
+    for title, taken in cases.items():
+        assert taken["1000000"] < 1 << 30, title
+
+
+def test_the_benchmark_reports_every_solver(need_program, tmp_path):
+    need_program("cc")
+    cases = benchmark(tmp_path, "--rounds=1", "--sizes=60")
     assert len(cases) == 3
     for case in cases.values():
         assert {"leastsq_batch", "loop over leastsq"} <= case["60"].keys()

@@ -270,6 +270,35 @@ def test_threads_change_no_bit(m, n, door):
         assert_same(blocked(p.residual, p.x0, threads=threads, **limit, **p.doors()[door]), one)
 
 
+@pytest.mark.parametrize("m, n", [(600, 256), (517, 517), (2300, 300)])
+@pytest.mark.parametrize("kind", ["dense", "zero rows", "zero columns", "equal columns"])
+def test_threads_on_one_triangle_change_no_bit(m, n, kind):
+    """So few rows that the threads fold them into one triangle together."""
+    rng = np.random.default_rng([m, n])
+    a = rng.standard_normal((m, n))
+    if kind == "zero rows":
+        a[:300] = 0
+    elif kind == "zero columns":
+        a[:, ::3] = 0
+    elif kind == "equal columns":
+        a[:, 1::2] = a[:, :-1:2]
+    b = rng.standard_normal(m)
+
+    def fit(threads):
+        # small first steps, so that damped systems are solved too
+        return blocked(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=6,
+                       Dfun=lambda x: a * (1 + 0.1 * np.cos(a @ x))[:, None], threads=threads)
+
+    one = fit(1)
+    if kind == "dense":         # of the others' steps only the length is determined
+        want = leastsq(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=6,
+                       Dfun=lambda x: a * (1 + 0.1 * np.cos(a @ x))[:, None], qr="minpack",
+                       full_output=True)
+        np.testing.assert_allclose(one[2]["fvec"], want[2]["fvec"], atol=1e-8)
+    for threads in (2, 3, 8):
+        assert_same(fit(threads), one)
+
+
 def test_more_threads_than_rows_are_no_matter():
     p = Smooth(40, 4)
     assert_same(blocked(p.residual, p.x0, threads=256), blocked(p.residual, p.x0))

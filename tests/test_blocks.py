@@ -23,6 +23,7 @@ from test_blocked import ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, minima, 
 from test_nist import FITS, digits, fit_id
 from test_parity import RUNS
 
+FAR_OUT = "the model underflows at the start: roundings choose between its minimum and a flat end"
 HERE = Path(__file__).resolve().parent
 EPS = np.finfo(float).eps
 
@@ -51,6 +52,9 @@ def ways_to_cut(m):
 
 
 CUTS = list(ways_to_cut(9))
+# Besides those of test_blocked.py: MINPACK's own path ends elsewhere too if x0 moves by its
+# last bit and the residuals stand in another order.
+ALSO_ELSEWHERE = {("watson-12-31-x10", "lmdif"): FALSE_END, ("gaussian-3-15-x100", "lmder"): FAR_OUT}
 
 
 def whole(p, rows):
@@ -70,13 +74,15 @@ def test_classic_problems_end_in_the_same_minimum(run, method, cuts):
     norm, want_norm = np.linalg.norm(p.residual(x)), np.linalg.norm(want[2]["fvec"])
     assert info["fnorm"] == pytest.approx(norm, rel=1e-14)
     assert ier in range(1, 9)
-    why = ELSEWHERE.get((run, method))
+    why = (ELSEWHERE | ALSO_ELSEWHERE).get((run, method))
     if why == WITHOUT_END:
         assert 5 in (ier, want[4]) and norm == pytest.approx(want_norm, rel=0.5)
     elif why == TWO_MINIMA:
         assert norm in minima(p) and want_norm in minima(p)
     elif why == FALSE_END:
         assert ier in (1, 2, 3) and norm < 0.5
+    elif why == FAR_OUT:
+        assert norm == pytest.approx(want_norm, rel=1e-7, abs=1e-8) or 0.5 < norm < 0.7
     else:
         assert norm == pytest.approx(want_norm, rel=1e-7, abs=1e-8)
 
@@ -374,7 +380,8 @@ def test_a_pool_of_multiprocessing_makes_the_bits_of_the_builtin_map(method):
 def test_a_pool_may_return_blocks_out_of_order():
     with SPAWN.Pool(2) as pool:
         got = in_blocks(residual, start(4), WORK, loss="huber", map=pool.imap_unordered)
-    assert_same_fit(got, by_builtin())
+    np.testing.assert_allclose(got[0], by_builtin()[0], rtol=1e-10)
+    assert got[4] in (1, 2, 3)          # its roundings are another chance's each time
 
 
 @pytest.mark.slow
@@ -695,3 +702,19 @@ def test_row_accumulators_are_what_travels():
     problem = Problem(residual, "2-point", (), False, None, None, None, 1.0)
     part = problem.model(Point(start(4), 0.0, 0.0, True), 0, WORK[0])
     assert type(part.accumulator) is RowAccumulator and part.evaluations == 4
+
+
+@pytest.mark.parametrize("run, method", ALSO_ELSEWHERE)
+def test_where_the_paths_part_minpack_itself_hangs_on_roundings(run, method):
+    p, factor = RUNS[run]
+    norms = []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(p.m)
+        options = {"Dfun": lambda x: p.jacobian(x)[order]} if method == "lmder" else {}  # noqa: B023
+        x0 = p.start(factor) * (1 + EPS * rng.integers(-2, 3, p.n))
+        fit = minpack(lambda x: p.residual(x)[order], x0, **options)  # noqa: B023
+        norms.append(np.linalg.norm(fit[2]["fvec"]))
+        if max(norms) - min(norms) > 1e-7 * max(norms) + 1e-7:
+            return
+    pytest.fail(f"every one of {len(norms)} fits ends at {norms[0]}")

@@ -310,7 +310,44 @@ def test_rows_are_chkders():
     assert rows[7] < .3 and np.all(np.delete(rows, 7) > .5)
 
 
+def test_rows_alone_take_two_calls(minpack):
+    calls = []
+
+    def counted(p):
+        calls.append(p)
+        return residual(p)
+
+    def wrong(p):
+        out = jacobian(p)
+        out[[3, 7]] *= [[1.001], [1.5]]
+        return out
+    good = check_gradient(counted, X, jacobian, method="chkder")
+    assert good.ok and len(calls) == 2 and good.wrong.size == 0 and good.error is None
+    bad = check_gradient(residual, X, wrong, method="chkder")
+    assert not bad.ok and bad.wrong.tolist() == [3, 7]
+    assert str(bad).startswith("2 of 40 rows of the Jacobian disagree") and "the worst is row 7" in str(bad)
+    point = minpack.chkder_point(X, lib="fortran-ieee")
+    want = minpack.chkder(X, residual(X), wrong(X), residual(point), lib="fortran-ieee")
+    np.testing.assert_array_equal(bad.rows, want)
+    rows = check_gradient(residual, X, wrong).rows
+    np.testing.assert_array_equal(rows, want)
+    transposed = check_gradient(residual, X, lambda p: jacobian(p).T, method="chkder", col_deriv=True)
+    np.testing.assert_array_equal(transposed.rows, good.rows)
+
+
+def test_rows_that_cannot_be_told_are_said():
+    check = check_gradient(lambda x: np.array([x[0], 0.0, 3.0]), [2.0], lambda x: np.array([[1.0], [0], [0]]),
+                           method="chkder")
+    assert check.ok and check.rows.tolist()[1:] == [0, 0] and "Not told: 1, 2, whose residuals are zero" in str(check)
+    still = check_gradient(lambda x: np.array([3.0]), [2.0], lambda x: np.array([[1.0]]), method="chkder")
+    assert not still.ok and "nothing was checked" in str(still)
+
+
 def test_arguments_and_refusals():
+    with pytest.raises(ValueError, match="method must be 'differences' or 'chkder', got 'rows'"):
+        check_gradient(residual, X, jacobian, method="rows")
+    with pytest.raises(ValueError, match=r"must have shape \(40, 3\), got \(3, 40\)"):
+        check_gradient(residual, X, lambda p: jacobian(p).T, method="chkder")
     assert check_gradient(lambda x, a: a * x, [1.0, 2], lambda x, a: a * np.eye(2), args=3.0).ok
     assert check_gradient(lambda x: x[0] ** 2, 3.0, lambda x: 2 * x).ok
     with pytest.raises(ValueError, match="finite"):

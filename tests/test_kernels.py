@@ -395,3 +395,35 @@ def test_covar_counts_a_small_diagonal_when_the_tolerance_is_zero(core):
     assert rank == 3
     _, rank = core.covar(r, [1, 2, 3], 1e-200)
     assert rank == 2
+
+
+# ---------------------------------------------------------------------------
+# chkder
+
+
+@pytest.mark.parametrize("name", sorted({p.name for _, p, _ in problems.minpack_cases()}))
+def test_chkder_has_minpacks_bits(core, minpack, name):
+    """Right Jacobians, wrong ones, residuals that are zero or do not move, coordinates that are zero."""
+    p = problems.problem(name)
+    rng = np.random.default_rng(1)
+    for x in (p.x0, p.x0 + rng.standard_normal(p.n), np.where(rng.random(p.n) < .5, 0.0, p.x0 * 1e3)):
+        point = minpack.chkder_point(x, lib=IEEE)
+        assert_same_bits(core.chkder_point(x), point, "xp")
+        with np.errstate(all="ignore"):
+            f, moved, jac = p.residual(x), p.residual(point), p.jacobian(x)
+            still = np.where(rng.random(p.m) < .3, f, moved)
+            jacobians = jac, jac * (1 + 1e-9 * rng.standard_normal(jac.shape)), -jac, 0 * jac
+            others = moved, still, 0 * moved, moved * np.inf
+        for given in jacobians:
+            for other in others:
+                want = minpack.chkder(x, f, given, other, lib=IEEE)
+                assert_same_bits(core.chkder(x, f, given, other), want, "err")
+
+
+def test_chkder_tells_the_wrong_row(core):
+    p = problems.problem("bard")
+    x = p.x0 + .3
+    jac = p.jacobian(x)
+    jac[4] *= 1.5
+    err = core.chkder(x, p.residual(x), jac, p.residual(core.chkder_point(x)))
+    assert err[4] < .3 and np.all(np.delete(err, 4) > .5)

@@ -1,11 +1,12 @@
 """least_squares side by side with SciPy's: the same minima, fields and refusals."""
+import ctypes
 import inspect
 
 import numpy as np
 import pytest
 
 import leastsq as package
-from leastsq import CFunction, OptimizeResult, least_squares
+from leastsq import CFunction, OptimizeResult, curve_fit, least_squares, leastsq
 
 T = np.linspace(0, 4, 60)
 Y = 2.5 * np.exp(-1.3 * T) + .5 + .02 * np.random.default_rng(3).standard_normal(T.size)
@@ -205,8 +206,153 @@ def test_bad_problems_are_named():
         least_squares(lambda p: fun(p) * np.nan, X0)
     with pytest.raises(TypeError, match="must not exceed"):
         least_squares(lambda p: p[:2], X0)
-    with pytest.raises(TypeError, match="got a CFunction"):
-        least_squares(CFunction.__new__(CFunction), X0)
+    with pytest.raises(TypeError, match="`fun` must be callable or a CFunction, got int"):
+        least_squares(3, X0)
+
+
+# ---------------------------------------------------------------------------
+# compiled functions
+
+DOUBLES = ctypes.POINTER(ctypes.c_double)
+SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, DOUBLES, DOUBLES, ctypes.c_void_p)
+
+
+@SIGNATURE
+def c_fun(m, n, x, f, data):
+    np.ctypeslib.as_array(f, (m,))[:] = fun(np.ctypeslib.as_array(x, (n,)))
+    return 0
+
+
+@SIGNATURE
+def c_jac(m, n, x, out, data):
+    np.ctypeslib.as_array(out, (n, m))[:] = jac(np.ctypeslib.as_array(x, (n,))).T
+    return 0
+
+
+COMPILED, COMPILED_JAC = CFunction(c_fun, T.size), CFunction(c_jac, T.size)
+
+
+@pytest.mark.parametrize("options", [{}, {"bounds": ([0, 0, .55], [9, 1.2, 9])}, {"loss": "soft_l1", "f_scale": .05},
+                                     {"max_nfev": 3}], ids=str)
+@pytest.mark.parametrize("functions, same", [
+    ((COMPILED, COMPILED_JAC), (fun, jac)), ((COMPILED, jac), (fun, jac)), ((fun, COMPILED_JAC), (fun, jac)),
+    ((COMPILED, "2-point"), (fun, "2-point")), ((COMPILED, "3-point"), (fun, "3-point")),
+], ids=["both", "fun", "jac", "2-point", "3-point"])
+def test_compiled_functions_give_the_same_result(functions, same, options):
+    got, want = (least_squares(f, X0, j, covariance="accurate", **options) for f, j in (functions, same))
+    assert list(got) == list(want)
+    for name, value in want.items():
+        if name == "covariance":
+            np.testing.assert_allclose(got.covariance.cov, value.cov, rtol=1e-12)
+        elif name == "njev" and functions[1] is COMPILED_JAC:
+            assert got.njev in (value, value + 1)       # the last is not seen here: one more
+        elif name in ("grad", "optimality"):            # sums in another order
+            np.testing.assert_allclose(got[name], value, rtol=1e-6, atol=1e-11)
+        else:
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_compiled_functions_refused():
+    with pytest.raises(TypeError, match="`args` and `kwargs` must be empty with a CFunction"):
+        least_squares(COMPILED, X0, args=(T, Y))
+    with pytest.raises(TypeError, match="`jac` 'cs' needs a Python function of complex numbers"):
+        least_squares(COMPILED, X0, "cs")
+
+    @SIGNATURE
+    def stops(m, n, x, f, data):
+        return 7
+    for how in ("2-point", COMPILED_JAC):
+        with pytest.raises(ArithmeticError, match="returned 7|returning 7"):
+            least_squares(CFunction(stops, T.size), X0, how)
+
+
+# ---------------------------------------------------------------------------
+# fewer residuals than parameters
+
+
+FEW = slice(0, 60, 30)          # two residuals for three parameters
+
+
+def fun_few(p):
+    return fun(p)[FEW]
+
+
+@pytest.mark.parametrize("how", ["2-point", "3-point", "cs", lambda p: jac(p)[FEW]], ids=["2", "3", "cs", "jac"])
+@pytest.mark.parametrize("qr_loss", [{}, {"loss": "cauchy", "f_scale": .1}], ids=str)
+def test_fixed_parameters_need_no_residuals(how, qr_loss):
+    bounds = ([-np.inf, 1.3, -np.inf], [np.inf, 1.3, np.inf])
+    got = least_squares(fun_few, [2.0, 1.3, .6], how, bounds=bounds, **qr_loss)
+
+    def reduced(z):
+        return fun_few([z[0], 1.3, z[1]])
+    want = least_squares(reduced, [2.0, .6], **qr_loss)
+    np.testing.assert_allclose(got.x[[0, 2]], want.x, rtol=1e-6)
+    assert got.fun.shape == (2,) and got.jac.shape == (2, 3) and got.success and got.x[1] == 1.3
+    np.testing.assert_allclose(got.cost, want.cost, atol=1e-12)
+
+
+def test_fixed_parameters_need_no_residuals_in_leastsq_and_curve_fit():
+    bounds = ([-9, 1.3, -9], [9, 1.3, 9])
+    calls = []
+
+    def counted(p):
+        calls.append(p)
+        return fun_few(p)
+    for extra in ({}, {"Dfun": lambda p: jac(p)[FEW]}, {"Dfun": lambda p: jac(p)[FEW].T, "col_deriv": True},
+                  {"qr": "blocked"}):
+        calls.clear()
+        x, cov, info, mesg, ier = leastsq(counted, [2, 1.3, .6], bounds=bounds, full_output=True, **extra)
+        assert ier in (1, 2, 3, 4) and info["nfev"] == len(calls)
+        np.testing.assert_array_equal(info["fvec"], fun_few(x))
+        a = jac(x)[FEW][:, [0, 2]]
+        np.testing.assert_allclose(cov[np.ix_([0, 2], [0, 2])], np.linalg.inv(a.T @ a), rtol=1e-5)
+    popt, pcov = curve_fit(lambda t, a, b, c: a * np.exp(-b * t) + c, T[FEW], Y[FEW], [2, 1.3, .6], bounds=bounds,
+                           sigma=[.1, .1], absolute_sigma=True)
+    np.testing.assert_allclose(popt, x, rtol=1e-6)
+    np.testing.assert_allclose(pcov[np.ix_([0, 2], [0, 2])], .01 * cov[np.ix_([0, 2], [0, 2])], rtol=1e-4)
+    compiled = CFunction(SIGNATURE(lambda m, n, x, f, data: c_fun_few(m, n, x, f)), 2)
+    np.testing.assert_allclose(leastsq(compiled, [2, 1.3, .6], bounds=bounds)[0], x, rtol=1e-6)
+
+
+def c_fun_few(m, n, x, f):
+    np.ctypeslib.as_array(f, (m,))[:] = fun_few(np.ctypeslib.as_array(x, (n,)))
+    return 0
+
+
+@pytest.mark.parametrize("bounds", [(-9, 9), ([-9, -9, .6], [9, 9, .6])])
+def test_free_parameters_do_need_residuals(bounds):
+    start = [2, 1.3, .6]
+    with pytest.raises(TypeError, match="must not exceed"):
+        leastsq(lambda p: fun_few(p)[:1], start, bounds=bounds)
+    with pytest.raises(TypeError, match="must not exceed"):
+        least_squares(lambda p: fun_few(p)[:1], start, bounds=bounds)
+    with pytest.raises(TypeError, match="must not exceed"):
+        leastsq(CFunction(c_fun, 1), start, bounds=bounds)
+
+
+def test_shapes_of_few_rows_are_checked():
+    bounds = ([-9, 1.3, -9], [9, 1.3, 9])
+    with pytest.raises(TypeError, match=r"Shape should be \(2, 3\) but it is \(2, 2\)"):
+        leastsq(fun_few, [2, 1.3, .6], Dfun=lambda p: np.ones((2, 2)), bounds=bounds)
+    sizes = iter([2, 1, 1])
+    with pytest.raises(ValueError, match="changed size"):
+        leastsq(lambda p: fun(p)[:next(sizes)], [2, 1.3, .6], Dfun=lambda p: jac(p)[:2], bounds=bounds)
+
+
+def test_errors_do_not_count_fixed_parameters():
+    def model(t, a, b, c):
+        return a * np.exp(-b * t) + c
+    bounds = ([-9, 1.3, -9], [9, 1.3, 9])
+    pcov = curve_fit(model, T, Y, [2, 1.3, .6], bounds=bounds)[1]
+    alone = curve_fit(lambda t, a, c: model(t, a, 1.3, c), T, Y, [2, .6])[1]
+    np.testing.assert_allclose(pcov[np.ix_([0, 2], [0, 2])], alone, rtol=1e-5)
+
+
+def test_compiled_functions_are_not_curve_fits():
+    with pytest.raises(TypeError, match="`f` must be a Python function .* got a CFunction"):
+        curve_fit(COMPILED, T, Y)
+    with pytest.raises(TypeError, match="`jac` must be a Python function"):
+        curve_fit(lambda t, a: a * t, T, Y, jac=COMPILED_JAC)
 
 
 def test_jacobian_that_is_not_finite_is_no_success():

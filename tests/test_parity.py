@@ -62,7 +62,7 @@ def fit(where, solver, p, x0, residual=None, jacobian=None, **settings):
     return where.lmder(residual, jacobian or p.jacobian, x0, m=p.m, **settings)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def reference(run, setting):
     solver, lib, settings = SETTINGS[setting]
     if (run, setting) in TURNED_BRANCHES:

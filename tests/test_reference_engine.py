@@ -19,7 +19,7 @@ from compiled_problems import SIGNATURE
 from enzyme import At, X0, jacobian, residual
 from kernels import assert_same_bits
 from leastsq import CFunction, _build, leastsq
-from test_parity import CORNERS, LEASTSQ, MINPACK1, RUNS, SMALL, Recorder
+from test_parity import CORNERS, LEASTSQ, MINPACK1, RUNS, SMALL
 
 ENGINES = ("leastsq", "reference")
 solvers = pytest.mark.parametrize("solver", ["lmdif", "lmder"])
@@ -355,7 +355,8 @@ def test_a_compiled_function_stops_both_alike_at_any_call(solver, code, referenc
 @pytest.mark.parametrize("option", [
     dict(qr="blocked"), dict(threads=2), dict(bounds=(0, 9)), dict(loss="cauchy"),
     dict(loss=lambda z: (z, z, z)), dict(callback=print), dict(history=True, full_output=True),
-    dict(verbose=1), dict(workers=2), dict(Dfun="3-point"), dict(Dfun="cs")], ids=str)
+    dict(verbose=1), dict(workers=2), dict(Dfun="3-point"), dict(Dfun="cs")],
+    ids=range(11))
 def test_what_the_original_cannot_do_is_refused_by_name(option, monkeypatch):
     monkeypatch.setattr(_build, "reference", True)
     called = []

@@ -453,7 +453,7 @@ def test_qrsolv_is_least_squares_with_the_diagonal_appended(library, n):
     work = tsqr_build.aligned(library.work_size(n))
     library.qrsolv(n, r.ctypes.data, n, model.ipvt.ctypes.data, diagonal.ctypes.data,
                    model.qtf.ctypes.data, x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data,
-                   work.ctypes.data)
+                   work.ctypes.data, None)
     stacked = np.vstack([a, np.diag(diagonal)])
     expected = np.linalg.lstsq(stacked, np.concatenate([f, np.zeros(n)]), rcond=None)[0]
     np.testing.assert_allclose(x, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
@@ -469,7 +469,7 @@ def test_qrsolv_of_a_singular_system_zeroes_the_rest(library):
     x, sdiag, wa = np.empty((3, 3))
     work = tsqr_build.aligned(library.work_size(3))
     library.qrsolv(3, r.ctypes.data, 3, ipvt.ctypes.data, diagonal.ctypes.data, qtb.ctypes.data,
-                   x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data, work.ctypes.data)
+                   x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data, work.ctypes.data, None)
     np.testing.assert_array_equal(x, [0, 0, 2.0])
 
 

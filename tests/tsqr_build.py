@@ -15,7 +15,8 @@ import numpy as np
 
 FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
 #: In the order in which they use each other's modules.
-SOURCES = ["panels.F90", "norms.F90", "tsqr.F90", "gram.F90", "pivot_guess.F90", "triangle.F90"]
+SOURCES = ["panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90", "pivot_guess.F90",
+           "pipeline.F90", "triangle.F90"]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
@@ -97,9 +98,9 @@ class Library:
         self.merge = bind("lsq_tsqr_merge", None, size, address, address)
         self.finish_size = bind("lsq_tsqr_finish_size", size, size)
         self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
-                           address, address, address, address)
-        self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
                            address, address, address, address, address)
+        self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
+                           address, address, address, address, address, address)
         self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
                           address, address)
         self.norm = bind("lsq_norm", ctypes.c_double, size, address)
@@ -128,7 +129,7 @@ class Accumulator:
         self.work = aligned(library.work_size(n))
         library.empty(n, self.work.ctypes.data)
 
-    def push(self, a: np.ndarray, f: np.ndarray | None = None) -> "Accumulator":
+    def push(self, a: np.ndarray, f: np.ndarray | None = None) -> Accumulator:
         """Append rows; f None: it is the last column of a."""
         assert a.shape[1] == self.n + (f is None)
         f_at = (None, 0, 0) if f is None else (f.ctypes.data, TYPES[f.dtype], f.strides[0])
@@ -136,7 +137,7 @@ class Accumulator:
                           *f_at, self.work.ctypes.data)
         return self
 
-    def merge(self, other: "Accumulator") -> "Accumulator":
+    def merge(self, other: Accumulator) -> Accumulator:
         self.library.merge(self.n, self.work.ctypes.data, other.work.ctypes.data)
         return self
 
@@ -146,5 +147,5 @@ class Accumulator:
         self.library.finish(self.n, self.work.ctypes.data, model.r.ctypes.data, self.n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
                             model.column_norms.ctypes.data, model.rest.ctypes.data,
-                            scratch.ctypes.data)
+                            scratch.ctypes.data, None)
         return model

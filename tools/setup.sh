@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels|docs
+# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels|lint|docs
 #
 # Finds Python, the C and Fortran compilers and Python's headers; what is missing
 # is installed through the system's package manager where that is permitted (root,
@@ -15,7 +15,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-target=${1:?usage: tools/setup.sh demo|test|bench|wheels|docs}
+target=${1:?usage: tools/setup.sh demo|test|bench|wheels|lint|docs}
 case $target in demo | test | bench | wheels | docs) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
@@ -247,6 +247,7 @@ case $target in
             { [ "$may_install" = yes ] && [ -n "$names" ] && install_packages "$names"; } ||
                 say "no Chromium: the pages will be built, but not looked at"
         fi ;;
+    lint) install_requirements lint ;;
     wheels) install_requirements wheels; exit ;;        # tools/wheels.py builds
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;
 esac

@@ -10,7 +10,6 @@ from ._blocks import leastsq_blocks
 from ._build import version as __version__
 from ._compiled import CFunction, get_include
 from ._config import show_config
-from ._core import RowAccumulator
 from ._confidence import (
     BandResult,
     ConfidenceResult,
@@ -30,7 +29,8 @@ from ._strict import StrictError, StrictWarning
 
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
-    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__",
-    "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit", "get_include",
-    "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time", "report", "show_config",
+    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",
+    "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit",
+    "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
+    "report", "show_config",
 ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._core import Machine
-from ._door import active_mask, held
-from ._losses import bound_arrays
+from ._losses import active_mask, bound_arrays, held
 from ._status import message, not_finite_message
 
 __all__ = ["LevenbergMarquardt"]
@@ -59,6 +58,11 @@ class LevenbergMarquardt(Machine):
     radius, par, gnorm : float
         Of the trust region; the Levenberg-Marquardt parameter; the largest cosine of the
         residuals and a column of the Jacobian.
+    actual, predicted, ratio : float
+        Of the last trial: the relative reduction of the sum of squares, what the model said of it,
+        and their ratio.
+    ipvt, qtf : ndarray, shape (n,)
+        Of the last model, as `leastsq` returns them.
     fault : tuple of (int, int, float), or None
         After `ier` 9, row, column and value of the first number that was not finite, if it was told;
         column n is f.
@@ -136,12 +140,12 @@ class LevenbergMarquardt(Machine):
         ier = self.ier
         if ier is None:
             return None
-        x, low, high = self.x, *(self.bounds or (None, None))
+        x, bounds = self.x, self.bounds
         if ier == _NOT_FINITE:
             said = self._not_finite(x)
         else:
             said = message(ier, ftol=self.ftol, xtol=self.xtol, gtol=self.gtol, maxfev=self.maxfev)
-        return said + held(x, low, high)
+        return said if bounds is None else said + held(x, *bounds)
 
     def _not_finite(self, x):
         at = f"at x = {np.array2string(x, threshold=20)}"
@@ -153,7 +157,8 @@ class LevenbergMarquardt(Machine):
 
     @property
     def active_mask(self):
-        return active_mask(self.x, *(self.bounds or (None, None)))
+        bounds = self.bounds
+        return np.zeros(self.n, np.int64) if bounds is None else active_mask(self.x, *bounds)
 
     def __repr__(self):
         doing = f"wants the {self.request}" if self.request else f"ended with ier {self.ier}"

@@ -6,10 +6,11 @@ import numpy as np
 
 from . import _core
 from ._batch_result import BatchResult
-from ._checks import (check_sizes, data_arrays, real_array, relative_error, scale_factors,
+from ._checks import (bound_rows, check_sizes, data_arrays, real_array, relative_error, scale_factors,
                       start_points, thread_count, tolerances, whole_number)
 from ._compiled import CFunction
 from ._lock_step import Job, lock_step, settings_of
+from ._losses import LINEAR, core_loss
 from ._progress import progress_of
 
 __all__ = ["BatchResult", "leastsq_batch"]
@@ -17,8 +18,8 @@ __all__ = ["BatchResult", "leastsq_batch"]
 
 def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1.49012e-8,
                   xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100, diag=None, *,
-                  weights=None, threads=1, slab=None, return_cov=True, return_fvec=False,
-                  progress=False):
+                  weights=None, bounds=None, loss=LINEAR, f_scale=1.0, threads=1, slab=None,
+                  return_cov=True, return_fvec=False, progress=False):
     r"""
     Fit many independent problems of the same kind: pixels, spectra, wells.
 
@@ -58,6 +59,16 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     weights : array_like, shape (B, m), optional
         What residuals and rows of Jacobians are multiplied by.  Where it is 0
         the residual counts as absent, even if it is not finite.
+    bounds : 2-tuple or object with lb and ub, optional
+        Lower and upper bounds of the parameters, as in `leastsq`: each a number, or
+        shape (n,) for all problems, or (B, n) for each; ``lo = hi`` fixes a
+        parameter.  No function is called outside.  A start that is nan ends with
+        ``ier`` 0.
+    loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"} or callable, optional
+        As in `leastsq`, of the weighted residuals.  A callable gets z of shape (k,
+        m) and returns shape (3, k, m); compiled functions want one of the names.
+    f_scale : float, optional
+        As in `leastsq`, the same for all problems.
     threads : int or None, optional
         Threads for compiled functions; None: one for each processor that the
         process may use.  Python functions are called in the calling thread.
@@ -76,18 +87,22 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     -------
     BatchResult
         Arrays ``x``, ``ier``, ``success``, ``nfev``, ``njev``, ``fnorm``,
-        ``cov_x`` and ``fvec``, a row for each problem, and ``message(i)``.
+        ``cov_x``, ``fvec`` and ``active_mask``, a row for each problem, and
+        ``message(i)``.
 
     Raises
     ------
     TypeError
         An argument, or what a function returns, has the wrong type; n > m; a
         tolerance, `factor` or a shared `diag` is out of its range; `Dfun` returns
-        the wrong shape; only one of `func` and `Dfun` is compiled.
+        the wrong shape; only one of `func` and `Dfun` is compiled; a callable
+        `loss` with compiled ones.
     ValueError
-        Arrays whose shapes do not go together; `func` returns the wrong shape.
+        Arrays whose shapes do not go together; `func` or `loss` returns the wrong
+        shape; `bounds` nan, or the lower above the upper; `x0` outside of them;
+        `loss` or `f_scale` is not one of its values.
     Exception
-        Whatever `func` or `Dfun` raises, with a note that says for which problems
+        Whatever `func`, `Dfun` or `loss` raises, with a note that says for which problems
         it was called.
 
     See Also
@@ -100,10 +115,12 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
     25)`` bytes and the rows of `data`, plus what `func` needs for S problems;
-    compiled functions take ``8*(m*(n + 2) + n**2 + 13*n)`` bytes for each thread.
+    bounds add ``8*S*(n**2 + 7*n)``, a callable `loss` ``40*S*m``.  Compiled
+    functions take ``8*(m*(n + 4) + 3*n**2 + 17*n) + 1000`` bytes for each thread.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
-    ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals.
+    ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``
+    and ``cov_x`` also of the loss.
 
     Examples
     --------
@@ -121,6 +138,17 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     <BatchResult of 500 fits: 500 converged>
     >>> np.allclose(result.x, truth)
     True
+
+    No rate may be above 1.5, and one datum in ten is spoiled:
+
+    >>> y[:, ::10] += 3
+    >>> result = leastsq_batch(lambda x, y, t: decay(x, t) - y, np.ones((500, 2)), y, t,
+    ...                        bounds=(0, [np.inf, 1.5]), loss="soft_l1", f_scale=0.05)
+    >>> slow = truth[:, 1] < 1.4
+    >>> np.allclose(result.x[slow], truth[slow], atol=0.2)
+    True
+    >>> set(result.active_mask[truth[:, 1] > 1.7, 1].tolist())
+    {1}
     """
     x = start_points(x0)
     count, n = x.shape
@@ -133,10 +161,12 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     diag = scale_factors(diag, count, n)
     if weights is not None:
         weights = real_array(weights, "weights")
+    bounds = bound_rows(bounds, x)
+    loss, f_scale = core_loss(loss, f_scale)
     threads = thread_count(threads)
     slab = None if slab is None else whole_number(slab, "slab", 1)
     result = BatchResult(x, {"ftol": ftol, "xtol": xtol, "gtol": gtol, "maxfev": maxfev},
-                         return_cov, return_fvec)
+                         return_cov, return_fvec, bounds)
 
     compiled = isinstance(func, CFunction)
     if Dfun is not None and isinstance(Dfun, CFunction) is not compiled:
@@ -147,19 +177,26 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
             raise TypeError(f"leastsq_batch: {name} must be callable or a CFunction, "
                             f"got {type(function).__name__}")
     if compiled:
+        if callable(loss):
+            raise TypeError("leastsq_batch: loss must be one of the names with a CFunction, which "
+                            f"runs without Python, got {type(loss).__name__}")
+        loss = None if loss is None else (loss, f_scale)
         settings = (ftol, xtol, gtol, maxfev, np.finfo(float).eps if epsfcn is None else epsfcn, factor)
         with progress_of(progress, count) as show:
-            _fit_compiled(func, Dfun, data, args, settings, diag, weights, threads, show, result)
+            _fit_compiled(func, Dfun, data, args, settings, diag, weights, bounds, loss, threads,
+                          show, result)
     else:
         settings = settings_of(n, maxfev, ftol, xtol, gtol, factor, diag is not None)
         job = Job(func, Dfun, bool(col_deriv), x.copy(), data_arrays(data, count), args, weights,
-                  diag, settings, epsfcn)
+                  diag, settings, epsfcn, bounds, loss, f_scale)
         with progress_of(progress, count) as show:
             lock_step(job, result, slab, show)
+    result.find_active()
     return result
 
 
-def _fit_compiled(func, Dfun, data, args, settings, diag, weights, threads, show, result):
+def _fit_compiled(func, Dfun, data, args, settings, diag, weights, bounds, loss, threads, show,
+                  result):
     count, n = result.x.shape
     if args:
         raise TypeError("leastsq_batch: args must be empty with a CFunction, which gets a row of "
@@ -183,8 +220,8 @@ def _fit_compiled(func, Dfun, data, args, settings, diag, weights, threads, show
     result.set_size(func.m)
     result._code = np.zeros(count, np.int32)
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
-                         result.x, weights, diag, settings, result.ier, result.nfev, result.njev,
-                         result.fnorm, result.cov_x, result.fvec, result._code,
+                         result.x, weights, diag, bounds, loss, settings, result.ier, result.nfev,
+                         result.njev, result.fnorm, result.cov_x, result.fvec, result._code,
                          min(threads, count), show)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._losses import active_mask, held
 from ._status import Status, message
 
 __all__ = ["BatchResult"]
@@ -27,24 +28,31 @@ class BatchResult:
         Number of evaluations of the residuals, with those for forward
         differences, and of Jacobians, of either kind.
     fnorm : ndarray, shape (B,)
-        Euclidean norm of the (weighted) residuals at `x`.
+        Euclidean norm of the (weighted) residuals at `x`; with a loss the root of
+        twice the cost.  nan where there are none.
     cov_x : ndarray, shape (B, n, n), or None
         Inverses of ``J.T @ J``, as in `leastsq`; nan where it is singular or the
-        fit failed.  None if it was not wanted.
+        fit failed, and in the rows and columns of parameters at a bound.  None if
+        it was not wanted.
     fvec : ndarray, shape (B, m), or None
         The (weighted) residuals at `x`.  None unless it was wanted.
+    active_mask : ndarray of int8, shape (B, n), or None
+        -1 for a parameter at its lower bound, 1 at its upper one, else 0.  None
+        without bounds.
     """
 
-    __slots__ = ("_code", "_settings", "_wants_fvec", "cov_x", "fnorm", "fvec", "ier", "nfev",
+    __slots__ = ("_bounds", "_code", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec", "ier", "nfev",
                  "njev", "x")
 
-    def __init__(self, x, settings, cov, fvec):
+    def __init__(self, x, settings, cov, fvec, bounds):
         count, n = x.shape
         self.x = x
         self.ier, self.nfev, self.njev = (np.zeros(count, np.int64) for _ in range(3))
         self.fnorm = np.empty(count)
         self.cov_x = np.empty((count, n, n)) if cov else None
         self.fvec = None
+        self.active_mask = None
+        self._bounds = bounds       # None, or lower and upper ones, each (n,) or (B, n)
         self._code = None           # what compiled functions returned
         self._settings = settings   # ftol, xtol, gtol, maxfev
         self._wants_fvec = fvec
@@ -53,6 +61,11 @@ class BatchResult:
         """The number of residuals, once known."""
         if self._wants_fvec:
             self.fvec = np.empty((self.ier.size, m))
+
+    def find_active(self):
+        """Which parameters are at a bound, once `x` is known."""
+        if self._bounds is not None:
+            self.active_mask = active_mask(self.x, *self._bounds, np.int8)
 
     @property
     def success(self):
@@ -71,6 +84,14 @@ class BatchResult:
         -------
         str
         """
+        if self._bounds is None:
+            return self._reason(i)
+        if self.ier[i] == Status.IMPROPER and np.isnan(self.x[i]).any():
+            return f"x0 = {np.array2string(self.x[i], threshold=20)} is not within the bounds."
+        low, high = (side if side.ndim == 1 else side[i] for side in self._bounds)
+        return self._reason(i) + held(self.x[i], low, high)
+
+    def _reason(self, i):
         ier = int(self.ier[i])
         at = np.array2string(self.x[i], threshold=20)
         if ier == Status.STOPPED:

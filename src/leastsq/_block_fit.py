@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._ask_tell import LevenbergMarquardt
 from ._checks import check_sizes
-from ._core import LevenbergMarquardt, RowAccumulator, weigh
+from ._core import RowAccumulator, weigh
 from ._derivatives import EPS, PRECISION, SCHEMES, Differences
 from ._door import Door
 from ._status import message, not_finite_message
@@ -298,7 +299,7 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
     info = {"fnorm": lm.fnorm, "nfev": lm.nfev}
     if not by_differences:
         info["njev"] = lm.njev
-    info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf
+    info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf if ier != _NOT_FINITE else np.full(x.size, np.nan)
     if bounds is not None:
         info["active_mask"] = door.active_mask(x)
     if history:
@@ -338,7 +339,7 @@ def _drive(lm, scheduler, epsfcn, watcher):
             raise ValueError("leastsq_blocks: the array returned by func changed size between calls: "
                              f"all blocks together had {rows} elements, now {part.rows}")
         if watcher is not None and watcher(
-                wants_model, lm.accepted, lm.x, lm.trial, lm.fnorm, lm.gnorm, lm.radius, lm.par,
+                wants_model, lm.accepted, lm.x, lm.x_eval, lm.fnorm, lm.gnorm, lm.radius, lm.par,
                 lm.actual, lm.predicted, lm.ratio, lm.nfev, lm.njev, lm.iteration):
             return _WATCHER, fault
     return lm.ier, fault

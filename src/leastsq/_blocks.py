@@ -8,7 +8,7 @@ from functools import partial
 from ._block_fit import Mapped, fit
 from ._losses import LINEAR
 
-__all__ = ["leastsq_blocks"]
+__all__ = ["check_blocks", "leastsq_blocks"]
 
 
 def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_deriv=False,
@@ -129,6 +129,16 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     >>> np.array_equal(x, y)
     True
     """
+    check_blocks(blocks)
+    if not callable(map):
+        raise TypeError(f"leastsq_blocks: map must be callable, got {type(map).__name__}")
+    return fit(partial(Mapped, blocks, map), func, x0, args, Dfun, full_output, col_deriv,
+               {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
+               f_scale, callback, history, verbose)
+
+
+def check_blocks(blocks):
+    """Refuse what cannot be iterated over again and again."""
     if isinstance(blocks, (str, bytes)):
         raise TypeError("leastsq_blocks: blocks must be an iterable of blocks, got "
                         f"{type(blocks).__name__}: one file name is [name]")
@@ -137,8 +147,3 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     if isinstance(blocks, Iterator):
         raise TypeError("leastsq_blocks: blocks must be iterable more than once, got the iterator "
                         f"{type(blocks).__name__}: a list, or an object whose __iter__ begins anew")
-    if not callable(map):
-        raise TypeError(f"leastsq_blocks: map must be callable, got {type(map).__name__}")
-    return fit(partial(Mapped, blocks, map), func, x0, args, Dfun, full_output, col_deriv,
-               {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
-               f_scale, callback, history, verbose)

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-__all__ = ["check_sizes", "data_arrays", "real_array", "relative_error", "scale_factors", "start_points",
+__all__ = ["bound_rows", "check_sizes", "data_arrays", "real_array", "relative_error", "scale_factors", "start_points",
            "thread_count", "tolerances", "whole_number"]
 
 
@@ -51,6 +51,43 @@ def scale_factors(diag, count, n):
         raise TypeError("Improper input parameters. every entry of diag must be positive, "
                         f"got {diag!r}")
     return np.ascontiguousarray(array, np.float64)
+
+
+def bound_rows(bounds, x):
+    """Lower and upper bounds, float64 of shape (n,) or (B, n); None if none is finite."""
+    if bounds is None:
+        return None
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = bounds.lb, bounds.ub
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise ValueError("leastsq_batch: bounds must contain 2 elements, lower and upper ones, got "
+                         f"{type(bounds).__name__}") from None
+    low, high = _bound_side(low, "lower", x.shape), _bound_side(high, "upper", x.shape)
+    for wrong, what in ((np.isnan(low) | np.isnan(high), "bounds must not be nan"),
+                        (low > high, "each lower bound must be at most the upper bound"),
+                        ((x < low) | (x > high), "x0 is infeasible: it must be within its bounds")):
+        if wrong.any():
+            *row, j = first = tuple(np.argwhere(wrong)[0])
+            problem = f" of problem {row[0]}" if row else ""
+            at = f"x[{j}] = {x[first]} outside " if what.startswith("x0") else ""
+            of = "" if at else f" for x[{j}]"
+            ends = [np.broadcast_to(side, wrong.shape)[first] for side in (low, high)]
+            others = np.count_nonzero(wrong.any(-1)) - 1 if row else 0
+            more = f", and so in {others} more" if others else ""
+            raise ValueError(f"leastsq_batch: {what}, got {at}[{ends[0]}, {ends[1]}]{of}{problem}{more}")
+    if (low == -np.inf).all() and (high == np.inf).all():
+        return None
+    return low, high
+
+
+def _bound_side(side, name, shape):
+    array = real_array(side, f"the {name} bounds")
+    if array.shape not in ((), shape[1:], shape):
+        raise ValueError(f"leastsq_batch: the {name} bounds must have shape (), {shape[1:]} or {shape}, "
+                         f"got {array.shape}")
+    return np.array(np.broadcast_to(array, array.shape or shape[1:]), np.float64, order="C")
 
 
 def tolerances(ftol, xtol, gtol, factor):

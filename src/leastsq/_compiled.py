@@ -218,14 +218,15 @@ def handles(func, Dfun, args):
 def call_compiled(function, x, columns=None):
     """One call from Python: residuals of shape (m,), or with `columns` a Jacobian, shape (m, columns).
 
-    Full of nan if the function returned something else than 0.
+    ArithmeticError if the function returns something else than 0.
     """
     x = np.array(x, float).ravel()
     out = np.full(function.m if columns is None else (columns, function.m), np.nan)
     address, data = function._address
     call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, *(ctypes.c_void_p,)*3)(address)
-    if call(function.m, x.size, x.ctypes.data, out.ctypes.data, data):
-        out.fill(np.nan)
+    code = call(function.m, x.size, x.ctypes.data, out.ctypes.data, data)
+    if code:
+        raise ArithmeticError(f"the compiled function returned {code} at x = {x}")
     return out.T
 
 

@@ -79,12 +79,29 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
     def radius(self) -> float: ...
     @property
     def par(self) -> float: ...
+    @property
+    def actual(self) -> float: ...
+    @property
+    def predicted(self) -> float: ...
+    @property
+    def ratio(self) -> float: ...
+    @property
+    def ipvt(self) -> NDArray[np.int32]: ...
+    @property
+    def qtf(self) -> NDArray[np.float64]: ...
     def tell_norm(self, fnorm: float | ArrayLike, evaluations: int = 1) -> None: ...
     def tell_model(
         self, model: ArrayLike | RowAccumulator, f: ArrayLike | None = None, *, evaluations: int = 0
     ) -> None: ...
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...   # (n, n), (n,)
 
+def chkder(
+    x: NDArray[np.float64],
+    fvec: NDArray[np.float64] = ...,     # with these: MINPACK's measure of each row;
+    fjac: NDArray[np.float64] = ...,     # without: the point beside x
+    fvecp: NDArray[np.float64] = ...,
+    /,
+) -> NDArray[np.float64]: ...
 def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
     func: Callable[..., ArrayLike] | object,  # or what `compiled` made
@@ -143,12 +160,16 @@ def weigh(
 # (state, w, r, ipvt, fvec) with a row for each slot.
 _Slab = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
 
+# A loss's number in loss.c, or rho and rho' at the slots' residuals, (3, k, m); f_scale.
+_Loss = tuple[int | NDArray[np.float64], float]
+
 def batch_start(slab: _Slab, slots: NDArray[np.int64], /) -> None: ...
 def batch_tell_norm(
     slab: _Slab,
     slots: NDArray[np.int64],
     f: NDArray[np.float64],                  # (k, m), at the trials
     weights: NDArray[np.float64] | None,     # (k, m)
+    loss: _Loss | None,
     /,
 ) -> None: ...
 def batch_difference(
@@ -156,7 +177,7 @@ def batch_difference(
     slots: NDArray[np.int64],
     f: NDArray[np.float64],                  # (k, m), with parameter j moved by step
     weights: NDArray[np.float64] | None,
-    step: NDArray[np.float64],               # (k,)
+    step: NDArray[np.float64],               # (k,); where it is 0 so is the derivative
     jac: NDArray[np.float64],                # (k, n, m): [:, j] is written
     j: int,
     /,
@@ -166,7 +187,8 @@ def batch_tell_model(
     slots: NDArray[np.int64],
     jac: NDArray[Any],                       # (k, n, m), any strides
     weights: NDArray[np.float64] | None,
-    cost: int,
+    loss: _Loss | None,
+    cost: NDArray[np.int64],                 # (k,): residuals evaluated
     /,
 ) -> None: ...
 def batch_collect(
@@ -191,7 +213,9 @@ def batch_compiled(
     stride: int,
     x: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
-    diag: NDArray[np.float64] | None,
+    diag: NDArray[np.float64] | None,        # (n,) or (B, n), as are both bounds
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    loss: tuple[int, float] | None,          # its number in loss.c, f_scale
     settings: tuple[float, float, float, int, float, float],  # ftol, xtol, gtol, maxfev, epsfcn, factor
     ier: NDArray[np.int64],
     nfev: NDArray[np.int64],

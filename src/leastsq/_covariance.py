@@ -85,7 +85,7 @@ class CovarianceResult:
     loss: object = LINEAR
     f_scale: float = 1.0
     _bend: float = 1.0
-    _weakest: np.ndarray = field(default=None)
+    _weakest: np.ndarray | None = field(default=None)
 
     def label(self, j):
         """Name of parameter j: its own, or ``x[j]``."""

@@ -8,6 +8,7 @@ from types import FunctionType
 
 import numpy as np
 
+from ._compiled import CFunction
 from ._covariance import by_option, check_option
 from ._derivatives import Differences
 from ._leastsq import leastsq
@@ -172,6 +173,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
                          "the one method here.")
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
+    for name, function in (("f", f), ("jac", jac)):
+        if isinstance(function, CFunction):
+            raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction: leastsq "
+                            "and least_squares take those.")
     check_option(covariance)
     bounded = bounds is not _NO_BOUNDS and _bounded(bounds)
     if p0 is None:
@@ -193,8 +198,12 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         raise ValueError("`ydata` must not be empty!")
     if nan_policy is not None:
         xdata, ydata, sigma = _apply_nan_policy(nan_policy, xdata, ydata, sigma)
-    if ydata.size != 1 and n > ydata.size:
-        raise TypeError(f"The number of func parameters={n} must not exceed the number of data "
+    free = n
+    if bounded:
+        low, high = bound_arrays(bounds, p0)
+        free = int((low < high).sum())
+    if ydata.size != 1 and free > ydata.size:
+        raise TypeError(f"The number of func parameters={free} must not exceed the number of data "
                         f"points={ydata.size}")
 
     weigh = _weigher(sigma, ydata.size)
@@ -214,7 +223,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.sum(fvec**2)
     if pcov is not None and not absolute_sigma:
-        freedom = fvec.size - n
+        freedom = fvec.size - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
     if pcov is None or np.isnan(pcov).any():
         pcov = np.full((n, n), np.inf)

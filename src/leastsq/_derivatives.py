@@ -8,6 +8,8 @@ from functools import partial
 
 import numpy as np
 
+from ._core import chkder
+
 __all__ = ["EPS", "PRECISION", "SCHEMES", "Differences", "GradientCheck", "check_gradient"]
 
 SCHEMES = ("2-point", "3-point", "cs")
@@ -245,11 +247,11 @@ class GradientCheck(dict):
     ok : bool
         No entry is wrong.
     wrong : ndarray, shape (k, 2)
-        Row and column of each wrong entry.
+        Row and column of each wrong entry; with "chkder" the wrong rows, shape (k,).
     error : ndarray, shape (m, n)
-        Absolute differences between `Dfun` and `numerical`.
+        Absolute differences between `Dfun` and `numerical`; None with "chkder".
     numerical : ndarray, shape (m, n)
-        The Jacobian by central differences.
+        The Jacobian by central differences; None with "chkder".
     rows : ndarray, shape (m,)
         MINPACK's chkder measure of each residual: 1 right, 0 wrong, about 0.5 in doubt.
     message : str
@@ -262,7 +264,7 @@ class GradientCheck(dict):
         return self["message"]
 
 
-def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4):
+def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method="differences"):
     """
     Compare a Jacobian with differences of its function.
 
@@ -282,6 +284,9 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4):
     rtol : float, optional
         Relative difference from which on an entry is wrong, beside the estimated
         error of the difference itself.
+    method : {"differences", "chkder"}, optional
+        "differences": every entry, by central differences.  "chkder": every row, by
+        MINPACK's chkder alone, for large Jacobians: two calls to `func` in all.
 
     Returns
     -------
@@ -291,12 +296,21 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4):
     Raises
     ------
     ValueError
-        `func` is not finite at `x`, or `Dfun` has a shape that is not even the transposed one.
+        `func` is not finite at `x`, or `Dfun` has a shape that is not even the transposed one,
+        or with "chkder" another than its own; unknown `method`.
 
     Notes
     -----
-    `rows` follows MINPACK's chkder: one step along all variables at once, and the
-    logarithm of what is left of it.  It costs one evaluation; the entries cost 4*n more.
+    `rows` are MINPACK's chkder [1]_, to the bit: one step along all variables at once, and
+    the logarithm of what is left of it.  It costs one evaluation; the entries cost 4*n
+    more.  Mistakes that cancel along that step stay hidden from it.  Rows that it
+    cannot tell, since their residuals are zero or do not move, are 1 here, and 0 as
+    MINPACK has them with ``method="chkder"``.
+
+    References
+    ----------
+    .. [1] J. J. Moré, B. S. Garbow, K. E. Hillstrom, "User guide for MINPACK-1",
+       Argonne National Laboratory report ANL-80-74 (1980).
 
     Examples
     --------
@@ -314,6 +328,8 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4):
     >>> print(check)
     The sign of column 1 of the Jacobian (derivatives with respect to x[1]) is flipped.
     """
+    if method not in ("differences", "chkder"):
+        raise ValueError(f"check_gradient: method must be 'differences' or 'chkder', got {method!r}")
     if not isinstance(args, tuple):
         args = (args,)
     x = np.array(x, float).ravel()
@@ -326,6 +342,10 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4):
         given = given.reshape((f.size, -1) if x.size == 1 or f.size > 1 else (1, -1))
     if col_deriv:
         given = given.T
+    if method == "chkder" and given.shape == (f.size, x.size):
+        return _by_rows(given, f, x, func, args)
+    if method == "chkder":
+        raise ValueError(f"check_gradient: the Jacobian must have shape {(f.size, x.size)}, got {given.shape}")
     coarse, numerical = (_central(func, args, x, f, root) for root in (2.0**-15, 2.0**-17))
     shape = f.size, x.size
     if given.shape == shape[::-1] and shape[0] != shape[1]:
@@ -377,19 +397,38 @@ def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):
                    f"{given[i, j]:.6g} where differences give {numerical[i, j]:.6g}.")
     if transposed and bad.any():
         message = "The Jacobian has the shape of a transposed one. As such: " + message
+    rows, told = _rows(func, args, x, f, given)
     return GradientCheck(ok=not bad.any() and not transposed, wrong=wrong,
                          error=np.abs(given - numerical), numerical=numerical,
-                         rows=_chkder(func, args, x, f, given), message=message)
+                         rows=np.where(told, rows, 1.0), message=message)
 
 
-def _chkder(func, args, x, f, jacobian):
-    """MINPACK's measure of each row, between 0 (wrong) and 1 (right)."""
-    eps = np.sqrt(EPS)
-    step = _steps(x, eps)
-    moved = np.atleast_1d(np.array(func(x + step, *args), float))
-    slope = jacobian @ np.where(x == 0, 1.0, np.abs(x))
+def _rows(func, args, x, f, jacobian):
+    """MINPACK's measure of each row, and where it tells: elsewhere f does not move."""
+    moved = np.atleast_1d(np.array(func(chkder(x), *args), float))
     with np.errstate(all="ignore"):
-        error = np.where((f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f)),
-                         eps*np.abs((moved - f)/eps - slope)/(np.abs(f) + np.abs(moved)), 0.0)
-        rows = (np.log10(error) - np.log10(eps))/np.log10(eps)
-    return np.where(error <= EPS, 1.0, np.where(error >= eps, 0.0, rows))
+        told = (f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f))
+    return chkder(x, f, jacobian, moved), told
+
+
+def _by_rows(given, f, x, func, args):
+    """The verdict of MINPACK's chkder alone."""
+    rows, told = _rows(func, args, x, f, given)
+    bad = np.flatnonzero(told & ~(rows > 0.5))
+    if bad.size:
+        worst = bad[np.argmin(rows[bad])]
+        message = (f"{bad.size} of {f.size} rows of the Jacobian disagree with a step along all variables: {_few(bad)}; "
+                   f"the worst is row {worst} ({rows[worst]:.2g}).")
+    elif told.any():
+        message = "The rows of the Jacobian agree with a step along all variables."
+    else:
+        message = "No residual moves with a step along all variables: nothing was checked."
+    if not told.all() and told.any():
+        message += f" Not told: {_few(np.flatnonzero(~told))}, whose residuals are zero or do not move."
+    return GradientCheck(ok=not bad.size and bool(told.any()), wrong=bad, error=None, numerical=None, rows=rows,
+                         message=message)
+
+
+def _few(indices):
+    shown = ", ".join(map(str, indices[:5]))
+    return f"{shown} and {indices.size - 5} more" if indices.size > 5 else shown

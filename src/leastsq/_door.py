@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 
 import numpy as np
 
-from ._compiled import CFunction, handles
+from ._compiled import CFunction, call_compiled, handles
 from ._core import solve
 from ._derivatives import SCHEMES, Differences
-from ._losses import LINEAR, bound_arrays, core_loss
+from ._losses import LINEAR, active_mask, bound_arrays, core_loss, held
 from ._watch import Watcher
 
-__all__ = ["Door", "active_mask", "held"]
+__all__ = ["Door"]
 
 _MAXFEV, _WATCHER = 5, 11
 
@@ -58,13 +59,17 @@ class Door:
               qr, threads):
         """As `_core.solve`: its tuple, but of other counts if differences count."""
         func, Dfun = self.func, self.Dfun
+        if self.differences is not None:
+            col_deriv = False
+        filled = None
+        if self.low is not None and (self.low == self.high).any():
+            filled = _Filled(func, Dfun, col_deriv, self.low, self.high)
+            func, Dfun = filled.func, filled.Dfun
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
         extras = None
         if self.low is not None or self.loss is not None or self.watcher is not None:
             extras = self.low, self.high, self.loss, self.f_scale, self.watcher
-        if self.differences is not None:
-            col_deriv = False
         try:
             out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol,
                         self.maxfev, epsfcn, factor, diag, qr, threads, extras)
@@ -77,37 +82,62 @@ class Door:
         if len(out) == 2:
             return out[0], ier
         extra = self._extra() if self.count_differences else 0
-        return (out[0], ier, out[2], out[3] + extra, *out[4:])
+        fvec = out[2] if filled is None else filled.own(out[2])
+        return (out[0], ier, fvec, out[3] + extra, *out[4:])
 
     def held(self, x):
-        return held(x, self.low, self.high)
+        """What to say of parameters at a bound, or an empty string."""
+        return "" if self.low is None else held(x, self.low, self.high)
 
     def active_mask(self, x):
+        """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
+        if self.low is None:
+            return np.zeros(x.size, np.int64)
         return active_mask(x, self.low, self.high)
 
 
-def held(x, low, high):
-    """What to say of parameters at a bound, or an empty string."""
-    if low is None:
-        return ""
-    fixed, at_low, at_high = low == high, x <= low, x >= high
-    said = [f"{_names(which)} {what}" for which, what in (
-        (at_low & ~fixed, "at the lower bound"), (at_high & ~fixed, "at the upper bound"),
-        (fixed, "fixed")) if which.any()]
-    return f"\n  Held: {'; '.join(said)}." if said else ""
+class _Filled:
+    """Functions with zeros below their rows, where these are fewer than the parameters.
 
+    The core wants m >= n; parameters that the bounds fix need no residuals.
+    """
 
-def active_mask(x, low, high):
-    """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
-    mask = np.zeros(x.size, dtype=np.int64)
-    if low is not None:
-        mask[x >= high] = 1
-        mask[x <= low] = -1
-    return mask
+    def __init__(self, func, Dfun, col_deriv, low, high):
+        self.m, n, free = None, low.size, int((low < high).sum())
+        self.func, self.Dfun = func, Dfun
+        if isinstance(func, CFunction):
+            if not free <= func.m < n:
+                return                  # enough, or the core says that they are not
+            func = partial(call_compiled, func)
+        if isinstance(Dfun, CFunction) and Dfun.m < n:
+            Dfun, col_deriv = partial(call_compiled, Dfun, columns=n), False
 
+        def residual(x, *args):
+            value = func(x, *args)
+            if free <= np.size(value) < n and np.ndim(value) < 2:
+                value = np.atleast_1d(value)
+                self.m = value.size
+                value = np.concatenate([value, np.zeros(n - self.m, value.dtype)])
+            return value
 
-def _names(which):
-    return ", ".join(f"x[{j}]" for j in np.flatnonzero(which))
+        def jacobian(x, *args):
+            value = Dfun(x, *args)
+            if self.m is None:
+                return value
+            value, shape = np.asarray(value), (n, self.m) if col_deriv else (self.m, n)
+            if value.shape != shape and not (self.m == 1 and value.size == n):
+                raise TypeError("leastsq: there is a mismatch between the input and output shape of the 'Dfun' "
+                                f"argument. Shape should be {shape} but it is {value.shape}.")
+            rest = np.zeros((n, n - self.m) if col_deriv else (n - self.m, n), value.dtype)
+            return np.concatenate([value.reshape(shape), rest], axis=1 if col_deriv else 0)
+
+        self.func = residual
+        if callable(Dfun):
+            jacobian.__name__ = getattr(Dfun, "__name__", "Dfun")
+            self.Dfun = jacobian
+
+    def own(self, fvec):
+        return fvec if self.m is None else fvec[:self.m].copy()
 
 
 def _differences(func, Dfun, low, high, workers, epsfcn, step):

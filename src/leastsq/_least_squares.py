@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from ._compiled import CFunction
+from ._compiled import CFunction, call_compiled
 from ._covariance import by_option, check_option
 from ._derivatives import SCHEMES, Differences
 from ._door import Door
 from ._losses import loss_values
-from ._status import not_finite_message
+from ._status import not_finite_message, stopped_message
 
 __all__ = ["OptimizeResult", "least_squares"]
 
@@ -70,13 +70,15 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
     Parameters
     ----------
-    fun : callable
-        Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n.
+    fun : callable or CFunction
+        Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n, or
+        at least as many as the bounds leave free.
     x0 : float or array_like, shape (n,)
         Starting estimate, within the bounds.
-    jac : {"2-point", "3-point", "cs"} or callable, optional
+    jac : {"2-point", "3-point", "cs"}, callable or CFunction, optional
         Forward differences, central ones, complex steps, or the Jacobian
-        ``jac(x, *args, **kwargs)`` of shape (m, n).
+        ``jac(x, *args, **kwargs)`` of shape (m, n).  A compiled one for a compiled `fun` lets
+        the fit run without Python.
     bounds : 2-tuple or object with lb and ub, optional
         Lower and upper bounds: each a number, or n of them.  ``lb = ub`` fixes a
         parameter.
@@ -136,7 +138,10 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         An option is unknown, or not for this method; bad bounds; `x0` outside; the
         residuals are not finite at `x0`.
     TypeError
-        Fewer residuals than parameters; a wrong type.
+        Fewer residuals than free parameters; a wrong type; `args` or `kwargs` with a
+        `CFunction`.
+    ArithmeticError
+        A compiled function returned something else than 0.
 
     Notes
     -----
@@ -168,11 +173,18 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
                         ("jac_sparsity", jac_sparsity)):
         if not (value is None or isinstance(value, dict) and not value):
             raise ValueError(f"`{name}` is not supported by method 'lm', got {value!r}.")
-    if isinstance(fun, CFunction) or isinstance(jac, CFunction):
-        raise TypeError("`fun` and `jac` must be Python functions, got a CFunction: leastsq takes "
-                        "those, with the same bounds and losses.")
-    if not (callable(jac) or isinstance(jac, str) and jac in SCHEMES):
-        raise ValueError("`jac` must be '2-point', '3-point', 'cs' or callable.")
+    compiled = isinstance(fun, CFunction) or isinstance(jac, CFunction)
+    if isinstance(fun, CFunction) and isinstance(jac, str) and jac == "cs":
+        raise TypeError("`jac` 'cs' needs a Python function of complex numbers, got a CFunction.")
+    if isinstance(fun, CFunction) and isinstance(jac, str):
+        fun = partial(call_compiled, fun)       # differences are made here
+    if compiled and (args or kwargs):
+        raise TypeError("`args` and `kwargs` must be empty with a CFunction, which gets its data through "
+                        "CFunction(..., data=).")
+    if not (callable(fun) or isinstance(fun, CFunction)):
+        raise TypeError(f"`fun` must be callable or a CFunction, got {type(fun).__name__}.")
+    if not (callable(jac) or isinstance(jac, CFunction) or isinstance(jac, str) and jac in SCHEMES):
+        raise ValueError("`jac` must be '2-point', '3-point', 'cs', callable or a CFunction.")
     x0 = np.atleast_1d(x0)
     if x0.ndim > 1:
         raise ValueError("`x0` must have at most 1 dimension.")
@@ -217,7 +229,11 @@ class _Door(Door):
             self.differences = Differences(fun, jac, self.low, self.high)
             self.func, self.Dfun = self.differences.residual, self.differences.jacobian
         self.last = None
-        self._jacobian, self.Dfun = self.Dfun, self.jac
+        self._jacobian = self.Dfun
+        if isinstance(jac, CFunction):
+            self._jacobian = partial(call_compiled, jac, columns=np.size(x0))
+        else:
+            self.Dfun = self.jac
         self.njev = 0
 
     def jac(self, x, *args):            # errors name it so
@@ -244,6 +260,8 @@ def _result(door, out, args, loss, verbose):
     if ier == 9 and njev == 0:
         raise ValueError("Residuals are not finite in the initial point. "
                          + not_finite_message(x, 0, out[9]))
+    if ier == 10:
+        raise ArithmeticError(stopped_message(*out[10]))
     status = _STATUS[ier]
     if ier == 9:
         message = not_finite_message(x, njev, out[9])

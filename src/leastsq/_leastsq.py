@@ -91,7 +91,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     func : callable or CFunction
         Residuals ``func(x, *args)``: takes a 1-D float64 array of length n (a
         fresh one at each call) and returns m real numbers, m >= n, as an array
-        of at most one dimension, or a sequence.  A `CFunction` is called
+        of at most one dimension, or a sequence.  (With `bounds` that fix parameters, m
+        at least the number of the others.)  A `CFunction` is called
         without Python.
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
@@ -195,7 +196,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         ``fjac``
             Shape (n, m): ``triu(fjac.T[:n])`` is the R of a QR factorization
             of the last Jacobian with its columns permuted; below it are its
-            Householder vectors, or zeros if the factorization was blocked.
+            Householder vectors, or zeros if the factorization was blocked.  (n, n)
+            if m < n.
         ``ipvt``
             The permutation, int32, shape (n,), **counted from one**: column j of
             the permuted Jacobian is column ``ipvt[j] - 1`` of the Jacobian.

@@ -30,6 +30,8 @@ _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
+_LO, _HI = _VECTORS, _VECTORS + 1
+_BOUND_VECTORS = 5              # and n more: what bounds take
 _EPS = float(np.finfo(np.float64).eps)
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
@@ -47,11 +49,12 @@ def slab_size(m):
 class Slab:
     """The problems at work: a slot, which is a row of every array, for each."""
 
-    def __init__(self, size, m, n):
+    def __init__(self, size, m, n, bounded=False):
         self.size, self.m, self.n = size, m, n
         self.problem = np.full(size, -1)            # -1: the slot is free
         self.state = np.zeros(size, STATE)
-        self.w = np.zeros((size, _VECTORS, n))      # lm_core's vectors
+        columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0)
+        self.w = np.zeros((size, columns, n))       # lm_core's vectors
         self.r = np.zeros((size, n, n))
         self.ipvt = np.zeros((size, n), np.int64)
         self.fvec = np.zeros((size, m))             # residuals at x
@@ -67,6 +70,10 @@ class Slab:
         self.w[slots, _X] = job.x[problems]
         if job.diag is not None:
             self.w[slots, _DIAG] = job.diag if job.diag.ndim == 1 else job.diag[problems]
+        if job.bounds is not None:
+            low, high = job.bounds_of(problems)
+            self.w[slots, _LO], self.w[slots, _HI] = low, high
+            self.state["bounded"][slots] = ((low > -np.inf) | (high < np.inf)).any(-1)
         _core.batch_start(self.arrays, slots)
         return slots.size
 
@@ -105,6 +112,9 @@ class Job:
     diag: np.ndarray | None         # (n,) or (B, n)
     settings: np.ndarray            # a STATE
     epsfcn: float | None
+    bounds: tuple[np.ndarray, np.ndarray] | None = None     # each (n,) or (B, n)
+    loss: int | Callable | None = None      # the core's number, or rho
+    f_scale: float = 1.0
     m: int | None = None            # until func was called
 
     def rows(self, problems):
@@ -116,9 +126,12 @@ class Job:
             return None
         return self.weights.take(problems, axis=0).astype(np.float64, copy=False)
 
-    def call(self, function, name, x, problems, rows):
+    def bounds_of(self, problems):
+        return tuple(side if side.ndim == 1 else side[problems] for side in self.bounds)
+
+    def call(self, function, name, problems, *args):
         try:
-            return function(x, *rows, *self.args)
+            return function(*args)
         except BaseException as error:
             error.add_note(f"leastsq_batch: raised by {name}, called for {len(problems)} of "
                            f"{len(self.x)} problems, {problems.min()} to {problems.max()}")
@@ -127,7 +140,8 @@ class Job:
     def residuals(self, x, problems, rows=None):
         """f at x, (k, m), for these k problems."""
         rows = self.rows(problems) if rows is None else rows
-        f = real_array(self.call(self.func, "func", x, problems, rows), "the array that func returns")
+        f = real_array(self.call(self.func, "func", problems, x, *rows, *self.args),
+                       "the array that func returns")
         if self.m is None:
             self.learn(f, x)
         elif f.shape != (len(x), self.m):
@@ -150,7 +164,8 @@ class Job:
 
     def jacobians(self, x, problems):
         """J at x, transposed, (k, n, m), for these k problems."""
-        jac = real_array(self.call(self.Dfun, "Dfun", x, problems, self.rows(problems)),
+        rows = self.rows(problems)
+        jac = real_array(self.call(self.Dfun, "Dfun", problems, x, *rows, *self.args),
                          "the array that Dfun returns")
         by_row, by_column = (len(x), self.m, x.shape[1]), (len(x), x.shape[1], self.m)
         wanted, other = (by_column, by_row) if self.col_deriv else (by_row, by_column)
@@ -159,6 +174,24 @@ class Job:
             raise TypeError(f"leastsq_batch: Dfun must return shape {wanted} for x of shape {x.shape}, "
                             f"got {jac.shape}{hint}")
         return jac if self.col_deriv else jac.transpose(0, 2, 1)
+
+    def loss_at(self, f, problems, weights=None):
+        """The core's loss for these residuals, and what multiplies them: a callable's rho is
+        found here."""
+        if self.loss is None:
+            return None
+        if not callable(self.loss):
+            return self.loss, self.f_scale
+        with np.errstate(all="ignore"):
+            if weights is not None:
+                f = np.where(weights == 0, 0.0, f*weights)
+            z = f/self.f_scale
+            z *= z
+        rho = real_array(self.call(self.loss, "loss", problems, z), "the array that loss returns")
+        if rho.shape != (3, *f.shape):
+            raise ValueError(f"leastsq_batch: the array that loss returns must have shape {(3, *f.shape)} "
+                             f"for z of shape {f.shape}, got {rho.shape}")
+        return np.ascontiguousarray(rho, np.float64), self.f_scale
 
 
 def lock_step(job, result, size=None, progress=None):
@@ -179,14 +212,16 @@ def lock_step(job, result, size=None, progress=None):
     count, n = job.x.shape
     first = np.arange(min(count, size or _FIRST, _FIRST))
     f = job.residuals(job.x[first], first)
-    slab = Slab(min(count, size or slab_size(job.m)), job.m, n)
+    slab = Slab(min(count, size or slab_size(job.m)), job.m, n, job.bounds is not None)
     result.set_size(job.m)
     waiting, done = slab.start(first, job), 0
     slots = slab.wanting(_NORM)
     f = f[slots]                    # an improper diag has ended a problem already
     while True:
         if slots.size:
-            _core.batch_tell_norm(slab.arrays, slots, f, job.weights_of(slab.problem[slots]))
+            problems = slab.problem[slots]
+            weights = job.weights_of(problems)
+            _core.batch_tell_norm(slab.arrays, slots, f, weights, job.loss_at(f, problems, weights))
         slots = slab.wanting(_MODEL)
         if slots.size:
             make_models(slab, slots, job)
@@ -211,20 +246,49 @@ def make_models(slab, slots, job):
     weights = job.weights_of(problems)
     x = slab.w[slots, _X]
     if job.Dfun is not None:
-        _core.batch_tell_model(slab.arrays, slots, job.jacobians(x, problems), weights, 0)
-        return
-    # one parameter of all problems at a time, with the steps of fortran/fdjac2.f90
+        jac, cost = job.jacobians(x, problems), np.zeros(slots.size, np.int64)
+    else:
+        jac, cost = difference_jacobians(slab, slots, job, x, problems, weights)
+        weights = None              # they are in it
+    loss = None if job.loss is None else job.loss_at(slab.fvec[slots], problems)
+    _core.batch_tell_model(slab.arrays, slots, jac, weights, loss, cost)
+
+
+def difference_jacobians(slab, slots, job, x, problems, weights):
+    """As fortran/fdjac2.f90, one parameter of all problems at a time; what each one cost."""
     relative_step = np.sqrt(max(job.epsfcn, _EPS))
     rows = job.rows(problems)
     jac = slab.jacobians(slots.size)
+    cost = np.full(slots.size, slab.n)
+    bounds = None if job.bounds is None else job.bounds_of(problems)
     for j in range(slab.n):
         step = relative_step*np.abs(x[:, j])
         step[step == 0] = relative_step
         moved = x.copy()
         moved[:, j] += step
-        f = job.residuals(moved, problems, rows)
+        if bounds is not None:
+            stay_within(x[:, j], step, *(side[..., j] for side in bounds), moved[:, j])
+        if bounds is None or step.all():
+            f = job.residuals(moved, problems, rows)
+        else:                       # no derivative is wanted of what is fixed
+            free = np.flatnonzero(step)
+            f = np.zeros((slots.size, slab.m))
+            if free.size:
+                f[free] = job.residuals(moved[free], problems[free],
+                                        tuple(row[free] for row in rows))
+            cost -= step == 0
         _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
-    _core.batch_tell_model(slab.arrays, slots, jac, None, slab.n)
+    return jac, cost
+
+
+def stay_within(x, step, low, high, moved):
+    """Where x + step is above its bound: back, or as far as the larger side lets."""
+    beyond = moved > high
+    if beyond.any():
+        back = x - step
+        point = np.where(back >= low, back, np.where(high - x > x - low, high, low))
+        moved[beyond] = point[beyond]
+        step[beyond] = (point - x)[beyond]
 
 
 def collect(slab, slots, result):

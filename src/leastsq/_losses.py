@@ -1,10 +1,10 @@
-"""Robust losses by name, and bounds: checked, in the form that the core wants."""
+"""Robust losses by name, and bounds: checked, in the form that the core wants; what they hold."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["LINEAR", "bound_arrays", "core_loss", "loss_values"]
+__all__ = ["LINEAR", "active_mask", "bound_arrays", "core_loss", "held", "loss_values"]
 
 LINEAR = "linear"
 _NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
@@ -117,3 +117,24 @@ def bound_arrays(bounds, x0, name="x0"):
     if np.all(low == -np.inf) and np.all(high == np.inf):
         return None, None
     return low, high
+
+
+def active_mask(x, low, high, dtype=np.int64):
+    """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
+    mask = np.zeros(x.shape, dtype)
+    mask[x >= high] = 1
+    mask[x <= low] = -1
+    return mask
+
+
+def held(x, low, high):
+    """What to say of parameters at a bound, or an empty string."""
+    fixed, low, high = low == high, x <= low, x >= high
+    said = [f"{_names(which)} {what}" for which, what in (
+        (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"),
+        (fixed, "fixed")) if which.any()]
+    return f"\n  Held: {'; '.join(said)}." if said else ""
+
+
+def _names(which):
+    return ", ".join(f"x[{j}]" for j in np.flatnonzero(which))

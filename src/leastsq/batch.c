@@ -7,12 +7,8 @@
 const char batch_start_doc[] =
     "batch_start(slab, slots)\n--\n\nlsq_start for every slot.";
 const char batch_tell_norm_doc[] =
-    "batch_tell_norm(slab, slots, f, weights)\n--\n\n"
-    "Here are the residuals at every slot's trial; weights may be None.";
-
-const char batch_collect_doc[] =
-    "batch_collect(slab, slots, problems, x, ier, nfev, njev, fnorm, cov, fvec)\n--\n\n"
-    "Copy every slot's results into the rows `problems` of the others; cov, fvec may be None.";
+    "batch_tell_norm(slab, slots, f, weights, loss)\n--\n\n"
+    "Here are the residuals at every slot's trial; weights and loss may be None.";
 
 /* From this many elements on the GIL is released. */
 enum { RELEASE_GIL_ELEMENTS = 1 << 12 };
@@ -49,7 +45,7 @@ batch_optional(PyObject *object, const char *name, int type, int ndim, npy_intp 
 int
 batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
 {
-    npy_intp state[1] = {-1}, w[3] = {-1, LSQ_VECTORS, -1}, matrix[3], list[1] = {-1};
+    npy_intp state[1] = {-1}, w[3] = {-1, -1, -1}, matrix[3], list[1] = {-1};
 
     if (!PyTuple_Check(arrays) || PyTuple_GET_SIZE(arrays) != 5) {
         PyErr_SetString(PyExc_TypeError, "batch: a slab is a tuple of five arrays");
@@ -65,8 +61,13 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
     w[0] = s->size = state[0];
     if ((s->w = batch_array(PyTuple_GET_ITEM(arrays, 1), "w", NPY_DOUBLE, 3, w)) == NULL)
         return -1;
+    s->columns = w[1];
     matrix[0] = s->size;
     matrix[1] = matrix[2] = s->n = w[2];
+    if (s->columns != LSQ_VECTORS && s->columns != lsq_core_columns(s->n, 1)) {
+        PyErr_SetString(PyExc_ValueError, "batch: w has not the vectors of lm_core");
+        return -1;
+    }
     s->r = batch_array(PyTuple_GET_ITEM(arrays, 2), "r", NPY_DOUBLE, 3, matrix);
     s->ipvt = s->r == NULL ? NULL
         : batch_array(PyTuple_GET_ITEM(arrays, 3), "ipvt", NPY_INT64, 2, matrix);
@@ -79,12 +80,53 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
     if (s->slots == NULL)
         return -1;
     for (npy_intp k = 0; k < s->count; k++) {
-        if (s->slots[k] < 0 || s->slots[k] >= s->size || s->state[s->slots[k]].n != s->n) {
+        if (s->slots[k] < 0 || s->slots[k] >= s->size || s->state[s->slots[k]].n != s->n
+            || (s->state[s->slots[k]].bounded && s->columns == LSQ_VECTORS)) {
             PyErr_SetString(PyExc_ValueError, "batch: a slot is out of range or not set up");
             return -1;
         }
     }
     return 0;
+}
+
+/* 0, or -1 with an error set. */
+int
+batch_read_loss(PyObject *object, const slab *s, slab_loss *loss)
+{
+    npy_intp shape[3] = {3, s->count, s->m};
+    PyObject *which;
+    double scale;
+
+    memset(loss, 0, sizeof *loss);
+    loss->none = object == Py_None;
+    if (loss->none)
+        return 0;
+    if (!PyTuple_Check(object)) {
+        PyErr_SetString(PyExc_TypeError, "batch: loss is a tuple of two, or None");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(object, "Od", &which, &scale))
+        return -1;
+    if (PyArray_Check(which)) {
+        loss->known.scale = scale;
+        loss->values = batch_array(which, "loss", NPY_DOUBLE, 3, shape);
+        return loss->values == NULL ? -1 : 0;
+    }
+    return loss_choose(&loss->known, which, scale);
+}
+
+/* g(f) of the k-th problem, and its slopes: 2m doubles. */
+void
+batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed)
+{
+    const double *value;
+
+    if (loss->values == NULL) {
+        loss_weigh_known(s->m, f, &loss->known, weighed);
+    } else {
+        value = loss->values + k * s->m;
+        loss_weigh_values(s->m, f, loss->known.scale, value, value + s->count * s->m, weighed);
+    }
 }
 
 int
@@ -118,7 +160,7 @@ batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (!batch_takes("batch_start", 2, nargs) || batch_read_slab(args[0], args[1], &s) < 0)
         return NULL;
     for (npy_intp k = 0; k < s.count; k++)
-        lsq_start(s.state + s.slots[k], s.w + s.slots[k] * LSQ_VECTORS * s.n);
+        lsq_start(s.state + s.slots[k], batch_vectors(&s, s.slots[k]));
     Py_RETURN_NONE;
 }
 
@@ -126,14 +168,16 @@ PyObject *
 batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     slab s;
+    slab_loss loss;
     npy_intp shape[2];
     const double *f, *weights;
-    double *row;
+    double *row, *weighed;
     PyThreadState *released;
     int failed = 0;
 
     (void)module;
-    if (!batch_takes("batch_tell_norm", 4, nargs) || batch_read_slab(args[0], args[1], &s) < 0)
+    if (!batch_takes("batch_tell_norm", 5, nargs) || batch_read_slab(args[0], args[1], &s) < 0
+        || batch_read_loss(args[4], &s, &loss) < 0)
         return NULL;
     shape[0] = s.count;
     shape[1] = s.m;
@@ -141,91 +185,31 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     weights = batch_optional(args[3], "weights", NPY_DOUBLE, 2, shape, &failed);
     if (f == NULL || failed)
         return NULL;
-    row = PyMem_RawMalloc((size_t)s.m * sizeof *row);
+    row = PyMem_RawMalloc((size_t)(3 * s.m) * sizeof *row);
     if (row == NULL)
         return PyErr_NoMemory();
+    weighed = row + s.m;
     released = batch_release(&s);
     for (npy_intp k = 0; k < s.count; k++) {
         int64_t slot = s.slots[k];
-        const double *told = f + k * s.m;
+        const double *told = f + k * s.m, *fitted;
 
         if (weights != NULL) {
             for (npy_intp i = 0; i < s.m; i++)
                 row[i] = weighted(told[i], weights[k * s.m + i]);
             told = row;
         }
-        lsq_tell_norm(s.state + slot, s.w + slot * LSQ_VECTORS * s.n, s.r + slot * s.n * s.n,
-                      s.n, s.ipvt + slot * s.n, lsq_enorm(s.m, told), 1);
+        fitted = told;
+        if (!loss.none) {
+            batch_weigh(&s, &loss, k, told, weighed);
+            fitted = weighed;
+        }
+        lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n,
+                      s.n, s.ipvt + slot * s.n, lsq_enorm(s.m, fitted), 1);
         if (s.state[slot].accepted)
             memcpy(s.fvec + slot * s.m, told, (size_t)s.m * sizeof *told);
     }
     batch_restore(released);
     PyMem_RawFree(row);
-    Py_RETURN_NONE;
-}
-
-void
-batch_covariance(int64_t info, npy_intp n, const double *r, int64_t ldr, const int64_t *ipvt,
-                 double *cov, double *scratch)
-{
-    int64_t rank = 0;
-
-    if (info >= LSQ_FTOL && info <= LSQ_GTOL)
-        rank = lsq_covar(n, r, ldr, ipvt, 0.0, cov, scratch);
-    for (npy_intp i = 0; rank < n && i < n * n; i++)
-        cov[i] = Py_NAN;
-}
-
-PyObject *
-batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    slab s;
-    npy_intp matrix[2] = {-1}, cube[3];
-    const int64_t *problems;
-    int64_t *ier, *nfev, *njev;
-    double *x, *fnorm, *cov, *fvec, *scratch;
-    int failed = 0;
-
-    (void)module;
-    if (!batch_takes("batch_collect", 10, nargs) || batch_read_slab(args[0], args[1], &s) < 0
-        || (problems = batch_array(args[2], "problems", NPY_INT64, 1, &s.count)) == NULL)
-        return NULL;
-    matrix[1] = cube[1] = cube[2] = s.n;
-    if ((x = batch_array(args[3], "x", NPY_DOUBLE, 2, matrix)) == NULL
-        || (ier = batch_array(args[4], "ier", NPY_INT64, 1, matrix)) == NULL
-        || (nfev = batch_array(args[5], "nfev", NPY_INT64, 1, matrix)) == NULL
-        || (njev = batch_array(args[6], "njev", NPY_INT64, 1, matrix)) == NULL
-        || (fnorm = batch_array(args[7], "fnorm", NPY_DOUBLE, 1, matrix)) == NULL)
-        return NULL;
-    cube[0] = matrix[0];
-    matrix[1] = s.m;
-    cov = batch_optional(args[8], "cov", NPY_DOUBLE, 3, cube, &failed);
-    fvec = failed ? NULL : batch_optional(args[9], "fvec", NPY_DOUBLE, 2, matrix, &failed);
-    for (npy_intp k = 0; !failed && k < s.count; k++)
-        failed = problems[k] < 0 || problems[k] >= matrix[0];
-    if (failed) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "batch: a problem is out of range");
-        return NULL;
-    }
-    scratch = PyMem_RawMalloc((size_t)s.n * (size_t)s.n * sizeof *scratch);
-    if (scratch == NULL)
-        return PyErr_NoMemory();
-    for (npy_intp k = 0; k < s.count; k++) {
-        int64_t slot = s.slots[k], p = problems[k];
-        const lsq_state *state = s.state + slot;
-
-        memcpy(x + p * s.n, s.w + (slot * LSQ_VECTORS + LSQ_X) * s.n, (size_t)s.n * sizeof *x);
-        ier[p] = state->info;
-        nfev[p] = state->nfev;
-        njev[p] = state->njev;
-        fnorm[p] = state->fnorm;
-        if (fvec != NULL)
-            memcpy(fvec + p * s.m, s.fvec + slot * s.m, (size_t)s.m * sizeof *fvec);
-        if (cov != NULL)
-            batch_covariance(state->info, s.n, s.r + slot * s.n * s.n, s.n, s.ipvt + slot * s.n,
-                             cov + p * s.n * s.n, scratch);
-    }
-    PyMem_RawFree(scratch);
     Py_RETURN_NONE;
 }

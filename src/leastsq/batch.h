@@ -5,12 +5,13 @@
 #include "shim.h"
 
 /* The problems of one event.  Python's slab is a tuple of arrays with a row for each
-   problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept. */
+   problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept.  w has
+   the columns of lm_core's vectors, with or without those for bounds. */
 typedef struct {
     lsq_state *state;
     double *w, *r, *fvec;
     int64_t *ipvt;
-    npy_intp size, m, n;
+    npy_intp size, m, n, columns;
     const int64_t *slots;       /* the rows that the event is for */
     npy_intp count;
 } slab;
@@ -22,11 +23,22 @@ void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy
                      int *failed);
 
 int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
+
+/* A loss for the problems of one event: Python's (number, scale) of one that has a name,
+   or (rho and rho' at their residuals, scale); None is none. */
+typedef struct {
+    robust_loss known;
+    const double *values;       /* NULL, or 3 x count x m */
+    int none;
+} slab_loss;
+
+int batch_read_loss(PyObject *object, const slab *s, slab_loss *loss);
+void batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed);
 int batch_takes(const char *name, Py_ssize_t wanted, Py_ssize_t nargs);
 PyThreadState *batch_release(const slab *s);
 void batch_restore(PyThreadState *released);
 
-/* batch.c, batch_model.c: the events of the ask/tell machine, for many problems, and
+/* batch.c, batch_model.c, batch_collect.c: the events of the ask/tell machine, for many problems, and
    what comes of them */
 PyObject *batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
@@ -36,25 +48,35 @@ PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t narg
 extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
     batch_difference_doc[], batch_collect_doc[];
 
-/* batch.c: (J'J)^-1 of a fit that ended with this info, or nan; scratch is n x n */
-void batch_covariance(int64_t info, npy_intp n, const double *r, int64_t ldr,
+/* batch_collect.c: (J'J)^-1 of a fit that ended, or nan; scratch holds n*(2n + 1) */
+void batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
                       const int64_t *ipvt, double *cov, double *scratch);
+/* May x leave its bounds at all? */
+int batch_bounded(npy_intp n, const double *lo, const double *hi);
 
 /* Whole fits of compiled functions. */
 typedef struct {
     const compiled *func, *dfun;        /* dfun NULL: forward differences */
     char *data;                 /* of the first problem; NULL: the functions' own */
     npy_intp stride;            /* in bytes, to the next problem's */
-    npy_intp count, m, n;
-    double ftol, xtol, gtol, epsfcn, factor;
-    long long maxfev;
-    const double *weights, *diag;       /* may be NULL */
-    npy_intp diag_stride;       /* 0: one diag for all */
+    npy_intp count, m;
+    lsq_state settings;         /* of every problem, n among them */
+    double epsfcn;
+    robust_loss loss;           /* rho NULL: none */
+    const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */
+    npy_intp diag_stride, lo_stride, hi_stride; /* 0: one for all */
     double *x, *fnorm;
     double *cov, *fvec;         /* may be NULL */
     int64_t *ier, *nfev, *njev;
     int32_t *code;              /* what a function returned that ended the fit */
 } batch_job;
+
+/* batch_fit.c: one thread's work, in memory of this size; it ends early if *stop */
+typedef struct batch_fitter batch_fitter;
+
+size_t batch_fitter_size(const batch_job *job);
+batch_fitter *batch_fitter_make(void *memory, const batch_job *job, const atomic_int *stop);
+void batch_fit(batch_fitter *fitter, npy_intp k);
 
 /* batch_threads.c: do it; 0, or -1 with an error set */
 int batch_run(const batch_job *job, int threads, PyObject *progress);
@@ -62,6 +84,12 @@ int batch_run(const batch_job *job, int threads, PyObject *progress);
 /* batch_compiled.c */
 PyObject *batch_compiled(PyObject *module, PyObject *args);
 extern const char batch_compiled_doc[];
+
+static inline double *
+batch_vectors(const slab *s, int64_t slot)
+{
+    return s->w + slot * s->columns * s->n;
+}
 
 /* A residual that counts `weight` times; 0 leaves out even what is not finite. */
 static inline double

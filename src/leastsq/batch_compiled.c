@@ -2,17 +2,29 @@
 #include "batch.h"
 
 const char batch_compiled_doc[] =
-    "batch_compiled(func, dfun, data, stride, x, weights, diag, settings, ier, nfev, njev,\n"
-    "               fnorm, cov, fvec, code, threads, progress)\n--\n\n"
-    "Fit every row of x in place; data + i*stride is row i's.  weights, diag, cov, fvec and\n"
-    "progress (called with the number of fits done) may be None.";
+    "batch_compiled(func, dfun, data, stride, x, weights, diag, bounds, loss, settings, ier,\n"
+    "               nfev, njev, fnorm, cov, fvec, code, threads, progress)\n--\n\n"
+    "Fit every row of x in place; data + i*stride is row i's.  weights, diag, bounds (a pair),\n"
+    "loss (its number and scale), cov, fvec and progress (called with the number of fits\n"
+    "done) may be None.";
+
+/* n numbers for all problems, or a row for each: NULL with an error set if neither. */
+static const double *
+shared_or_own(PyObject *object, const char *name, npy_intp *matrix, npy_intp *stride)
+{
+    int own = PyArray_Check(object) && PyArray_NDIM((PyArrayObject *)object) == 2;
+
+    *stride = own ? matrix[1] : 0;
+    return batch_array(object, name, NPY_DOUBLE, own ? 2 : 1, own ? matrix : matrix + 1);
+}
 
 /* The read-only and the optional arrays; 0, or -1 with an error set. */
 static int
-read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObject *cov,
-            PyObject *fvec)
+read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObject *bounds,
+            PyObject *cov, PyObject *fvec)
 {
-    npy_intp matrix[2] = {-1, -1}, shared[1], cube[3];
+    npy_intp matrix[2] = {-1, -1}, cube[3], n;
+    PyObject *lo, *hi;
     int failed = 0;
 
     j->m = j->func->m;
@@ -20,22 +32,23 @@ read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObje
     if (j->x == NULL)
         return -1;
     j->count = cube[0] = matrix[0];
-    j->n = cube[1] = cube[2] = shared[0] = matrix[1];
-    if (j->n < 1 || j->m < j->n || j->count < 1 || (j->dfun != NULL && j->dfun->m != j->m)) {
+    j->settings.n = n = cube[1] = cube[2] = matrix[1];
+    if (n < 1 || j->m < n || j->count < 1 || (j->dfun != NULL && j->dfun->m != j->m)) {
         PyErr_SetString(PyExc_ValueError, "batch: sizes that do not go together");
         return -1;
     }
-    if (j->m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (j->n + 16) / 64) {
+    if (j->m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (n + 16) / 64) {
         PyErr_NoMemory();
         return -1;
     }
-    if (diag != Py_None && PyArray_Check(diag) && PyArray_NDIM((PyArrayObject *)diag) == 1) {
-        j->diag = batch_array(diag, "diag", NPY_DOUBLE, 1, shared);
-        failed = j->diag == NULL;
-    } else {
-        j->diag = batch_optional(diag, "diag", NPY_DOUBLE, 2, matrix, &failed);
-        j->diag_stride = j->n;
-    }
+    if (diag != Py_None
+        && (j->diag = shared_or_own(diag, "diag", matrix, &j->diag_stride)) == NULL)
+        return -1;
+    if (bounds != Py_None
+        && (!PyArg_ParseTuple(bounds, "OO", &lo, &hi)
+            || (j->lo = shared_or_own(lo, "lo", matrix, &j->lo_stride)) == NULL
+            || (j->hi = shared_or_own(hi, "hi", matrix, &j->hi_stride)) == NULL))
+        return -1;
     matrix[1] = j->m;
     j->weights = failed ? NULL : batch_optional(weights, "weights", NPY_DOUBLE, 2, matrix, &failed);
     j->fvec = failed ? NULL : batch_optional(fvec, "fvec", NPY_DOUBLE, 2, matrix, &failed);
@@ -48,27 +61,37 @@ batch_compiled(PyObject *module, PyObject *args)
 {
     batch_job j = {0};
     PyObject *func, *dfun, *x, *weights, *diag, *ier, *nfev, *njev, *fnorm, *cov, *fvec, *code;
-    PyObject *progress;
+    PyObject *progress, *bounds, *loss, *which;
+    lsq_state *s = &j.settings;
     unsigned long long data;
+    long long maxfev;
     Py_ssize_t stride;
     npy_intp list[1];
+    double scale;
     int threads;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOKnOOO(dddLdd)OOOOOOOiO", &func, &dfun, &data, &stride, &x,
-                          &weights, &diag, &j.ftol, &j.xtol, &j.gtol, &j.maxfev, &j.epsfcn,
-                          &j.factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec, &code, &threads,
-                          &progress))
+    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdd)OOOOOOOiO", &func, &dfun, &data, &stride, &x,
+                          &weights, &diag, &bounds, &loss, &s->ftol, &s->xtol, &s->gtol, &maxfev,
+                          &j.epsfcn, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec, &code,
+                          &threads, &progress))
+        return NULL;
+    s->maxfev = maxfev;
+    s->scaling = diag == Py_None ? LSQ_SCALE_COLUMNS : LSQ_SCALE_USER;
+    if (loss != Py_None
+        && (!PyArg_ParseTuple(loss, "Od", &which, &scale)
+            || loss_choose(&j.loss, which, scale) < 0))
         return NULL;
     j.func = as_compiled(func);
     j.dfun = as_compiled(dfun);
     j.data = (char *)(uintptr_t)data;
     j.stride = stride;
-    if (j.func == NULL || (j.dfun == NULL && dfun != Py_None) || threads < 1) {
-        PyErr_SetString(PyExc_ValueError, "batch: func and dfun are not compiled, or threads < 1");
+    if (j.func == NULL || (j.dfun == NULL && dfun != Py_None) || threads < 1 || j.loss.callable) {
+        PyErr_SetString(PyExc_ValueError,
+                        "batch: func, dfun or loss is not compiled, or threads < 1");
         return NULL;
     }
-    if (read_arrays(&j, x, weights, diag, cov, fvec) < 0)
+    if (read_arrays(&j, x, weights, diag, bounds, cov, fvec) < 0)
         return NULL;
     list[0] = j.count;
     if ((j.ier = batch_array(ier, "ier", NPY_INT64, 1, list)) == NULL

@@ -1,118 +1,34 @@
 /* Many fits of compiled functions, in threads, without the GIL.
 
-   Every thread takes a bunch of problems at a time and works in an arena of its
-   own.  The calling thread waits, and looks at signals meanwhile.               */
+   Every thread takes a bunch of problems at a time and fits them in an arena of its
+   own (batch_fit.c).  The calling thread waits, and looks at signals meanwhile.  */
 #include "batch.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { POLL_MICROSECONDS = 20000, MOST_IN_A_BUNCH = 32, CACHE_LINE = 64 };
+enum { POLL_MICROSECONDS = 20000, MOST_IN_A_BUNCH = 32 };
+
+/* What one thread writes lies this far from what others read: two cache lines, for
+   processors fetch them in pairs. */
+enum { APART = 128 };
 
 /* What the threads share. */
 typedef struct {
     const batch_job *job;
     int64_t bunch;
-    _Atomic int64_t next, done;
-    atomic_int stop, running;
     PyThread_type_lock finished;        /* held while threads run */
+    atomic_int stop;
+    _Alignas(APART) _Atomic int64_t next;
+    _Atomic int64_t done;
+    atomic_int running;
 } crew;
 
 typedef struct {
     crew *all;
     pthread_t thread;
-    double *arena;
-    leastsq_residual func;
-    leastsq_jacobian dfun;
-    /* of the problem at work */
-    void *func_data, *dfun_data;
-    const double *weights;
-    int32_t code;
-    int no_residuals;           /* func stopped it at x0 */
+    batch_fitter *fitter;
 } worker;
-
-enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in `code` */
-
-static int
-residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
-{
-    worker *w = data;
-    int code;
-
-    if (atomic_load_explicit(&w->all->stop, memory_order_relaxed))
-        return INTERRUPTED;
-    code = w->func(m, n, x, fvec, w->func_data);
-    w->code = code;
-    if (code == 0) {
-        w->no_residuals = 0;
-        if (w->weights != NULL)
-            for (int64_t i = 0; i < m; i++)
-                fvec[i] = weighted(fvec[i], w->weights[i]);
-    }
-    return code;
-}
-
-static int
-jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data)
-{
-    worker *w = data;
-    int code;
-
-    if (atomic_load_explicit(&w->all->stop, memory_order_relaxed))
-        return INTERRUPTED;
-    code = w->dfun(m, n, x, fjac, w->dfun_data);
-    w->code = code;
-    if (code == 0 && w->weights != NULL)
-        for (int64_t j = 0; j < n; j++)
-            for (int64_t i = 0; i < m; i++)
-                fjac[i + j * m] = weighted(fjac[i + j * m], w->weights[i]);
-    return code;
-}
-
-/* In doubles.  Whole cache lines, so that threads share none. */
-static size_t
-arena_size(npy_intp m, npy_intp n)
-{
-    size_t size = (size_t)(m + m * n + 3 * n + n * n + lsq_work_size(m, n));
-
-    return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-}
-
-static void
-fit_one(worker *w, npy_intp k)
-{
-    const batch_job *j = w->all->job;
-    npy_intp m = j->m, n = j->n;
-    int64_t mode = j->diag == NULL ? LSQ_SCALE_COLUMNS : LSQ_SCALE_USER;
-    double *fvec = w->arena, *fjac = fvec + m, *diag = fjac + m * n, *qtf = diag + n;
-    double *scratch = qtf + n, *work = scratch + n * n, *x = j->x + k * n;
-    int64_t *ipvt = (int64_t *)(work + lsq_work_size(m, n));
-    char *data = j->data == NULL ? NULL : j->data + k * j->stride;
-
-    w->func_data = data != NULL ? data : j->func->data;
-    w->dfun_data = data != NULL || j->dfun == NULL ? data : j->dfun->data;
-    w->weights = j->weights == NULL ? NULL : j->weights + k * m;
-    w->code = 0;
-    w->no_residuals = 1;
-    if (j->diag != NULL)
-        memcpy(diag, j->diag + k * j->diag_stride, (size_t)n * sizeof *diag);
-    if (j->dfun == NULL)
-        lsq_lmdif(residual, w, m, n, x, fvec, j->ftol, j->xtol, j->gtol, j->maxfev, j->epsfcn,
-                  diag, mode, j->factor, j->ier + k, j->nfev + k, j->njev + k, fjac, ipvt, qtf,
-                  work);
-    else
-        lsq_lmder(residual, jacobian, w, m, n, x, fvec, fjac, j->ftol, j->xtol, j->gtol,
-                  j->maxfev, diag, mode, j->factor, j->ier + k, j->nfev + k, j->njev + k, ipvt,
-                  qtf, work);
-    for (npy_intp i = 0; w->no_residuals && i < m; i++)
-        fvec[i] = Py_NAN;
-    j->code[k] = w->code;
-    j->fnorm[k] = lsq_enorm(m, fvec);
-    if (j->fvec != NULL)
-        memcpy(j->fvec + k * m, fvec, (size_t)m * sizeof *fvec);
-    if (j->cov != NULL)
-        batch_covariance(j->ier[k], n, fjac, m, ipvt, j->cov + k * n * n, scratch);
-}
 
 static void *
 work(void *argument)
@@ -128,7 +44,7 @@ work(void *argument)
         if (first >= count)
             break;
         for (k = first; k < end && !atomic_load_explicit(&all->stop, memory_order_relaxed); k++)
-            fit_one(w, k);
+            batch_fit(w->fitter, k);
         atomic_fetch_add(&all->done, k - first);
     }
     if (atomic_fetch_sub(&all->running, 1) == 1)
@@ -166,26 +82,25 @@ await_end(crew *all, PyObject *progress)
 int
 batch_run(const batch_job *job, int threads, PyObject *progress)
 {
-    size_t size = arena_size(job->m, job->n);
+    size_t size = (batch_fitter_size(job) + APART - 1) / APART * APART;
     worker *workers = PyMem_RawCalloc((size_t)threads, sizeof *workers);
-    double *arenas = PyMem_RawMalloc((size_t)threads * size * sizeof *arenas);
+    char *memory = PyMem_RawMalloc((size_t)threads * size + APART), *fitter;
     int started = 0, failed = -1, missing;
     crew all = {.job = job};
 
-    all.bunch = job->count / (8 * threads);
+    all.bunch = job->count / (8 * (npy_intp)threads);
     all.bunch = all.bunch < 1 ? 1 : all.bunch > MOST_IN_A_BUNCH ? MOST_IN_A_BUNCH : all.bunch;
     all.finished = PyThread_allocate_lock();
-    if (workers == NULL || arenas == NULL || all.finished == NULL) {
+    if (workers == NULL || memory == NULL || all.finished == NULL) {
         PyErr_NoMemory();
         goto done;
     }
     PyThread_acquire_lock(all.finished, WAIT_LOCK);
     atomic_store(&all.running, threads);
-    for (; started < threads; started++) {
+    fitter = memory + (APART - (uintptr_t)memory % APART);
+    for (; started < threads; started++, fitter += size) {
         workers[started].all = &all;
-        workers[started].func = (leastsq_residual)job->func->function;
-        workers[started].dfun = job->dfun == NULL ? NULL : (leastsq_jacobian)job->dfun->function;
-        workers[started].arena = arenas + (size_t)started * size;
+        workers[started].fitter = batch_fitter_make(fitter, job, &all.stop);
         if (pthread_create(&workers[started].thread, NULL, work, workers + started) != 0)
             break;
     }
@@ -202,7 +117,7 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
 done:
     if (all.finished != NULL)
         PyThread_free_lock(all.finished);
-    PyMem_RawFree(arenas);
+    PyMem_RawFree(memory);
     PyMem_RawFree(workers);
     return failed;
 }

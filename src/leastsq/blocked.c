@@ -10,6 +10,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 enum {
     LEAST_CHUNK_ROWS = 4096,
@@ -18,6 +19,8 @@ enum {
     NORM_CHUNK = 4096,          /* stays in L1 between the copy and the sum */
     PIECE_FLOPS = 50 * 1000 * 1000,     /* some 5 ms: then look for signals */
     PIECE_ROWS = 256,
+    WAIT_NANOSECONDS = 20 * 1000 * 1000,
+    GANG_FROM = 256,            /* columns that are worth threads of their own */
     LINE = 64                   /* bytes of a cache line */
 };
 
@@ -44,28 +47,41 @@ whole_lines(int64_t doubles)
     return (doubles + line - 1) / line * line;
 }
 
+/* Is there no need of a second vector of residuals? */
+int
+blocked_leaves_trial(const callbacks *cb, int weighed)
+{
+    return cb->cfunc == NULL && !weighed;
+}
+
 int
 blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *compiled_fjac,
              double *weighed)
 {
-    int64_t n = cb->n, chunks, shared, finish, rows;
+    int64_t n = cb->n, blocks = (cb->m + PIECE_ROWS - 1) / PIECE_ROWS, chunks, shared, finish, rows;
+    int64_t room = whole_lines(k->room_size(n));
+    int gang_size = n < GANG_FROM ? 1 : threads < blocks ? threads : (int)blocks;
+    double *counters;
 
     memset(b, 0, sizeof *b);
     b->cb = cb;
     b->k = k;
     b->compiled_fjac = compiled_fjac;
     b->weighed = weighed;
+    b->leaves_trial = blocked_leaves_trial(cb, weighed != NULL);
     b->chunk_rows = blocked_chunk_rows(cb->m, n);
     chunks = (cb->m + b->chunk_rows - 1) / b->chunk_rows;
     b->threads = threads < chunks ? threads : (int)chunks;
+    b->together = chunks == 1 && n >= GANG_FROM && weighed == NULL;
     b->work_size = whole_lines(k->work_size(n));
     /* the whole; then one accumulator for each thread, whose room is finish's when
-       they are merged; then the threads' rows */
+       they are merged; then the threads' rows, and what the gang needs */
     shared = chunks == 1 ? 0 : b->work_size * b->threads;
     finish = whole_lines(k->finish_size(n));
     shared = shared > finish ? shared : finish;
-    rows = weighed == NULL ? 0 : PIECE_ROWS * n * b->threads;
-    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows) * sizeof(double) + LINE);
+    rows = weighed == NULL ? 0 : whole_lines(PIECE_ROWS * n * b->threads);
+    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + GANG_COUNTER * gang_size
+                                         + room * (gang_size - 1)) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -73,12 +89,15 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
     b->scratch = b->whole + b->work_size;
     b->rows = b->scratch + shared;
+    counters = b->rows + rows;
+    gang_init(&b->gang, cb, gang_size, counters, counters + GANG_COUNTER * gang_size, room);
     return 0;
 }
 
 void
 blocked_clear(blocked *b)
 {
+    Py_CLEAR(b->trial);
     PyMem_RawFree(b->memory);
     b->memory = NULL;
 }
@@ -155,6 +174,8 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
     PyArrayObject *values;
     int status = 0;
 
+    if (b->gang.cancelled)              /* in the damped step before */
+        return -1;
     if (cb->cfunc != NULL) {
         status = callbacks_compiled_residual(cb, m, n, x, fvec);
         if (status != 0)
@@ -165,6 +186,12 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
         values = evaluate(cb, x);
         if (values == NULL)
             return -1;
+        if (b->leaves_trial) {
+            double *where = PyArray_DATA(values);
+            *fnorm = copy_and_norm(b->k, m, where, where);
+            b->trial = values;
+            return 0;
+        }
         *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
         drop(cb, values);
     }
@@ -173,6 +200,21 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
         *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
     }
     return status;
+}
+
+/* A Python function's residuals stay in its own array until the trial is judged: no
+   code of the user's runs before. */
+void
+blocked_settle(int64_t m, int accepted, double *fvec, void *data)
+{
+    callbacks *cb = data;
+    blocked *b = cb->blocks;
+    PyArrayObject *values = b->trial;
+
+    b->trial = NULL;
+    if (accepted)
+        memcpy(fvec, PyArray_DATA(values), (size_t)m * sizeof *fvec);
+    drop(cb, values);
 }
 
 int
@@ -270,15 +312,36 @@ push_chunk(job *j, int64_t chunk, double *accumulator, int number)
     }
 }
 
+/* Wait for a turn, with the lock; the calling thread looks for signals now and then. */
+static void
+wait_for_turn(job *j, int number)
+{
+    struct timespec until;
+
+    if (number != 0) {
+        pthread_cond_wait(&j->turned, &j->lock);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += WAIT_NANOSECONDS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&j->turned, &j->lock, &until);
+    pthread_mutex_unlock(&j->lock);
+    if (callbacks_poll_signals(j->b->cb) < 0)
+        atomic_store(&j->cancelled, 1);
+    pthread_mutex_lock(&j->lock);
+}
+
 /* Merge a chunk's triangle when those before it are in. */
 static void
-merge_chunk(job *j, int64_t chunk, double *accumulator)
+merge_chunk(job *j, int64_t chunk, double *accumulator, int number)
 {
     const blocked *b = j->b;
 
     pthread_mutex_lock(&j->lock);
     while (j->merged < chunk)
-        pthread_cond_wait(&j->turned, &j->lock);
+        wait_for_turn(j, number);
     if (!atomic_load(&j->cancelled)) {
         if (chunk == 0)
             memcpy(b->whole, accumulator, (size_t)b->work_size * sizeof(double));
@@ -300,7 +363,7 @@ work_off(job *j, int number)
         if (chunk >= j->chunks)
             return;
         push_chunk(j, chunk, accumulator, number);
-        merge_chunk(j, chunk, accumulator);
+        merge_chunk(j, chunk, accumulator, number);
     }
 }
 
@@ -315,7 +378,7 @@ run_worker(void *argument)
 
 /* The triangle of all rows, in b->whole. */
 static int
-accumulate(const blocked *b, const elements *rows, const double *fvec)
+accumulate(blocked *b, const elements *rows, const double *fvec)
 {
     job j = {.b = b, .rows = rows, .fvec = fvec,
              .chunks = (b->cb->m + b->chunk_rows - 1) / b->chunk_rows};
@@ -323,6 +386,13 @@ accumulate(const blocked *b, const elements *rows, const double *fvec)
     worker workers[MOST_THREADS];
     int started = 0;
 
+    if (b->together) {
+        b->k->empty(b->cb->n, b->whole);
+        b->k->push_by(b->cb->n, b->cb->m, rows->data, rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
+                      rows->row_stride, rows->column_stride, fvec, LSQ_FLOAT64, sizeof(double),
+                      b->whole, &b->gang.public);
+        return b->gang.cancelled ? -1 : 0;
+    }
     if (j.chunks == 1) {
         push_chunk(&j, 0, b->whole, 0);
         return j.cancelled ? -1 : 0;
@@ -385,8 +455,10 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
     if (status == 0)
         status = accumulate(b, &rows, b->weighed == NULL ? fvec : b->weighed);
     if (status == 0) {
-        b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, b->scratch);
-        if (!all_finite(n, colnorm))
+        b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, b->scratch,
+                     &b->gang.public);
+        status = b->gang.cancelled ? -1 : 0;
+        if (status == 0 && !all_finite(n, colnorm))
             find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */
     }
     if (values != NULL)

@@ -10,10 +10,28 @@ enum { MOST_THREADS = 256 };
 typedef lsq_tsqr_kernels kernels;
 const kernels *kernels_choose(void);
 
+/* gang.c: who works on one large triangle.  A counter has a cache line. */
+enum { GANG_COUNTER = 8 };
+
+typedef struct {
+    lsq_gang public;            /* first: what the kernels see */
+    callbacks *cb;
+    int threads;                /* wanted */
+    double *counters;           /* room for as many; the caller's */
+    atomic_int begun, cancelled;
+} gang;
+
+void gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room,
+               int64_t room_size);
+
 typedef struct blocked {
     callbacks *cb;
     const kernels *k;
-    int threads;
+    int threads;                /* that fold chunks */
+    int together;               /* one chunk, which the gang folds */
+    gang gang;
+    PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
+    int leaves_trial;           /* do they stay there? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
     double *whole;              /* its accumulator; then the threads' */
@@ -25,10 +43,12 @@ typedef struct blocked {
 } blocked;
 
 int64_t blocked_chunk_rows(int64_t m, int64_t n);
+int blocked_leaves_trial(const callbacks *cb, int weighed);
 int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
                  double *compiled_fjac, double *weighed);
 void blocked_clear(blocked *b);
 int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
+void blocked_settle(int64_t m, int accepted, double *fvec, void *data);
 int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
                        double *column, void *data);
 int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,

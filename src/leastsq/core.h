@@ -94,6 +94,8 @@ typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, void *data
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);
+/* If lsq_norm left the residuals where they were: into fvec if x is accepted. */
+typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 /* column = (f(x) - fvec)/h. */
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
                               double h, double *column, void *data);
@@ -103,9 +105,10 @@ typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *f
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
                           double *qtf, double *colnorm, void *data);
 /* qrsolv by blocks; `work` is an accumulator's. */
+struct lsq_gang;
 typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                            const double *diag, const double *qtb, double *x, double *sdiag,
-                           double *wa, double *work);
+                           double *wa, double *work, struct lsq_gang *gang);
 
 /* door.f90: problem_record_t.  What is not needed is NULL. */
 typedef struct {
@@ -122,9 +125,11 @@ typedef struct {
     lsq_norm norm;
     lsq_difference difference;
     lsq_factor factor;
+    lsq_settle settle;          /* or NULL; with it a fit needs no `spare` but fvec */
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
+    struct lsq_gang *gang;      /* damped's, or NULL: tsqr.h */
 } lsq_problem;
 
 /* A whole fit.  Settings are in s and start in w, as for lsq_start; so is the answer.
@@ -165,6 +170,10 @@ void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
 void lsq_lmpar(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                const double *diag, const double *qtb, double delta, double *par,
                double *x, double *sdiag, double *wa1, double *wa2);
+/* MINPACK's: mode 1 makes xp from x; mode 2 err, the measure of each row of fjac, from the
+   rest.  What a mode does not need may be NULL. */
+void lsq_chkder(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
+                int64_t ldfjac, double *xp, const double *fvecp, int64_t mode, double *err);
 int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                   double tol, double *cov, double *work);
 

@@ -128,24 +128,44 @@ call_loss(PyObject *callable, int64_t m, const double *f, double scale)
     return (PyArrayObject *)result;
 }
 
+void
+loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
+                  const double *slope, double *weighed)
+{
+    for (int64_t i = 0; i < m; i++) {
+        double z = (f[i] / scale) * (f[i] / scale);
+        double q = sqrt(z > 0 ? value[i] / z : slope[i]);
+
+        weighed[i] = z < HUGE_VAL ? f[i] * q : copysign(scale * sqrt(value[i]), f[i]);
+        weighed[m + i] = q > 0 ? slope[i] / q : 0;
+    }
+}
+
+void
+loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed)
+{
+    double scale = loss->scale;
+
+    for (int64_t i = 0; i < m; i++) {
+        if (isfinite(f[i]))
+            weighed[i] = copysign(scale * loss->rho(fabs(f[i]) / scale, &weighed[m + i]), f[i]);
+        else
+            weighed[i] = weighed[m + i] = f[i];     /* not finite is not robust */
+    }
+}
+
 static int
 weigh_by_callable(callbacks *cb, int64_t m, const double *f, double *weighed)
 {
     double scale = cb->loss.scale;
     PyArrayObject *rho;
-    const double *value, *slope;
+    const double *value;
 
     callbacks_take_gil(cb);
     rho = call_loss(cb->loss.callable, m, f, scale);
     if (rho != NULL) {
         value = PyArray_DATA(rho);
-        slope = value + m;
-        for (int64_t i = 0; i < m; i++) {
-            double z = (f[i] / scale) * (f[i] / scale);
-            double q = sqrt(z > 0 ? value[i] / z : slope[i]);
-            weighed[i] = z < HUGE_VAL ? f[i] * q : copysign(scale * sqrt(value[i]), f[i]);
-            weighed[m + i] = q > 0 ? slope[i] / q : 0;
-        }
+        loss_weigh_values(m, f, scale, value, value + m, weighed);
         Py_DECREF(rho);
     }
     callbacks_give_gil(cb);
@@ -157,25 +177,19 @@ int
 loss_weigh(int64_t m, const double *f, double *weighed, void *data)
 {
     callbacks *cb = data;
-    double scale = cb->loss.scale;
 
     if (cb->loss.callable != NULL)
         return weigh_by_callable(cb, m, f, weighed);
-    for (int64_t i = 0; i < m; i++) {
-        if (isfinite(f[i]))
-            weighed[i] = copysign(scale * cb->loss.rho(fabs(f[i]) / scale, &weighed[m + i]), f[i]);
-        else
-            weighed[i] = weighed[m + i] = f[i];     /* not finite is not robust */
-    }
+    loss_weigh_known(m, f, &cb->loss, weighed);
     return 0;
 }
 
-const char weigh_doc[] =
+const char loss_weigh_doc[] =
     "weigh(loss, scale, f, /)\n--\n\n"
     "Residuals g(f) whose squares are the loss, and g'(f): shape (2, m).";
 
 PyObject *
-weigh(PyObject *Py_UNUSED(module), PyObject *args)
+loss_weigh_array(PyObject *Py_UNUSED(module), PyObject *args)
 {
     callbacks cb = {0};
     PyObject *which, *object, *weighed = NULL;

@@ -136,7 +136,7 @@ machine_setstate(PyObject *self, PyObject *pickled)
 {
     machine *m = (machine *)self;
     int64_t n = m->state.s.n;
-    machine_state state = {{0}};
+    machine_state state;
     machine_room room, old;
     PyThreadState *released;
     size_t size;
@@ -145,6 +145,7 @@ machine_setstate(PyObject *self, PyObject *pickled)
 
     if (payload == NULL || machine_allocate(&room, n) < 0)
         return NULL;
+    memset(&state, 0, sizeof state);
     good = size >= sizeof state;
     if (good)
         memcpy(&state, payload, sizeof state);

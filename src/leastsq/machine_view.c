@@ -64,6 +64,33 @@ get_x(PyObject *self, void *closure)
 }
 
 static PyObject *
+get_qtf(PyObject *self, void *closure)
+{
+    (void)closure;
+    return vector(self, LSQ_QTF);
+}
+
+static PyObject *
+get_ipvt(PyObject *self, void *closure)
+{
+    machine *m = (machine *)self;
+    npy_intp n = (npy_intp)m->state.s.n;
+    PyObject *array = PyArray_SimpleNew(1, &n, NPY_INT32);
+    PyThreadState *released;
+    int32_t *ipvt;
+
+    (void)closure;
+    if (array == NULL)
+        return NULL;
+    ipvt = PyArray_DATA((PyArrayObject *)array);
+    released = lock_take(m->lock, 0);
+    for (npy_intp j = 0; j < n; j++)
+        ipvt[j] = (int32_t)m->room.ipvt[j];
+    lock_give(m->lock, released);
+    return array;
+}
+
+static PyObject *
 get_ier(PyObject *self, void *closure)
 {
     machine_state state = look(self);
@@ -160,6 +187,7 @@ get_cov_x(PyObject *self, void *closure)
     f.r = room.r;
     f.ldr = state.s.n;
     f.ipvt = room.ipvt;
+    f.blocks.k = state.by_blocks ? ((machine *)self)->k : NULL;
     cov = fit_covariance(&f, &side);
     if (side == NULL)
         Py_CLEAR(cov);
@@ -201,5 +229,13 @@ PyGetSetDef machine_attributes[] = {
      (void *)offsetof(machine_state, s.radius)},
     {"par", get_real, NULL, "The Levenberg-Marquardt parameter.",
      (void *)offsetof(machine_state, s.par)},
+    {"actual", get_real, NULL, "Of the last trial: the relative reduction of the sum of squares.",
+     (void *)offsetof(machine_state, s.actual)},
+    {"predicted", get_real, NULL, "The same, as the model had it.",
+     (void *)offsetof(machine_state, s.predicted)},
+    {"ratio", get_real, NULL, "actual/predicted.",
+     (void *)offsetof(machine_state, s.ratio)},
+    {"ipvt", get_ipvt, NULL, "The permutation of the last model, from one: as leastsq's.", NULL},
+    {"qtf", get_qtf, NULL, "Q'f of the last model: as leastsq's.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

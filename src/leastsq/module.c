@@ -15,9 +15,10 @@ static PyMethodDef methods[] = {
      batch_tell_model_doc},
     {"batch_tell_norm", (PyCFunction)(void (*)(void))batch_tell_norm, METH_FASTCALL,
      batch_tell_norm_doc},
+    {"chkder", (PyCFunction)(void (*)(void))chkder, METH_FASTCALL, chkder_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
-    {"weigh", weigh, METH_VARARGS, weigh_doc},
+    {"weigh", loss_weigh_array, METH_VARARGS, loss_weigh_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -92,6 +93,8 @@ state_of(PyTypeObject *type)
 
     return module == NULL ? NULL : PyModule_GetState(module);
 }
+
+PyMODINIT_FUNC PyInit__core(void);
 
 PyMODINIT_FUNC
 PyInit__core(void)

@@ -18,7 +18,7 @@ enum { PICKLED_ACCUMULATOR = 0x4171736c, PICKLED_MACHINE = 0x4d71736c };    /* "
 PyObject *pickled_new(size_t size, void **payload);
 void pickled_seal(PyObject *bytes, uint32_t kind);
 const void *pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size);
-PyObject *pickled_reduce(PyObject *self, PyObject *arguments, PyObject *bytes);
+PyObject *pickled_reduce(PyObject *self, PyObject *made_of, PyObject *bytes);
 PyObject *pickled_attributes(PyObject *self, PyObject *state);
 
 #endif

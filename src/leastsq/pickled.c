@@ -82,16 +82,16 @@ pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size)
     return NULL;
 }
 
-/* What __reduce__ returns: a call that makes the object, the arguments of its type's
-   __new__ behind the type; then its state, `bytes`, with the attributes of an instance of
+/* What __reduce__ returns: a call that makes the object, `made_of` (the arguments of its type's
+   __new__ behind the type); then its state, `bytes`, with the attributes of an instance of
    a subclass beside them.  Steals both. */
 PyObject *
-pickled_reduce(PyObject *self, PyObject *arguments, PyObject *bytes)
+pickled_reduce(PyObject *self, PyObject *made_of, PyObject *bytes)
 {
     PyObject *copyreg = PyImport_ImportModule("copyreg"), *new = NULL, *names = NULL;
     PyObject *answer = NULL;
 
-    if (copyreg != NULL && arguments != NULL && bytes != NULL)
+    if (copyreg != NULL && made_of != NULL && bytes != NULL)
         new = PyObject_GetAttrString(copyreg, "__newobj__");
     if (new != NULL) {
         names = PyObject_GetAttrString(self, "__dict__");
@@ -101,11 +101,11 @@ pickled_reduce(PyObject *self, PyObject *arguments, PyObject *bytes)
         }
     }
     if (names != NULL)
-        answer = Py_BuildValue("OO(OO)", new, arguments, bytes, names);
+        answer = Py_BuildValue("OO(OO)", new, made_of, bytes, names);
     Py_XDECREF(copyreg);
     Py_XDECREF(new);
     Py_XDECREF(names);
-    Py_XDECREF(arguments);
+    Py_XDECREF(made_of);
     Py_XDECREF(bytes);
     return answer;
 }

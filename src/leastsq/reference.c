@@ -181,7 +181,7 @@ reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, do
     double *wa = w + LSQ_SCRATCH * n;
     int *pivots = (int *)(wa + 3 * n);
     int rows = (int)m, columns = (int)n, ld = (int)ldr, maxfev = (int)s->maxfev;
-    int mode = (int)s->scaling, nprint = 0, info, nfev, njev;
+    int mode = (int)s->scaling, nprint = 0, info, nfev, njev = 0;
 
     for (int j = 0; j < columns; j++)
         pivots[j] = j + 1;

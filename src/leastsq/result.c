@@ -84,6 +84,21 @@ settle_factors(fit *f)
     return 0;
 }
 
+int64_t
+result_free_covariance(npy_intp n, const double *r, int64_t ldr, const int64_t *ipvt, double *w,
+                       double *cov, double *work)
+{
+    double *side = w + LSQ_SIDE * n;
+    int64_t determined = lsq_free_covar(n, r, ldr, ipvt, w + LSQ_X * n, w + LSQ_LO * n,
+                                        w + LSQ_HI * n, cov, side, work);
+
+    for (npy_intp i = 0; i < n; i++)
+        for (npy_intp j = 0; j < n; j++)
+            if (side[i] != 0 || side[j] != 0)
+                cov[i + j * n] = NAN;
+    return determined;
+}
+
 /* With bounds: -1 for a variable at its lower, 1 at its upper one, 0 between;
    else None.  `cov`, if not NULL, is the covariance of those between, nan for the
    others; *rank as lsq_covar's. */
@@ -104,12 +119,8 @@ sides(fit *f, double *cov, int64_t *rank)
         work = PyMem_RawMalloc((size_t)n * (size_t)(2 * n + 1) * sizeof(double));
         if (work == NULL)
             return PyErr_NoMemory();
-        *rank = lsq_free_covar(n, f->r, f->ldr, f->ipvt, x, lo, hi, cov, side, work);
+        *rank = result_free_covariance(n, f->r, f->ldr, f->ipvt, f->w, cov, work);
         PyMem_RawFree(work);
-        for (npy_intp i = 0; i < n; i++)
-            for (npy_intp j = 0; j < n; j++)
-                if (side[i] != 0 || side[j] != 0)
-                    cov[i + j * n] = NAN;
     }
     array = PyArray_SimpleNew(1, &n, NPY_INT64);
     if (array == NULL)

@@ -32,6 +32,10 @@ PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
 
+/* chkder.c */
+PyObject *chkder(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern const char chkder_doc[];
+
 /* The first element that is not finite; row and column count from 0. */
 typedef struct {
     int found;
@@ -137,8 +141,17 @@ PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 /* loss.c */
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
 int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
-PyObject *weigh(PyObject *module, PyObject *args);
-extern const char weigh_doc[];
+PyObject *loss_weigh_array(PyObject *module, PyObject *args);
+extern const char loss_weigh_doc[];
+/* g(f) and its slopes, by a loss that has a name; by a callable's rho and rho' */
+void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed);
+void loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
+                       const double *slope, double *weighed);
+
+/* result.c: the covariance of variables that are not at a bound, nan for the others; w is
+   lm_core's vectors, work holds n*(2n + 1).  0 if they are dependent. */
+int64_t result_free_covariance(npy_intp n, const double *r, int64_t ldr, const int64_t *ipvt,
+                               double *w, double *cov, double *work);
 
 /* module.c */
 typedef struct {

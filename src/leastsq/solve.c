@@ -36,6 +36,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
 {
     npy_intp m = f->cb.m, n = f->cb.n, dims[2] = {n, m};
     int by_blocks = use_blocks(a, m, n), bounded = f->lo != NULL;
+    int one_vector = by_blocks && blocked_leaves_trial(&f->cb, a->loss != NULL);
     int64_t columns = lsq_core_columns(n, bounded);
     size_t vector = (size_t)n * sizeof(double), doubles;
     double *next;
@@ -50,7 +51,8 @@ allocate(fit *f, const arguments *a, const kernels *k)
             return -1;
     }
     f->ldr = by_blocks ? n : m;
-    doubles = (size_t)n * (size_t)(columns + 1) + (size_t)m * (a->loss != NULL ? 3 : 1)
+    doubles = (size_t)n * (size_t)(columns + 1)
+        + (size_t)m * (one_vector ? 0 : a->loss != NULL ? 3 : 1)
         + (f->fvec == NULL ? (size_t)m : 0) + (f->fjac == NULL ? (size_t)(n * f->ldr) : 0);
     f->memory = PyMem_RawMalloc(doubles * sizeof(double));
     if (f->memory == NULL)
@@ -60,9 +62,11 @@ allocate(fit *f, const arguments *a, const kernels *k)
     f->ipvt = (int64_t *)(next += n * columns);
     f->spare = next += n;
     f->problem.weighed = a->loss != NULL ? next += m : NULL;
-    next += a->loss != NULL ? 2 * m : m;
+    next += one_vector ? 0 : a->loss != NULL ? 2 * m : m;
     f->f = f->fvec != NULL ? PyArray_DATA(f->fvec) : next;
     next += f->fvec != NULL ? 0 : m;
+    if (one_vector)
+        f->spare = f->f;
     f->r = f->fjac != NULL ? PyArray_DATA(f->fjac) : next;
 
     memcpy(f->w + LSQ_X * n, PyArray_DATA(f->x), vector);
@@ -118,9 +122,11 @@ prepare(fit *f, const arguments *a)
     p->norm = blocked_norm;
     p->difference = blocked_difference;
     p->factor = blocked_factor;
+    p->settle = f->blocks.leaves_trial ? blocked_settle : NULL;
     p->fjac = f->cb.dfun == NULL ? f->columns : NULL;
     p->damped = f->blocks.k->qrsolv;
     p->damped_work = f->blocks.whole;
+    p->gang = &f->blocks.gang.public;
 }
 
 /* Run the solver, ours or the original; 0, or -1 with an error set. */
@@ -129,6 +135,7 @@ run(fit *f, const arguments *a)
 {
     npy_intp m = f->cb.m;
 
+    (void)a;                    /* asked for the reference only */
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
         gil_release(&f->cb);
 #ifdef LEASTSQ_REFERENCE
@@ -136,7 +143,7 @@ run(fit *f, const arguments *a)
         reference_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     else
 #endif
-        lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
+    lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     gil_restore(&f->cb);
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");

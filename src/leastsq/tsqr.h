@@ -22,6 +22,20 @@ enum {
 /* Of the rows pushed fewer than this wait to be folded: BLOCK_ROWS of tsqr.F90. */
 enum { LSQ_BLOCK_ROWS = 256 };
 
+/* Threads that work on one triangle, and where to go on with the kernels' help:
+   fortran/gang.F90.  NULL: the calling thread alone. */
+typedef struct lsq_gang {
+    int64_t size;               /* threads */
+    int64_t room_size;          /* at least the kernels' room_size(n) */
+    double *room;               /* one for each thread but the first, on cache lines */
+    /* body(number, data) in each thread, 0 being the caller; back when all are. */
+    void (*run)(struct lsq_gang *gang, void (*body)(int64_t number, void *data), void *data);
+    /* Each thread has a counter, 0 at first: wait until whose's is at least value;
+       set whose's, which is one's own.  Not 0: give up. */
+    int (*await)(struct lsq_gang *gang, int64_t number, int64_t whose, int64_t value);
+    int (*reach)(struct lsq_gang *gang, int64_t number, int64_t whose, int64_t value);
+} lsq_gang;
+
 /* One instruction set's kernels. */
 typedef struct {
     const char *isa;
@@ -29,6 +43,7 @@ typedef struct {
     /* Doubles in an accumulator of n columns, and in the scratch of finish. */
     int64_t (*work_size)(int64_t n);
     int64_t (*finish_size)(int64_t n);
+    int64_t (*room_size)(int64_t n);
 
     void (*empty)(int64_t n, double *work);
 
@@ -40,6 +55,12 @@ typedef struct {
     void (*push)(int64_t n, int64_t rows, const void *a, int64_t a_type,
                  int64_t row_stride, int64_t col_stride, const void *f,
                  int64_t f_type, int64_t f_stride, double *work);
+
+    /* The same by a gang, all rows at once, into an accumulator where none wait;
+       none do afterwards.  f is not NULL.  The gang's size changes no bit. */
+    void (*push_by)(int64_t n, int64_t rows, const void *a, int64_t a_type,
+                    int64_t row_stride, int64_t col_stride, const void *f,
+                    int64_t f_type, int64_t f_stride, double *work, lsq_gang *gang);
 
     /* Add to `work` the rows of `other`, which keeps them. */
     void (*merge)(int64_t n, double *work, double *other);
@@ -56,12 +77,13 @@ typedef struct {
        finite in that column (the first such column is right; those behind it
        may be tainted); ipvt is then the identity and R is of no use.          */
     void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
-                   double *qtf, double *column_norms, double *rest, double *scratch);
+                   double *qtf, double *column_norms, double *rest, double *scratch,
+                   lsq_gang *gang);
 
     /* MINPACK's qrsolv, by blocks.  `work`: work_size(n) doubles, overwritten. */
     void (*qrsolv)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                    const double *diag, const double *qtb, double *x, double *sdiag,
-                   double *wa, double *work);
+                   double *wa, double *work, lsq_gang *gang);
 
     /* lsq_covar (core.h), by blocks. */
     int64_t (*covar)(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, double tol,
@@ -76,24 +98,30 @@ typedef struct {
 #define LSQ_TSQR_DECLARE(isa)                                                     \
     int64_t lsq_tsqr_work_size_##isa(int64_t);                                    \
     int64_t lsq_tsqr_finish_size_##isa(int64_t);                                  \
+    int64_t lsq_tsqr_room_size_##isa(int64_t);                                    \
     void lsq_tsqr_empty_##isa(int64_t, double *);                                 \
     void lsq_tsqr_push_##isa(int64_t, int64_t, const void *, int64_t, int64_t,    \
                              int64_t, const void *, int64_t, int64_t, double *);  \
+    void lsq_tsqr_push_by_##isa(int64_t, int64_t, const void *, int64_t, int64_t, \
+                                int64_t, const void *, int64_t, int64_t,          \
+                                double *, lsq_gang *);                            \
     void lsq_tsqr_merge_##isa(int64_t, double *, double *);                       \
     void lsq_tsqr_fold_##isa(int64_t, double *);                                  \
     int64_t lsq_tsqr_triangle_##isa(int64_t, int64_t *);                          \
     void lsq_tsqr_finish_##isa(int64_t, double *, double *, int64_t, int64_t *,   \
-                               double *, double *, double *, double *);           \
+                               double *, double *, double *, double *,            \
+                               lsq_gang *);                                       \
     void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
                                const double *, const double *, double *,          \
-                               double *, double *, double *);                     \
+                               double *, double *, double *, lsq_gang *);         \
     int64_t lsq_tsqr_covar_##isa(int64_t, const double *, int64_t,                \
                                  const int64_t *, double, double *, double *);    \
     double lsq_norm_##isa(int64_t, const double *)
 
 #define LSQ_TSQR_TABLE(isa)                                                       \
     {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_finish_size_##isa,                  \
-     lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa, lsq_tsqr_merge_##isa,             \
+     lsq_tsqr_room_size_##isa, lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa,         \
+     lsq_tsqr_push_by_##isa, lsq_tsqr_merge_##isa,                                \
      lsq_tsqr_fold_##isa, lsq_tsqr_triangle_##isa, lsq_tsqr_finish_##isa,         \
      lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa}
 

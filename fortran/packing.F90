@@ -1,0 +1,144 @@
+#define PASTE(a) a
+#define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
+!> Rows from wherever the user's array lies into a block that stays in cache.
+!>
+!> Public: pack_rows, moved, FLOAT64, FLOAT32.  Its data is m-sized and only read.
+module TAGGED(leastsq_packing)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_float, c_int8_t, &
+      c_intptr_t, c_ptr, c_null_ptr, c_f_pointer
+   use TAGGED(leastsq_panels), only: OCTET
+   implicit none (type, external)
+   private
+   public :: pack_rows, moved
+
+   ! Types of the rows' elements, as in tsqr.h.
+   integer(ik), parameter, public :: FLOAT64 = 0
+   integer(ik), parameter, public :: FLOAT32 = 1
+
+contains
+
+   !> The address `offset` bytes from p.
+   function moved(p, offset) result(q)
+      type(c_ptr), intent(in) :: p
+      integer(ik), intent(in) :: offset
+      type(c_ptr) :: q
+
+      q = transfer(transfer(p, 0_c_intptr_t) + int(offset, c_intptr_t), c_null_ptr)
+   end function moved
+
+   !> Copy a strided matrix of either type into columns of the block.
+   subroutine pack_rows(rows, columns, a, element_type, row_stride, column_stride, block, ldb)
+      integer(ik), intent(in) :: rows, columns
+      type(c_ptr), intent(in) :: a
+      integer(ik), intent(in) :: element_type, row_stride, column_stride, ldb
+      real(wp), intent(out) :: block(ldb, columns)
+      real(wp), pointer, contiguous :: doubles(:)
+      real(c_float), pointer, contiguous :: singles(:)
+      integer(c_int8_t), pointer, contiguous :: bytes(:)
+      type(c_ptr) :: lowest
+      integer(ik) :: start, span, width
+      logical :: whole_strides
+
+      ! Negative strides: view the array from its lowest address.
+      start = -(min(0_ik, (rows - 1)*row_stride) + min(0_ik, (columns - 1)*column_stride))
+      lowest = moved(a, -start)
+      span = (rows - 1)*abs(row_stride) + (columns - 1)*abs(column_stride)
+      width = merge(4_ik, 8_ik, element_type == FLOAT32)
+      whole_strides = mod(row_stride, width) == 0 .and. mod(column_stride, width) == 0 &
+         .and. mod(transfer(a, 0_c_intptr_t), int(width, c_intptr_t)) == 0
+      if (.not. whole_strides) then
+         call c_f_pointer(lowest, bytes, [span + width])
+         call pack_bytes(rows, columns, bytes, start, width, row_stride, column_stride, block, ldb)
+      else if (element_type == FLOAT32) then
+         call c_f_pointer(lowest, singles, [span/width + 1])
+         call pack_singles(rows, columns, singles, start/width, row_stride/width, &
+                           column_stride/width, block, ldb)
+      else
+         call c_f_pointer(lowest, doubles, [span/width + 1])
+         call pack_doubles(rows, columns, doubles, start/width, row_stride/width, &
+                           column_stride/width, block, ldb)
+      end if
+   end subroutine pack_rows
+
+   !> Eight rows at a time: if a is in C order these are eight streams of reads,
+   !> and each store fills a cache line.
+   pure subroutine pack_doubles(rows, columns, a, start, row_stride, column_stride, block, ldb)
+      integer(ik), intent(in) :: rows, columns, ldb
+      real(wp), intent(in), contiguous :: a(0:)
+      integer(ik), intent(in) :: start, row_stride, column_stride   !< in elements
+      real(wp), intent(out) :: block(ldb, columns)
+      integer(ik) :: i, k, r, at
+
+      if (row_stride == 1) then
+         do k = 1, columns
+            at = start + (k - 1)*column_stride
+            block(1:rows, k) = a(at:at + rows - 1)
+         end do
+         return
+      end if
+      do i = 0, rows - OCTET, OCTET
+         do k = 1, columns
+            at = start + i*row_stride + (k - 1)*column_stride
+            do r = 0, OCTET - 1
+               block(1 + i + r, k) = a(at + r*row_stride)
+            end do
+         end do
+      end do
+      do k = 1, columns
+         do r = OCTET*(rows/OCTET), rows - 1
+            block(1 + r, k) = a(start + r*row_stride + (k - 1)*column_stride)
+         end do
+      end do
+   end subroutine pack_doubles
+
+   !> The same for single precision.
+   pure subroutine pack_singles(rows, columns, a, start, row_stride, column_stride, block, ldb)
+      integer(ik), intent(in) :: rows, columns, ldb
+      real(c_float), intent(in), contiguous :: a(0:)
+      integer(ik), intent(in) :: start, row_stride, column_stride   !< in elements
+      real(wp), intent(out) :: block(ldb, columns)
+      integer(ik) :: i, k, r, at
+
+      if (row_stride == 1) then
+         do k = 1, columns
+            at = start + (k - 1)*column_stride
+            block(1:rows, k) = real(a(at:at + rows - 1), wp)
+         end do
+         return
+      end if
+      do i = 0, rows - OCTET, OCTET
+         do k = 1, columns
+            at = start + i*row_stride + (k - 1)*column_stride
+            do r = 0, OCTET - 1
+               block(1 + i + r, k) = real(a(at + r*row_stride), wp)
+            end do
+         end do
+      end do
+      do k = 1, columns
+         do r = OCTET*(rows/OCTET), rows - 1
+            block(1 + r, k) = real(a(start + r*row_stride + (k - 1)*column_stride), wp)
+         end do
+      end do
+   end subroutine pack_singles
+
+   !> Elements at any byte address (fields of packed records): slow and rare.
+   pure subroutine pack_bytes(rows, columns, a, start, width, row_stride, column_stride, block, ldb)
+      integer(ik), intent(in) :: rows, columns, ldb
+      integer(c_int8_t), intent(in), contiguous :: a(0:)
+      integer(ik), intent(in) :: start, width, row_stride, column_stride   !< in bytes
+      real(wp), intent(out) :: block(ldb, columns)
+      integer(ik) :: i, k, at
+
+      do k = 1, columns
+         do i = 1, rows
+            at = start + (i - 1)*row_stride + (k - 1)*column_stride
+            if (width == 4) then
+               block(i, k) = real(transfer(a(at:at + 3), 0.0_c_float), wp)
+            else
+               block(i, k) = transfer(a(at:at + 7), 0.0_wp)
+            end if
+         end do
+      end do
+   end subroutine pack_bytes
+
+end module TAGGED(leastsq_packing)

@@ -1,0 +1,185 @@
+#define PASTE(a) a
+#define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
+!> Many blocks of rows on their way through one triangle, one behind the other.
+!>
+!> A block needs rows j to k of the triangle once the block before it has left
+!> them.  So the threads of a gang fold blocks in turn, and nothing is computed in
+!> another order than by one thread alone: not one bit depends on their number.
+!> For triangles so large that rows enough for threads of their own are not there.
+!>
+!> Public: push_rows_by, fold_diagonal_by; for C lsq_tsqr_room_size_<ISA> and
+!> lsq_tsqr_push_by_<ISA>.
+module TAGGED(leastsq_pipeline)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
+      c_associated, c_f_pointer, c_loc
+   use TAGGED(leastsq_gang), only: gang_t, gang_size, run_gang
+   use TAGGED(leastsq_packing), only: pack_rows, moved
+   use TAGGED(leastsq_panels), only: PANEL
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, order_t, fold_block, find_filled, fill_of, &
+      pad_block, finished, BLOCK_ROWS
+   implicit none (type, external)
+   private
+   public :: push_rows_by, fold_diagonal_by
+   public :: TAGGED(lsq_tsqr_room_size), TAGGED(lsq_tsqr_push_by)
+
+   !> What the threads share.
+   type :: job_t
+      integer(ik) :: n = 0, rows = 0
+      integer(ik) :: filled_rows = 0           !< of the triangle, before
+      type(c_ptr) :: work = c_null_ptr, gang = c_null_ptr
+      type(c_ptr) :: a = c_null_ptr, f = c_null_ptr    !< rows; or else
+      integer(ik) :: a_type = 0, row_stride = 0, column_stride = 0, f_type = 0, f_stride = 0
+      type(c_ptr) :: diagonal = c_null_ptr     !< a diagonal matrix
+   end type job_t
+
+contains
+
+   !> Doubles that a thread needs beside the accumulator.
+   pure function TAGGED(lsq_tsqr_room_size)(n) result(length) bind(c)
+      integer(ik), intent(in), value :: n
+      integer(ik) :: length
+      type(layout_t) :: at
+
+      at = layout_of(n)
+      length = (at%ldb + PANEL)*at%width
+   end function TAGGED(lsq_tsqr_room_size)
+
+   !> lsq_tsqr_push by a gang, into an accumulator where nothing waits; nothing does
+   !> afterwards.
+   subroutine TAGGED(lsq_tsqr_push_by)(n, rows, a, a_type, row_stride, column_stride, &
+                                       f, f_type, f_stride, work, gang) bind(c)
+      integer(ik), intent(in), value :: n, rows
+      type(c_ptr), intent(in), value :: a, f           !< f is not NULL here
+      integer(ik), intent(in), value :: a_type, row_stride, column_stride, f_type, f_stride
+      real(wp), intent(inout), target :: work(*)
+      type(c_ptr), intent(in), value :: gang           !< tsqr.h: lsq_gang; or NULL
+
+      call push_rows_by(gang, n, rows, a, a_type, row_stride, column_stride, f, f_type, f_stride, work)
+   end subroutine TAGGED(lsq_tsqr_push_by)
+
+   subroutine push_rows_by(gang, n, rows, a, a_type, row_stride, column_stride, f, f_type, f_stride, work)
+      type(c_ptr), intent(in) :: gang, a, f
+      integer(ik), intent(in) :: n, rows, a_type, row_stride, column_stride, f_type, f_stride
+      real(wp), intent(inout), target :: work(*)
+      type(job_t), target :: job
+      type(layout_t) :: at
+
+      at = layout_of(n)
+      job%n = n
+      job%rows = rows
+      call find_filled(at, work(at%triangle), job%filled_rows)
+      job%work = c_loc(work(1))
+      job%gang = gang
+      job%a = a
+      job%f = f
+      job%a_type = a_type
+      job%row_stride = row_stride
+      job%column_stride = column_stride
+      job%f_type = f_type
+      job%f_stride = f_stride
+      call run_gang(gang, fold_share, c_loc(job))
+   end subroutine push_rows_by
+
+   !> Append the n rows of a diagonal matrix.
+   subroutine fold_diagonal_by(gang, n, diagonal, work)
+      type(c_ptr), intent(in) :: gang
+      integer(ik), intent(in) :: n
+      real(wp), intent(in), target :: diagonal(n)
+      real(wp), intent(inout), target :: work(*)
+      type(job_t), target :: job
+
+      job%n = n
+      job%rows = n
+      job%work = c_loc(work(1))
+      job%gang = gang
+      job%diagonal = c_loc(diagonal)
+      call run_gang(gang, fold_share, c_loc(job))
+   end subroutine fold_diagonal_by
+
+   !> A thread's share: every size-th block.
+   subroutine fold_share(number, data) bind(c, name='')
+      integer(ik), value :: number
+      type(c_ptr), value :: data
+      type(job_t), pointer :: job
+      type(layout_t) :: at
+      real(wp), pointer, contiguous :: work(:), room(:)
+
+      call join(number, data, job, at, work, room)
+      call fold_blocks(number, job, at, work, room, room(at%ldb*at%width + 1:))
+   end subroutine fold_share
+
+   subroutine fold_blocks(number, job, at, work, block, t)
+      integer(ik), intent(in) :: number
+      type(job_t), intent(in) :: job
+      type(layout_t), intent(in) :: at
+      real(wp), intent(inout) :: work(*), block(at%ldb, *), t(*)
+      type(order_t) :: order
+      integer(ik) :: start, rows, first, filled_rows
+      logical :: staircase
+
+      order = order_t(job%gang, number, number)
+      staircase = c_associated(job%diagonal)
+      do while (order%block*BLOCK_ROWS < job%rows)
+         start = order%block*BLOCK_ROWS
+         rows = min(BLOCK_ROWS, job%rows - start)
+         if (staircase) then
+            first = start + 1
+            filled_rows = at%width
+            call pack_diagonal(job, at, first, rows, block)
+         else
+            first = 1
+            filled_rows = fill_of(at, job%filled_rows, start)
+            call pack_rows(rows, job%n, moved(job%a, start*job%row_stride), job%a_type, &
+                           job%row_stride, job%column_stride, block, at%ldb)
+            call pack_rows(rows, 1_ik, moved(job%f, start*job%f_stride), job%f_type, &
+                           job%f_stride, 0_ik, block(1, at%columns), at%ldb)
+         end if
+         call pad_block(at, first, rows, block)
+         call fold_block(at, first, rows, filled_rows, staircase, order, block, work(at%triangle), t)
+         if (finished(order)) return
+         order%block = order%block + gang_size(job%gang)
+      end do
+   end subroutine fold_blocks
+
+   !> Rows `first` to `first + rows - 1` of the diagonal matrix.
+   subroutine pack_diagonal(job, at, first, rows, block)
+      type(job_t), intent(in) :: job
+      type(layout_t), intent(in) :: at
+      integer(ik), intent(in) :: first, rows
+      real(wp), intent(inout) :: block(at%ldb, *)
+      real(wp), pointer, contiguous :: diagonal(:)
+      integer(ik) :: i
+
+      call c_f_pointer(job%diagonal, diagonal, [job%n])
+      block(1:rows, first:at%columns) = 0
+      do i = 1, rows
+         block(i, first + i - 1) = diagonal(first + i - 1)
+      end do
+   end subroutine pack_diagonal
+
+   !> A thread's view of the job; `room` has its block, then its T.
+   subroutine join(number, data, job, at, work, room)
+      integer(ik), intent(in) :: number
+      type(c_ptr), intent(in) :: data
+      type(job_t), pointer, intent(out) :: job
+      type(layout_t), intent(out) :: at
+      real(wp), pointer, contiguous, intent(out) :: work(:), room(:)
+      type(gang_t), pointer :: gang
+      real(wp), pointer, contiguous :: rooms(:)
+      integer(ik) :: start
+
+      call c_f_pointer(data, job)
+      at = layout_of(job%n)
+      call c_f_pointer(job%work, work, [at%length])
+      if (number == 0) then
+         room => work(at%block:at%length)
+         return
+      end if
+      call c_f_pointer(job%gang, gang)
+      call c_f_pointer(gang%room, rooms, [gang%room_size*(gang%size - 1)])
+      start = (number - 1)*gang%room_size
+      room => rooms(start + 1:start + gang%room_size)
+      room(1:(at%ldb + PANEL)*at%width) = 0
+   end subroutine join
+
+end module TAGGED(leastsq_pipeline)

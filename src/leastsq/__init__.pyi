@@ -1,0 +1,569 @@
+"""The public names and their types, to read and for type checkers; `make lint` compares them with the code."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypedDict, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import plot as plot
+from ._core import Machine as _Machine, RowAccumulator as RowAccumulator
+
+__version__: str
+__all__ = [
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
+    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",
+    "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit",
+    "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
+    "report", "show_config",
+]
+
+# ------------------------------------------------------------- what users hand in
+
+_Array: TypeAlias = NDArray[np.float64]
+_Function: TypeAlias = Callable[..., ArrayLike] | CFunction
+_Differences: TypeAlias = Literal["2-point", "3-point", "cs"]
+_Loss: TypeAlias = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] | Callable[[_Array], ArrayLike]
+_Map: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+_Engine: TypeAlias = Literal["leastsq", "reference"] | None
+
+class _HasBounds(Protocol):
+    @property
+    def lb(self) -> ArrayLike: ...
+    @property
+    def ub(self) -> ArrayLike: ...
+
+_Bounds: TypeAlias = tuple[ArrayLike, ArrayLike] | Sequence[ArrayLike] | _HasBounds
+
+class _Info(TypedDict):             # infodict; njev, active_mask and history only where asked for
+    fvec: _Array
+    nfev: int
+    njev: int
+    fjac: _Array
+    ipvt: NDArray[np.int32]
+    qtf: _Array
+    active_mask: NDArray[np.int64]
+    history: dict[str, NDArray[Any]]
+
+_Full: TypeAlias = tuple[_Array, _Array | None, _Info, str, int]
+
+# ------------------------------------------------------------------------ fits
+
+class Status(IntEnum):
+    IMPROPER = 0
+    FTOL = 1
+    XTOL = 2
+    FTOL_XTOL = 3
+    GTOL = 4
+    MAXFEV = 5
+    FTOL_TOO_SMALL = 6
+    XTOL_TOO_SMALL = 7
+    GTOL_TOO_SMALL = 8
+    NOT_FINITE = 9
+    STOPPED = 10
+    WATCHER = 11
+
+class OptimizeWarning(UserWarning): ...
+class StrictWarning(UserWarning): ...
+class StrictError(ValueError): ...
+
+class CFunction:
+    def __init__(self, func: object, m: int, data: object = None) -> None: ...
+    @classmethod
+    def from_numba(
+        cls, function: Callable[..., object], m: int, data: ArrayLike | None = None, *, jacobian: bool = False
+    ) -> Self: ...
+    @property
+    def func(self) -> Any: ...
+    @property
+    def m(self) -> int: ...
+    @property
+    def data(self) -> Any: ...
+
+@overload
+def leastsq(
+    func: _Function,
+    x0: ArrayLike,
+    args: Any = (),
+    Dfun: _Function | _Differences | None = None,
+    full_output: Literal[False, 0] = False,
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    qr: Literal["minpack", "blocked"] | None = None,
+    threads: int | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+    workers: int | _Map | None = None,
+    strict: bool = False,
+    engine: _Engine = None,
+) -> tuple[_Array, int]: ...
+@overload
+def leastsq(
+    func: _Function,
+    x0: ArrayLike,
+    args: Any = (),
+    Dfun: _Function | _Differences | None = None,
+    *,
+    full_output: Literal[True, 1],
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    qr: Literal["minpack", "blocked"] | None = None,
+    threads: int | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+    workers: int | _Map | None = None,
+    strict: bool = False,
+    engine: _Engine = None,
+) -> _Full: ...
+@overload
+def leastsq(
+    func: _Function,
+    x0: ArrayLike,
+    args: Any,
+    Dfun: _Function | _Differences | None,
+    full_output: Literal[True, 1],
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    qr: Literal["minpack", "blocked"] | None = None,
+    threads: int | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+    workers: int | _Map | None = None,
+    strict: bool = False,
+    engine: _Engine = None,
+) -> _Full: ...
+@overload
+def leastsq(
+    func: _Function,
+    x0: ArrayLike,
+    args: Any = (),
+    Dfun: _Function | _Differences | None = None,
+    full_output: bool | int = False,
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    qr: Literal["minpack", "blocked"] | None = None,
+    threads: int | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+    workers: int | _Map | None = None,
+    strict: bool = False,
+    engine: _Engine = None,
+) -> tuple[_Array, int] | _Full: ...
+@overload
+def curve_fit(
+    f: Callable[..., ArrayLike],
+    xdata: Any,
+    ydata: ArrayLike,
+    p0: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    check_finite: bool | None = None,
+    bounds: _Bounds = ...,
+    method: Literal["lm"] | None = None,
+    jac: Callable[..., ArrayLike] | _Differences | None = None,
+    *,
+    full_output: Literal[False] = False,
+    nan_policy: Literal["raise", "omit"] | None = None,
+    covariance: str | None = None,
+    **kwargs: Any,
+) -> tuple[_Array, _Array]: ...
+@overload
+def curve_fit(
+    f: Callable[..., ArrayLike],
+    xdata: Any,
+    ydata: ArrayLike,
+    p0: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    check_finite: bool | None = None,
+    bounds: _Bounds = ...,
+    method: Literal["lm"] | None = None,
+    jac: Callable[..., ArrayLike] | _Differences | None = None,
+    *,
+    full_output: Literal[True],
+    nan_policy: Literal["raise", "omit"] | None = None,
+    covariance: str | None = None,
+    **kwargs: Any,
+) -> tuple[_Array, _Array, _Info, str, int]: ...
+
+class OptimizeResult(dict[str, Any]):
+    def __getattr__(self, name: str) -> Any: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
+
+def least_squares(
+    fun: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    jac: Callable[..., ArrayLike] | _Differences = "2-point",
+    bounds: _Bounds = ...,
+    method: Literal["lm"] = "lm",
+    ftol: float | None = 1e-8,
+    xtol: float | None = 1e-8,
+    gtol: float | None = 1e-8,
+    x_scale: ArrayLike | Literal["jac"] | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    diff_step: ArrayLike | None = None,
+    tr_solver: None = None,
+    tr_options: Mapping[str, Any] | None = None,
+    jac_sparsity: None = None,
+    max_nfev: int | None = None,
+    verbose: Literal[0, 1, 2, 3] = 0,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    callback: Callable[..., object] | None = None,
+    workers: int | _Map | None = None,
+    *,
+    covariance: str | None = None,
+    absolute_sigma: bool = False,
+) -> OptimizeResult: ...
+
+class BatchResult:
+    x: _Array
+    ier: NDArray[np.int64]
+    nfev: NDArray[np.int64]
+    njev: NDArray[np.int64]
+    fnorm: _Array
+    cov_x: _Array | None
+    fvec: _Array | None
+    @property
+    def success(self) -> NDArray[np.bool_]: ...
+    def message(self, i: int) -> str: ...
+
+def leastsq_batch(
+    func: _Function,
+    x0: ArrayLike,
+    data: NDArray[Any] | tuple[NDArray[Any], ...] = (),
+    args: Any = (),
+    Dfun: _Function | None = None,
+    col_deriv: bool = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    threads: int | None = 1,
+    slab: int | None = None,
+    return_cov: bool = True,
+    return_fvec: bool = False,
+    progress: bool | Callable[[int, int], object] = False,
+) -> BatchResult: ...
+@overload
+def leastsq_blocks(
+    func: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    blocks: Iterable[Any],
+    args: Any = (),
+    Dfun: Callable[..., ArrayLike] | _Differences | None = None,
+    full_output: Literal[False, 0] = False,
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    map: _Map = ...,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+) -> tuple[_Array, int]: ...
+@overload
+def leastsq_blocks(
+    func: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    blocks: Iterable[Any],
+    args: Any = (),
+    Dfun: Callable[..., ArrayLike] | _Differences | None = None,
+    *,
+    full_output: Literal[True, 1],
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    map: _Map = ...,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+) -> _Full: ...
+@overload
+def leastsq_blocks(
+    func: Callable[..., ArrayLike],
+    x0: ArrayLike,
+    blocks: Iterable[Any],
+    args: Any = (),
+    Dfun: Callable[..., ArrayLike] | _Differences | None = None,
+    full_output: bool | int = False,
+    col_deriv: bool | int = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    *,
+    map: _Map = ...,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    callback: Callable[[Any], object] | None = None,
+    history: bool = False,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+) -> tuple[_Array, int] | _Full: ...
+
+class LevenbergMarquardt(_Machine):
+    def __new__(
+        cls,
+        x0: ArrayLike,
+        *,
+        ftol: float = 1.49012e-8,
+        xtol: float = 1.49012e-8,
+        gtol: float = 0.0,
+        maxfev: int = 0,
+        factor: float = 100,
+        diag: ArrayLike | None = None,
+        bounds: _Bounds | None = None,
+        epsfcn: float | None = None,
+    ) -> Self: ...
+    @property
+    def success(self) -> bool: ...
+    @property
+    def message(self) -> str | None: ...
+    @property
+    def active_mask(self) -> NDArray[np.int64]: ...
+
+# ---------------------------------------------------------------------- errors
+
+@dataclass(frozen=True, eq=False)
+class CovarianceResult:
+    x: _Array
+    cov: _Array
+    stderr: _Array
+    correlation: _Array
+    rank: int
+    condition: float
+    dof: int
+    chi2: float
+    reduced_chi2: float
+    absolute_sigma: bool
+    optimality: float
+    null_space: _Array
+    names: tuple[str, ...] | None
+    fixed: NDArray[np.bool_]
+    method: str
+    derivative_error: float
+    nfev: int
+    bounds: tuple[_Array, _Array] | None = None
+    loss: Any = "linear"
+    f_scale: float = 1.0
+    def label(self, j: int) -> str: ...
+    def t(self, level: float = 0.95) -> float: ...
+    def explain(self) -> str: ...
+
+def covariance(
+    func: _Function,
+    x: ArrayLike,
+    args: Any = (),
+    Dfun: _Function | _Differences | None = None,
+    *,
+    method: str | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    names: Iterable[str] | None = None,
+    fixed: ArrayLike | None = None,
+    rcond: float | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+) -> CovarianceResult: ...
+
+@dataclass(frozen=True, eq=False)
+class ConfidenceResult:
+    x: _Array
+    lower: _Array
+    upper: _Array
+    level: float
+    method: str
+    t: float
+    covariance: CovarianceResult
+    profiles: dict[int, Any]
+    reasons: list[str]
+    nfev: int
+    seconds: float
+
+@dataclass(frozen=True, eq=False)
+class BandResult:
+    fit: _Array
+    stderr: _Array
+    lower: _Array
+    upper: _Array
+
+class GradientCheck(dict[str, Any]):
+    def __getattr__(self, name: str) -> Any: ...
+
+def check_gradient(
+    func: Callable[..., ArrayLike],
+    x: ArrayLike,
+    Dfun: Callable[..., ArrayLike],
+    args: Any = (),
+    *,
+    col_deriv: bool = False,
+    rtol: float = 1e-4,
+    method: Literal["differences", "chkder"] = "differences",
+) -> GradientCheck: ...
+def confidence_band(
+    model: Callable[..., ArrayLike],
+    x: ArrayLike,
+    cov: ArrayLike | CovarianceResult,
+    args: Any = (),
+    *,
+    level: float = 0.95,
+    dof: int | None = None,
+    noise: ArrayLike | None = None,
+    method: str | None = None,
+    simultaneous: bool = False,
+) -> BandResult: ...
+def confidence_intervals(
+    func: _Function,
+    x: ArrayLike,
+    args: Any = (),
+    Dfun: _Function | None = None,
+    *,
+    level: float = 0.95,
+    method: Literal["t", "profile"] = "t",
+    parameters: Iterable[int | str] | None = None,
+    names: Iterable[str] | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    points: int = 0,
+    timeout: float | None = None,
+    progress: bool = False,
+) -> ConfidenceResult: ...
+def profile_time(
+    func: _Function,
+    x: ArrayLike,
+    args: Any = (),
+    Dfun: _Function | None = None,
+    *,
+    parameters: Iterable[int | str] | None = None,
+    sigma: ArrayLike | None = None,
+    bounds: _Bounds | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+) -> float: ...
+
+class Report:
+    x: _Array
+    stderr: _Array
+    names: list[str]
+    correlation: _Array
+    covariance: CovarianceResult | None
+    chi2: float
+    reduced_chi2: float
+    m: int
+    n: int
+    dof: int
+    p_value: float
+    r2: float
+    aic: float
+    bic: float
+    reason: str
+    ier: int | None
+    nfev: int | None
+    njev: int | None
+    warnings: list[str]
+    def __init__(self, **fields: Any) -> None: ...
+    def correlations(self, limit: float | None = None) -> list[tuple[str, str, float]]: ...
+
+def report(
+    fit: Any,
+    x: ArrayLike | None = None,
+    args: Any = (),
+    Dfun: _Function | _Differences | None = None,
+    *,
+    func: _Function | None = None,
+    names: Iterable[str] | None = None,
+    y: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    bounds: _Bounds | None = None,
+    fixed: ArrayLike | None = None,
+    correlation_limit: float = 0.5,
+    method: str | None = None,
+) -> Report: ...
+
+# ------------------------------------------------------------------- the build
+
+def get_include() -> str: ...
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, str]: ...

@@ -1,0 +1,121 @@
+/* A gang: the threads in which a kernel for large n runs, and their counters.
+
+   They live as long as one call of the kernel.  Who waits for another's counter
+   does so awake at first: what it waits for takes some tenths of a millisecond.
+   The calling thread looks for signals meanwhile.                               */
+#define _POSIX_C_SOURCE 200809L
+#include "blocked.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+
+enum { SPINS = 2000, YIELDS = 200, NAP = 20000, LOOK = 256 };   /* a nap in nanoseconds */
+
+typedef void body(int64_t number, void *data);
+
+typedef struct {
+    gang *g;
+    body *run;
+    void *data;
+    int64_t number;
+} member;
+
+static atomic_llong *
+counter(const gang *g, int64_t number)
+{
+    return (atomic_llong *)g->counters + number * GANG_COUNTER;
+}
+
+/* The calling thread: has a signal handler raised? */
+static int
+look(gang *g, int64_t number)
+{
+    if (number == 0 && callbacks_poll_signals(g->cb) < 0)
+        atomic_store(&g->cancelled, 1);
+    return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+}
+
+static void
+rest(int64_t turn)
+{
+    const struct timespec nap = {0, NAP};
+
+    if (turn > SPINS + YIELDS)
+        nanosleep(&nap, NULL);
+    else if (turn > SPINS)
+        sched_yield();
+#if defined(__x86_64__) || defined(__i386__)
+    else
+        __builtin_ia32_pause();
+#endif
+}
+
+static int
+await(lsq_gang *public, int64_t number, int64_t whose, int64_t value)
+{
+    gang *g = (gang *)public;
+
+    for (int64_t turn = 0;; turn++) {
+        if (atomic_load_explicit(counter(g, whose), memory_order_acquire) >= value)
+            return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+        if ((turn > SPINS || turn % LOOK == 0) && look(g, number))
+            return 1;
+        rest(turn);
+    }
+}
+
+static int
+reach(lsq_gang *public, int64_t number, int64_t whose, int64_t value)
+{
+    gang *g = (gang *)public;
+
+    atomic_store_explicit(counter(g, whose), value, memory_order_release);
+    return look(g, number);
+}
+
+static void *
+join_in(void *argument)
+{
+    member *m = argument;
+
+    for (int64_t turn = 0; !atomic_load(&m->g->begun); turn++)
+        rest(turn);
+    m->run(m->number, m->data);
+    return NULL;
+}
+
+static void
+run(lsq_gang *public, body *what, void *data)
+{
+    gang *g = (gang *)public;
+    pthread_t threads[MOST_THREADS];
+    member members[MOST_THREADS];
+    int64_t started = 1;
+
+    atomic_store(&g->begun, 0);
+    for (int64_t k = 0; k < g->threads; k++)
+        atomic_store(counter(g, k), 0);
+    /* a thread that cannot be had leaves its share to the others */
+    for (; started < g->threads; started++) {
+        members[started] = (member){g, what, data, started};
+        if (pthread_create(&threads[started], NULL, join_in, &members[started]) != 0)
+            break;
+    }
+    g->public.size = started;
+    atomic_store(&g->begun, 1);
+    what(0, data);
+    for (int64_t k = 1; k < started; k++)
+        pthread_join(threads[k], NULL);
+}
+
+void
+gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room, int64_t room_size)
+{
+    g->public = (lsq_gang){threads, room_size, room, run, await, reach};
+    g->cb = cb;
+    g->threads = threads;
+    g->counters = counters;
+    atomic_init(&g->cancelled, 0);
+    atomic_init(&g->begun, 0);
+}

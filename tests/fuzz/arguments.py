@@ -1,0 +1,232 @@
+"""Random arguments for leastsq and for scipy.optimize.leastsq: the same outcome, or a
+difference that stands in the README's table.
+
+    python tests/fuzz/arguments.py --cases 100000
+
+needs SciPy 1.18 or newer, whose bits are MINPACK's.  Where the outcomes differ, `ROWS`
+must have a row whose condition holds for the arguments and whose end is ours; a row
+that never applies, or a difference without a row, is a finding.
+"""
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import io
+import random
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from enzyme import by_columns, jacobian, residual  # noqa: E402
+from leastsq import leastsq  # noqa: E402
+
+
+class Mine(Exception):
+    pass
+
+
+def fails(*args):
+    raise Mine("of the user")
+
+
+def returning(change):
+    """The residual, as something else."""
+    def func(p, *args):
+        return change(residual(p))
+    return func
+
+
+def derivatives(change):
+    def Dfun(p, *args):
+        return change(jacobian(p))
+    return Dfun
+
+
+def _spoil(value):
+    def change(f):
+        f[3] = value
+        return f
+    return change
+
+
+# name of an argument: {name of a value: value}; the first is what is mostly taken
+FUNC = {
+    "plain": returning(lambda f: f), "list": returning(list), "tuple": returning(tuple),
+    "float32": returning(np.float32), "float16": returning(np.float16), "integers": returning(np.rint),
+    "int64": returning(lambda f: np.rint(9*f).astype(int)), "bools": returning(lambda f: f > 0),
+    "strided": returning(lambda f: np.repeat(f, 2)[::2]), "backwards": returning(lambda f: f[::-1]),
+    "swapped": returning(lambda f: f.astype(">f8")), "masked": returning(np.ma.array),
+    "one": returning(lambda f: f[:1]), "as many": returning(lambda f: f[:2]), "0-d": returning(np.sum),
+    "complex": returning(lambda f: f + 0j), "object": returning(lambda f: f.astype(object)),
+    "longdouble": returning(lambda f: f.astype(np.longdouble)), "2-D": returning(lambda f: f[:, None]),
+    "none": returning(lambda f: [None]*f.size), "text": returning(lambda f: [str(v) for v in f]), "empty": returning(lambda f: f[:0]),
+    "nan": returning(_spoil(np.nan)), "inf": returning(_spoil(np.inf)), "raises": fails,
+    "zero": returning(lambda f: 0*f), "not callable": 3, "wrong arguments": lambda: 0,
+}
+DFUN = {
+    "none": None, "right": derivatives(lambda j: j), "columns": lambda p, *args: by_columns(p),
+    "lists": derivatives(lambda j: j.tolist()), "fortran": derivatives(np.asfortranarray),
+    "float32": derivatives(np.float32), "short": derivatives(lambda j: j[:-1]), "flat": derivatives(np.ravel),
+    "complex": derivatives(lambda j: j + 0j), "nan": derivatives(lambda j: j*np.nan), "raises": fails,
+    "zeros": derivatives(lambda j: 0*j), "no rank": derivatives(lambda j: j[:, [0, 0]]),
+    "object": derivatives(lambda j: j.astype(object)), "not callable": 3,
+}
+X0 = {
+    "list": [1.0, 1.0], "array": np.array([2.0, 3.0]), "float32": np.float32([1.5, 1]), "integers": [1, 2],
+    "bools": [True, True], "2-D": [[1.0], [2.0]], "zeros": [0.0, 0.0], "far": [1e6, -3.0],
+    "strided": np.arange(1.0, 5.0)[::2], "complex": [1j, 1], "object": np.array([1.0, 2.0], object),
+    "text": ["a", "b"], "empty": [], "none": None, "nan": [np.nan, 1.0], "inf": [1.0, np.inf],
+    "longdouble": np.longdouble([1, 2]), "swapped": np.array([1.0, 2.0], ">f8"),
+}
+TOLERANCES = {"usual": 1.49012e-8, "zero": 0, "large": 1e-2, "one": 1, "tiny": 1e-20, "true": True,
+              "float32": np.float32(1e-4), "array": np.array(1e-6), "negative": -1e-8, "nan": np.nan,
+              "inf": np.inf, "none": None, "text": "x", "complex": 1j}
+ARGUMENTS = {
+    "func": FUNC, "x0": X0, "Dfun": DFUN,
+    "args": {"none": (), "one": (1.0,), "scalar": 2.0, "list": [3.0, 4.0], "None": None},
+    "full_output": {"yes": True, "no": False, "1": 1, "0": 0, "2": 2, "numpy": np.True_, "none": None,
+                    "text": "yes", "float": 1.0},
+    "col_deriv": {"no": False, "yes": True, "1": 1, "none": None, "text": "yes"},
+    "ftol": TOLERANCES, "xtol": TOLERANCES, "gtol": {"no": 0.0} | TOLERANCES,
+    "maxfev": {"default": 0, "negative": -1, "1": 1, "5": 5, "50": 50, "true": True, "float": 3.5,
+               "numpy": np.int32(40), "none": None, "text": "7"},
+    "epsfcn": {"none": None, "zero": 0, "1e-4": 1e-4, "1": 1, "negative": -1.0, "inf": np.inf, "nan": np.nan,
+               "text": "x"},
+    "factor": {"100": 100, "1": 1, "0.1": 0.1, "1e6": 1e6, "zero": 0, "negative": -1, "nan": np.nan,
+               "none": None, "text": "x"},
+    "diag": {"none": None, "ones": [1.0, 1.0], "integers": [1, 3], "graded": np.array([1e-3, 1e3]),
+             "zero": [0.0, 1.0], "negative": [1.0, -1.0], "nan": [1.0, np.nan], "long": [1.0, 2.0, 3.0],
+             "text": "ab", "complex": [1j, 1]},
+}
+
+
+def improper(c):
+    return (any(c[t] in ("negative", "nan") for t in ("ftol", "xtol", "gtol")) or c["x0"] == "empty"
+            or c["factor"] in ("zero", "negative", "nan") or c["diag"] in ("zero", "negative", "nan")
+            or c["epsfcn"] == "nan")
+
+
+def ill_typed(c):
+    return (c["x0"] in ("complex", "object", "text", "none", "longdouble")
+            or c["func"] == "not callable" or c["Dfun"] == "not callable" or c["epsfcn"] == "text"
+            or c["diag"] in ("text", "complex")
+            or any(c[name] in ("none", "text", "complex", "float") for name in (
+                "full_output", "col_deriv", "xtol", "ftol", "maxfev", "factor"))
+            or c["gtol"] in ("none", "text", "complex"))
+
+
+# (the README's row, its condition, our end: an exception's name, or ier)
+ROWS = [
+    ("improper input", improper, ("TypeError",)),
+    ("diag of the wrong length", lambda c: c["diag"] == "long", ("ValueError",)),
+    ("residuals or derivatives not real, or 2-D", lambda c: c["func"] in (
+        "complex", "object", "longdouble", "2-D") or c["Dfun"] in ("complex", "object"),
+     ("TypeError", "ValueError")),
+    ("checked before func is called", ill_typed, ("TypeError",)),
+    ("the first x has the dtype of x0", lambda c: c["x0"] == "bools", tuple(range(1, 10))),
+    ("a bool of NumPy's", lambda c: c["full_output"] == "numpy", (1, 2, 3, 4, 5, 6, 7, 8)),
+    ("residuals None or texts", lambda c: c["func"] in ("none", "text"), ("TypeError",)),
+    ("not finite", lambda c: c["func"] in ("nan", "inf") or c["Dfun"] == "nan" or c["x0"] in (
+        "nan", "inf", "far") or c["epsfcn"] == "inf", (9,)),
+]
+
+
+def draw(chance):
+    """{argument: name of a value}: the first of each, but for a few."""
+    case = {name: next(iter(values)) for name, values in ARGUMENTS.items()}
+    for name in chance.sample(sorted(ARGUMENTS), chance.choice((1, 1, 2, 2, 3, 4))):
+        case[name] = chance.choice(list(ARGUMENTS[name]))
+    return case
+
+
+def outcome(solver, case):
+    """("result", tuple) or (name of an exception, text), and the warnings."""
+    values = {name: ARGUMENTS[name][value] for name, value in case.items()}
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), \
+            contextlib.redirect_stderr(io.StringIO()):          # SciPy prints causes there
+        warnings.simplefilter("always")
+        try:
+            end = "result", solver(**values)
+        except Exception as error:
+            end = type(error).__name__, str(error)
+    return *end, [w.category.__name__ for w in caught if "complex" not in str(w.message).lower()]
+
+
+def same_array(a, b):
+    return type(a) is type(b) and (np.array_equal(a, b, equal_nan=True) if isinstance(a, (np.ndarray, float))
+                                   else a == b)
+
+
+def same_result(ours, theirs):
+    if len(ours) != len(theirs) or ours[-1] != theirs[-1] or not same_array(ours[0], theirs[0]):
+        return False
+    if len(ours) == 2:
+        return True
+    info, other = ours[2], dict(theirs[2])
+    other["ipvt"] = other["ipvt"] + np.int32(1)             # the README's first row
+    message = theirs[3]
+    for said in ("-1", "True"):                             # the row about maxfev
+        message = message.replace(f"maxfev = {said}.", f"maxfev = {_limit(ours)}.")
+    if (ours[1] is None) != (theirs[1] is None) or ours[3] != message or list(info) != list(other):
+        return False
+    # SciPy inverts with LAPACK
+    if ours[1] is not None and not np.allclose(ours[1], theirs[1], rtol=1e-6, atol=0):
+        return False
+    return all(same_array(np.asarray(info[key]), np.asarray(other[key])) for key in info)
+
+
+def _limit(ours):
+    return ours[3].rsplit(" ", 1)[-1].rstrip(".")
+
+
+def compare(case, scipy_leastsq):
+    """None: the same; or the row that explains the difference; or "?" and what it was."""
+    ours = outcome(leastsq, case)
+    theirs = outcome(scipy_leastsq, case)
+    related = ours[0] == theirs[0] or (ours[0], theirs[0]) == ("TypeError", "UFuncTypeError")
+    if related and ours[2] == theirs[2]:
+        if ours[0] != "result" or same_result(ours[1], theirs[1]):
+            return None
+    end = ours[1][-1] if ours[0] == "result" else ours[0]
+    for name, condition, ends in ROWS:
+        if condition(case) and end in ends:
+            return name
+    changed = {name: value for name, value in case.items() if value != next(iter(ARGUMENTS[name]))}
+    return f"? {changed}\n    ours:   {ours}\n    theirs: {theirs}"
+
+
+def run(cases, seed, scipy_leastsq):
+    """(counts by row, findings)."""
+    chance, rows, findings = random.Random(seed), collections.Counter(), []
+    for _ in range(cases):
+        verdict = compare(draw(chance), scipy_leastsq)
+        if verdict is not None and verdict.startswith("?"):
+            findings.append(verdict)
+        else:
+            rows[verdict or "same"] += 1
+    return rows, findings
+
+
+def main():
+    import scipy
+    from scipy.optimize import leastsq as scipy_leastsq
+    if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
+        print(f"arguments: not compared, for SciPy {scipy.__version__} has not MINPACK's bits (1.18 has)")
+        return
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rows, findings = run(options.cases, options.seed, scipy_leastsq)
+    print(f"{options.cases} arguments:", ", ".join(f"{row} {count}" for row, count in rows.most_common()))
+    for finding in findings[:20]:
+        print(finding)
+    sys.exit(bool(findings))
+
+
+if __name__ == "__main__":
+    main()

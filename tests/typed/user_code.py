@@ -1,0 +1,113 @@
+"""What a user writes, for `make lint`: mypy --strict and pyright have nothing to say of it, and
+know what each call returns.  tests/test_smoke.py's kind of fits; nothing here is run."""
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import leastsq as package
+from leastsq import (
+    BandResult,
+    BatchResult,
+    CFunction,
+    ConfidenceResult,
+    CovarianceResult,
+    OptimizeResult,
+    Report,
+    RowAccumulator,
+    Status,
+    check_gradient,
+    confidence_band,
+    confidence_intervals,
+    covariance,
+    curve_fit,
+    least_squares,
+    leastsq,
+    leastsq_batch,
+    plot,
+    profile_time,
+    report,
+    show_config,
+)
+
+Array = NDArray[np.float64]
+t: Array = np.linspace(0, 4, 50)
+y: Array = 2.5 * np.exp(-1.3 * t)
+
+
+def model(t: Array, a: float, b: float) -> Array:
+    return a * np.exp(-b * t)
+
+
+def residual(p: Array) -> Array:
+    return model(t, p[0], p[1]) - y
+
+
+def weighted(p: Array, sigma: Array) -> Array:
+    return residual(p) / sigma
+
+
+def jacobian(p: Array) -> Array:
+    e: Array = np.exp(-p[1] * t)
+    return np.column_stack([e, -p[0] * t * e])
+
+
+def fits() -> None:
+    p, ier = leastsq(residual, [1, 1])
+    assert_type(p, Array)
+    assert_type(ier, int)
+    print(Status(ier).name)
+    p, cov, info, message, ier = leastsq(residual, [1.0, 1.0], full_output=True)
+    assert_type(cov, Array | None)
+    assert_type(info["fvec"], Array)
+    assert_type(info["ipvt"], NDArray[np.int32])
+    assert_type(message, str)
+    leastsq(weighted, np.ones(2), (np.ones(50),), None, True)[2]["nfev"]
+    leastsq(weighted, (1, 1), args=(np.ones(50),), full_output=1)
+    leastsq(residual, [1, 1], Dfun=jacobian, ftol=1e-10, maxfev=100, diag=[1, 1], qr="blocked", threads=2)
+    leastsq(residual, [1, 1], Dfun="3-point", bounds=([0, 0], [np.inf, 5]), loss="huber", f_scale=0.1, verbose=1)
+    leastsq(lambda p: [10 * (p[1] - p[0] ** 2), 1 - p[0]], [-1.2, 1], full_output=True, history=True, callback=print)
+    popt, pcov = curve_fit(model, t, y, [1, 1], sigma=np.ones(50), absolute_sigma=True, bounds=(0, 9))
+    assert_type(popt, Array)
+    assert_type(pcov, Array)
+    assert_type(curve_fit(model, t, y, full_output=True)[3], str)
+    result = least_squares(residual, [1, 1], jac="2-point", bounds=(0, [1, 2]), x_scale="jac", max_nfev=20)
+    assert_type(result, OptimizeResult)
+    print(result.x, result["cost"])
+    leastsq(CFunction(print, 50, t), [1, 1])
+
+
+def many() -> None:
+    batch = leastsq_batch(lambda p, y: p[:, :1] * t - y, np.ones((9, 1)), np.ones((9, 50)), progress=True)
+    assert_type(batch, BatchResult)
+    assert_type(batch.x, Array)
+    assert_type(batch.success, NDArray[np.bool_])
+    rows = RowAccumulator(2)
+    rows.push(jacobian(np.ones(2)), residual(np.ones(2)))
+    assert_type(rows.triangle(), Array)
+
+
+def errors() -> None:
+    fit = leastsq(residual, [1, 1], full_output=True)
+    cov = covariance(residual, fit[0], names=["a", "b"], sigma=0.1)
+    assert_type(cov, CovarianceResult)
+    assert_type(cov.stderr, Array)
+    intervals = confidence_intervals(residual, fit[0], method="profile", parameters=["a"], level=0.9)
+    assert_type(intervals, ConfidenceResult)
+    assert_type(profile_time(residual, fit[0]), float)
+    band = confidence_band(lambda p: model(t, *p), fit[0], cov)
+    assert_type(band, BandResult)
+    page = report(fit, func=residual, y=y)
+    assert_type(page, Report)
+    print(page.reduced_chi2, page.warnings[0].upper())
+    print(check_gradient(residual, [1, 1], jacobian).message)
+    figure: Any = plot.fit(t, y, lambda p, t: model(t, *p), fit[0], cov, prediction=True)
+    figure.savefig("fit.png")
+    plot.profile(intervals)
+
+
+def build() -> None:
+    show_config()
+    assert_type(show_config("dicts"), dict[str, str])
+    assert_type(package.__version__, str)
+    assert_type(package.get_include(), str)

@@ -1,0 +1,93 @@
+"""What `make lint` runs: every check, then the list of those that failed.
+
+    python tools/lint.py [ruff | compilers | clang-tidy | stubs | types | workflows ...]
+
+The compilers' build is one of its own (build/lint), with more warnings than the package's and
+each an error; clang-tidy reads what it was compiled with.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "lint"
+C_WARNINGS = "-Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wundef"
+FORTRAN_WARNINGS = "-Wimplicit-interface -Wimplicit-procedure -Wuse-without-only -Wunderflow -Wrealloc-lhs"
+
+
+def call(*command):
+    """Did it end well?  Its words are the reader's."""
+    return subprocess.run([str(word) for word in command], cwd=ROOT, check=False).returncode == 0
+
+
+def tool(name):
+    """A program of this environment."""
+    return Path(sysconfig.get_path("scripts")) / name
+
+
+def ruff():
+    """Python: errors and habits (pyproject.toml says which)."""
+    return call(tool("ruff"), "check", "--quiet", ".")
+
+
+def set_up():
+    """The build directory of the two checks below."""
+    return (BUILD / "build.ninja").exists() or call(
+        tool("meson"), "setup", BUILD, "-Dbuildtype=release", "-Db_ndebug=true", "-Dwerror=true", "-Dwarning_level=2",
+        f"-Dc_args={C_WARNINGS}", f"-Dfortran_args={FORTRAN_WARNINGS}")
+
+
+def compilers():
+    """C and Fortran: the compilers' warnings."""
+    return set_up() and call(tool("ninja"), "-C", BUILD, "--quiet")
+
+
+def clang_tidy():
+    """C: clang's analysis (.clang-tidy says which)."""
+    sources = sorted((ROOT / "src" / "leastsq").glob("*.c"))
+    if not (ROOT / "build" / "lint" / "build.ninja").exists() and not set_up():
+        return False
+    compiled = (BUILD / "compile_commands.json").read_text(encoding="utf-8")
+    return call(tool("clang-tidy"), "--quiet", "-p", BUILD, *(path for path in sources if path.name in compiled))
+
+
+def stubs():
+    """The stubs against the installed package: names, arguments, defaults."""
+    return call(sys.executable, "-m", "mypy.stubtest", "leastsq", "--concise", "--ignore-missing-stub",
+                "--mypy-config-file", ROOT / "pyproject.toml", "--allowlist", ROOT / "tests" / "typed" / "stubtest.txt",
+                "--ignore-unused-allowlist")
+
+
+def types():
+    """A user's code under mypy --strict and pyright."""
+    return call(sys.executable, "-m", "mypy") & call(tool("pyright"), "--pythonpath", sys.executable)
+
+
+def workflows():
+    """The workflows' form."""
+    return call(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", "-q",
+                *sorted((ROOT / ".github" / "workflows").glob("*.yml")))
+
+
+CHECKS = {check.__name__.replace("_", "-"): check for check in (ruff, compilers, clang_tidy, stubs, types, workflows)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Run the checks of style and of types.")
+    parser.add_argument("checks", nargs="*", choices=[*CHECKS, []], metavar="CHECK", help=f"of {', '.join(CHECKS)}")
+    wanted = parser.parse_args().checks or list(CHECKS)
+    os.environ["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"     # meson looks for ninja
+    failed = []
+    for name in wanted:
+        print(f"lint: {name}: {CHECKS[name].__doc__}", flush=True)
+        if not CHECKS[name]():
+            failed.append(name)
+    if failed:
+        sys.exit(f"lint: failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
