@@ -7,6 +7,7 @@ merge triangles of size n + 1; one comes back for each evaluation.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ __all__ = ["leastsq", "leastsq_blocks"]
 _FAN_IN = 8                 # parts that one task merges
 _POLL = 1.0                 # seconds between looks at whether any worker is left
 _TIMES_LOST = 5             # that data are sent anew before the fit gives up
+_GOLDEN = 0.6180339887498949    # its multiples spread evenly, however many there will be
 
 
 def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_deriv=False,
@@ -220,22 +222,29 @@ class _Cluster:
         if self.client is None:
             return root.compute()
         future = self.client.compute(root)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
         try:
-            while not self._is_done(future):
+            while not done.wait(_POLL):
                 self.workers()
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    @staticmethod
-    def _is_done(future):
-        from distributed import wait
-        try:
-            wait(future, timeout=_POLL)
-        except TimeoutError:            # of the waiting: an exception of func's is not raised here
-            return False
-        return True
+    def scatter(self, block, place):
+        """A future of the block, on the worker at `place`, from 0 to 1, among those there are."""
+        from distributed.comm import CommClosedError
+        for times in count(1):
+            workers = self.workers()
+            worker = workers[min(int(place*len(workers)), len(workers) - 1)]
+            try:
+                return self.client.scatter([block], workers=[worker], hash=False)[0]
+            except CommClosedError:         # a worker that has died, and is not yet missed
+                if times == _TIMES_LOST:
+                    raise
+                time.sleep(_POLL)
+        return None
 
 
 def _merged(parts, merge):
@@ -277,7 +286,6 @@ class _Blocks:
         """Blocks that no worker has go to one; neighbours go together where their number is known."""
         from dask import is_dask_collection
         from distributed import Future
-        workers = self.cluster.workers()
         total = len(self.blocks) if hasattr(self.blocks, "__len__") else None
         for index, block in enumerate(self.blocks):
             held = self.held.get(index)
@@ -288,19 +296,19 @@ class _Blocks:
             elif is_dask_collection(block):
                 self.held[index] = self.client.compute(block)
             else:
-                place = index % len(workers) if not total else index*len(workers)//total
-                self.held[index] = self.client.scatter([block], workers=workers[place:place + 1], hash=False)[0]
+                place = index/total if total else index*_GOLDEN % 1
+                self.held[index] = self.cluster.scatter(block, place)
 
     def _evaluate(self, method, argument, merge):
         from dask import delayed
-        from distributed.client import FutureCancelledError
+        from distributed.client import FutureCancelledError, FuturesCancelledError
         for times in count(1):
             shared = self.client.submit(_same, argument, pure=False)
             task = delayed(_at, pure=False)
             parts = [task(method, self.problem, shared, index, block) for index, block in self.held.items()]
             try:
                 return self.cluster.result(_merged(parts, merge))
-            except FutureCancelledError as error:
+            except (FutureCancelledError, FuturesCancelledError) as error:
                 # Its worker is gone, and with it what was scattered there.
                 if times == _TIMES_LOST:
                     raise RuntimeError(f"leastsq.dask: workers that held data were lost {times} times "
