@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import leastsq
+from leastsq import dask
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(module.name for module in pkgutil.iter_modules(leastsq.__path__)
@@ -21,6 +22,8 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 def test_docstrings(name):
     if name == "plot":
         pytest.importorskip("matplotlib")
+    if name == "dask":
+        pytest.importorskip("distributed")
     module = importlib.import_module(f"leastsq.{name}")
     report = io.StringIO()
     with contextlib.redirect_stdout(report):
@@ -31,6 +34,7 @@ def test_docstrings(name):
 def test_every_public_function_has_an_example():
     public = [getattr(leastsq, name) for name in leastsq.__all__]
     public += [getattr(leastsq.plot, name) for name in leastsq.plot.__all__]
+    public += [getattr(dask, name) for name in dask.__all__]
     functions = [f for f in public if callable(f) and not isinstance(f, type)]
     assert [f.__name__ for f in functions if ">>>" not in f.__doc__] == []
 
@@ -39,6 +43,8 @@ def test_every_public_function_has_an_example():
 def test_pages(page):
     """A page's Python blocks run one after another; what stands in the next ```text block is printed."""
     source = page.read_text(encoding="utf-8")
+    if "leastsq.dask" in source:
+        pytest.importorskip("distributed")
     if "leastsq.plot" in source:
         pytest.importorskip("matplotlib").use("Agg")
     blocks = re.findall(r"^```(python|text)\n(.*?)^```", source, re.MULTILINE | re.DOTALL)
@@ -71,4 +77,5 @@ def test_every_public_name_is_in_the_reference():
     reference = (ROOT / "docs" / "api" / "index.rst").read_text(encoding="utf-8")
     names = set(re.findall(r"^   ([\w.]+)$", reference, re.MULTILINE))
     public = set(leastsq.__all__) - {"plot", "__version__"} | {f"plot.{name}" for name in leastsq.plot.__all__}
+    public |= {f"dask.{name}" for name in dask.__all__}
     assert names == public

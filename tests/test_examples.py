@@ -212,3 +212,13 @@ def test_gallery(script, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     done = run(script.relative_to(ROOT), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_on_dask_finds_the_truth(tmp_path):
+    pytest.importorskip("distributed")
+    done = run("examples/on_dask.py", "--points", "40000", "--blocks", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = re.findall(r"(\S+) \+- (\S+)   true (\S+)", done.stdout)
+    assert len(table) == 7
+    assert all(abs(float(x) - float(true)) < 5 * float(sigma) for x, sigma, true in table)
+    assert float(re.search(r"off by at most (\S+)", done.stdout)[1]) < 0.05
