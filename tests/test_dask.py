@@ -16,6 +16,7 @@ pytest.importorskip("dask.array")
 import dask.array as da                                             # noqa: E402
 from dask import config, delayed                                    # noqa: E402
 from distributed import Client, LocalCluster                        # noqa: E402
+from distributed.comm import CommClosedError                        # noqa: E402
 
 from leastsq import leastsq_blocks                                  # noqa: E402
 from leastsq.dask import _Cluster                                   # noqa: E402
@@ -247,6 +248,35 @@ def test_without_a_worker_left_it_ends():
         finally:
             worker.kill()
             worker.wait()
+
+
+class Vanishing:
+    """A client of one worker, gone while a block is sent to it, and another that comes later."""
+
+    def __init__(self, error, listed):
+        self.error, self.listed, self.sent = error, listed, []
+
+    def nthreads(self):
+        return {"a": 1, "b": 1} if self.listed or not self.sent else {"b": 1}
+
+    def scatter(self, blocks, workers, hash):
+        self.sent += workers
+        if len(self.sent) == 1:
+            raise self.error
+        return blocks
+
+
+@pytest.mark.parametrize(("error", "listed"), [(CommClosedError(), True), (KeyError("a"), False)],
+                         ids=["not yet missed", "missed meanwhile"])
+def test_a_block_is_sent_again_where_its_worker_vanished(error, listed):
+    client = Vanishing(error, listed)
+    assert _Cluster(client, 0.01).scatter("block", 0) == "block"
+    assert client.sent == (["a", "a"] if listed else ["a", "b"])
+
+
+def test_an_error_of_the_block_itself_is_not_a_lost_worker():
+    with pytest.raises(KeyError):
+        _Cluster(Vanishing(KeyError("cannot be pickled"), listed=True), 1).scatter("block", 0)
 
 
 # ---- arrays ------------------------------------------------------------------------

@@ -240,10 +240,13 @@ class _Cluster:
             worker = workers[min(int(place*len(workers)), len(workers) - 1)]
             try:
                 return self.client.scatter([block], workers=[worker], hash=False)[0]
-            except CommClosedError:         # a worker that has died, and is not yet missed
-                if times == _TIMES_LOST:
+            except Exception as error:
+                # A worker that has died: its connection breaks while it is not yet missed; once it
+                # is, the scheduler fails in ways of its own (KeyError in distributed 2026.8).
+                lost = isinstance(error, CommClosedError) or worker not in self.client.nthreads()
+                if not lost or times == _TIMES_LOST:
                     raise
-                time.sleep(_POLL)
+                time.sleep(min(_POLL, self.timeout))
         return None
 
 
