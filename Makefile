@@ -11,7 +11,7 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow fuzz bench wheels docs clean
+.PHONY: help demo test slow fuzz bench lint wheels docs clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"

@@ -16,7 +16,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 target=${1:?usage: tools/setup.sh demo|test|bench|wheels|lint|docs}
-case $target in demo | test | bench | wheels | docs) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
+case $target in demo | test | bench | wheels | docs | lint) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
 

@@ -71,11 +71,10 @@ lay_out(batch_fitter *w, const batch_job *j)
 {
     npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
     npy_intp size = n * columns + m + m + m * n + n * (2 * n + 1) + n;
-    double *next = (double *)(w + 1);
 
     size += j->loss.rho != NULL ? 2 * m : 0;
     if (w != NULL) {
-        w->w = next;
+        w->w = (double *)(w + 1);
         w->f = w->w + n * columns;
         w->spare = w->f + m;
         w->r = w->spare + m;

@@ -14,7 +14,7 @@ enum { POLL_MICROSECONDS = 20000, MOST_IN_A_BUNCH = 32 };
 enum { APART = 128 };
 
 /* What the threads share. */
-typedef struct {
+typedef struct {                        /* NOLINT(*.Padding): it is meant */
     const batch_job *job;
     int64_t bunch;
     PyThread_type_lock finished;        /* held while threads run */

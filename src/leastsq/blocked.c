@@ -59,7 +59,7 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
              double *weighed)
 {
     int64_t n = cb->n, blocks = (cb->m + PIECE_ROWS - 1) / PIECE_ROWS, chunks, shared, finish, rows;
-    int64_t room = whole_lines(k->room_size(n));
+    int64_t room = whole_lines(k->room_size(n)), counted;
     int gang_size = n < GANG_FROM ? 1 : threads < blocks ? threads : (int)blocks;
     double *counters;
 
@@ -80,7 +80,8 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     finish = whole_lines(k->finish_size(n));
     shared = shared > finish ? shared : finish;
     rows = weighed == NULL ? 0 : whole_lines(PIECE_ROWS * n * b->threads);
-    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + GANG_COUNTER * gang_size
+    counted = (int64_t)GANG_COUNTER * gang_size;
+    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + counted
                                          + room * (gang_size - 1)) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
@@ -90,7 +91,7 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     b->scratch = b->whole + b->work_size;
     b->rows = b->scratch + shared;
     counters = b->rows + rows;
-    gang_init(&b->gang, cb, gang_size, counters, counters + GANG_COUNTER * gang_size, room);
+    gang_init(&b->gang, cb, gang_size, counters, counters + counted, room);
     return 0;
 }
 

@@ -178,7 +178,7 @@ loss_weigh(int64_t m, const double *f, double *weighed, void *data)
 {
     callbacks *cb = data;
 
-    if (cb->loss.callable != NULL)
+    if (cb->loss.rho == NULL)
         return weigh_by_callable(cb, m, f, weighed);
     loss_weigh_known(m, f, &cb->loss, weighed);
     return 0;

@@ -63,7 +63,8 @@ FUNC = {
     "one": returning(lambda f: f[:1]), "as many": returning(lambda f: f[:2]), "0-d": returning(np.sum),
     "complex": returning(lambda f: f + 0j), "object": returning(lambda f: f.astype(object)),
     "longdouble": returning(lambda f: f.astype(np.longdouble)), "2-D": returning(lambda f: f[:, None]),
-    "none": returning(lambda f: [None]*f.size), "text": returning(lambda f: [str(v) for v in f]), "empty": returning(lambda f: f[:0]),
+    "none": returning(lambda f: [None]*f.size), "text": returning(lambda f: [str(v) for v in f]),
+    "empty": returning(lambda f: f[:0]),
     "nan": returning(_spoil(np.nan)), "inf": returning(_spoil(np.inf)), "raises": fails,
     "zero": returning(lambda f: 0*f), "not callable": 3, "wrong arguments": lambda: 0,
 }
