@@ -52,12 +52,42 @@ def test_improper_value_is_refused_by_name(name, value, dfun, full_output):
     assert name in str(error.value)
 
 
-@BOTH_OUTPUTS
-@pytest.mark.parametrize("x0", [[], (), np.empty(0), np.empty((2, 0))], ids=repr)
-def test_no_parameters_are_refused(x0, full_output):
+NOTHING = pytest.mark.parametrize("x0", [[], (), np.empty(0), np.empty((2, 0))], ids=repr)
+
+
+@NOTHING
+def test_no_parameters_are_refused(x0):
     with pytest.raises(TypeError, match="^Improper input") as error:
-        leastsq(lambda p: T, x0, full_output=full_output)
+        leastsq(lambda p: T, x0)
     assert "x0" in str(error.value)
+
+
+@WITH_AND_WITHOUT
+@NOTHING
+def test_no_parameters_with_full_output_are_answered_as_by_scipy(x0, dfun):
+    """lmfit's conf_interval2d holds all parameters fixed, and reads ier and fvec."""
+    seen = []
+
+    def constant(p, offset):
+        seen.append(p)
+        return T + offset
+
+    x, cov_x, info, mesg, ier = leastsq(constant, x0, 2.0, Dfun=dfun, full_output=True)
+    assert (x.shape, cov_x, mesg, ier) == ((0,), None, "Improper input parameters.", 0)
+    assert list(info) == ["fvec", "nfev", *(["njev"] if dfun else []), "fjac", "ipvt", "qtf"]
+    assert np.array_equal(info["fvec"], T + 2.0) and info["nfev"] == len(seen) == 1 and seen[0].shape == (0,)
+    assert (info["fjac"].shape, info["ipvt"].shape, info["qtf"].shape) == ((0, T.size), (0,), (0,))
+
+
+@pytest.mark.parametrize("wrong", [T[:, None], T + 0j, "text"], ids=["2-D", "complex", "text"])
+def test_no_parameters_still_need_residuals(wrong):
+    with pytest.raises((TypeError, ValueError), match="func"):
+        leastsq(lambda p: wrong, [], full_output=True)
+
+
+def test_no_parameters_do_not_hide_another_error():
+    with pytest.raises(TypeError, match="ftol"):
+        leastsq(lambda p: T, [], ftol=None, full_output=True)
 
 
 @pytest.mark.parametrize("diag", [

@@ -22,6 +22,7 @@ _QUIET = (*_SUCCESS, 11)        # 11: the caller's own doing
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _REFERENCE = 3                  # instead of one of these: the original
 _MOST_THREADS = 256
+_NO_PARAMETERS = "Improper input parameters. x0 must have at least one element, got none"     # the core's words
 
 
 def _qr(qr):
@@ -72,6 +73,16 @@ def _default_threads(text):
 
 
 _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
+
+
+def _nothing_to_fit(func, args, Dfun):
+    """All outputs without a parameter: callers that hold every one of them fixed ask for that."""
+    x = np.empty(0)
+    f = func(x, *args)
+    fvec = solve(lambda _: f, [0.0], (), None, True, False, 0.0, 0.0, 0.0, 1, None, 1.0, None, 0, 1, None)[2]
+    info = {"fvec": fvec, "nfev": 1} | ({} if Dfun is None else {"njev": 0})
+    info |= {"fjac": np.empty((0, np.size(fvec))), "ipvt": np.empty(0, np.intc), "qtf": np.empty(0)}
+    return x, None, info, message(0, ftol=0.0, xtol=0.0, gtol=0.0, maxfev=0), 0
 
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
@@ -312,8 +323,13 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     else:
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
-        out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                    epsfcn, factor, diag, qr, threads, None)
+        try:
+            out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
+                        epsfcn, factor, diag, qr, threads, None)
+        except TypeError as error:
+            if error.args == (_NO_PARAMETERS,) and full_output and callable(func):
+                return _nothing_to_fit(func, args, Dfun)
+            raise
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]
