@@ -40,7 +40,6 @@ class Contestant:
         self.library, self.a, self.f = library, a, f
         self.accumulator = tsqr_build.Accumulator(library, a.shape[1])
         self.model = tsqr_build.Model(a.shape[1])
-        self.scratch = tsqr_build.aligned(library.finish_size(a.shape[1]))
 
     def push(self) -> None:
         accumulator = self.accumulator
@@ -51,8 +50,7 @@ class Contestant:
         n, model = self.accumulator.n, self.model
         self.library.finish(n, self.accumulator.work.ctypes.data, model.r.ctypes.data, n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
-                            model.column_norms.ctypes.data, model.rest.ctypes.data,
-                            self.scratch.ctypes.data, None)
+                            model.column_norms.ctypes.data, model.rest.ctypes.data, None)
 
 
 def compare(m: int, n: int, libraries, rounds: int) -> list[tuple[str, float, float]]:

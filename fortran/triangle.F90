@@ -7,22 +7,22 @@
 !> norms of J.  qrsolv: R stacked on D is one more block of rows (Moré, LNM 630,
 !> 1978, §4), folded in by the accumulator's kernels instead of Givens rotations.
 !>
-!> Public for C: lsq_tsqr_fold, lsq_tsqr_triangle, lsq_tsqr_finish_size,
-!> lsq_tsqr_finish, lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
+!> Public for C: lsq_tsqr_fold, lsq_tsqr_triangle, lsq_tsqr_finish,
+!> lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
 !> the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc, c_ptr
-   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, &
-      TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty)
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, TAGGED(lsq_tsqr_empty)
+   use TAGGED(leastsq_gang), only: reach
    use TAGGED(leastsq_pipeline), only: push_rows_by, fold_diagonal_by
    use TAGGED(leastsq_packing), only: FLOAT64
-   use TAGGED(leastsq_panels), only: make_reflector, OCTET
+   use TAGGED(leastsq_panels), only: make_reflector
    use TAGGED(leastsq_pivot_guess), only: guess_pivots
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
    implicit none (type, external)
    private
    public :: TAGGED(lsq_tsqr_fold), TAGGED(lsq_tsqr_triangle)
-   public :: TAGGED(lsq_tsqr_finish_size), TAGGED(lsq_tsqr_finish), TAGGED(lsq_tsqr_qrsolv)
+   public :: TAGGED(lsq_tsqr_finish), TAGGED(lsq_tsqr_qrsolv)
 
    !> A downdated column norm is recomputed when (norm/reference)² falls below this:
    !> by then cancellation has taken half of its digits (Drmač and Bujanović, ACM
@@ -35,6 +35,8 @@ module TAGGED(leastsq_triangle)
    !> Guessed pivots may fall short of the largest norm by the digits in which
    !> pivoted QR itself does not know it.
    real(wp), parameter :: TIE = 1.0e-7_wp
+   !> Columns between two looks whether the caller wants it to end.
+   integer(ik), parameter :: LOOK_EVERY = 8
    !> Norms in whose range G = R'R keeps its digits.
    real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400)
    real(wp), parameter :: LARGEST_NORM = 2.0_wp**400
@@ -62,29 +64,18 @@ contains
       place = at%triangle - 1
    end function TAGGED(lsq_tsqr_triangle)
 
-   !> Length of the scratch of finish, in doubles.
-   pure function TAGGED(lsq_tsqr_finish_size)(n) result(length) bind(c)
+   !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator is used
+   !> up: its room serves what follows.  A column norm that is not finite: ipvt is the
+   !> identity and R not pivoted, so that the caller can say which column is at fault.
+   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, gang) bind(c)
       integer(ik), intent(in), value :: n
-      integer(ik) :: length
-
-      length = 4*n
-      if (n >= GUESS_FROM) length = OCTET*((n*(n + 3) + OCTET - 1)/OCTET) + TAGGED(lsq_tsqr_work_size)(n)
-   end function TAGGED(lsq_tsqr_finish_size)
-
-   !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator keeps
-   !> its rows.  A column norm that is not finite: ipvt is the identity and R
-   !> not pivoted, so that the caller can say which column is at fault.
-   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, scratch, gang) &
-      bind(c)
-      integer(ik), intent(in), value :: n
-      real(wp), intent(inout) :: work(*)            !< the accumulator
+      real(wp), intent(inout), target :: work(*)    !< the accumulator; then of no use until emptied
       integer(ik), intent(in), value :: ldr         !< leading dimension, >= n
       real(wp), intent(inout), target :: r(ldr, n)  !< R; zero below its diagonal
       integer(ik), intent(out) :: ipvt(n)           !< column ipvt(j) of J became the j-th; from 1
       real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
       real(wp), intent(out) :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
-      real(wp), intent(inout), target :: scratch(*) !< of finish_size(n), aligned as work
       type(c_ptr), intent(in), value :: gang        !< tsqr.h: lsq_gang; or NULL
       type(layout_t) :: at
       integer(ik) :: j, k, settled, before
@@ -108,10 +99,12 @@ contains
                            .or. column_norms <= 0)
       do while (worth_guessing .and. n - settled >= GUESS_FROM)
          before = settled
-         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch, gang)
+         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, gang)
+         if (reach(gang, 0_ik, 1_ik)) return
          worth_guessing = settled - before >= (n - before)/LEAST_PART
       end do
-      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, scratch(1), scratch(n + 1), scratch(2*n + 1))
+      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), &
+                      work(at%block + 2*n), gang)
       do k = 1, n - 1
          r(k + 1:n, k) = 0
       end do
@@ -140,39 +133,38 @@ contains
 
    !> Guess the pivots of the columns not yet settled, make the triangle that
    !> they lead to, and settle as many as prove right.
-   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, scratch, gang)
+   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, gang)
       integer(ik), intent(in) :: n, ldr
       integer(ik), intent(inout) :: settled           !< columns 1:settled are final
       real(wp), intent(inout), target :: r(ldr, n), qtf(n)
       integer(ik), intent(inout) :: ipvt(n)
       real(wp), intent(inout) :: rest
-      real(wp), intent(inout), target :: scratch(*)
-      type(c_ptr), intent(in) :: gang
+      real(wp), intent(inout), target :: work(*)      !< an accumulator's room, for G, then for
+      type(c_ptr), intent(in) :: gang                 !< the rows of r in their new order
       type(layout_t) :: at
-      integer(ik) :: first, left, known, exchanges, accumulator, j, k
+      integer(ik) :: first, left, known, exchanges, j, k
 
       first = settled + 1
       left = n - settled
-      call guess_pivots(gang, left, r(first, first), ldr, known, scratch)
+      at = layout_of(n)
+      call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle))
       if (known == 0) return
-      exchanges = left*(left + 2)
+      exchanges = at%triangle - 1 + left*(left + 2)
       do j = 1, known
-         k = int(scratch(exchanges + j), ik)
+         k = int(work(exchanges + j), ik)
          call exchange_columns(n, settled + j, settled + k, r, ldr, ipvt)
       end do
 
-      accumulator = 1 + OCTET*((n*(n + 3) + OCTET - 1)/OCTET)
-      call TAGGED(lsq_tsqr_empty)(left, scratch(accumulator))
-      call push_rows_by(gang, left, left, c_loc(r(first, first)), FLOAT64, 8_ik, 8*ldr, &
-                        c_loc(qtf(first)), FLOAT64, 8_ik, scratch(accumulator))
       at = layout_of(left)
-      accumulator = accumulator - 1 + at%triangle
-      call copy_triangle(left, at%ldt, scratch(accumulator), ldr, r(first, first))
+      call TAGGED(lsq_tsqr_empty)(left, work)
+      call push_rows_by(gang, left, left, c_loc(r(first, first)), FLOAT64, 8_ik, 8*ldr, &
+                        c_loc(qtf(first)), FLOAT64, 8_ik, work)
+      call copy_triangle(left, at%ldt, work(at%triangle), ldr, r(first, first))
       do k = 1, left
-         qtf(settled + k) = scratch(accumulator + (k - 1)*at%ldt + left)
+         qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)
       end do
       ! Where r is singular to rounding, some of qtf is in no column's reach.
-      rest = TAGGED(lsq_norm)(2_ik, [rest, scratch(accumulator + left*at%ldt + left)])
+      rest = TAGGED(lsq_norm)(2_ik, [rest, work(at%triangle + left*at%ldt + left)])
       settled = settled + count_right(left, known, r(first, first), ldr)
    end subroutine settle_by_guess
 
@@ -219,7 +211,7 @@ contains
    !>
    !> A column of a triangle is zero below its height; a reflector reaches down to
    !> the height of the column that it clears, and lifts the others to it.
-   pure subroutine pivoted_qr(n, first, r, ldr, ipvt, qtf, norms, reference, height)
+   subroutine pivoted_qr(n, first, r, ldr, ipvt, qtf, norms, reference, height, gang)
       integer(ik), intent(in) :: n, first, ldr
       real(wp), intent(inout) :: r(ldr, n)            !< zero below the triangle on entry
       integer(ik), intent(inout) :: ipvt(n)
@@ -227,6 +219,7 @@ contains
       real(wp), intent(inout) :: norms(n)             !< of what remains of the columns
       real(wp), intent(inout) :: reference(n)         !< their norms when last computed
       real(wp), intent(inout) :: height(n)            !< whole numbers
+      type(c_ptr), intent(in) :: gang                 !< asked now and then whether to go on
       real(wp) :: tau, ratio
       integer(ik) :: j, k, chosen, rows
       logical :: digits_lost
@@ -270,6 +263,9 @@ contains
             end if
          end do
          r(j + 1:j + rows, j) = 0
+         if (mod(j, LOOK_EVERY) == 0) then
+            if (reach(gang, 0_ik, j)) return
+         end if
       end do
    end subroutine pivoted_qr
 

@@ -96,9 +96,8 @@ class Library:
         self.push = bind("lsq_tsqr_push", None, size, size, address, size, size, size,
                          address, size, size, address)
         self.merge = bind("lsq_tsqr_merge", None, size, address, address)
-        self.finish_size = bind("lsq_tsqr_finish_size", size, size)
         self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
-                           address, address, address, address, address)
+                           address, address, address, address)
         self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
                            address, address, address, address, address, address)
         self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
@@ -143,9 +142,9 @@ class Accumulator:
 
     def finish(self) -> Model:
         model = Model(self.n)
-        scratch = aligned(self.library.finish_size(self.n))
-        self.library.finish(self.n, self.work.ctypes.data, model.r.ctypes.data, self.n,
+        used_up = aligned(len(self.work))
+        used_up[:] = self.work
+        self.library.finish(self.n, used_up.ctypes.data, model.r.ctypes.data, self.n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
-                            model.column_norms.ctypes.data, model.rest.ctypes.data,
-                            scratch.ctypes.data, None)
+                            model.column_norms.ctypes.data, model.rest.ctypes.data, None)
         return model

@@ -10,7 +10,7 @@ enum { MOST_THREADS = 256 };
 typedef lsq_tsqr_kernels kernels;
 const kernels *kernels_choose(void);
 
-/* gang.c: who works on one large triangle.  A counter has a cache line. */
+/* gang.c: threads, and how they wait for each other.  A counter has a cache line. */
 enum { GANG_COUNTER = 8 };
 
 typedef struct {
@@ -23,26 +23,29 @@ typedef struct {
 
 void gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room,
                int64_t room_size);
+int gang_cancelled(gang *g, int64_t number);
 
 typedef struct blocked {
     callbacks *cb;
     const kernels *k;
-    int threads;                /* that fold chunks */
-    int together;               /* one chunk, which the gang folds */
-    gang gang;
+    gang crew, gang;            /* who fold chunks; who work on one large triangle */
+    int together;               /* there is one chunk only, and the gang folds it */
     PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
     int leaves_trial;           /* do they stay there? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
-    double *whole;              /* its accumulator; then the threads' */
+    double *whole;              /* its accumulator; then the crew's */
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
-    double *scratch;            /* for finish */
     double *weighed;            /* with a robust loss: g, then slopes; the caller's */
-    double *rows;               /* then each thread's room for weighted rows */
+    double *rows;               /* then each of the crew's room for weighted rows */
     void *memory;
 } blocked;
 
-int64_t blocked_chunk_rows(int64_t m, int64_t n);
+/* chunks.c */
+int64_t chunks_rows(int64_t m, int64_t n);
+int chunks_fold(blocked *b, const elements *rows, const double *fvec);
+
+/* blocked.c */
 int blocked_leaves_trial(const callbacks *cb, int weighed);
 int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
                  double *compiled_fjac, double *weighed);

@@ -1,8 +1,8 @@
-/* A gang: the threads in which a kernel for large n runs, and their counters.
+/* A gang: threads that do one thing, and their counters.
 
-   They live as long as one call of the kernel.  Who waits for another's counter
-   does so awake at first: what it waits for takes some tenths of a millisecond.
-   The calling thread looks for signals meanwhile.                               */
+   They live as long as one call of it.  Who waits for a counter does so awake at
+   first: in a kernel for large n it takes some tenths of a millisecond.  The calling
+   thread, number 0, looks for signals meanwhile.                                 */
 #define _POSIX_C_SOURCE 200809L
 #include "blocked.h"
 
@@ -27,13 +27,17 @@ counter(const gang *g, int64_t number)
     return (atomic_llong *)g->counters + number * GANG_COUNTER;
 }
 
-/* The calling thread: has a signal handler raised? */
-static int
-look(gang *g, int64_t number)
+/* Is it to end?  The calling thread asks whether a signal's handler has raised. */
+int
+gang_cancelled(gang *g, int64_t number)
 {
-    if (number == 0 && callbacks_poll_signals(g->cb) < 0)
+    int cancelled = atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+
+    if (number == 0 && !cancelled && callbacks_poll_signals(g->cb) < 0) {
         atomic_store(&g->cancelled, 1);
-    return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+        return 1;
+    }
+    return cancelled;
 }
 
 static void
@@ -59,7 +63,7 @@ await(lsq_gang *public, int64_t number, int64_t whose, int64_t value)
     for (int64_t turn = 0;; turn++) {
         if (atomic_load_explicit(counter(g, whose), memory_order_acquire) >= value)
             return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
-        if ((turn > SPINS || turn % LOOK == 0) && look(g, number))
+        if ((turn > SPINS || turn % LOOK == 0) && gang_cancelled(g, number))
             return 1;
         rest(turn);
     }
@@ -71,7 +75,7 @@ reach(lsq_gang *public, int64_t number, int64_t whose, int64_t value)
     gang *g = (gang *)public;
 
     atomic_store_explicit(counter(g, whose), value, memory_order_release);
-    return look(g, number);
+    return gang_cancelled(g, number);
 }
 
 static void *

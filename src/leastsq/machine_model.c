@@ -34,7 +34,7 @@ const char machine_points_doc[] =
 
 /* What a provider made of J and f: r is n x n. */
 typedef struct {
-    double *r, *qtf, *colnorm, *scratch;        /* 2n or what finish wants */
+    double *r, *qtf, *colnorm, *scratch;        /* 2n, or none */
     int64_t *ipvt;
     void *memory;
     not_finite fault;
@@ -134,12 +134,12 @@ from_accumulator(machine *m, accumulator *a, model *answer)
     if (copy.rows < n)
         PyErr_Format(PyExc_ValueError, "leastsq: the accumulator must have at least n = %lld rows, "
                      "got %lld", (long long)n, (long long)copy.rows);
-    else if (allocate_model(answer, n, a->k->finish_size(n)) == 0) {
+    else if (allocate_model(answer, n, 0) == 0) {
         if (accumulator_is_much(n, n))
             released = PyEval_SaveThread();
         answer->fault = copy.fault;
         a->k->finish(n, copy.work, answer->r, n, answer->ipvt, answer->qtf, answer->colnorm, &rest,
-                     answer->scratch, NULL);
+                     NULL);
         if (!isfinite(rest))
             answer->qtf[0] = rest;
         if (released != NULL)

@@ -31,7 +31,7 @@ typedef struct lsq_gang {
     /* body(number, data) in each thread, 0 being the caller; back when all are. */
     void (*run)(struct lsq_gang *gang, void (*body)(int64_t number, void *data), void *data);
     /* Each thread has a counter, 0 at first: wait until whose's is at least value;
-       set whose's, which is one's own.  Not 0: give up. */
+       set whose's, which in the kernels is one's own.  Not 0: give up. */
     int (*await)(struct lsq_gang *gang, int64_t number, int64_t whose, int64_t value);
     int (*reach)(struct lsq_gang *gang, int64_t number, int64_t whose, int64_t value);
 } lsq_gang;
@@ -40,9 +40,8 @@ typedef struct lsq_gang {
 typedef struct {
     const char *isa;
 
-    /* Doubles in an accumulator of n columns, and in the scratch of finish. */
+    /* Doubles in an accumulator of n columns, and in a thread's room (lsq_gang). */
     int64_t (*work_size)(int64_t n);
-    int64_t (*finish_size)(int64_t n);
     int64_t (*room_size)(int64_t n);
 
     void (*empty)(int64_t n, double *work);
@@ -73,12 +72,12 @@ typedef struct {
     /* R (n x n, leading dimension ldr, zero below the diagonal), ipvt (from 1),
        the first n elements of Q'f, the column norms of J in J's order, and the
        norm of what is left of f: |f|^2 = |qtf|^2 + rest^2.  The accumulator
-       keeps its rows.  A column norm that is not finite means: a row was not
-       finite in that column (the first such column is right; those behind it
-       may be tainted); ipvt is then the identity and R is of no use.          */
+       is used up: `empty` it before the next rows.  A column norm that is not
+       finite means: a row was not finite in that column (the first such column
+       is right; those behind it may be tainted); ipvt is then the identity and R
+       is of no use.                                                           */
     void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
-                   double *qtf, double *column_norms, double *rest, double *scratch,
-                   lsq_gang *gang);
+                   double *qtf, double *column_norms, double *rest, lsq_gang *gang);
 
     /* MINPACK's qrsolv, by blocks.  `work`: work_size(n) doubles, overwritten. */
     void (*qrsolv)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
@@ -97,7 +96,6 @@ typedef struct {
    LSQ_TSQR_TABLE(v3) is the initialiser of their table.                       */
 #define LSQ_TSQR_DECLARE(isa)                                                     \
     int64_t lsq_tsqr_work_size_##isa(int64_t);                                    \
-    int64_t lsq_tsqr_finish_size_##isa(int64_t);                                  \
     int64_t lsq_tsqr_room_size_##isa(int64_t);                                    \
     void lsq_tsqr_empty_##isa(int64_t, double *);                                 \
     void lsq_tsqr_push_##isa(int64_t, int64_t, const void *, int64_t, int64_t,    \
@@ -109,8 +107,7 @@ typedef struct {
     void lsq_tsqr_fold_##isa(int64_t, double *);                                  \
     int64_t lsq_tsqr_triangle_##isa(int64_t, int64_t *);                          \
     void lsq_tsqr_finish_##isa(int64_t, double *, double *, int64_t, int64_t *,   \
-                               double *, double *, double *, double *,            \
-                               lsq_gang *);                                       \
+                               double *, double *, double *, lsq_gang *);         \
     void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
                                const double *, const double *, double *,          \
                                double *, double *, double *, lsq_gang *);         \
@@ -119,8 +116,7 @@ typedef struct {
     double lsq_norm_##isa(int64_t, const double *)
 
 #define LSQ_TSQR_TABLE(isa)                                                       \
-    {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_finish_size_##isa,                  \
-     lsq_tsqr_room_size_##isa, lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa,         \
+    {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_room_size_##isa, lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa,\
      lsq_tsqr_push_by_##isa, lsq_tsqr_merge_##isa,                                \
      lsq_tsqr_fold_##isa, lsq_tsqr_triangle_##isa, lsq_tsqr_finish_##isa,         \
      lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa}

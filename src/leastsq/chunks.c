@@ -1,0 +1,129 @@
+/* All rows into one triangle, by several threads if asked.
+
+   The rows are cut into chunks by a plan that depends on their number and width
+   only.  A chunk becomes a triangle in the accumulator of whichever thread took
+   it; the triangles are merged in the order of the chunks.  So the number of
+   threads changes no bit.  Where columns are many and rows few for them, there is
+   one triangle from the start, and the gang folds the rows into it.           */
+#include "blocked.h"
+
+enum {
+    LEAST_CHUNK_ROWS = 4096,
+    CHUNK_ROWS_PER_COLUMN = 16, /* a merge then costs 2 % of its chunk */
+    MOST_CHUNKS = 64,
+    PIECE_FLOPS = 50 * 1000 * 1000      /* some 5 ms: then look for signals */
+};
+
+/* One evaluation's chunks, shared by the crew. */
+typedef struct {
+    blocked *b;
+    const elements *rows;
+    const double *fvec;
+    int64_t chunks;
+    atomic_llong next;          /* the chunk that nobody has taken */
+} job;
+
+int64_t
+chunks_rows(int64_t m, int64_t n)
+{
+    int64_t least = CHUNK_ROWS_PER_COLUMN * n, most = (m + MOST_CHUNKS - 1) / MOST_CHUNKS;
+
+    least = least < LEAST_CHUNK_ROWS ? LEAST_CHUNK_ROWS : least;
+    least = least < most ? most : least;
+    return (least + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS * LSQ_BLOCK_ROWS;
+}
+
+/* A few rows with their weights, column by column. */
+static void
+weight_rows(const elements *rows, int64_t first, int64_t count, int64_t n, const double *weights,
+            double *target)
+{
+    for (int64_t j = 0; j < n; j++) {
+        const char *from = rows->data + first * rows->row_stride + j * rows->column_stride;
+        for (int64_t i = 0; i < count; i++, from += rows->row_stride)
+            target[i + j * count] = weights[first + i]
+                * (rows->single ? (double)*(const float *)from : *(const double *)from);
+    }
+}
+
+/* Push rows `first` to `first + count`, weighted with a robust loss. */
+static void
+push_rows(const job *j, int64_t first, int64_t count, double *accumulator, int64_t number)
+{
+    const blocked *b = j->b;
+    const elements *rows = j->rows;
+    int64_t n = b->cb->n, size = sizeof(double);
+
+    if (b->weighed != NULL) {
+        double *room = b->rows + number * LSQ_BLOCK_ROWS * n;
+        weight_rows(rows, first, count, n, b->weighed + b->cb->m, room);
+        b->k->push(n, count, room, LSQ_FLOAT64, size, count * size, j->fvec + first, LSQ_FLOAT64,
+                   size, accumulator);
+    }
+    else
+        b->k->push(n, count, rows->data + first * rows->row_stride,
+                   rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64, rows->row_stride,
+                   rows->column_stride, j->fvec + first, LSQ_FLOAT64, size, accumulator);
+}
+
+/* Push a chunk's rows, piece by piece.  Not 0: cancelled meanwhile. */
+static int
+push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
+{
+    const blocked *b = j->b;
+    int64_t n = b->cb->n, first = chunk * b->chunk_rows, last = first + b->chunk_rows;
+    int64_t piece = PIECE_FLOPS / (2 * n * n) / LSQ_BLOCK_ROWS * LSQ_BLOCK_ROWS;
+
+    piece = piece < LSQ_BLOCK_ROWS || b->weighed != NULL ? LSQ_BLOCK_ROWS : piece;
+    last = last < b->cb->m ? last : b->cb->m;
+    b->k->empty(n, accumulator);
+    for (int64_t row = first; row < last; row += piece) {
+        push_rows(j, row, last - row < piece ? last - row : piece, accumulator, number);
+        if (gang_cancelled(&j->b->crew, number))
+            return -1;
+    }
+    return 0;
+}
+
+/* What each of the crew does.  Counter 0: chunks that are in the whole. */
+static void
+fold_chunks(int64_t number, void *data)
+{
+    job *j = data;
+    blocked *b = j->b;
+    lsq_gang *crew = &b->crew.public;
+    double *accumulator = b->whole + (number + 1) * b->work_size;
+
+    for (;;) {
+        int64_t chunk = atomic_fetch_add(&j->next, 1);
+        if (chunk >= j->chunks || push_chunk(j, chunk, accumulator, number) != 0
+            || crew->await(crew, number, 0, chunk))
+            return;
+        if (chunk == 0)
+            memcpy(b->whole, accumulator, (size_t)b->work_size * sizeof(double));
+        else
+            b->k->merge(b->cb->n, b->whole, accumulator);
+        if (crew->reach(crew, number, 0, chunk + 1))
+            return;
+    }
+}
+
+/* The triangle of all rows, in b->whole.  -1: a signal's handler has raised. */
+int
+chunks_fold(blocked *b, const elements *rows, const double *fvec)
+{
+    job j = {.b = b, .rows = rows, .fvec = fvec,
+             .chunks = (b->cb->m + b->chunk_rows - 1) / b->chunk_rows};
+
+    if (b->together) {
+        b->k->empty(b->cb->n, b->whole);
+        b->k->push_by(b->cb->n, b->cb->m, rows->data, rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
+                      rows->row_stride, rows->column_stride, fvec, LSQ_FLOAT64, sizeof(double),
+                      b->whole, &b->gang.public);
+        return b->gang.cancelled ? -1 : 0;
+    }
+    if (j.chunks == 1)
+        return push_chunk(&j, 0, b->whole, 0);
+    b->crew.public.run(&b->crew.public, fold_chunks, &j);
+    return b->crew.cancelled ? -1 : 0;
+}
