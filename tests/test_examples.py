@@ -222,3 +222,12 @@ def test_on_dask_finds_the_truth(tmp_path):
     assert len(table) == 7
     assert all(abs(float(x) - float(true)) < 5 * float(sigma) for x, sigma, true in table)
     assert float(re.search(r"off by at most (\S+)", done.stdout)[1]) < 0.05
+
+
+def test_lmfit_runs_on_leastsq(tmp_path):
+    pytest.importorskip("lmfit")
+    done = run("examples/lmfit_on_leastsq.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    errors, ours, theirs = re.search(r": (\S+) standard errors; (\d+) calls of the model, (\d+) with SciPy", done.stdout).groups()
+    assert float(errors) < 1e-6 and int(theirs) == int(ours) + 2        # so it did not run on SciPy's
+    assert float(re.search(r"reduced chi-square = (\S+)", done.stdout)[1]) == pytest.approx(1, abs=0.25)    # 3.5 sigma
