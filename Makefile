@@ -18,7 +18,7 @@ help:
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
 	@echo "make fuzz    set up, then compare FUZZ_CASES random fits with MINPACK, and arguments with SciPy"
-	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
+	@echo "make bench   set up, then measure against SciPy, MINPACK and others: out/bench.json and out/bench.png"
 	@echo "make lint    set up, then check style, types and the compilers' warnings"
 	@echo "make clients the tests of lmfit, astropy and others, with SciPy and with this package in its place"
 	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
@@ -50,8 +50,7 @@ fuzz:
 
 bench:
 	@tools/setup.sh bench
-	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
-	@$(VENV)/bin/python benchmarks/large.py --quick
+	@$(VENV)/bin/python benchmarks/run.py $(ARGS)
 
 lint:
 	@tools/setup.sh lint

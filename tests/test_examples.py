@@ -1,4 +1,5 @@
 """The examples and the benchmark run as a user runs them, and say what they should."""
+import importlib
 import json
 import os
 import re
@@ -150,6 +151,20 @@ def test_compiled_example_with_numba(tmp_path):
     done = run("examples/compiled.py", "--rounds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "numba pays" in done.stdout
+
+
+def test_all_benchmarks_go_into_one_file_with_the_ratios_first(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmarks = importlib.import_module("run")
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "overhead", (["--rounds", "1"], []))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--only", "overhead", "--out", str(tmp_path / "new" / "bench.json")])
+    benchmarks.main()
+    found = json.loads((tmp_path / "new" / "bench.json").read_text(encoding="utf-8"))
+    assert list(found) == ["ratios", "machine", "peers", "figures"] and found["peers"]["scipy"] == found["machine"]["scipy"]
+    cases = found["figures"]["overhead"]["cases"]
+    assert [row["SciPy"] for row in found["ratios"]["overhead"].values()] == [round(case["ratio"], 2) for case in cases]
+    assert (tmp_path / "new" / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):

@@ -239,7 +239,7 @@ install_requirements() {
 install_requirements build
 case $target in
     demo) install_requirements plot || say "no matplotlib: there will be no picture" ;;
-    bench) install_requirements test ;;
+    bench) install_requirements test && { install_requirements plot || say "no matplotlib: there will be no chart"; } ;;
     docs)
         install_requirements docs
         if ! have chromium && ! have chromium-browser && ! have google-chrome && [ -z "${CHROMIUM:-}" ]; then
