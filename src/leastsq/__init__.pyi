@@ -12,6 +12,8 @@ from . import plot as plot
 from ._core import Machine as _Machine, RowAccumulator as RowAccumulator
 
 __version__: str
+
+def __dir__() -> list[str]: ...
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
     "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",

@@ -182,7 +182,7 @@ def _the_client(client, needed=True):
     except ImportError:
         if client is None and not needed:
             return None
-        raise ImportError("leastsq.dask needs Dask's scheduler: pip install leastsq[dask]") from None
+        raise ImportError("leastsq.dask needs Dask's scheduler: pip install dask distributed") from None
     if client is None:
         try:
             client = distributed.default_client()
