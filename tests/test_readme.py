@@ -77,7 +77,7 @@ def test_table_of_differences_has_every_difference(row):
 
 
 def test_ipvt_is_the_loudest_difference():
-    table = [line for line in README.splitlines() if line.startswith("| ")]
+    table = [line for line in README.partition("## Differences from SciPy")[2].splitlines() if line.startswith("| ")]
     assert "ipvt" in table[2] and table[2].count("**") == 6
 
 
