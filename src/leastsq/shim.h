@@ -135,6 +135,7 @@ int tolerance_argument(PyObject *object, const char *name, double *value);
 int improper(const char *name, const char *wanted, PyObject *got);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
+int arguments_has_parameters(PyArrayObject *x);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
 PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 
