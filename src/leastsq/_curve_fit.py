@@ -30,7 +30,7 @@ class OptimizeWarning(UserWarning):
     """
 
 
-_SHARED = {}                    # {SciPy's OptimizeWarning: a class that is both}
+_SHARED: dict[type, type] = {}  # {SciPy's OptimizeWarning: a class that is both}
 
 
 def _category():
