@@ -128,11 +128,11 @@ def chart(ratios, where, path):
     ticks = [0.25, 0.5, 1, 2, 5, 10, 20, 50]
     panels[-1, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     panels[-1, 0].minorticks_off()
-    panels[-1, 0].set_xlabel("times faster than the peer")
+    panels[-1, 0].set_xlabel("times faster than the peer\n"
+                             f"leastsq {where['leastsq']} on {where['processor']}, Python {where['python']}, "
+                             f"NumPy {where['numpy']}, SciPy {where['scipy']}", fontsize=9)
     figure.legend([plt.Rectangle((0, 0), 1, 1, color=colours[peer]) for peer in names], names, ncols=len(names),
                   frameon=False, fontsize=8, loc="outside upper right", columnspacing=1)
-    figure.suptitle(f"leastsq {where['leastsq']}, {where['processor']}, Python {where['python']}, SciPy {where['scipy']}",
-                    fontsize=9, x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

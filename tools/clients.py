@@ -49,7 +49,10 @@ HABITS = {
         r"TestLM::test_(jac_wrong_dimensions|fun_and_jac_inconsistent_dimensions)$": SHAPES,
         r"TestLM::test_(sparse|LinearOperator)_not_supported$": SHAPES,
     },
-    "lmfit": {r"test_parameters_usersyms$": "the test counts calls: SciPy's leastsq makes two more than it reports"},
+    "lmfit": {
+        r"test_parameters_usersyms$": "the test counts calls: SciPy's leastsq makes two more than it reports",
+        r"test_manypeaks_speed$": "the test limits the time by the clock, which a busy machine exceeds with either",
+    },
 }
 
 

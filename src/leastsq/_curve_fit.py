@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 import warnings
@@ -32,14 +31,17 @@ class OptimizeWarning(UserWarning):
     """
 
 
+_SHARED: dict[type, type] = {}  # {SciPy's OptimizeWarning: a class that is both}
+
+
 def _category():
     theirs = getattr(sys.modules.get("scipy.optimize"), "OptimizeWarning", None)
-    return OptimizeWarning if theirs is None else _both(theirs)
-
-
-@functools.cache
-def _both(theirs):
-    return type("OptimizeWarning", (OptimizeWarning, theirs), {"__doc__": OptimizeWarning.__doc__, "__module__": "leastsq"})
+    if theirs is None:
+        return OptimizeWarning
+    if theirs not in _SHARED:
+        _SHARED[theirs] = type("OptimizeWarning", (OptimizeWarning, theirs),
+                               {"__doc__": OptimizeWarning.__doc__, "__module__": "leastsq"})
+    return _SHARED[theirs]
 
 
 def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,

@@ -186,11 +186,18 @@ raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
         PyErr_Clear();
         named = PyUnicode_FromString("");
     }
-    if (shape != NULL && named != NULL)
+    if (shape != NULL && named != NULL) {
+        npy_intp rows = cb->col_deriv ? n : m, columns = cb->col_deriv ? m : n;
+        const char *advice = PyArray_NDIM(array) == 2 && m != n && PyArray_DIM(array, 0) == columns
+                && PyArray_DIM(array, 1) == rows
+            ? (cb->col_deriv ? " Its transpose has that shape: col_deriv=False."
+                             : " Its transpose has that shape: col_deriv=True.")
+            : "";
         PyErr_Format(PyExc_TypeError,
                      "leastsq: there is a mismatch between the input and output shape of the "
-                     "'Dfun' argument%U. Shape should be (%zd, %zd) but it is %S.",
-                     named, cb->col_deriv ? n : m, cb->col_deriv ? m : n, shape);
+                     "'Dfun' argument%U. Shape should be (%zd, %zd) but it is %S.%s",
+                     named, rows, columns, shape, advice);
+    }
     Py_XDECREF(named);
     Py_XDECREF(name);
     Py_XDECREF(shape);
