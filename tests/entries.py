@@ -9,7 +9,19 @@ import ctypes as ct
 import numpy as np
 from enzyme import T, X0, Y, by_columns, jacobian, residual
 
-from leastsq import CFunction, RowAccumulator, curve_fit, least_squares, leastsq, leastsq_batch
+from leastsq import (
+    CFunction,
+    LevenbergMarquardt,
+    RowAccumulator,
+    StrictWarning,
+    confidence_intervals,
+    covariance,
+    curve_fit,
+    least_squares,
+    leastsq,
+    leastsq_batch,
+    leastsq_blocks,
+)
 
 LONG = 9000                     # rows enough for three chunks of the blocked QR
 _T = np.linspace(1.0, 13.0, LONG)
@@ -72,22 +84,25 @@ def fit(func=residual, Dfun=None, **options):
 
 def curve(jac=None, **options):
     def entry(wrap=same):
+        jac_given = wrap(jac, "jac") if callable(jac) else jac
         return curve_fit(wrap(model, "func"), T, Y, X0, full_output=True,
-                         jac=None if jac is None else wrap(jac, "jac"), **options)
+                         jac=jac_given, **options)
     return entry
 
 
 def squares(jac="2-point", **options):
     def entry(wrap=same):
+        given = {name: wrap(value, name) if callable(value) else value for name, value in options.items()}
         return least_squares(wrap(residual, "func"), X0,
-                             jac=jac if isinstance(jac, str) else wrap(jac, "jac"), **options)
+                             jac=jac if isinstance(jac, str) else wrap(jac, "jac"), **given)
     return entry
 
 
 def batch(Dfun=None, **options):
     def entry(wrap=same):
+        given = {name: wrap(value, name) if callable(value) else value for name, value in options.items()}
         return leastsq_batch(wrap(batch_residual, "func"), STARTS, return_fvec=True,
-                             Dfun=None if Dfun is None else wrap(Dfun, "Dfun"), **options)
+                             Dfun=None if Dfun is None else wrap(Dfun, "Dfun"), **given)
     return entry
 
 
@@ -112,6 +127,63 @@ ENTRIES = {
     "least_squares": squares(), "least_squares, jac": squares(jacobian, loss="cauchy", bounds=BOUNDS),
     "batch": batch(), "batch, Dfun": batch(batch_jacobian),
     "batch, own loss": batch(bounds=BOUNDS, loss=huber, f_scale=0.02),
+}
+
+
+def in_blocks(Dfun=None, **options):
+    """The problem of `fit`, its data in three blocks."""
+    def entry(wrap=same):
+        given = {name: wrap(value, name) if callable(value) else value for name, value in options.items()}
+        return leastsq_blocks(wrap(block_residual, "func"), X0, BLOCKS, full_output=True,
+                              Dfun=None if Dfun is None else wrap(Dfun, "Dfun"), **given)
+    return entry
+
+
+def block_residual(p, block):
+    return residual(p, *block)
+
+
+def block_jacobian(p, block):
+    return jacobian(p, *block)
+
+
+BLOCKS = [(T[:5], Y[:5]), (T[5:6], Y[5:6]), (T[6:], Y[6:])]
+
+
+def ask_tell(wrap=same):
+    """A loop of the user's own."""
+    func, Dfun, lm = wrap(residual, "func"), wrap(jacobian, "Dfun"), LevenbergMarquardt(X0)
+    while lm.request:
+        if lm.request == "norm":
+            trial = np.array(func(lm.x_eval))
+            lm.tell_norm(trial)
+            f = trial if lm.accepted else f             # noqa: F821
+        else:
+            lm.tell_model(Dfun(lm.x_eval), f)
+    return lm.x, lm.cov_x, {"nfev": lm.nfev}, lm.message, lm.ier
+
+
+def errors(wrap=same):
+    found = covariance(wrap(residual, "func"), ENTRIES["lmdif"]()[0])
+    return found.x, found.cov
+
+
+def intervals(wrap=same):
+    found = confidence_intervals(wrap(residual, "func"), ENTRIES["lmder"]()[0], (), wrap(jacobian, "Dfun"),
+                                 method="profile")
+    return found.x, found.lower, found.upper
+
+
+# Those whose loop runs in Python, or that put Python of ours between the user's and the core.
+IN_PYTHON = {
+    "curve_fit, bounds": curve(slopes, bounds=BOUNDS, sigma=T, loss="soft_l1", f_scale=0.05),
+    "curve_fit, 3-point": curve("3-point", covariance="accurate"),
+    "least_squares, own loss": squares("cs", loss=huber, f_scale=0.02),
+    "least_squares, callback": squares("3-point", callback=nothing, bounds=BOUNDS),
+    "strict": fit(Dfun=jacobian, strict=True, **FULL),
+    "blocks": in_blocks(), "blocks, Dfun": in_blocks(block_jacobian, callback=nothing),
+    "blocks, own loss": in_blocks(block_jacobian, loss=huber, f_scale=0.02, bounds=BOUNDS),
+    "ask/tell": ask_tell, "covariance": errors, "intervals": intervals,
 }
 
 
@@ -159,4 +231,6 @@ def values(result):
                        result.fvec])
     if isinstance(result, np.ndarray):
         return [result.shape, result.tobytes()]
+    if hasattr(result, "cov"):                                  # of a covariance
+        return values([result.x, result.cov])
     return [result]

@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 
+from ._checks import jacobian_array
 from ._compiled import CFunction, call_compiled
 
 __all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluator"]
@@ -42,6 +43,10 @@ class AccurateJacobian:
     nfev: int
 
 
+class WrongReturn(ValueError):
+    """The function returned what no residuals can be; not a matter of where it was called."""
+
+
 def evaluator(func, args=(), name="func"):
     """func(x, *args) as a function of a fresh x that returns a float64 vector of its own."""
     if not isinstance(args, tuple):
@@ -56,7 +61,7 @@ def evaluator(func, args=(), name="func"):
     def call(x):
         value = np.asarray(func(x.copy(), *args))
         if value.ndim > 1:
-            raise ValueError(f"{name} must return a vector, got shape {value.shape}")
+            raise WrongReturn(f"{name} must return a vector, got shape {value.shape}")
         if value.dtype.kind not in "fiub":
             raise TypeError(f"{name} must return real numbers, got dtype {value.dtype}")
         return np.array(value, dtype=float).reshape(-1)
@@ -99,6 +104,7 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None, bounds=
         args = (args,)
     counter = _Counter(evaluator(func, args), *bounds)
     f0 = counter(x) if f0 is None else f0
+    counter.size = f0.size
     if not np.isfinite(f0).all():
         bad = int(np.flatnonzero(~np.isfinite(f0))[0])
         raise ValueError(f"residuals are not finite at x: func(x)[{bad}] is {f0[bad]}")
@@ -114,11 +120,8 @@ def _given(Dfun, x, args, f0, counter):
     if isinstance(Dfun, CFunction):
         J = call_compiled(Dfun, x, x.size)
     else:
-        J = np.array(Dfun(x.copy(), *args), dtype=float)
-    shape = (f0.size, x.size)
-    if J.shape != shape and not (1 in shape and J.size == f0.size*x.size):
-        raise ValueError(f"Dfun must return shape {shape}, got {J.shape}")
-    J = J.reshape(shape)
+        J = Dfun(x.copy(), *args)
+    J = jacobian_array(J, (f0.size, x.size))
     if not np.isfinite(J).all():
         row, column = map(int, np.argwhere(~np.isfinite(J))[0])
         raise ValueError(f"Dfun(x)[{row}, {column}] is {J[row, column]}")
@@ -141,23 +144,21 @@ class _Counter:
         if self.size is None:
             self.size = value.size
         elif value.size != self.size:
-            raise ValueError(f"func changed size between calls: {self.size} residuals, then {value.size}")
+            raise WrongReturn(f"func changed size between calls: {self.size} residuals, then {value.size}")
         return value
 
     def probe(self, x):
         """f(x), or None where it is not finite, or out of bounds."""
         if self.low is not None and not ((self.low <= x) & (x <= self.high)).all():
             return None
-        size = self.size
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 value = self(x)
-        except (ArithmeticError, ValueError) as error:
-            if isinstance(error, ValueError) and "changed size" in str(error):
-                raise
+        except WrongReturn:
+            raise
+        except (ArithmeticError, ValueError) as error:      # what mathematics raises out of its domain
             self.cause = error
-            self.size = size
             return None
         return value if np.isfinite(value).all() else None
 
@@ -370,7 +371,10 @@ def _complex_steps(func, x, args, f0, counter):
             raise ValueError(f"method 'cs': func drops the imaginary part: it returned {value.dtype} for a "
                              "complex x (float(), .real, abs() or a real output array?); "
                              "use method='richardson'")
-        J[:, j] = value.reshape(-1).imag/_COMPLEX_STEP
+        if value.size != f0.size:
+            raise WrongReturn(f"func changed size between calls: {f0.size} residuals, then {value.size}")
+        # a nan in the real part may leave 0 in the imaginary one
+        J[:, j] = np.where(np.isfinite(value.real), value.imag/_COMPLEX_STEP, np.nan).reshape(-1)
     if not np.isfinite(J).all():
         row, column = map(int, np.argwhere(~np.isfinite(J))[0])
         raise ValueError(f"method 'cs': the derivative of residual {row} with respect to x[{column}] "

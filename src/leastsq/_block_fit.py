@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._ask_tell import LevenbergMarquardt
-from ._checks import check_sizes
+from ._checks import check_sizes, real_array
 from ._core import RowAccumulator, weigh
 from ._derivatives import EPS, PRECISION, SCHEMES, Differences
 from ._door import Door
@@ -116,7 +116,7 @@ class Problem:
     def residuals(self, x, block):
         """A new float64 array, and the precision of func."""
         value = self.func(x.copy(), block, *self.args)
-        array = _real(value, "func")
+        array = real_array(value, "the array that func returns", "leastsq_blocks")
         if array.ndim > 1:
             raise ValueError("leastsq_blocks: the array that func returns must be 0-d or 1-D, got "
                              f"shape {array.shape}")
@@ -152,22 +152,14 @@ class Problem:
         return Model(f.size, accumulator, evaluations, fault)
 
     def _given(self, x, block, rows):
-        jacobian = _real(self.Dfun(x.copy(), block, *self.args), "Dfun")
+        jacobian = real_array(self.Dfun(x.copy(), block, *self.args), "the array that Dfun returns", "leastsq_blocks")
         wanted = (x.size, rows) if self.col_deriv else (rows, x.size)
-        if 1 in wanted and jacobian.size == rows*x.size:
+        if 1 in wanted and jacobian.ndim < 3 and jacobian.size == rows*x.size:
             jacobian = jacobian.reshape(wanted)
         if jacobian.shape != wanted:
             raise ValueError(f"leastsq_blocks: the array that Dfun returns must have shape {wanted} for "
                              f"the {rows} residuals of this block, got {jacobian.shape}")
         return jacobian.T if self.col_deriv else jacobian
-
-
-def _real(value, name):
-    array = np.asarray(value)
-    if not np.can_cast(array.dtype, float, "safe"):
-        raise TypeError(f"leastsq_blocks: the array that {name} returns must be real numbers that fit "
-                        f"in float64, got {type(value).__name__} of dtype {array.dtype}")
-    return array
 
 
 def _norm(f):

@@ -6,17 +6,27 @@ import os
 
 import numpy as np
 
-__all__ = ["bound_rows", "check_sizes", "data_arrays", "real_array", "relative_error", "scale_factors", "start_points",
+__all__ = ["bound_rows", "check_sizes", "data_arrays", "jacobian_array", "real_array", "relative_error", "scale_factors", "start_points",
            "thread_count", "tolerances", "whole_number"]
 
 
-def real_array(value, what):
+def real_array(value, what, door="leastsq_batch"):
     """An array whose dtype casts safely to float64."""
     array = np.asarray(value)
     if not np.can_cast(array.dtype, np.float64, "safe"):
-        raise TypeError(f"leastsq_batch: {what} must be real numbers that fit in float64, "
+        raise TypeError(f"{door}: {what} must be real numbers that fit in float64, "
                         f"got {type(value).__name__} of dtype {array.dtype}")
     return array
+
+
+def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
+    """What a Jacobian of the user's returned, as a float64 array of this shape of its own."""
+    array, wanted = real_array(value, f"the array that {name} returns", door), shape[::-1] if col_deriv else shape
+    if 1 in wanted and array.ndim < 3 and array.size == wanted[0]*wanted[1]:
+        array = array.reshape(wanted)
+    if array.shape != wanted:
+        raise ValueError(f"{door}: the array that {name} returns must have shape {wanted}, got {array.shape}")
+    return np.array(array.T if col_deriv else array, np.float64)
 
 
 def start_points(x0):

@@ -9,6 +9,7 @@ from types import FunctionType
 
 import numpy as np
 
+from ._checks import jacobian_array
 from ._compiled import CFunction
 from ._covariance import by_option, check_option
 from ._derivatives import Differences
@@ -336,15 +337,18 @@ def _pseudo_covariance(residual, popt, jac, info, kwargs):
     low, high = (bound_arrays(kwargs["bounds"], popt) if "bounds" in kwargs else (None, None))
     fvec = np.atleast_1d(info["fvec"])
     if callable(jac):
-        jacobian = np.array(jac(popt.copy()), float)
+        jacobian = jacobian_array(jac(popt.copy()), (fvec.size, popt.size), "jac", "curve_fit",
+                                  bool(kwargs.get("col_deriv")))
         info["njev"] += 1
-        if kwargs.get("col_deriv"):
-            jacobian = jacobian.T
     else:
         maker = Differences(residual, jac or "2-point", low, high, kwargs.get("workers"),
                             kwargs.get("epsfcn"))
         jacobian = maker.jacobian_at(popt, fvec)
         info["nfev"] += maker.evaluations
+    if not np.isfinite(jacobian).all():
+        row, column = map(int, np.argwhere(~np.isfinite(jacobian))[0])
+        raise ValueError("curve_fit: the Jacobian at the solution is not finite: the derivative of residual "
+                         f"{row} with respect to x[{column}] is {jacobian[row, column]}")
     f_scale = float(kwargs.get("f_scale", 1.0))
     rho, slope, curvature = loss_values(kwargs.get("loss", LINEAR), f_scale, fvec)
     weights = np.sqrt(np.maximum(slope + 2*curvature*fvec**2, _EPS))

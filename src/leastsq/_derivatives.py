@@ -161,7 +161,8 @@ class Differences:
                     f"func(x) with a complex x[{j}] returned {value.dtype} of shape {value.shape}: "
                     "it drops the imaginary part (abs, real, a float64 array that is filled?). "
                     "'3-point' makes do with real numbers")
-            rows[j] = value.imag/steps[j]
+            # a nan in the real part may leave 0 in the imaginary one
+            rows[j] = np.where(np.isfinite(value.real), value.imag/steps[j], np.nan)
         if not self.checked and free.size:
             self._check_complex(x, f, args, rows, low, high)
         return rows.T
@@ -172,7 +173,7 @@ class Differences:
         steps = _steps(x, 2.0**-26)*(-1.0)**np.arange(x.size)
         point = np.where((x + steps < low) | (x + steps > high), x - steps, x + steps)
         point = np.clip(point, low, high)
-        (value,) = self._evaluate([point], args)
+        (value,) = self._evaluate([point.copy()], args)
         with np.errstate(all="ignore"):
             seen = _as_residuals(value, f.size) - f
             meant = (point - x) @ rows

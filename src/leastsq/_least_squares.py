@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from ._checks import jacobian_array
 from ._compiled import CFunction, call_compiled
 from ._covariance import by_option, check_option
 from ._derivatives import SCHEMES, Differences
@@ -253,7 +254,7 @@ class _Door(Door):
         else:
             self.njev = 1
             jacobian = self._jacobian(x.copy(), *args)
-        return np.array(jacobian, float).reshape(f.size, x.size)
+        return jacobian_array(jacobian, (f.size, x.size), "jac", "least_squares")
 
 
 def _result(door, out, args, loss, verbose):

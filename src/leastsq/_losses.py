@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._checks import real_array
+
 __all__ = ["LINEAR", "active_mask", "bound_arrays", "core_loss", "held", "loss_values"]
 
 LINEAR = "linear"
@@ -35,7 +37,9 @@ def loss_values(loss, f_scale, residuals):
     """
     z = (residuals/f_scale)**2
     if not isinstance(loss, str):
-        rho = np.array(loss(z), float)
+        rho = np.array(real_array(loss(z), "the array that loss returns", "leastsq"), float)
+        if rho.shape != (3, z.size):
+            raise ValueError(f"leastsq: the array that loss returns must have shape (3, {z.size}), got {rho.shape}")
     elif loss == LINEAR:
         rho = np.array([z, np.ones_like(z), np.zeros_like(z)])
     elif loss == "soft_l1":

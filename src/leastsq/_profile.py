@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._accurate_jacobian import evaluator
+from ._checks import jacobian_array
 from ._covariance import weigh
 from ._leastsq import leastsq
 from ._losses import LINEAR, loss_values
@@ -85,7 +86,9 @@ class Profiler:
 
     def residual(self, x):
         self.nfev += 1
-        return weigh(self.plain(x), None, self.sigma)[0]
+        f = self.plain(x)
+        self.size = f.size
+        return weigh(f, None, self.sigma)[0]
 
     def cost(self, f):
         """The sum of squares, or of the losses."""
@@ -110,8 +113,9 @@ class Profiler:
 
         def derivative(z):
             whole[free] = z
-            J = np.asarray(self.Dfun(whole.copy(), *self.args), dtype=float)
-            return weigh(np.zeros(J.shape[0]), J, self.sigma)[1][:, free]
+            J = jacobian_array(self.Dfun(whole.copy(), *self.args), (self.size, whole.size),
+                               door="confidence_intervals")
+            return weigh(np.zeros(self.size), J, self.sigma)[1][:, free]
 
         with np.errstate(all="ignore"):
             z, _, info, mesg, ier = leastsq(

@@ -136,8 +136,13 @@ loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
         double z = (f[i] / scale) * (f[i] / scale);
         double q = sqrt(z > 0 ? value[i] / z : slope[i]);
 
+        if (!isfinite(f[i])) {      /* not finite is not robust */
+            weighed[i] = weighed[m + i] = f[i];
+            continue;
+        }
         weighed[i] = z < HUGE_VAL ? f[i] * q : copysign(scale * sqrt(value[i]), f[i]);
-        weighed[m + i] = q > 0 ? slope[i] / q : 0;
+        /* never 0 for what the loss could not say: the fit would take J for 0 */
+        weighed[m + i] = q == 0 ? 0 : isfinite(value[i]) ? slope[i] / q : value[i];
     }
 }
 
