@@ -196,7 +196,8 @@ def says(door, kinds, *words):
 
 @EVERY_DOOR
 @pytest.mark.parametrize("act", in_turn(
-    lambda args, r: None, lambda args, r: np.asarray(r) + 0j if np.isrealobj(r) else None, lambda args, r: np.asarray(r).astype(object),
+    lambda args, r: None, lambda args, r: np.asarray(r) + 0j if np.isrealobj(r) else None,
+           lambda args, r: np.asarray(r).astype(object),
     lambda args, r: "text", lambda args, r: {}, lambda args, r: np.asarray(r).astype("m8[s]"), quick=2),
     ids=["None", "complex", "object", "text", "dict", "times"])
 def test_any_call_may_return_what_is_no_array_of_reals(door, act):
