@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from enzyme import T, Y
 
-from leastsq import OptimizeWarning, StrictError, covariance, leastsq, leastsq_batch
+from leastsq import OptimizeWarning, StrictError, StrictWarning, covariance, leastsq, leastsq_batch
 
 DOORS = entries.ENTRIES | entries.IN_PYTHON
 FUNCTIONS = [entries.residual, entries.jacobian, entries.by_columns, entries.long_residual,
@@ -42,7 +42,7 @@ def quiet():
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", OptimizeWarning)
-        warnings.simplefilter("ignore", entries.StrictWarning)
+        warnings.simplefilter("ignore", StrictWarning)
         yield
 
 
