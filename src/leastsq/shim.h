@@ -114,6 +114,10 @@ int measure_residual(callbacks *cb, PyObject *result);
 int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
 
+/* shapes.c */
+void raise_too_few_residuals(npy_intp m, npy_intp n);
+void raise_jacobian_shape(const callbacks *cb, PyArrayObject *array);
+
 /* arguments.c */
 enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
 

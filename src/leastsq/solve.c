@@ -150,22 +150,6 @@ run(fit *f, const arguments *a)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* SciPy's words; beneath them, for the sum of squares in place of the residuals, a note. */
-static void
-too_few_residuals(npy_intp m, npy_intp n)
-{
-    PyObject *error = PyObject_CallFunction(PyExc_TypeError, "N", PyUnicode_FromFormat(
-        "Improper input: func input vector length N=%zd must not exceed func output vector length M=%zd",
-        (Py_ssize_t)n, (Py_ssize_t)m));
-    PyObject *noted = error == NULL || m > 1 ? NULL : PyObject_CallMethod(
-        error, "add_note", "s", "func returns the residuals one by one, not the sum of their squares");
-
-    if (error != NULL && (m > 1 || noted != NULL))
-        PyErr_SetObject(PyExc_TypeError, error);
-    Py_XDECREF(noted);
-    Py_XDECREF(error);
-}
-
 PyObject *
 solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -205,7 +189,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         goto done;
     }
     if (f.cb.m < f.cb.n) {
-        too_few_residuals(f.cb.m, f.cb.n);
+        raise_too_few_residuals(f.cb.m, f.cb.n);
         goto done;
     }
 #ifdef LEASTSQ_REFERENCE
