@@ -11,7 +11,7 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow fuzz sanitize bench lint wheels docs clean
+.PHONY: help demo test slow fuzz sanitize bench lint clients wheels docs clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
@@ -19,8 +19,9 @@ help:
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
 	@echo "make fuzz    set up, then compare FUZZ_CASES random fits with MINPACK, and arguments with SciPy"
 	@echo "make sanitize  set up, then run the suite and the threads under sanitizers, the Fortran under valgrind"
-	@echo "make bench   set up, then measure the solver's own time against SciPy's, small fits and large"
+	@echo "make bench   set up, then measure against SciPy, MINPACK and others: out/bench.json and out/bench.png"
 	@echo "make lint    set up, then check style, types and the compilers' warnings"
+	@echo "make clients the tests of lmfit, astropy and others, with SciPy and with this package in its place"
 	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
 	@echo "make docs    the documentation, into build/html, and a look at every page in Chromium"
 	@echo "make clean   remove everything that make made"
@@ -54,12 +55,16 @@ sanitize:
 
 bench:
 	@tools/setup.sh bench
-	@$(VENV)/bin/python benchmarks/overhead.py $(ARGS)
-	@$(VENV)/bin/python benchmarks/large.py --quick
+	@$(VENV)/bin/python benchmarks/run.py $(ARGS)
 
 lint:
 	@tools/setup.sh lint
 	@$(VENV)/bin/python tools/lint.py $(ARGS)
+
+# an environment of its own, in build/clients; some half an hour
+clients:
+	@tools/setup.sh clients
+	@$(VENV)/bin/python tools/clients.py $(ARGS)
 
 wheels:
 	@tools/setup.sh wheels

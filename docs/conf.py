@@ -65,7 +65,7 @@ html_title = f"leastsq {release}"
 html_static_path = ["_static"]
 html_css_files = ["leastsq.css"]
 html_show_sourcelink = False
-html_sidebars = {page: [] for page in ("start", "coming_from_scipy", "how_it_works", "performance", "changes")}
+html_sidebars = {page: [] for page in ("start", "coming_from_scipy", "how_it_works", "benchmarks", "performance", "changes")}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     seconds = {}
     for workers in (1, 2) if options.compare else (2,):
-        with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, \
+        with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster, \
                 Client(cluster) as client:
             x, cov_x, info, ier, seconds[workers] = fit_blocks(client, options.points, options.blocks)
             by_array = fit_array(client, options.points // 10, options.blocks)[0] if workers == 2 else None

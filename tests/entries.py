@@ -13,7 +13,6 @@ from leastsq import (
     CFunction,
     LevenbergMarquardt,
     RowAccumulator,
-    StrictWarning,
     confidence_intervals,
     covariance,
     curve_fit,

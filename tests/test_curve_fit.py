@@ -3,6 +3,7 @@ warnings, apart from the differences that are asserted here."""
 import doctest
 import functools
 import inspect
+import subprocess
 import sys
 import warnings
 
@@ -388,6 +389,18 @@ def test_model_is_called_nfev_times():
 
 def test_warning_is_a_user_warning_of_ours():
     assert issubclass(OptimizeWarning, UserWarning) and leastsq.OptimizeWarning is OptimizeWarning
+
+
+def test_filters_for_scipys_warning_hold():
+    scipy = pytest.importorskip("scipy.optimize")
+    with pytest.warns(scipy.OptimizeWarning, match=NO_ESTIMATE) as caught:
+        curve_fit(lambda x, a: a*x, [1.0], [1.0])
+    assert issubclass(caught[0].category, OptimizeWarning) and caught[0].category.__name__ == "OptimizeWarning"
+    script = ("import sys, warnings\nfrom leastsq import OptimizeWarning, curve_fit\n"
+              "with warnings.catch_warnings(record=True) as caught:\n"
+              "    warnings.simplefilter('always')\n    curve_fit(lambda x, a: a*x, [1.0], [1.0])\n"
+              "assert caught[0].category is OptimizeWarning and 'scipy' not in sys.modules\n")
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_jacobian_of_the_wrong_shape_is_named():

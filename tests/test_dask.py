@@ -30,7 +30,7 @@ TRUTH = np.array([2.0, 0.7, 0.3])
 
 
 def cluster(workers=2, **options):
-    return LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
+    return LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0",
                         **options)
 
 

@@ -45,6 +45,8 @@ def test_pages(page):
     source = page.read_text(encoding="utf-8")
     if "leastsq.dask" in source:
         pytest.importorskip("distributed")
+    if "from_numba" in source:
+        pytest.importorskip("numba")
     if "leastsq.plot" in source:
         pytest.importorskip("matplotlib").use("Agg")
     blocks = re.findall(r"^```(python|text)\n(.*?)^```", source, re.MULTILINE | re.DOTALL)

@@ -418,8 +418,16 @@ def test_jacobian_of_wrong_shape_is_refused_at_any_call(change, k, col_deriv):
     with pytest.raises(TypeError, match="Dfun") as error:
         leastsq(residual, X0, Dfun=my_jacobian, col_deriv=col_deriv)
     assert "my_jacobian" in str(error.value)
-    assert f"Shape should be {wanted} but it is {got}" in str(error.value)
+    assert str(error.value).endswith(f"Shape should be {wanted} but it is {got}.")
+    advice = [f"its transpose has that shape: col_deriv={not col_deriv}"]
+    assert getattr(error.value, "__notes__", []) == advice * (got == wanted[::-1])
     assert dfun.calls == k
+
+
+def test_sum_of_squares_in_place_of_residuals_is_suspected():
+    with pytest.raises(TypeError, match="N=2 must not exceed func output vector length M=1") as error:
+        leastsq(lambda p: residual(p) @ residual(p), X0)
+    assert "not the sum of their squares" in error.value.__notes__[0]
 
 
 @pytest.mark.parametrize("name", ["no name", None, 42, "{}%s\ud800"])

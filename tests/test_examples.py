@@ -1,4 +1,5 @@
 """The examples and the benchmark run as a user runs them, and say what they should."""
+import importlib
 import json
 import os
 import re
@@ -152,6 +153,20 @@ def test_compiled_example_with_numba(tmp_path):
     assert "numba pays" in done.stdout
 
 
+def test_all_benchmarks_go_into_one_file_with_the_ratios_first(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmarks = importlib.import_module("run")
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "overhead", (["--rounds", "1"], []))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--only", "overhead", "--out", str(tmp_path / "new" / "bench.json")])
+    benchmarks.main()
+    found = json.loads((tmp_path / "new" / "bench.json").read_text(encoding="utf-8"))
+    assert list(found) == ["ratios", "machine", "peers", "figures"] and found["peers"]["scipy"] == found["machine"]["scipy"]
+    cases = found["figures"]["overhead"]["cases"]
+    assert [row["SciPy"] for row in found["ratios"]["overhead"].values()] == [round(case["ratio"], 2) for case in cases]
+    assert (tmp_path / "new" / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):
     pytest.importorskip("scipy")
     done = run("benchmarks/compiled.py", "--json", "--rounds", "2", cwd=tmp_path)
@@ -222,3 +237,12 @@ def test_on_dask_finds_the_truth(tmp_path):
     assert len(table) == 7
     assert all(abs(float(x) - float(true)) < 5 * float(sigma) for x, sigma, true in table)
     assert float(re.search(r"off by at most (\S+)", done.stdout)[1]) < 0.05
+
+
+def test_lmfit_runs_on_leastsq(tmp_path):
+    pytest.importorskip("lmfit")
+    done = run("examples/lmfit_on_leastsq.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    errors, ours, theirs = re.search(r": (\S+) standard errors; (\d+) calls of the model, (\d+) with SciPy", done.stdout).groups()
+    assert float(errors) < 1e-6 and int(theirs) == int(ours) + 2        # so it did not run on SciPy's
+    assert float(re.search(r"reduced chi-square = (\S+)", done.stdout)[1]) == pytest.approx(1, abs=0.25)    # 3.5 sigma

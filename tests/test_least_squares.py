@@ -155,6 +155,12 @@ def test_verbose(capsys):
     assert text.startswith(" Iteration") and "termination condition is satisfied" in text
 
 
+@pytest.mark.parametrize("tr_solver", ["exact", "lsmr"])
+def test_arguments_of_the_other_methods_change_nothing(tr_solver):
+    got = least_squares(fun, X0, tr_solver=tr_solver, tr_options={"regularize": True})
+    assert np.array_equal(got.x, least_squares(fun, X0).x)
+
+
 def test_result_is_a_dict_with_attributes():
     got = least_squares(fun, X0)
     assert got["x"] is got.x and "cost: " in repr(got) and "nfev" in dir(got)
@@ -168,8 +174,8 @@ def test_result_is_a_dict_with_attributes():
 @pytest.mark.parametrize("options, error, words", [
     ({"method": "trf"}, ValueError, "`method` must be 'lm', got 'trf'"),
     ({"method": "dogbox"}, ValueError, "`method` must be 'lm'"),
-    ({"tr_solver": "exact"}, ValueError, "`tr_solver` is not supported"),
-    ({"tr_options": {"regularize": True}}, ValueError, "`tr_options` is not supported"),
+    ({"tr_solver": "newton"}, ValueError, "`tr_solver` must be None, 'exact' or 'lsmr', got 'newton'"),
+    ({"tr_solver": np.ones(3)}, ValueError, "`tr_solver` must be"),
     ({"jac_sparsity": np.ones((60, 3))}, ValueError, "`jac_sparsity` is not supported"),
     ({"jac": "4-point"}, ValueError, "`jac` must be"),
     ({"jac": None}, ValueError, "`jac` must be"),

@@ -31,6 +31,14 @@ def fit_by_us(fit):
                                 Dfun=dataset.jacobian if fit["jacobian"] else None, full_output=True)
 
 
+def fit_by_scipy(fit, dataset):
+    from scipy.optimize import leastsq as scipy_leastsq
+    with np.errstate(all="ignore"):
+        _, _, info, _, ier = scipy_leastsq(dataset.residual, dataset.starts[fit["start"] - 1],
+                                           Dfun=dataset.jacobian if fit["jacobian"] else None, full_output=True)
+    return ier, info["nfev"]
+
+
 def same_last_bits(dataset):
     """Whether NumPy's exp, cos, ... give here the bits they gave when the reference was made."""
     with np.errstate(all="ignore"):
@@ -53,9 +61,13 @@ def test_as_many_correct_digits_as_scipy(fit):
 @pytest.mark.parametrize("fit", [f for f in FITS if f["digits"] > 0], ids=fit_id)
 def test_same_evaluations_and_reason_as_scipy(fit):
     dataset, (_, _, info, _, ier) = fit_by_us(fit)
-    if not same_last_bits(dataset):
-        pytest.skip("the model's last bits differ here from those of the reference run")
-    assert (ier, info["nfev"]) == (fit["ier"], fit["nfev"])
+    wanted = fit["ier"], fit["nfev"]
+    if not same_last_bits(dataset):                         # the reference is of another processor
+        scipy = pytest.importorskip("scipy")
+        if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
+            pytest.skip("the model's last bits differ here from those of the reference run, and SciPy is older than 1.18")
+        wanted = fit_by_scipy(fit, dataset)
+    assert (ier, info["nfev"]) == wanted
 
 
 @pytest.mark.parametrize("fit", [f for f in FITS if f["digits"] > 0], ids=fit_id)

@@ -122,4 +122,4 @@ def test_without_matplotlib_only_pictures_fail(tmp_path):
         "print(leastsq.covariance(lambda x: np.arange(3.0) - x[0], [1.0]).rank)",
         "try: leastsq.plot.correlation([[1.0]])",
         "except ImportError as error: print(error)"])], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["1", "leastsq.plot needs matplotlib: pip install leastsq[plot]"]
+    assert done.stdout.splitlines() == ["1", "leastsq.plot needs matplotlib: pip install matplotlib"]

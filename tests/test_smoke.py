@@ -52,6 +52,10 @@ def test_every_public_name_is_there_and_documented():
             assert thing.__doc__, name
 
 
+def test_completion_shows_public_names_only():
+    assert dir(package) == sorted(package.__all__)
+
+
 def test_importing_it_brings_neither_scipy_nor_matplotlib():
     code = "import sys, leastsq; print(sorted({'scipy', 'matplotlib', 'numba', 'cffi'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
+import pythons
 import wheels
 
 PACKAGE, INFO = wheels.expected_files()
@@ -88,8 +89,8 @@ def test_the_newest_patch_of_each_final_cpython_is_found(monkeypatch):
         "/f/python3": facts([3, 11, 9], implementation="pypy"), "/g/python3": None,
         "/i/python3.13": facts([3, 13, 2]),
     }
-    monkeypatch.setattr(wheels, "identity", lambda path: known[str(path)] and known[str(path)] | {"executable": str(path)})
-    assert wheels.find_pythons(map(Path, known), (3, 11)) == {
+    monkeypatch.setattr(pythons, "identity", lambda path: known[str(path)] and known[str(path)] | {"executable": str(path)})
+    assert pythons.find_pythons(map(Path, known), (3, 11)) == {
         "cp312": Path("/b/python3.12"), "cp313t": Path("/d/python3"), "cp313": Path("/i/python3.13")}
 
 
@@ -97,13 +98,13 @@ def test_programs_that_are_no_python_are_not_asked(monkeypatch, tmp_path):
     for name in ("python3", "python3.13t", "python3-config", "python3.12-gdb.py", "pythonw"):
         (tmp_path / name).touch()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert {path.name for path in wheels.candidates() if path.parent == tmp_path} == {"python3", "python3.13t"}
+    assert {path.name for path in pythons.candidates() if path.parent == tmp_path} == {"python3", "python3.13t"}
 
 
 def test_what_a_python_says_of_itself():
-    facts = wheels.identity(sys.executable)
+    facts = pythons.identity(sys.executable)
     assert tuple(facts["version"]) == sys.version_info[:3]
-    assert wheels.identity("/nowhere/python3") is None
+    assert pythons.identity("/nowhere/python3") is None
 
 
 def test_a_python_that_is_not_there_is_named():

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|wheels|lint|docs
+# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|clients|wheels|lint|docs
 #
 # Finds Python, the C and Fortran compilers and Python's headers; what is missing
 # is installed through the system's package manager where that is permitted (root,
@@ -15,8 +15,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-target=${1:?usage: tools/setup.sh demo|test|bench|wheels|lint|docs}
-case $target in demo | test | bench | wheels | docs | lint) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
+target=${1:?usage: tools/setup.sh demo|test|bench|clients|wheels|lint|docs}
+case $target in demo | test | bench | clients | wheels | docs | lint) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
 
@@ -201,7 +201,7 @@ remember() { printf '%s\n' "$2" >"$VENV/.done-$1"; }
 identity=$("$python" -c 'import sys; print(sys.version, sys.base_prefix)' | tr '\n' ' ')
 if ! done_before venv "$identity" || ! "$VENV/bin/python" -c '' 2>/dev/null; then
     say "making $VENV with $("$python" --version)"
-    rm -rf "$VENV" build/setup
+    rm -rf "$VENV"
     "$python" -m venv "$VENV"
     remember venv "$identity"
 fi
@@ -239,7 +239,7 @@ install_requirements() {
 install_requirements build
 case $target in
     demo) install_requirements plot || say "no matplotlib: there will be no picture" ;;
-    bench) install_requirements test ;;
+    bench) install_requirements test && { install_requirements plot || say "no matplotlib: there will be no chart"; } ;;
     docs)
         install_requirements docs
         if ! have chromium && ! have chromium-browser && ! have google-chrome && [ -z "${CHROMIUM:-}" ]; then
@@ -248,6 +248,7 @@ case $target in
                 say "no Chromium: the pages will be built, but not looked at"
         fi ;;
     lint) install_requirements lint ;;
+    clients) exit ;;                                    # tools/clients.py builds, into an environment of its own
     wheels) install_requirements wheels; exit ;;        # tools/wheels.py builds
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;
 esac
@@ -279,14 +280,14 @@ CC=${CC:-} FC=${FC:-} CFLAGS=${CFLAGS:-} FFLAGS=${FFLAGS:-} LDFLAGS=${LDFLAGS:-}
 # Meson does not take a setting whose option is new to an old build directory.
 options=$(cksum meson.options)
 if ! done_before options "$options"; then
-    rm -rf build/setup
+    rm -rf "$VENV/build"
     remember options "$options"
 fi
 if ! done_before build "$inputs"; then
     say "building leastsq"
     build_log=$(mktemp)
     if ! python -m pip install --no-build-isolation --no-deps --force-reinstall \
-            --config-settings=build-dir=build/setup \
+            --config-settings=build-dir="$VENV/build" \
             --config-settings=setup-args=-Dreference=auto . >"$build_log" 2>&1 </dev/null; then
         cat "$build_log" >&2
         rm -f "$build_log"

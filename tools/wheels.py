@@ -22,20 +22,13 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+from pythons import candidates, find_pythons, identity
+
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 500_000                    # of a wheel
 MADE_BY_SDIST = {"PKG-INFO"}
 # What an extension may need from outside: libc's parts; on the left of the version.
 SYSTEM_LIBRARIES = re.compile(r"(libc|libm|libpthread|libdl|ld-linux-[\w-]+|libc\.musl-\w+)\.so(\.\d+)?$")
-
-_IDENTITY = """
-import json, sys, sysconfig
-print(json.dumps({
-    "version": list(sys.version_info[:3]), "final": sys.version_info[3] == "final",
-    "implementation": sys.implementation.name, "threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    "executable": sys.executable,
-}))
-"""
 
 
 def say(*words):
@@ -49,45 +42,6 @@ def run(*command, **options):
     if done.returncode != 0:
         raise SystemExit(f"{done.stdout}\nwheels: failed, see above: {' '.join(map(str, command))}")
     return done.stdout
-
-
-# ------------------------------------------------------------------- Pythons
-
-
-def identity(python):
-    """What the interpreter says of itself; None if it does not run."""
-    try:
-        done = subprocess.run([python, "-c", _IDENTITY], capture_output=True, text=True, timeout=60, check=True)
-        return json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
-def candidates():
-    """Paths at which people keep interpreters."""
-    for folder in os.environ.get("PATH", "").split(os.pathsep):
-        if folder:
-            yield from sorted(path for path in Path(folder).glob("python3*") if re.fullmatch(r"python3(\.\d+t?)?", path.name))
-    home = Path.home()
-    for versions in (Path(os.environ.get("PYENV_ROOT") or home / ".pyenv") / "versions",
-                     home / ".local" / "share" / "uv" / "python", Path("/opt/python")):
-        yield from sorted(versions.glob("*/bin/python3"))
-
-
-def find_pythons(paths, oldest):
-    """{name: path}: one CPython >= oldest of each feature version, the newest patch."""
-    best = {}
-    for path in paths:
-        facts = identity(path)
-        if facts is None or facts["implementation"] != "cpython" or not facts["final"]:
-            continue
-        version = tuple(facts["version"])
-        if version[:2] < oldest:
-            continue
-        name = f"cp{version[0]}{version[1]}" + "t" * facts["threaded"]
-        if name not in best or best[name][0] < version:
-            best[name] = version, Path(facts["executable"])     # pyenv's shims are not interpreters
-    return {name: path for name, (_, path) in sorted(best.items(), key=lambda item: item[1][0])}
 
 
 # ------------------------------------------------------------- environments

@@ -34,3 +34,8 @@ __all__ = [
     "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
     "report", "show_config",
 ]
+
+
+def __dir__():
+    """The public names: what completion shows."""
+    return sorted(__all__)

@@ -12,6 +12,8 @@ from . import plot as plot
 from ._core import Machine as _Machine, RowAccumulator as RowAccumulator
 
 __version__: str
+
+def __dir__() -> list[str]: ...
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
     "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",
@@ -232,6 +234,18 @@ def curve_fit(
 ) -> tuple[_Array, _Array, _Info, str, int]: ...
 
 class OptimizeResult(dict[str, Any]):
+    x: _Array
+    cost: float
+    fun: _Array
+    jac: _Array
+    grad: _Array
+    optimality: float
+    active_mask: NDArray[np.int64]
+    nfev: int
+    njev: int | None
+    status: int
+    message: str
+    success: bool
     def __getattr__(self, name: str) -> Any: ...
     def __setattr__(self, name: str, value: Any, /) -> None: ...
     def __delattr__(self, name: str, /) -> None: ...
@@ -249,7 +263,7 @@ def least_squares(
     loss: _Loss = "linear",
     f_scale: float = 1.0,
     diff_step: ArrayLike | None = None,
-    tr_solver: None = None,
+    tr_solver: Literal["exact", "lsmr"] | None = None,
     tr_options: Mapping[str, Any] | None = None,
     jac_sparsity: None = None,
     max_nfev: int | None = None,

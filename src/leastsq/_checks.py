@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-__all__ = ["bound_rows", "check_sizes", "data_arrays", "jacobian_array", "real_array", "relative_error", "scale_factors", "start_points",
-           "thread_count", "tolerances", "whole_number"]
+__all__ = ["bound_rows", "check_sizes", "data_arrays", "jacobian_array", "real_array", "relative_error", "scale_factors",
+           "start_points", "thread_count", "tolerances", "whole_number"]
 
 
 def real_array(value, what, door="leastsq_batch"):

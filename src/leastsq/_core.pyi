@@ -146,6 +146,7 @@ def solve(
         tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
         NDArray[np.int64] | None,        # with bounds: -1 at lower, 1 at upper, 0 between
     ]
+    | None                               # x0 is empty, and full_output without extras wanted
 ): ...
 
 # Residuals whose squares are the loss, and their derivative by f.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from types import FunctionType
 
@@ -25,10 +26,22 @@ _NO_BOUNDS = (-np.inf, np.inf)
 class OptimizeWarning(UserWarning):
     """A fit ended, but something about it should be looked at.
 
-    A class of its own, since SciPy need not be installed: filters for
-    `scipy.optimize.OptimizeWarning` do not catch it, filters for `UserWarning`
-    catch both.
+    A class of its own, since SciPy need not be installed.  Where `scipy.optimize` is loaded
+    what is warned of is its `OptimizeWarning` too, so that a script's filters go on to hold.
     """
+
+
+_SHARED: dict[type, type] = {}  # {SciPy's OptimizeWarning: a class that is both}
+
+
+def _category():
+    theirs = getattr(sys.modules.get("scipy.optimize"), "OptimizeWarning", None)
+    if theirs is None:
+        return OptimizeWarning
+    if theirs not in _SHARED:
+        _SHARED[theirs] = type("OptimizeWarning", (OptimizeWarning, theirs),
+                               {"__doc__": OptimizeWarning.__doc__, "__module__": "leastsq"})
+    return _SHARED[theirs]
 
 
 def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,
@@ -229,7 +242,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if pcov is None or np.isnan(pcov).any():
         pcov = np.full((n, n), np.inf)
         warnings.warn("Covariance of the parameters could not be estimated",
-                      category=OptimizeWarning, stacklevel=2)
+                      category=_category(), stacklevel=2)
     if full_output:
         return popt, pcov, info, mesg, ier
     return popt, pcov
@@ -301,7 +314,7 @@ def _accurate_covariance(choice, f, residual, popt, jac, info, absolute_sigma, k
     if found.null_space.shape[1] or found.dof <= 0 and not absolute_sigma:
         why = found.explain() if found.null_space.shape[1] else "There are no degrees of freedom."
         warnings.warn(f"Covariance of the parameters could not be estimated. {why}",
-                      category=OptimizeWarning, stacklevel=3)
+                      category=_category(), stacklevel=3)
     pcov = found.cov.copy()
     if bounds is not None:
         low, high = bound_arrays(bounds, popt)

@@ -97,7 +97,9 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         ``rho_(f**2) = f_scale**2*rho((f/f_scale)**2)``, > 0.
     diff_step : None, float or array_like, shape (n,), optional
         Relative steps of the differences.  None: from the machine precision.
-    tr_solver, tr_options, jac_sparsity : None
+    tr_solver, tr_options : optional
+        For SciPy's other methods; not used, as by SciPy's "lm".
+    jac_sparsity : None
         Not for this method; anything else is refused.
     max_nfev : int, optional
         Most evaluations of `fun`, without those for differences.  None: 100*n.
@@ -170,10 +172,10 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if method != "lm":
         raise ValueError(f"`method` must be 'lm', got {method!r}: Levenberg–Marquardt is the one "
                          "method here, with and without bounds.")
-    for name, value in (("tr_solver", tr_solver), ("tr_options", tr_options),
-                        ("jac_sparsity", jac_sparsity)):
-        if not (value is None or isinstance(value, dict) and not value):
-            raise ValueError(f"`{name}` is not supported by method 'lm', got {value!r}.")
+    if not (tr_solver is None or isinstance(tr_solver, str) and tr_solver in ("exact", "lsmr")):
+        raise ValueError(f"`tr_solver` must be None, 'exact' or 'lsmr', got {tr_solver!r}.")
+    if jac_sparsity is not None:
+        raise ValueError(f"`jac_sparsity` is not supported by method 'lm', got {jac_sparsity!r}.")
     compiled = isinstance(fun, CFunction) or isinstance(jac, CFunction)
     if isinstance(fun, CFunction) and isinstance(jac, str) and jac == "cs":
         raise TypeError("`jac` 'cs' needs a Python function of complex numbers, got a CFunction.")

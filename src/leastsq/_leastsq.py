@@ -22,7 +22,6 @@ _QUIET = (*_SUCCESS, 11)        # 11: the caller's own doing
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _REFERENCE = 3                  # instead of one of these: the original
 _MOST_THREADS = 256
-_NO_PARAMETERS = "Improper input parameters. x0 must have at least one element, got none"     # the core's words
 
 
 def _qr(qr):
@@ -323,13 +322,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     else:
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
-        try:
-            out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                        epsfcn, factor, diag, qr, threads, None)
-        except TypeError as error:
-            if error.args == (_NO_PARAMETERS,) and full_output and callable(func):
-                return _nothing_to_fit(func, args, Dfun)
-            raise
+        out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
+                    epsfcn, factor, diag, qr, threads, None)
+        if out is None:
+            return _nothing_to_fit(func, args, Dfun)
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]

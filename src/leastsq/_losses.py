@@ -101,7 +101,8 @@ def bound_arrays(bounds, x0, name="x0"):
     try:
         low, high = bounds
     except (TypeError, ValueError):
-        raise ValueError("`bounds` must contain 2 elements.") from None
+        raise ValueError("`bounds` must contain 2 elements, the lower and the upper bounds, got "
+                         f"{len(bounds) if hasattr(bounds, '__len__') else type(bounds).__name__}.") from None
     x0 = np.asarray(x0)
     n = x0.size
     low, high = (np.array(side, float) for side in (low, high))

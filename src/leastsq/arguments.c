@@ -140,15 +140,22 @@ arguments_start_point(PyObject *x0)
     if (array == NULL)
         return NULL;
     n = PyArray_SIZE(array);
-    if (n == 0)
-        PyErr_SetString(PyExc_TypeError,
-                        "Improper input parameters. x0 must have at least one element, got none");
-    else
-        x = (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+    x = (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_DOUBLE);
     if (x != NULL && PyArray_CopyAnyInto(x, array) < 0)
         Py_CLEAR(x);
     Py_DECREF(array);
     return x;
+}
+
+/* Is there anything to fit?  1, or 0 with an error set. */
+int
+arguments_has_parameters(PyArrayObject *x)
+{
+    if (PyArray_SIZE(x) > 0)
+        return 1;
+    PyErr_SetString(PyExc_TypeError,
+                    "Improper input parameters. x0 must have at least one element, got none");
+    return 0;
 }
 
 /* n positive scale factors, a copy, for func may change the original; NULL with

@@ -95,7 +95,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     ...     return x[0]*np.exp(-x[1]*t) - y
     >>> t = np.linspace(0, 3, 30)
     >>> runs = [(t[k::3], 2*np.exp(-0.5*t[k::3])) for k in range(3)]
-    >>> with Client(processes=False, dashboard_address=None) as client:
+    >>> with Client(processes=False, dashboard_address=":0") as client:
     ...     x, ier = leastsq_blocks(func, [1.0, 1.0], runs, client=client)
     >>> x.round(6), ier in (1, 2, 3, 4)
     (array([2. , 0.5]), True)
@@ -182,7 +182,7 @@ def _the_client(client, needed=True):
     except ImportError:
         if client is None and not needed:
             return None
-        raise ImportError("leastsq.dask needs Dask's scheduler: pip install leastsq[dask]") from None
+        raise ImportError("leastsq.dask needs Dask's scheduler: pip install dask distributed") from None
     if client is None:
         try:
             client = distributed.default_client()

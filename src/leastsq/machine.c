@@ -118,6 +118,10 @@ new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     }
     if ((x = arguments_start_point(PyTuple_GET_ITEM(args, 0))) == NULL)
         return NULL;
+    if (!arguments_has_parameters(x)) {
+        Py_DECREF(x);
+        return NULL;
+    }
     m = (machine *)type->tp_alloc(type, 0);
     if (m != NULL) {
         m->k = state->kernels;

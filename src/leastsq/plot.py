@@ -29,7 +29,7 @@ def _pyplot():
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("leastsq.plot needs matplotlib: pip install leastsq[plot]") from error
+        raise ImportError("leastsq.plot needs matplotlib: pip install matplotlib") from error
     return plt
 
 

@@ -174,28 +174,6 @@ copy_columns(npy_intp m, npy_intp n, const char *source, npy_intp row_stride,
     }
 }
 
-static void
-raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
-{
-    Py_ssize_t m = cb->m, n = cb->n;
-    PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_SHAPE(array));
-    PyObject *name = PyObject_GetAttrString(cb->dfun, "__name__");
-    PyObject *named = name == NULL ? NULL : PyUnicode_FromFormat(" '%S'", name);
-
-    if (named == NULL) {
-        PyErr_Clear();
-        named = PyUnicode_FromString("");
-    }
-    if (shape != NULL && named != NULL)
-        PyErr_Format(PyExc_TypeError,
-                     "leastsq: there is a mismatch between the input and output shape of the "
-                     "'Dfun' argument%U. Shape should be (%zd, %zd) but it is %S.",
-                     named, cb->col_deriv ? n : m, cb->col_deriv ? m : n, shape);
-    Py_XDECREF(named);
-    Py_XDECREF(name);
-    Py_XDECREF(shape);
-}
-
 /* Dfun's result as float64, or with `singles` as float32 if it is that, wherever
    it lies; new reference, and where the elements are. */
 PyArrayObject *

@@ -114,6 +114,10 @@ int measure_residual(callbacks *cb, PyObject *result);
 int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
 
+/* shapes.c */
+void raise_too_few_residuals(npy_intp m, npy_intp n);
+void raise_jacobian_shape(const callbacks *cb, PyArrayObject *array);
+
 /* arguments.c */
 enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
 
@@ -135,6 +139,7 @@ int tolerance_argument(PyObject *object, const char *name, double *value);
 int improper(const char *name, const char *wanted, PyObject *got);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
 PyArrayObject *arguments_start_point(PyObject *x0);
+int arguments_has_parameters(PyArrayObject *x);
 PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
 PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 

@@ -163,6 +163,13 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     f.cb.vector = f.cb.inline_vector;
     if (arguments_parse(&a, args, nargs) < 0 || (f.x = arguments_start_point(a.x0)) == NULL)
         goto done;
+    /* SciPy answers that if all outputs are wanted; _leastsq.py does so in its stead */
+    if (PyArray_DIM(f.x, 0) == 0 && a.full_output && args[15] == Py_None && PyCallable_Check(a.func)) {
+        answer = Py_NewRef(Py_None);
+        goto done;
+    }
+    if (!arguments_has_parameters(f.x))
+        goto done;
     if (a.diag_object != Py_None
         && (f.diag = arguments_scale_factors(a.diag_object, PyArray_DIM(f.x, 0))) == NULL)
         goto done;
@@ -182,9 +189,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         goto done;
     }
     if (f.cb.m < f.cb.n) {
-        PyErr_Format(PyExc_TypeError,
-                     "Improper input: func input vector length N=%zd must not exceed func output "
-                     "vector length M=%zd", (Py_ssize_t)f.cb.n, (Py_ssize_t)f.cb.m);
+        raise_too_few_residuals(f.cb.m, f.cb.n);
         goto done;
     }
 #ifdef LEASTSQ_REFERENCE

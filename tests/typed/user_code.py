@@ -73,6 +73,8 @@ def fits() -> None:
     assert_type(curve_fit(model, t, y, full_output=True)[3], str)
     result = least_squares(residual, [1, 1], jac="2-point", bounds=(0, [1, 2]), x_scale="jac", max_nfev=20)
     assert_type(result, OptimizeResult)
+    assert_type(result.x, Array)
+    assert_type(result.njev, int | None)
     print(result.x, result["cost"])
     leastsq(CFunction(print, 50, t), [1, 1])
 

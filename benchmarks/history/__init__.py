@@ -1,0 +1,1 @@
+"""For asv (asv.conf.json): measured over the history of the repository."""
