@@ -1,21 +1,32 @@
-/* One after another, fits of compiled functions: what a thread does without the GIL. */
+/* Fits of compiled functions, several at a time: what a thread does without the GIL.
+
+   Each has a seat and goes on until it needs its Jacobian factored; when all do, they
+   are factored together.  A fit that ends leaves its seat to the next problem.  Who sits
+   beside whom changes no bit. */
 #include "batch.h"
+
+typedef struct {
+    batch_fitter *fitter;
+    npy_intp k;                 /* the problem; -1: free */
+    lsq_state state;
+    double *w, *f, *trial, *fjac;
+    int64_t *ipvt;
+    void *func_data, *dfun_data;
+    const double *weights;
+    int64_t calls;              /* of func */
+    int32_t code;
+    int no_residuals;           /* func stopped it at x0 */
+} seat;
 
 /* Who fits, and where; its arena follows. */
 struct batch_fitter {
     const batch_job *job;
-    const atomic_int *stop;     /* not 0: leave it */
-    lsq_problem problem;
-    lsq_state state;
-    double *w, *f, *spare, *r, *scratch;
-    int64_t *ipvt;
+    batch_queue queue;
     leastsq_residual func;
     leastsq_jacobian dfun;
-    /* of the problem at work */
-    void *func_data, *dfun_data;
-    const double *weights;
-    int32_t code;
-    int no_residuals;           /* func stopped it at x0 */
+    double *weighed, *scratch;
+    batch_lanes *lanes;
+    seat seats[LSQ_LANES];
 };
 
 enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in `code` */
@@ -23,46 +34,37 @@ enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in 
 static int
 residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
 {
-    batch_fitter *w = data;
+    seat *s = data;
     int code;
 
-    if (atomic_load_explicit(w->stop, memory_order_relaxed))
+    s->calls++;
+    if (batch_stopped(&s->fitter->queue))
         return INTERRUPTED;
-    code = w->func(m, n, x, fvec, w->func_data);
-    w->code = code;
+    code = s->fitter->func(m, n, x, fvec, s->func_data);
+    s->code = code;
     if (code == 0) {
-        w->no_residuals = 0;
-        if (w->weights != NULL)
+        s->no_residuals = 0;
+        if (s->weights != NULL)
             for (int64_t i = 0; i < m; i++)
-                fvec[i] = weighted(fvec[i], w->weights[i]);
+                fvec[i] = weighted(fvec[i], s->weights[i]);
     }
     return code;
 }
 
 static int
-jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data)
+jacobian(int64_t m, int64_t n, const double *x, double *fjac, seat *s)
 {
-    batch_fitter *w = data;
     int code;
 
-    if (atomic_load_explicit(w->stop, memory_order_relaxed))
+    if (batch_stopped(&s->fitter->queue))
         return INTERRUPTED;
-    code = w->dfun(m, n, x, fjac, w->dfun_data);
-    w->code = code;
-    if (code == 0 && w->weights != NULL)
+    code = s->fitter->dfun(m, n, x, fjac, s->dfun_data);
+    s->code = code;
+    if (code == 0 && s->weights != NULL)
         for (int64_t j = 0; j < n; j++)
             for (int64_t i = 0; i < m; i++)
-                fjac[i + j * m] = weighted(fjac[i + j * m], w->weights[i]);
+                fjac[i + j * m] = weighted(fjac[i + j * m], s->weights[i]);
     return code;
-}
-
-static int
-weigh(int64_t m, const double *f, double *weighed, void *data)
-{
-    const batch_fitter *w = data;
-
-    loss_weigh_known(m, f, &w->job->loss, weighed);
-    return 0;
 }
 
 /* Lay out the arena behind *w, or with w NULL nothing; the bytes of both. */
@@ -70,19 +72,27 @@ static size_t
 lay_out(batch_fitter *w, const batch_job *j)
 {
     npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
-    npy_intp size = n * columns + m + m + m * n + n * (2 * n + 1) + n;
+    npy_intp each = n * columns + 2 * m + m * n + n, size = LSQ_LANES * each + 2 * m + n * (2 * n + 1);
 
-    size += j->loss.rho != NULL ? 2 * m : 0;
     if (w != NULL) {
-        w->w = (double *)(w + 1);
-        w->f = w->w + n * columns;
-        w->spare = w->f + m;
-        w->r = w->spare + m;
-        w->scratch = w->r + m * n;
-        w->ipvt = (int64_t *)(w->scratch + n * (2 * n + 1));
-        w->problem.weighed = (double *)(w->ipvt + n);
+        double *room = (double *)(w + 1);
+
+        for (int q = 0; q < LSQ_LANES; q++, room += each) {
+            seat *s = w->seats + q;
+
+            s->fitter = w;
+            s->k = -1;
+            s->w = room;
+            s->f = s->w + n * columns;
+            s->trial = s->f + m;
+            s->fjac = s->trial + m;
+            s->ipvt = (int64_t *)(s->fjac + m * n);
+        }
+        w->weighed = room;
+        w->scratch = w->weighed + 2 * m;
+        w->lanes = batch_lanes_make(w->scratch + n * (2 * n + 1), j->kernels, m, n);
     }
-    return sizeof *w + (size_t)size * sizeof(double);
+    return sizeof *w + (size_t)size * sizeof(double) + batch_lanes_bytes(m, n);
 }
 
 size_t
@@ -91,67 +101,190 @@ batch_fitter_size(const batch_job *job)
     return lay_out(NULL, job);
 }
 
-/* With all that is the same for every problem. */
 batch_fitter *
-batch_fitter_make(void *memory, const batch_job *j, const atomic_int *stop)
+batch_fitter_make(void *memory, const batch_job *j, batch_queue queue)
 {
     batch_fitter *w = memory;
-    npy_intp n = j->settings.n;
 
     memset(w, 0, sizeof *w);
     lay_out(w, j);
     w->job = j;
-    w->stop = stop;
+    w->queue = queue;
     w->func = (leastsq_residual)j->func->function;
     w->dfun = j->dfun == NULL ? NULL : (leastsq_jacobian)j->dfun->function;
-    w->problem.data = w;
-    w->problem.epsfcn = j->epsfcn;
-    w->problem.residual = residual;
-    w->problem.jacobian = j->dfun == NULL ? NULL : jacobian;
-    w->problem.weigh = j->loss.rho == NULL ? NULL : weigh;
-    if (j->lo != NULL) {
-        w->problem.lo = w->w + LSQ_LO * n;
-        w->problem.hi = w->w + LSQ_HI * n;
-    }
     return w;
 }
 
-/* The k-th problem, from its start to its results. */
-void
-batch_fit(batch_fitter *w, npy_intp k)
+static void
+begin(seat *s, npy_intp k)
 {
-    const batch_job *j = w->job;
-    npy_intp m = j->m, n = j->settings.n;
+    const batch_job *j = s->fitter->job;
+    npy_intp n = j->settings.n;
     size_t vector = (size_t)n * sizeof(double);
     char *data = j->data == NULL ? NULL : j->data + k * j->stride;
-    double *x = w->w + LSQ_X * n, *lo = w->w + LSQ_LO * n, *hi = w->w + LSQ_HI * n;
-    lsq_state *s = &w->state;
+    double *lo = s->w + LSQ_LO * n, *hi = s->w + LSQ_HI * n;
 
-    w->func_data = data != NULL ? data : j->func->data;
-    w->dfun_data = data != NULL || j->dfun == NULL ? data : j->dfun->data;
-    w->weights = j->weights == NULL ? NULL : j->weights + k * m;
-    w->code = 0;
-    w->no_residuals = 1;
-    *s = j->settings;
-    memcpy(x, j->x + k * n, vector);
+    s->k = k;
+    s->func_data = data != NULL ? data : j->func->data;
+    s->dfun_data = data != NULL || j->dfun == NULL ? data : j->dfun->data;
+    s->weights = j->weights == NULL ? NULL : j->weights + k * j->m;
+    s->code = 0;
+    s->no_residuals = 1;
+    s->state = j->settings;
+    memcpy(s->w + LSQ_X * n, j->x + k * n, vector);
     if (j->diag != NULL)
-        memcpy(w->w + LSQ_DIAG * n, j->diag + k * j->diag_stride, vector);
+        memcpy(s->w + LSQ_DIAG * n, j->diag + k * j->diag_stride, vector);
     if (j->lo != NULL) {
         memcpy(lo, j->lo + k * j->lo_stride, vector);
         memcpy(hi, j->hi + k * j->hi_stride, vector);
-        s->bounded = batch_bounded(n, lo, hi);
+        s->state.bounded = batch_bounded(n, lo, hi);
     }
-    lsq_fit(&w->problem, m, s, w->w, w->f, w->r, m, w->ipvt, w->spare);
-    memcpy(j->x + k * n, x, vector);
-    j->ier[k] = s->info;
-    j->nfev[k] = s->nfev;
-    j->njev[k] = s->njev;
-    j->code[k] = w->code;
-    j->fnorm[k] = w->no_residuals ? Py_NAN : s->fnorm;
-    for (npy_intp i = 0; w->no_residuals && i < m; i++)
-        w->f[i] = Py_NAN;
+    lsq_start(&s->state, s->w);
+}
+
+/* The norm that the core asked for; 0, or what stops the fit. */
+static int
+tell_norm(seat *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp m = j->m, n = j->settings.n;
+    double *fitted = s->trial, *passed = s->f;
+    int status;
+
+    s->calls = 0;
+    status = residual(m, n, s->w + LSQ_TRIAL * n, s->trial, s);
+    if (status != 0)
+        return status;
+    if (j->loss.rho != NULL) {
+        fitted = s->fitter->weighed;
+        loss_weigh_known(m, s->trial, &j->loss, fitted);
+    }
+    lsq_tell_norm(&s->state, s->w, s->fjac, m, s->ipvt, lsq_enorm(m, fitted), 1);
+    if (s->state.accepted) {
+        s->f = s->trial;
+        s->trial = passed;
+    }
+    return 0;
+}
+
+/* The Jacobian at x, and in `trial` f, both weighed; 0, or what stops the fit. */
+static int
+make_jacobian(seat *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp m = j->m, n = j->settings.n;
+    const double *lo = j->lo == NULL ? NULL : s->w + LSQ_LO * n;
+    const double *hi = j->lo == NULL ? NULL : s->w + LSQ_HI * n;
+    double *x = s->w + LSQ_X * n, *weighed = s->fitter->weighed;
+    int status;
+
+    s->calls = 0;
+    if (j->dfun != NULL)
+        status = jacobian(m, n, x, s->fjac, s);
+    else
+        lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, j->epsfcn, s->w + LSQ_SCRATCH * n, &status,
+                   lo, hi);
+    if (status != 0)
+        return status;
+    if (j->loss.rho == NULL) {
+        memcpy(s->trial, s->f, (size_t)m * sizeof *s->f);
+        return 0;
+    }
+    loss_weigh_known(m, s->f, &j->loss, weighed);
+    memcpy(s->trial, weighed, (size_t)m * sizeof *weighed);
+    for (npy_intp k = 0; k < n; k++)
+        for (npy_intp i = 0; i < m; i++)
+            s->fjac[i + k * m] *= weighed[m + i];
+    return 0;
+}
+
+/* Go on until a Jacobian is there to be factored: 1; or the fit has ended: 0. */
+static int
+go_on(seat *s)
+{
+    int status = 0;
+
+    while (s->state.request == LSQ_ASK_NORM && status == 0)
+        status = tell_norm(s);
+    if (s->state.request == LSQ_ASK_MODEL && status == 0) {
+        status = make_jacobian(s);
+        if (status == 0)
+            return 1;
+    }
+    if (status != 0) {
+        s->state.info = LSQ_STOPPED;
+        s->state.nfev += s->calls;          /* the last of them said stop */
+    }
+    return 0;
+}
+
+/* The results; the seat is free. */
+static void
+conclude(seat *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp m = j->m, n = j->settings.n, k = s->k;
+
+    s->k = -1;
+    memcpy(j->x + k * n, s->w + LSQ_X * n, (size_t)n * sizeof *s->w);
+    j->ier[k] = s->state.info;
+    j->nfev[k] = s->state.nfev;
+    j->njev[k] = s->state.njev;
+    j->code[k] = s->code;
+    j->fnorm[k] = s->no_residuals ? Py_NAN : s->state.fnorm;
+    for (npy_intp i = 0; s->no_residuals && i < m; i++)
+        s->f[i] = Py_NAN;
     if (j->fvec != NULL)
-        memcpy(j->fvec + k * m, w->f, (size_t)m * sizeof *w->f);
+        memcpy(j->fvec + k * m, s->f, (size_t)m * sizeof *s->f);
     if (j->cov != NULL)
-        batch_covariance(s, w->w, w->r, m, w->ipvt, j->cov + k * n * n, w->scratch);
+        batch_covariance(&s->state, s->w, s->fjac, m, s->ipvt, j->cov + k * n * n,
+                         s->fitter->scratch);
+}
+
+/* Until this seat's fit has a Jacobian, one problem after another: 1; or there is none
+   left: 0. */
+static int
+occupy(seat *s)
+{
+    for (;;) {
+        if (s->k < 0) {
+            npy_intp k = batch_next(&s->fitter->queue);
+
+            if (k < 0)
+                return 0;
+            begin(s, k);
+        }
+        if (go_on(s))
+            return 1;
+        conclude(s);
+        s->fitter->queue.finished++;
+    }
+}
+
+void
+batch_fit(batch_fitter *w)
+{
+    const batch_job *j = w->job;
+    batch_model models[LSQ_LANES];
+    seat *waiting[LSQ_LANES];
+    int count;
+
+    do {
+        count = 0;
+        for (int q = 0; q < LSQ_LANES; q++) {
+            seat *s = w->seats + q;
+
+            if (!occupy(s))
+                continue;
+            waiting[count] = s;
+            models[count++] = (batch_model){s->fjac, s->trial, s->w, s->ipvt};
+        }
+        batch_factor(w->lanes, models, count);
+        for (int q = 0; q < count; q++) {
+            seat *s = waiting[q];
+            int64_t cost = j->dfun != NULL ? 0 : s->calls;
+
+            lsq_tell_model(&s->state, s->w, s->fjac, j->m, s->ipvt, cost);
+        }
+    } while (count > 0);
 }

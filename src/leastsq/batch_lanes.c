@@ -1,0 +1,127 @@
+/* The Jacobians of several problems, factored together. */
+#include "batch.h"
+
+/* With fewer problems one after another is quicker, with more elements of each the
+   caches do not hold them all (benchmarks/batch.py). */
+enum { FEWEST = 3, MOST_ELEMENTS = 1 << 12 };
+
+struct batch_lanes {
+    const lsq_lanes_kernels *kernels;
+    npy_intp m, n;
+    int together;               /* not 0: the rest is there */
+    double *a, *b, *rdiag, *acnorm, *work;
+    int64_t *ipvt, *order;      /* order[q*n + j]: the column that comes j-th in lane q */
+    int64_t plain[LSQ_LANES];
+};
+
+static size_t
+lay_out(batch_lanes *l, npy_intp m, npy_intp n)
+{
+    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 4 * wide;
+
+    if (l != NULL) {
+        l->a = (double *)(l + 1);
+        l->b = l->a + m * wide;
+        l->rdiag = l->b + m * LSQ_LANES;
+        l->acnorm = l->rdiag + wide;
+        l->ipvt = (int64_t *)(l->acnorm + wide);
+        l->order = l->ipvt + wide;
+        l->work = (double *)(l->order + wide);
+    }
+    return sizeof *l + (size_t)(size + lsq_lanes_size(m, n)) * sizeof(double);
+}
+
+size_t
+batch_lanes_bytes(npy_intp m, npy_intp n)
+{
+    return m * n > MOST_ELEMENTS ? sizeof(batch_lanes) : lay_out(NULL, m, n);
+}
+
+batch_lanes *
+batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n)
+{
+    batch_lanes *l = memory;
+
+    memset(l, 0, batch_lanes_bytes(m, n));
+    l->kernels = kernels;
+    l->m = m;
+    l->n = n;
+    l->together = m * n <= MOST_ELEMENTS;
+    if (l->together) {
+        lay_out(l, m, n);
+        for (npy_intp k = 0; k < LSQ_LANES * n; k++)
+            l->order[k] = k % n;
+    }
+    return l;
+}
+
+/* Column by column in the order of this lane's last pivots: the next are likely to be
+   much the same, and then no columns need change places. */
+static void
+pack(batch_lanes *l, int q, const batch_model *model)
+{
+    npy_intp m = l->m, n = l->n;
+    double *lane = l->a + q;
+
+    for (npy_intp j = 0; j < n; j++) {
+        const double *column = model->fjac + l->order[q * n + j] * m;
+
+        for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
+            *lane = column[i];
+    }
+    for (npy_intp i = 0; i < m; i++)
+        l->b[i * LSQ_LANES + q] = model->f[i];
+}
+
+static void
+unpack(batch_lanes *l, int q, const batch_model *model)
+{
+    npy_intp m = l->m, n = l->n;
+    int64_t *order = l->order + q * n;
+
+    for (npy_intp j = 0; j < n; j++) {
+        const double *column = l->a + j * m * LSQ_LANES + q;
+
+        for (npy_intp i = 0; i < j; i++)
+            model->fjac[i + j * m] = column[i * LSQ_LANES];
+        model->fjac[j + j * m] = l->rdiag[j * LSQ_LANES + q];
+        model->w[LSQ_QTF * n + j] = l->b[j * LSQ_LANES + q];
+        model->ipvt[j] = order[l->ipvt[j * LSQ_LANES + q] - 1] + 1;
+        model->w[LSQ_COLNORM * n + order[j]] = l->acnorm[j * LSQ_LANES + q];
+    }
+    for (npy_intp j = 0; j < n; j++)
+        order[j] = model->ipvt[j] - 1;
+}
+
+/* What the dense provider does (fortran/dense.f90). */
+static void
+factor_alone(const batch_lanes *l, const batch_model *model)
+{
+    npy_intp m = l->m, n = l->n;
+    double *w = model->w, *rdiag = w + LSQ_SCRATCH * n;
+
+    lsq_qrfac(m, n, model->fjac, m, 1, model->ipvt, rdiag, w + LSQ_COLNORM * n, w + LSQ_STEP * n,
+              model->f);
+    for (npy_intp j = 0; j < n; j++)
+        model->fjac[j + j * m] = rdiag[j];
+    memcpy(w + LSQ_QTF * n, model->f, (size_t)n * sizeof *w);
+}
+
+void
+batch_factor(batch_lanes *l, const batch_model *models, int count)
+{
+    int together = l->together && count >= FEWEST;
+
+    if (together) {
+        for (int q = 0; q < count; q++)
+            pack(l, q, models + q);
+        lsq_qrfac_lanes(l->kernels, l->m, l->n, l->a, l->b, l->ipvt, l->rdiag, l->acnorm, l->plain,
+                        l->work);
+    }
+    for (int q = 0; q < count; q++) {
+        if (together && l->plain[q])
+            unpack(l, q, models + q);
+        else
+            factor_alone(l, models + q);
+    }
+}
