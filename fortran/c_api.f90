@@ -226,14 +226,14 @@ contains
       end if
    end subroutine lsq_qrfac
 
-   subroutine lsq_qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work) bind(c)
+   subroutine lsq_qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places) bind(c)
       type(lanes_kernels_t), intent(in) :: kernels
       integer(c_int64_t), value :: m, n
       real(c_double), intent(inout) :: a(LANES, m, n), b(LANES, m), rdiag(LANES, n)
       real(c_double), intent(inout) :: acnorm(LANES, n), work(lanes_size(m, n))
-      integer(c_int64_t), intent(inout) :: ipvt(LANES, n), plain(LANES)
+      integer(c_int64_t), intent(inout) :: ipvt(LANES, n), plain(LANES), places(n)
 
-      call qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work)
+      call qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places)
    end subroutine lsq_qrfac_lanes
 
    function lsq_lanes_size(m, n) bind(c) result(size)

@@ -75,19 +75,21 @@ contains
       size = m + 2*LANES*n
    end function lanes_size
 
-   !> Factor each a(q, :, :) with b(q, :) as qrfac does, with pivoting.  Of a only the
-   !> strict upper triangle, R's, is of use; plain(q) is 0 where nothing is.
-   subroutine qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work)
+   !> Factor each a(q, :, :) with b(q, :) as qrfac does, with pivoting.  Columns may come
+   !> in any order, best in that of the pivots.  Of a only the strict upper triangle,
+   !> R's, is of use; plain(q) is 0 where nothing is.
+   subroutine qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places)
       type(lanes_kernels_t), intent(in) :: kernels
       integer(ik), intent(in) :: m                !< rows, >= n
       integer(ik), intent(in) :: n                !< columns, > 0
       real(wp), intent(inout) :: a(LANES, m, n)   !< the matrices; then their R
       real(wp), intent(inout) :: b(LANES, m)      !< right-hand sides; then their Q'b
-      integer(ik), intent(inout) :: ipvt(LANES, n)
+      integer(ik), intent(inout) :: ipvt(LANES, n)!< the columns' numbers, which qrfac counts from 1
       real(wp), intent(inout) :: rdiag(LANES, n)  !< R's diagonals
-      real(wp), intent(inout) :: acnorm(LANES, n) !< the norms of the columns
+      real(wp), intent(inout) :: acnorm(LANES, n) !< the norms of the columns as they came
       integer(ik), intent(inout) :: plain(LANES)
-      real(wp), intent(inout) :: work(lanes_size(m, n))
+      real(wp), intent(inout) :: work(lanes_size(m, n))   !< scratch
+      integer(ik), intent(inout) :: places(n)     !< scratch
       procedure(squares_i), pointer :: squares
       procedure(reflect_i), pointer :: reflect
       procedure(downdate_i), pointer :: downdate
@@ -98,18 +100,18 @@ contains
       call c_f_procpointer(kernels%downdate, downdate)
       call c_f_procpointer(kernels%update, update)
       call factor(squares, reflect, downdate, update, m, n, a, b, ipvt, rdiag, acnorm, plain, &
-         work(2*LANES*n + 1), work, work(LANES*n + 1))
+         work(2*LANES*n + 1), work, work(LANES*n + 1), places)
    end subroutine qrfac_lanes
 
    subroutine factor(squares, reflect, downdate, update, m, n, a, b, ipvt, rdiag, acnorm, plain, &
-      column, references, s)
+      column, references, s, places)
       procedure(squares_i) :: squares
       procedure(reflect_i) :: reflect
       procedure(downdate_i) :: downdate
       procedure(update_i) :: update
       integer(ik), intent(in) :: m, n
       real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m), rdiag(LANES, n), acnorm(LANES, n)
-      integer(ik), intent(inout) :: ipvt(LANES, n), plain(LANES)
+      integer(ik), intent(inout) :: ipvt(LANES, n), plain(LANES), places(n)
       real(wp), intent(inout) :: column(m)                !< scratch
       real(wp), intent(inout) :: references(LANES, n)     !< rdiag when last computed
       real(wp), intent(inout) :: s(LANES, n)              !< a reflector's products
@@ -122,14 +124,13 @@ contains
       odd = .false.
       do k = 1, n
          call settle(m, m, a(1, 1, k), column, acnorm(1, k))
-         ipvt(:, k) = k
          rdiag(:, k) = acnorm(:, k)
          references(:, k) = acnorm(:, k)
          odd = odd .or. .not. (acnorm(:, k) > 0 .and. acnorm(:, k) <= huge(1.0_wp))
       end do
 
       ! Calculation
-      call choose(1_ik, n, rdiag, next, odd)
+      call choose(1_ik, n, rdiag, ipvt, places, next)
       call exchange(1_ik, next, m, n, a, ipvt, rdiag, references)
       do k = 1, LANES
          norm(k) = acnorm(k, next(k))
@@ -147,7 +148,7 @@ contains
             references(1, k), left)
          odd = odd .or. .not. NORM_CANCELLATION*left > EPS
          if (j < n) then
-            call choose(j + 1, n, rdiag, next, odd)
+            call choose(j + 1, n, rdiag, ipvt, places, next)
             call exchange(j + 1, next, m, n, a, ipvt, rdiag, references)
             do k = 1, LANES
                call swap(s(k, 1), s(k, next(k) - j))
@@ -163,28 +164,57 @@ contains
       plain = merge(0_ik, 1_ik, odd)
    end subroutine factor
 
-   !> Each lane's column to become the j-th, the longest.  Which of two of one length
-   !> depends on where they stand, and that is the caller's choice: odd.
-   pure subroutine choose(j, n, norms, next, odd)
+   !> Each lane's column to become the j-th: the longest.
+   pure subroutine choose(j, n, norms, ipvt, places, next)
       integer(ik), intent(in) :: j, n
       real(wp), intent(in) :: norms(LANES, n)
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      integer(ik), intent(inout) :: places(n)
       integer(ik), intent(out) :: next(LANES)
-      logical, intent(inout) :: odd(LANES)
       real(wp) :: longest
       integer(ik) :: k, q
+      logical :: tie
 
       do q = 1, LANES
          next(q) = j
          longest = norms(q, j)
+         tie = .false.
          do k = j + 1, n
-            if (norms(q, k) >= longest) then
-               odd(q) = odd(q) .or. norms(q, k) == longest
-               next(q) = k
-               longest = norms(q, k)
-            end if
+            if (norms(q, k) < longest) cycle
+            tie = norms(q, k) == longest
+            if (.not. tie) next(q) = k
+            longest = norms(q, k)
          end do
+         if (tie) call break_tie(q, j, n, norms, longest, ipvt, places, next(q))
       end do
    end subroutine choose
+
+   !> Of columns of one length qrfac takes the first.  Where a column would stand
+   !> there, which got them in the order of their numbers, depends on all choices so
+   !> far: they are made once more.
+   pure subroutine break_tie(q, j, n, norms, longest, ipvt, places, next)
+      integer(ik), intent(in) :: q, j, n
+      real(wp), intent(in) :: norms(LANES, n), longest
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      integer(ik), intent(inout) :: places(n)     !< of the columns with these numbers
+      integer(ik), intent(inout) :: next
+      integer(ik) :: k, first
+
+      do k = 1, n
+         places(k) = k
+      end do
+      do k = 1, j - 1
+         first = places(ipvt(q, k))
+         where (places == k) places = first
+         places(ipvt(q, k)) = k
+      end do
+      first = n + 1
+      do k = j, n
+         if (norms(q, k) < longest .or. places(ipvt(q, k)) > first) cycle
+         next = k
+         first = places(ipvt(q, k))
+      end do
+   end subroutine break_tie
 
    !> Each lane's columns j and next change places; j's norms are needed no more.
    pure subroutine exchange(j, next, m, n, a, ipvt, norms, references)

@@ -206,6 +206,11 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
 
 
+def test_as_many_lanes_in_fortran_as_in_c():
+    for name in ("qrfac_lanes.f90", "lanes.F90"):
+        assert int(_fortran_parameters(SOURCES[name].read_text())["LANES"]) == CODES["LSQ_LANES"]
+
+
 def test_the_state_record_is_the_same_in_fortran_and_c():
     code = statements(SOURCES["lm_core.f90"].read_text())
     begin = next(k for k, s in enumerate(code) if re.match(r"type\b.*::\s*lm_state_t$", s))

@@ -10,14 +10,16 @@ struct batch_lanes {
     npy_intp m, n;
     int together;               /* not 0: the rest is there */
     double *a, *b, *rdiag, *acnorm, *work;
-    int64_t *ipvt, *order;      /* order[q*n + j]: the column that comes j-th in lane q */
+    int64_t *ipvt;              /* of the last models */
+    int64_t *came;              /* ipvt before them */
+    int64_t *places;
     int64_t plain[LSQ_LANES];
 };
 
 static size_t
 lay_out(batch_lanes *l, npy_intp m, npy_intp n)
 {
-    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 4 * wide;
+    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 4 * wide + n;
 
     if (l != NULL) {
         l->a = (double *)(l + 1);
@@ -25,8 +27,9 @@ lay_out(batch_lanes *l, npy_intp m, npy_intp n)
         l->rdiag = l->b + m * LSQ_LANES;
         l->acnorm = l->rdiag + wide;
         l->ipvt = (int64_t *)(l->acnorm + wide);
-        l->order = l->ipvt + wide;
-        l->work = (double *)(l->order + wide);
+        l->came = l->ipvt + wide;
+        l->places = l->came + wide;
+        l->work = (double *)(l->places + n);
     }
     return sizeof *l + (size_t)(size + lsq_lanes_size(m, n)) * sizeof(double);
 }
@@ -50,7 +53,7 @@ batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy
     if (l->together) {
         lay_out(l, m, n);
         for (npy_intp k = 0; k < LSQ_LANES * n; k++)
-            l->order[k] = k % n;
+            l->ipvt[k] = k / LSQ_LANES + 1;
     }
     return l;
 }
@@ -58,13 +61,13 @@ batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy
 /* Column by column in the order of this lane's last pivots: the next are likely to be
    much the same, and then no columns need change places. */
 static void
-pack(batch_lanes *l, int q, const batch_model *model)
+pack(const batch_lanes *l, int q, const batch_model *model)
 {
     npy_intp m = l->m, n = l->n;
     double *lane = l->a + q;
 
     for (npy_intp j = 0; j < n; j++) {
-        const double *column = model->fjac + l->order[q * n + j] * m;
+        const double *column = model->fjac + (l->ipvt[j * LSQ_LANES + q] - 1) * m;
 
         for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
             *lane = column[i];
@@ -74,10 +77,9 @@ pack(batch_lanes *l, int q, const batch_model *model)
 }
 
 static void
-unpack(batch_lanes *l, int q, const batch_model *model)
+unpack(const batch_lanes *l, int q, const batch_model *model)
 {
     npy_intp m = l->m, n = l->n;
-    int64_t *order = l->order + q * n;
 
     for (npy_intp j = 0; j < n; j++) {
         const double *column = l->a + j * m * LSQ_LANES + q;
@@ -86,11 +88,9 @@ unpack(batch_lanes *l, int q, const batch_model *model)
             model->fjac[i + j * m] = column[i * LSQ_LANES];
         model->fjac[j + j * m] = l->rdiag[j * LSQ_LANES + q];
         model->w[LSQ_QTF * n + j] = l->b[j * LSQ_LANES + q];
-        model->ipvt[j] = order[l->ipvt[j * LSQ_LANES + q] - 1] + 1;
-        model->w[LSQ_COLNORM * n + order[j]] = l->acnorm[j * LSQ_LANES + q];
+        model->ipvt[j] = l->ipvt[j * LSQ_LANES + q];
+        model->w[LSQ_COLNORM * n + l->came[j * LSQ_LANES + q] - 1] = l->acnorm[j * LSQ_LANES + q];
     }
-    for (npy_intp j = 0; j < n; j++)
-        order[j] = model->ipvt[j] - 1;
 }
 
 /* What the dense provider does (fortran/dense.f90). */
@@ -115,8 +115,9 @@ batch_factor(batch_lanes *l, const batch_model *models, int count)
     if (together) {
         for (int q = 0; q < count; q++)
             pack(l, q, models + q);
+        memcpy(l->came, l->ipvt, (size_t)(LSQ_LANES * l->n) * sizeof *l->came);
         lsq_qrfac_lanes(l->kernels, l->m, l->n, l->a, l->b, l->ipvt, l->rdiag, l->acnorm, l->plain,
-                        l->work);
+                        l->work, l->places);
     }
     for (int q = 0; q < count; q++) {
         if (together && l->plain[q])

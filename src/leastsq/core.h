@@ -165,10 +165,9 @@ void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
 /* The same for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
-   a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Of a, only R above the diagonal is of
-   use.  plain[q] is 0 for one that this does not do: nothing of it is of use.  Nor is
-   what it would choose between columns of one length MINPACK's choice, if the columns
-   come in another order than MINPACK's; plain is 0 then too.  `work`: lsq_lanes_size. */
+   a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
+   has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
+   plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */
 enum { LSQ_LANES = 4 };
 
 typedef struct {                /* one instruction set's loops: fortran/lanes.F90 */
@@ -183,7 +182,8 @@ typedef struct {                /* one instruction set's loops: fortran/lanes.F9
 } lsq_lanes_kernels;
 
 void lsq_qrfac_lanes(const lsq_lanes_kernels *kernels, int64_t m, int64_t n, double *a, double *b,
-                     int64_t *ipvt, double *rdiag, double *acnorm, int64_t *plain, double *work);
+                     int64_t *ipvt, double *rdiag, double *acnorm, int64_t *plain, double *work,
+                     int64_t *places);
 int64_t lsq_lanes_size(int64_t m, int64_t n);
 void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                 const double *diag, const double *qtb, double *x, double *sdiag,
