@@ -88,7 +88,7 @@ typedef struct {
 
     /* lsq_covar (core.h), by blocks. */
     int64_t (*covar)(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, double tol,
-                     double *cov, double *work);
+                     double *cov, double *work, lsq_gang *gang);
 
     /* |x| at the speed of memory; not MINPACK's order of summation. */
     double (*norm)(int64_t n, const double *x);
@@ -117,7 +117,8 @@ typedef struct {
                                const double *, const double *, double *,          \
                                double *, double *, double *, lsq_gang *);         \
     int64_t lsq_tsqr_covar_##isa(int64_t, const double *, int64_t,                \
-                                 const int64_t *, double, double *, double *);    \
+                                 const int64_t *, double, double *, double *,     \
+                                 lsq_gang *);                                     \
     double lsq_norm_##isa(int64_t, const double *);                               \
     void lsq_lanes_squares_##isa(int64_t, int64_t, const double *, double *);     \
     void lsq_lanes_reflect_##isa(int64_t, int64_t, int64_t, const double *,       \
