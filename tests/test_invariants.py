@@ -202,7 +202,7 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     assert known.pop("vectors") == CODES["LSQ_VECTORS"]
     columns = {name[2:].upper(): value - 1 for name, value in known.items()}
     assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH",
-                            "LO", "HI", "SIDE", "SLOPE", "RHS", "TRIANGLE"}
+                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
 
 

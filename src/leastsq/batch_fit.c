@@ -112,6 +112,7 @@ batch_fitter_make(void *memory, const batch_job *j, const atomic_int *stop)
     if (j->lo != NULL) {
         w->problem.lo = w->w + LSQ_LO * n;
         w->problem.hi = w->w + LSQ_HI * n;
+        w->problem.largest = w->w + LSQ_LARGEST * n;
     }
     return w;
 }
@@ -139,6 +140,7 @@ batch_fit(batch_fitter *w, npy_intp k)
     if (j->lo != NULL) {
         memcpy(lo, j->lo + k * j->lo_stride, vector);
         memcpy(hi, j->hi + k * j->hi_stride, vector);
+        memset(w->w + LSQ_LARGEST * n, 0, vector);      /* the machine's, if it is bounded */
         s->bounded = batch_bounded(n, lo, hi);
     }
     lsq_fit(&w->problem, m, s, w->w, w->f, w->r, m, w->ipvt, w->spare);
