@@ -233,7 +233,7 @@ class Core:
             "lsq_enorm": (_dbl, [_i64, _pdbl]),
             "lsq_fdjac2": (None, [
                 CALLBACK, ct.c_void_p, _i64, _i64, _pdbl, _pdbl, _pdbl, _dbl, _pdbl,
-                ct.POINTER(ct.c_int), _pdbl, _pdbl]),
+                ct.POINTER(ct.c_int), _pdbl, _pdbl, _pdbl]),
             "lsq_qrfac": (None, [
                 _i64, _i64, _pdbl, _i64, _i64, _pi64, _pdbl, _pdbl, _pdbl, _pdbl]),
             "lsq_lanes_size": (_i64, [_i64, _i64]),
@@ -264,18 +264,20 @@ class Core:
         room.check()
         return value
 
-    def fdjac2(self, fun, x, fvec=None, epsfcn=0.0, lo=None, hi=None):
+    def fdjac2(self, fun, x, fvec=None, epsfcn=0.0, lo=None, hi=None, largest=None):
         """(fjac, trace, status)."""
         x = np.array(x, float)
         fvec = np.array(fun(x.copy()) if fvec is None else fvec, float)
         m, n = fvec.size, x.size
+        if lo is not None and largest is None:
+            largest = np.abs(x)
         user, room = _User(m, n), _Room()
         xs, fs = room.inout(x), room.inout(fvec)
         fjac, xwork = room.out(m, n), room.out(n)
         status = ct.c_int(-12345)
         self.lib.lsq_fdjac2(user.wrap(fun, 1), None, m, n, _p(xs), _p(fs), _p(fjac),
                             epsfcn, _p(xwork), ct.byref(status),
-                            *(None if b is None else _p(room.inout(b)) for b in (lo, hi)))
+                            *(None if b is None else _p(room.inout(b)) for b in (lo, hi, largest)))
         user.finish()
         room.check()
         assert_same_bits(xs, x, "fdjac2 must leave x alone")

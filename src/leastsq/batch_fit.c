@@ -137,6 +137,7 @@ begin(seat *s, npy_intp k)
     if (j->lo != NULL) {
         memcpy(lo, j->lo + k * j->lo_stride, vector);
         memcpy(hi, j->hi + k * j->hi_stride, vector);
+        memset(s->w + LSQ_LARGEST * n, 0, vector);      /* the machine's, if it is bounded */
         s->state.bounded = batch_bounded(n, lo, hi);
     }
     lsq_start(&s->state, s->w);
@@ -175,6 +176,7 @@ make_jacobian(seat *s)
     npy_intp m = j->m, n = j->settings.n;
     const double *lo = j->lo == NULL ? NULL : s->w + LSQ_LO * n;
     const double *hi = j->lo == NULL ? NULL : s->w + LSQ_HI * n;
+    const double *largest = j->lo == NULL ? NULL : s->w + LSQ_LARGEST * n;
     double *x = s->w + LSQ_X * n, *weighed = s->fitter->weighed;
     int status;
 
@@ -183,7 +185,7 @@ make_jacobian(seat *s)
         status = jacobian(m, n, x, s->fjac, s);
     else
         lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, j->epsfcn, s->w + LSQ_SCRATCH * n, &status,
-                   lo, hi);
+                   lo, hi, largest);
     if (status != 0)
         return status;
     if (j->loss.rho == NULL) {
