@@ -48,7 +48,7 @@ PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t narg
 extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
     batch_difference_doc[], batch_collect_doc[];
 
-/* batch_lanes.c: at most LSQ_LANES models of one event, in memory of this size */
+/* batch_lanes.c: the models of one event, at most so many at a time, in memory of this size */
 typedef struct {
     double *fjac;               /* J, m x n; then R in its upper triangle */
     double *f;                  /* m residuals; then used up */
@@ -58,6 +58,7 @@ typedef struct {
 
 typedef struct batch_lanes batch_lanes;
 
+int batch_lanes_count(npy_intp m, npy_intp n);  /* LSQ_LANES, or 1 for large problems */
 size_t batch_lanes_bytes(npy_intp m, npy_intp n);
 batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n);
 void batch_factor(batch_lanes *lanes, const batch_model *models, int count);

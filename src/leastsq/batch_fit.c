@@ -10,12 +10,15 @@ static size_t
 lay_out(batch_fitter *w, const batch_job *j)
 {
     npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
-    npy_intp each = n * columns + 2 * m + m * n + n, size = LSQ_LANES * each + 2 * m + n * (2 * n + 1);
+    npy_intp each = n * columns + 2 * m + m * n + n, size;
+    int seats = batch_lanes_count(m, n);
 
+    size = seats * each + 2 * m + n * (2 * n + 1);
     if (w != NULL) {
         double *room = (double *)(w + 1);
 
-        for (int q = 0; q < LSQ_LANES; q++, room += each) {
+        w->count = seats;
+        for (int q = 0; q < seats; q++, room += each) {
             seat *s = w->seats + q;
 
             s->fitter = w;
@@ -83,7 +86,7 @@ batch_fit(batch_fitter *w)
 
     do {
         count = 0;
-        for (int q = 0; q < LSQ_LANES; q++) {
+        for (int q = 0; q < w->count; q++) {
             seat *s = w->seats + q;
 
             if (!occupy(s))

@@ -7,8 +7,7 @@ enum { FEWEST = 3, MOST_ELEMENTS = 1 << 12 };
 
 struct batch_lanes {
     const lsq_lanes_kernels *kernels;
-    npy_intp m, n;
-    int together;               /* not 0: the rest is there */
+    npy_intp m, n;              /* the rest is there if their problems come together */
     double *a, *b, *rdiag, *acnorm, *work;
     int64_t *ipvt;              /* of the last models */
     int64_t *came;              /* ipvt before them */
@@ -34,10 +33,16 @@ lay_out(batch_lanes *l, npy_intp m, npy_intp n)
     return sizeof *l + (size_t)(size + lsq_lanes_size(m, n)) * sizeof(double);
 }
 
+int
+batch_lanes_count(npy_intp m, npy_intp n)
+{
+    return m * n > MOST_ELEMENTS ? 1 : LSQ_LANES;
+}
+
 size_t
 batch_lanes_bytes(npy_intp m, npy_intp n)
 {
-    return m * n > MOST_ELEMENTS ? sizeof(batch_lanes) : lay_out(NULL, m, n);
+    return batch_lanes_count(m, n) > 1 ? lay_out(NULL, m, n) : sizeof(batch_lanes);
 }
 
 batch_lanes *
@@ -49,8 +54,7 @@ batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy
     l->kernels = kernels;
     l->m = m;
     l->n = n;
-    l->together = m * n <= MOST_ELEMENTS;
-    if (l->together) {
+    if (batch_lanes_count(m, n) > 1) {
         lay_out(l, m, n);
         for (npy_intp k = 0; k < LSQ_LANES * n; k++)
             l->ipvt[k] = k / LSQ_LANES + 1;
@@ -110,7 +114,7 @@ factor_alone(const batch_lanes *l, const batch_model *model)
 void
 batch_factor(batch_lanes *l, const batch_model *models, int count)
 {
-    int together = l->together && count >= FEWEST;
+    int together = count >= FEWEST;
 
     if (together) {
         for (int q = 0; q < count; q++)

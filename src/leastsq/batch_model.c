@@ -121,12 +121,13 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     batch_model models[LSQ_LANES];
     size_t each;
     PyThreadState *released;
-    int failed = 0, count;
+    int failed = 0, count, most;
 
     if (!batch_takes("batch_tell_model", 6, nargs) || batch_read_slab(args[0], args[1], &s) < 0
         || batch_read_loss(args[4], &s, &loss) < 0)
         return NULL;
     each = (size_t)(s.m * (s.n + 2));
+    most = batch_lanes_count(s.m, s.n);
     shape[0] = s.count;
     shape[1] = s.m;
     weights = batch_optional(args[3], "weights", NPY_DOUBLE, 2, shape, &failed);
@@ -139,16 +140,16 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (PyArray_NDIM(jac) != 3 || PyArray_DIM(jac, 0) != s.count || PyArray_DIM(jac, 1) != s.n
         || PyArray_DIM(jac, 2) != s.m)
         PyErr_SetString(PyExc_ValueError, "batch: jac has not the wanted shape");
-    else if ((scratch = PyMem_RawMalloc(LSQ_LANES * each * sizeof *scratch
+    else if ((scratch = PyMem_RawMalloc((size_t)most * each * sizeof *scratch
                                         + batch_lanes_bytes(s.m, s.n))) == NULL)
         PyErr_NoMemory();
     if (scratch != NULL) {
         released = batch_release(&s);
-        lanes = batch_lanes_make(scratch + LSQ_LANES * each, &state->kernels->lanes, s.m, s.n);
+        lanes = batch_lanes_make(scratch + (size_t)most * each, &state->kernels->lanes, s.m, s.n);
         for (npy_intp k = 0; k < s.count; k += count) {
-            count = s.count - k < LSQ_LANES ? (int)(s.count - k) : LSQ_LANES;
+            count = s.count - k < most ? (int)(s.count - k) : most;
             for (int q = 0; q < count; q++) {
-                fjac = scratch + q * each;
+                fjac = scratch + (size_t)q * each;
                 f = fjac + s.m * s.n;
                 copy_columns(jac, k + q, s.m, s.n, weights == NULL ? NULL : weights + (k + q) * s.m,
                              fjac);

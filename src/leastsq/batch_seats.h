@@ -25,6 +25,7 @@ struct batch_fitter {
     leastsq_jacobian dfun;
     double *weighed, *scratch;
     batch_lanes *lanes;
+    int count;                  /* of the seats that are there */
     seat seats[LSQ_LANES];
 };
 
