@@ -174,7 +174,8 @@ class Blocks:
                 # Neighbours go together where their number is known.
                 self.held[index] = self._future(index, block, index/total if total else index*_GOLDEN % 1)
             except Exception as error:
-                raise _in_block(error, index)
+                _note(error, index)
+                raise
 
     def _future(self, index, block, place):
         from dask import is_dask_collection
@@ -210,7 +211,9 @@ class Blocks:
                                        "evaluation: does func end its process, or use up its memory?") from error
                 self._hold(self._lost())
             except Exception as error:
-                raise _in_block(error, self._where(error, keys))
+                _note(error, self._where(error, keys))
+                raise
+        return None
 
     def _where(self, error, keys):
         """The block of an error that `at_block` had no chance to name, or None."""
@@ -219,11 +222,10 @@ class Blocks:
         return next(made, None) if index is None else index
 
 
-def _in_block(error, index):
-    """The error, with a note of the block if it is known."""
+def _note(error, index):
+    """The block, if it is known."""
     if index is not None:
         error.add_note(f"leastsq_blocks: in block {index}")
-    return error
 
 
 def _next(x, values):
