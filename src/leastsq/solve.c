@@ -109,6 +109,7 @@ prepare(fit *f, const arguments *a)
     if (s->bounded) {
         p->lo = f->w + LSQ_LO * n;
         p->hi = f->w + LSQ_HI * n;
+        p->largest = f->w + LSQ_LARGEST * n;
     }
     p->data = &f->cb;
     p->watch = f->cb.watcher != NULL ? watch_event : NULL;
