@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import subprocess
 
 import numpy as np
@@ -18,9 +19,16 @@ SHAPES = [(1, 1), (5, 1), (300, 1), (3, 3), (7, 3), (1000, 3), (257, 4), (256, 1
 CONDITIONS = [1e0, 1e4, 1e8, 1e12, 1e14]
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    where = tmp_path_factory.mktemp("tsqr")
+    where = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        where = where.parent            # one build for all workers
     return {isa: tsqr_build.Library(tsqr_build.build(isa, where), isa)
             for isa in tsqr_build.supported()}
 
@@ -197,7 +205,7 @@ def test_splits_of_the_rows_change_no_bit(library, n):
             np.testing.assert_array_equal(getattr(model, name), getattr(whole, name))
 
 
-@pytest.mark.parametrize("n", [1, 3, 10, 50, 101, 300])
+@pytest.mark.parametrize("n", [1, 3, 10, 50, 101, slow(300)])
 def test_merge_is_associative(library, n):
     a, f = matrix(4 * n + 37, n, 1e2)
     cuts = [0, n // 2, n + 9, 2 * n + 20, 4 * n + 37]
@@ -255,7 +263,7 @@ def test_finish_twice_and_go_on(library):
     check_model(accumulator.push(a[500:], f[500:]).finish(), a, f)
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260), (300, 700)],
+@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260), slow((300, 700))],
                          ids=str)
 def test_fewer_rows_than_columns(library, shape):
     a, f = matrix(*shape, 10.0)
@@ -443,7 +451,7 @@ def test_not_finite_residuals_leave_the_triangle_alone(library):
 
 # ---- R on top of D ------------------------------------------------------------------------
 
-@pytest.mark.parametrize("n", [1, 3, 10, 64, 257, 300])
+@pytest.mark.parametrize("n", [1, 3, 10, 64, 257, slow(300)])
 def test_qrsolv_is_least_squares_with_the_diagonal_appended(library, n):
     a, f = matrix(3 * n + 2, n, 1e4)
     model = Accumulator(library, n).push(a, f).finish()
@@ -475,7 +483,7 @@ def test_qrsolv_of_a_singular_system_zeroes_the_rest(library):
 
 # ---- the covariance ------------------------------------------------------------------------
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 23, 24, 25, 100, 301])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 23, 24, 25, 100, slow(301)])
 @pytest.mark.parametrize("rank", ["full", "short"])
 def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
     a, f = matrix(2 * n + 3, n, 100.0)

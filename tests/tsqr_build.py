@@ -6,6 +6,7 @@ and measurable without the extension module.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import pathlib
 import platform
 import shutil
@@ -54,20 +55,28 @@ def supported() -> list[str]:
 
 
 def build(isa: str, where: pathlib.Path, extra: tuple[str, ...] = ()) -> pathlib.Path:
-    """Compile the shared library of one instruction set into `where`."""
+    """Compile the shared library of one instruction set into `where`, once for all processes
+    that share it."""
     where = pathlib.Path(where) / isa
     where.mkdir(parents=True, exist_ok=True)
+    library = where / f"libtsqr_{isa}.so"
+    with open(where / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            _compile(isa, where, extra, library)
+    return library
+
+
+def _compile(isa: str, where: pathlib.Path, extra: tuple[str, ...], library: pathlib.Path) -> None:
     objects = []
     for name in SOURCES:
         target = where / (name + ".o")
         subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, f"-DISA={isa}", f"-J{where}",
                         "-c", str(FORTRAN / name), "-o", str(target)], check=True, cwd=where)
         objects.append(str(target))
-    library = where / f"libtsqr_{isa}.so"
     # gcc, not gfortran: the kernels need no Fortran run-time library.
     subprocess.run(["gcc", "-shared", "-Wl,--no-undefined", *objects, "-o", str(library), "-lc"],
                    check=True)
-    return library
 
 
 def aligned(length: int, fill: float = np.nan) -> np.ndarray:
