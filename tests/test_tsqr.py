@@ -1,6 +1,7 @@
 """The row accumulator: every split, stride, type and size gives the pivoted QR of all rows."""
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import os
@@ -9,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 import tsqr_build
-from tsqr_build import Accumulator
+from tsqr_build import Accumulator, Gang, Model
 
 pytestmark = pytest.mark.skipif(tsqr_build.compiler() is None, reason="needs gfortran")
 
@@ -499,6 +500,49 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
     expected[np.ix_(kept, kept)] = np.linalg.inv(model.r[:known, :known].T @ model.r[:known, :known])
     np.testing.assert_array_equal(cov, cov.T)
     np.testing.assert_allclose(cov, expected, rtol=0, atol=1e-10 * np.abs(expected).max(initial=1))
+
+
+# ---- threads, and a caller who wants an end -------------------------------------------------
+
+def every_part(library, n, gang):
+    """Rows, their pivoted QR, a damped step, the covariance: what is computed, bytes."""
+    a, f = matrix(2 * n + 300, n, 10.0)
+    at = None if gang is None else ctypes.addressof(gang)
+    accumulator, model, cov = Accumulator(library, n), Model(n), np.zeros((2, n, n))
+    x, sdiag, wa = np.zeros((3, n))
+    diagonal = np.linspace(0.1, 1.0, n)
+    library.push_by(n, len(a), a.ctypes.data, 0, *a.strides, f.ctypes.data, 0, 8,
+                    accumulator.work.ctypes.data, at)
+    if gang is None or not gang.cancelled:
+        library.finish(n, accumulator.work.ctypes.data, model.r.ctypes.data, n, model.ipvt.ctypes.data,
+                       model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at)
+    if gang is None or not gang.cancelled:
+        library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov[0].ctypes.data,
+                      cov[1].ctypes.data, at)
+    if gang is None or not gang.cancelled:
+        library.qrsolv(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, diagonal.ctypes.data,
+                       model.qtf.ctypes.data, x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data,
+                       accumulator.work.ctypes.data, at)
+    return b"".join(part.tobytes() for part in (model.r, model.ipvt, model.qtf, cov[0], x, sdiag))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_gang_gives_the_bits_of_one_thread(library, size):
+    gang = Gang(library, 130, size)
+    assert every_part(library, 130, gang) == every_part(library, 130, None)
+    assert gang.looks > 20
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_gang_that_is_cancelled_at_any_look_comes_back(library, size):
+    """Ctrl-C: whoever waits, for a block, a panel or a band, waits no longer."""
+    gang = Gang(library, 130, size)
+    every_part(library, 130, gang)
+    for last in range(1, gang.looks + 1, 1 + gang.looks // 60):
+        cut = Gang(library, 130, size, last)
+        every_part(library, 130, cut)
+        assert cut.cancelled and cut.looks < last + 6 * size
+    assert every_part(library, 130, Gang(library, 130, size)) == every_part(library, 130, None)
 
 
 # ---- the norm ---------------------------------------------------------------------------------
