@@ -57,11 +57,11 @@ jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data)
 }
 
 static int
-weigh(int64_t m, const double *f, double *weighed, void *data)
+weigh(int64_t m, const double *f, double *weighed, int model, void *data)
 {
     const batch_fitter *w = data;
 
-    loss_weigh_known(m, f, &w->job->loss, weighed);
+    loss_weigh_known(m, f, &w->job->loss, weighed, model);
     return 0;
 }
 

@@ -44,7 +44,7 @@ tell_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, doubl
     if (loss->none) {
         memcpy(rhs, s->fvec + slot * m, (size_t)m * sizeof *rhs);
     } else {
-        batch_weigh(s, loss, k, s->fvec + slot * m, rhs);
+        batch_weigh(s, loss, k, s->fvec + slot * m, rhs, 1);
         for (npy_intp j = 0; j < n; j++)
             for (npy_intp i = 0; i < m; i++)
                 fjac[i + j * m] *= rhs[m + i];

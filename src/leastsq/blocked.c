@@ -171,7 +171,7 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
         drop(cb, values);
     }
     if (b->weighed != NULL) {
-        status = loss_weigh(m, fvec, b->weighed, cb);
+        status = loss_weigh(m, fvec, b->weighed, 0, cb);
         *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
     }
     return status;
@@ -255,7 +255,7 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
         if (values == NULL)
             return -1;
     }
-    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, cb);
+    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, 1, cb);
     if (status == 0)
         status = chunks_fold(b, &rows, b->weighed == NULL ? fvec : b->weighed);
     if (status == 0) {
