@@ -39,7 +39,10 @@ def starve(need_program, tmp_path_factory):
     def run(where, *names):
         done = subprocess.run(
             [sys.executable, HERE / "starve.py", shim, library, where, *names], text=True,
-            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc"}, timeout=600,
+            # (glibc's malloc is not to map and unmap each array: that is most of the time)
+            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc",
+                              "MALLOC_MMAP_THRESHOLD_": "16000000", "MALLOC_TRIM_THRESHOLD_": "100000000"},
+            timeout=600,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)

@@ -484,7 +484,7 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
     model.r[known:] = 0
     cov, work = np.full((2, n, n), np.nan)
     got = library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov.ctypes.data,
-                        work.ctypes.data)
+                        work.ctypes.data, None)
     assert got == known
     kept = model.order[:known]
     expected = np.zeros((n, n))

@@ -101,7 +101,7 @@ class Library:
         self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
                            address, address, address, address, address, address)
         self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
-                          address, address)
+                          address, address, address)
         self.norm = bind("lsq_norm", ctypes.c_double, size, address)
 
 

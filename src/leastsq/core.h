@@ -166,6 +166,27 @@ void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
+/* The same for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
+   a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
+   has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
+   plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */
+enum { LSQ_LANES = 4 };
+
+typedef struct {                /* one instruction set's loops: fortran/lanes.F90 */
+    void (*squares)(int64_t m, int64_t n, const double *a, double *totals);
+    void (*reflect)(int64_t length, int64_t columns, int64_t m, const double *norm, double *v,
+                    const double *a, const double *b, double *s, double *s_b);
+    void (*downdate)(int64_t columns, int64_t m, const double *v, const double *s, double *a,
+                     const double *s_b, double *b, double *norms, const double *references,
+                     double *left);
+    void (*update)(int64_t length, int64_t columns, int64_t m, const double *v, const double *s,
+                   double *a, const double *s_b, double *b, double *total);
+} lsq_lanes_kernels;
+
+void lsq_qrfac_lanes(const lsq_lanes_kernels *kernels, int64_t m, int64_t n, double *a, double *b,
+                     int64_t *ipvt, double *rdiag, double *acnorm, int64_t *plain, double *work,
+                     int64_t *places);
+int64_t lsq_lanes_size(int64_t m, int64_t n);
 void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                 const double *diag, const double *qtb, double *x, double *sdiag,
                 double *wa);

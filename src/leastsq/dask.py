@@ -7,25 +7,14 @@ merge triangles of size n + 1; one comes back for each evaluation.
 
 from __future__ import annotations
 
-import threading
-import time
-from dataclasses import replace
 from functools import partial
-from itertools import count
 
-import numpy as np
-
-from ._block_fit import at_block, fit, merge_models, merge_norms
+from ._block_fit import fit
 from ._blocks import check_blocks
-from ._derivatives import Differences
+from ._dask import Blocks, Chunks, Cluster, the_client
 from ._losses import LINEAR
 
 __all__ = ["leastsq", "leastsq_blocks"]
-
-_FAN_IN = 8                 # parts that one task merges
-_POLL = 1.0                 # seconds between looks at whether any worker is left
-_TIMES_LOST = 5             # that data are sent anew before the fit gives up
-_GOLDEN = 0.6180339887498949    # its multiples spread evenly, however many there will be
 
 
 def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_deriv=False,
@@ -66,10 +55,12 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     TypeError, ValueError
         As `leastsq.leastsq_blocks`; `client` is no client.
     RuntimeError
-        No worker is left, for `timeout` seconds; or workers that hold data were lost
-        again and again.
+        No worker is left, for `timeout` seconds, or no scheduler; workers that hold data were lost
+        again and again; a future among the blocks was cancelled.
+    distributed.KilledWorker
+        A block ended the process of every worker that it was given to.
     Exception
-        Whatever `func` or `Dfun` raises, with a note of the block it was raised in.
+        Whatever `func`, `Dfun` or a task that makes a block raises, with a note of the block.
 
     See Also
     --------
@@ -101,8 +92,8 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     (array([2. , 0.5]), True)
     """
     check_blocks(blocks)
-    cluster = _Cluster(_the_client(client), timeout)
-    return fit(partial(_Blocks, blocks, cluster), func, x0, args, Dfun, full_output, col_deriv,
+    cluster = Cluster(the_client(client), timeout)
+    return fit(partial(Blocks, blocks, cluster), func, x0, args, Dfun, full_output, col_deriv,
                {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
                f_scale, callback, history, verbose)
 
@@ -149,9 +140,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
     ValueError
         It has the wrong shape; and as `leastsq.leastsq`.
     RuntimeError
-        No worker is left, for `timeout` seconds.
+        No worker is left, for `timeout` seconds, or no scheduler; data that `func` uses were lost
+        with a worker, and Dask does not know how they were made.
     Exception
-        What the computation of a chunk raises, with a note of the chunk.
+        Whatever the computation of a chunk raises.
 
     Notes
     -----
@@ -170,226 +162,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
     """
     if Dfun == "cs":
         raise ValueError("leastsq.dask: Dfun must be a function, None, '2-point' or '3-point', got 'cs'")
-    cluster = _Cluster(_the_client(client, needed=False), timeout)
-    return fit(partial(_Chunks, cluster), func, x0, args, Dfun, full_output, col_deriv,
+    cluster = Cluster(the_client(client, needed=False), timeout)
+    return fit(partial(Chunks, cluster), func, x0, args, Dfun, full_output, col_deriv,
                {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
                f_scale, callback, history, verbose)
-
-
-def _the_client(client, needed=True):
-    try:
-        import distributed
-    except ImportError:
-        if client is None and not needed:
-            return None
-        raise ImportError("leastsq.dask needs Dask's scheduler: pip install dask distributed") from None
-    if client is None:
-        try:
-            client = distributed.default_client()
-        except ValueError:
-            if needed:
-                raise ValueError("leastsq.dask: client must be a distributed.Client, got None, "
-                                 "and none has been made: Client() makes one") from None
-            return None
-    if not isinstance(client, distributed.Client):
-        raise TypeError(f"leastsq.dask: client must be a distributed.Client, got {type(client).__name__}")
-    if client.asynchronous:
-        raise ValueError("leastsq.dask: client must be synchronous, got one made with asynchronous=True")
-    return client
-
-
-class _Cluster:
-    """Waits for a task, but not for ever: `client` may be None for Dask's own scheduler."""
-
-    def __init__(self, client, timeout):
-        timeout = float(timeout)
-        if not timeout >= 0:
-            raise ValueError(f"leastsq.dask: timeout must not be negative, got {timeout}")
-        self.client, self.timeout = client, timeout
-
-    def workers(self):
-        """Addresses of the workers; waits for one."""
-        deadline = time.monotonic() + self.timeout
-        while not (workers := sorted(self.client.nthreads())):
-            if time.monotonic() >= deadline:
-                raise RuntimeError("leastsq.dask: no worker is left on the cluster "
-                                   f"{self.client.scheduler.address}: waited {self.timeout:g} s for one")
-            time.sleep(min(_POLL, self.timeout))
-        return workers
-
-    def result(self, root):
-        """What the delayed object `root` computes to."""
-        if self.client is None:
-            return root.compute()
-        future = self.client.compute(root)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        try:
-            while not done.wait(_POLL):
-                self.workers()
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def scatter(self, block, place):
-        """A future of the block, on the worker at `place`, from 0 to 1, among those there are."""
-        from distributed.comm import CommClosedError
-        for times in count(1):
-            workers = self.workers()
-            worker = workers[min(int(place*len(workers)), len(workers) - 1)]
-            try:
-                return self.client.scatter([block], workers=[worker], hash=False)[0]
-            except Exception as error:
-                # A worker that has died: its connection breaks while it is not yet missed; once it
-                # is, the scheduler fails in ways of its own (KeyError in distributed 2026.8).
-                lost = isinstance(error, CommClosedError) or worker not in self.client.nthreads()
-                if not lost or times == _TIMES_LOST:
-                    raise
-                time.sleep(min(_POLL, self.timeout))
-        return None
-
-
-def _merged(parts, merge):
-    """A tree of tasks: one delayed object, in the order of the parts."""
-    from dask import delayed
-    merge = delayed(merge, pure=False)
-    while len(parts) > 1:
-        parts = [merge(parts[k:k + _FAN_IN]) for k in range(0, len(parts), _FAN_IN)]
-    return parts[0]
-
-
-def _same(value):
-    return value
-
-
-def _at(method, problem, argument, index, block):
-    return at_block(partial(getattr(problem, method), argument), (index, block))[1]
-
-
-class _Blocks:
-    """The scheduler for blocks on workers; its contract is that of `_block_fit.Mapped`."""
-
-    def __init__(self, blocks, cluster, problem):
-        self.blocks, self.cluster, self.client = blocks, cluster, cluster.client
-        # The result of a task, not scattered: Dask can make it again where a worker is lost.
-        self.problem = self.client.submit(_same, problem, pure=False)
-        self.held = {}
-        self._send()
-        if not self.held:
-            raise ValueError("leastsq_blocks: blocks must have at least one block, got none")
-
-    def norm(self, x):
-        return self._evaluate("norm", x, merge_norms)
-
-    def model(self, point):
-        return self._evaluate("model", point, merge_models)
-
-    def _send(self):
-        """Blocks that no worker has go to one; neighbours go together where their number is known."""
-        from dask import is_dask_collection
-        from distributed import Future
-        total = len(self.blocks) if hasattr(self.blocks, "__len__") else None
-        for index, block in enumerate(self.blocks):
-            held = self.held.get(index)
-            if held is not None and held.status not in ("cancelled", "lost"):
-                continue
-            if isinstance(block, Future):
-                self.held[index] = block
-            elif is_dask_collection(block):
-                self.held[index] = self.client.compute(block)
-            else:
-                place = index/total if total else index*_GOLDEN % 1
-                self.held[index] = self.cluster.scatter(block, place)
-
-    def _evaluate(self, method, argument, merge):
-        from dask import delayed
-        from distributed.client import FutureCancelledError, FuturesCancelledError
-        for times in count(1):
-            shared = self.client.submit(_same, argument, pure=False)
-            task = delayed(_at, pure=False)
-            parts = [task(method, self.problem, shared, index, block) for index, block in self.held.items()]
-            try:
-                return self.cluster.result(_merged(parts, merge))
-            except (FutureCancelledError, FuturesCancelledError) as error:
-                # Its worker is gone, and with it what was scattered there.
-                if times == _TIMES_LOST:
-                    raise RuntimeError(f"leastsq.dask: workers that held data were lost {times} times "
-                                       "in one evaluation") from error
-                self._send()
-        return None
-
-
-def _next(x, values):
-    return next(values)
-
-
-def _of_chunk(method, problem, argument, index, values):
-    """The functions' values take the place of a block: `Problem` asks for them in their order."""
-    return _at(method, problem, argument, index, iter(values))
-
-
-class _Chunks:
-    """The scheduler for residuals that are Dask arrays, chunk by chunk."""
-
-    def __init__(self, cluster, problem):
-        self.cluster, self.problem = cluster, problem
-        self.of_chunk = replace(problem, func=_next, args=(), col_deriv=False,
-                                Dfun=_next if callable(problem.Dfun) else problem.Dfun)
-
-    def norm(self, x):
-        return self._evaluate("norm", x, merge_norms, [self._residuals(x)])
-
-    def model(self, point):
-        problem, x = self.problem, point.x
-        f = self._residuals(x)
-        if callable(problem.Dfun):
-            jacobian = _dask_array(problem.Dfun(x.copy(), *problem.args), "Dfun", 2)
-            jacobian = jacobian.T if problem.col_deriv else jacobian
-            if jacobian.shape[1] != x.size:
-                raise ValueError(f"leastsq.dask: the array that Dfun returns must have {x.size} columns, "
-                                 f"got shape {jacobian.shape}")
-            arrays = [f, jacobian.rechunk((f.chunks[0], -1))]
-        else:
-            arrays = [f, *map(self._residuals, self._points(point))]
-        return self._evaluate("model", point, merge_models, arrays)
-
-    def _points(self, point):
-        """Where `Differences` wants the function."""
-        points = []
-
-        def note(function, wanted):
-            points.extend(wanted)
-            return [np.empty(0)]*len(wanted)
-
-        maker = Differences(None, self.problem.Dfun, self.problem.low, self.problem.high, note, point.epsfcn)
-        maker.largest, maker.checked = point.largest, point.checked
-        maker.jacobian_at(point.x, np.empty(0))
-        return points
-
-    def _residuals(self, x):
-        return _dask_array(self.problem.func(x.copy(), *self.problem.args), "func", 1)
-
-    def _evaluate(self, method, argument, merge, arrays):
-        from dask import delayed
-        columns = [array.to_delayed().ravel().tolist() for array in arrays]
-        lengths = {len(column) for column in columns}
-        if len(lengths) > 1:
-            raise ValueError("leastsq.dask: func must return the same chunks at every x, got "
-                             f"{sorted(lengths)} of them")
-        problem = delayed(self.of_chunk, traverse=False)
-        argument = delayed(argument, traverse=False)
-        task = delayed(_of_chunk, pure=False)
-        parts = [task(method, problem, argument, index, list(values))
-                 for index, values in enumerate(zip(*columns, strict=True))]
-        return self.cluster.result(_merged(parts, merge))
-
-
-def _dask_array(value, name, ndim):
-    from dask.array import Array
-    if not isinstance(value, Array):
-        raise TypeError(f"leastsq.dask: {name} must return a dask.array.Array, got {type(value).__name__}")
-    if value.ndim != ndim:
-        raise ValueError(f"leastsq.dask: the array that {name} returns must have {ndim} "
-                         f"dimension{'s'*(ndim > 1)}, got shape {value.shape}")
-    return value

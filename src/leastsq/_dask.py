@@ -1,0 +1,303 @@
+"""The schedulers of blocks and of chunks for `leastsq.dask`; their contract is that of `_block_fit.Mapped`."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import count
+
+import numpy as np
+
+from ._block_fit import at_block, merge_models, merge_norms
+from ._derivatives import Differences
+
+__all__ = ["Blocks", "Chunks", "Cluster", "the_client"]
+
+_FAN_IN = 8                 # parts that one task merges
+_POLL = 1.0                 # seconds between looks at whether any worker is left
+_TIMES_LOST = 5             # that data are sent anew before the fit gives up
+_GOLDEN = 0.6180339887498949    # its multiples spread evenly, however many there will be
+
+
+def the_client(client, needed=True):
+    """The client that is meant, checked; None if there is none and none is needed."""
+    try:
+        import distributed
+    except ImportError:
+        if client is None and not needed:
+            return None
+        raise ImportError("leastsq.dask needs Dask's scheduler: pip install dask distributed") from None
+    if client is None:
+        try:
+            client = distributed.default_client()
+        except ValueError:
+            if needed:
+                raise ValueError("leastsq.dask: client must be a distributed.Client, got None, "
+                                 "and none has been made: Client() makes one") from None
+            return None
+    if not isinstance(client, distributed.Client):
+        raise TypeError(f"leastsq.dask: client must be a distributed.Client, got {type(client).__name__}")
+    if client.asynchronous:
+        raise ValueError("leastsq.dask: client must be synchronous, got one made with asynchronous=True")
+    return client
+
+
+class _DataLost(RuntimeError):
+    """What a task needs is nowhere, and Dask does not know how to make it."""
+
+
+class Cluster:
+    """Waits for a task, but not for ever: `client` may be None for Dask's own scheduler."""
+
+    def __init__(self, client, timeout):
+        timeout = float(timeout)
+        if not timeout >= 0:
+            raise ValueError(f"leastsq.dask: timeout must not be negative, got {timeout}")
+        self.client, self.timeout = client, timeout
+        # The scheduler tells the driver at each evaluation of every block's key: let it be short.
+        self._keys = map(f"block-{{}}-{uuid.uuid4().hex[:12]}".format, count())
+
+    def workers(self):
+        """Addresses of the workers; waits for one."""
+        deadline = time.monotonic() + self.timeout
+        while not (workers := self._workers_now()):
+            if time.monotonic() >= deadline:
+                raise RuntimeError("leastsq.dask: no worker is left on the cluster "
+                                   f"{self.client.scheduler.address}: waited {self.timeout:g} s for one")
+            time.sleep(min(_POLL, self.timeout))
+        return workers
+
+    def _workers_now(self):
+        return sorted(self._ask("nthreads"))
+
+    def keys(self):
+        """Those of all that the cluster holds."""
+        # Asked for some keys, of which one is cancelled, Dask raises.
+        return {key for key, workers in self._ask("who_has").items() if workers}
+
+    def _ask(self, question):
+        if self.client.status in ("closing", "closed"):
+            raise RuntimeError("leastsq.dask: the client was closed in the middle of the fit")
+        try:
+            return getattr(self.client, question)()
+        except OSError as error:
+            raise RuntimeError("leastsq.dask: the scheduler of the cluster has gone") from error
+
+    def result(self, root):
+        """What the delayed object `root` computes to."""
+        if self.client is None:
+            return root.compute()
+        from distributed.client import FutureCancelledError, FuturesCancelledError
+        future = self.client.compute(root)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        try:
+            while not done.wait(_POLL):
+                self.workers()
+            return future.result()
+        except (FutureCancelledError, FuturesCancelledError) as error:
+            self._workers_now()             # there is a client, and a scheduler
+            raise _DataLost("leastsq.dask: data that the fit needs were cancelled, or lost with their worker, "
+                            "and cannot be made again from here") from error
+        except BaseException:
+            with suppress(Exception):       # a client that is closed cannot
+                future.cancel()
+            raise
+
+    def scatter(self, block, place):
+        """A future of the block, on the worker at `place`, from 0 to 1, or one that comes after it."""
+        for times in count(1):
+            workers = self.workers()
+            worker, key = workers[(int(place*len(workers)) + times - 1) % len(workers)], next(self._keys)
+            try:
+                return self.client.scatter({key: block}, workers=[worker], hash=False)[key]
+            except Exception as error:
+                # A worker that has died: its connection breaks, or cannot be made, while it is not yet
+                # missed; once it is, the scheduler fails in ways of its own (KeyError in distributed
+                # 2026.8).  One without memory left takes nothing until a TimeoutError.
+                lost = isinstance(error, OSError) or worker not in self._workers_now()
+                if not lost or times == _TIMES_LOST:
+                    raise
+                time.sleep(min(_POLL, self.timeout))
+        return None
+
+
+def _merged(parts, merge):
+    """A tree of tasks: one delayed object, in the order of the parts."""
+    from dask import delayed
+    merge = delayed(merge, pure=False)
+    while len(parts) > 1:
+        parts = [merge(parts[k:k + _FAN_IN]) for k in range(0, len(parts), _FAN_IN)]
+    return parts[0]
+
+
+def _same(value):
+    return value
+
+
+def _at(method, problem, argument, index, block):
+    return at_block(partial(getattr(problem, method), argument), (index, block))[1]
+
+
+class Blocks:
+    """The scheduler for blocks on workers."""
+
+    def __init__(self, blocks, cluster, problem):
+        self.blocks, self.cluster, self.client = blocks, cluster, cluster.client
+        self.problem, self.future = problem, None       # on the cluster
+        self.held = {}              # a future of each block, by its index
+        self.sent = set()           # those whose data went from here
+        self._hold(())
+        if not self.held:
+            raise ValueError("leastsq_blocks: blocks must have at least one block, got none")
+
+    def norm(self, x):
+        return self._evaluate("norm", x, merge_norms)
+
+    def model(self, point):
+        return self._evaluate("model", point, merge_models)
+
+    def _hold(self, lost):
+        """Get hold of the blocks that are not, or are lost, and of the problem."""
+        if self.future is None or self.future.status == "cancelled":
+            # The result of a task, not scattered: Dask can make it again where a worker is lost.
+            self.future = self.client.submit(_same, self.problem, key=f"problem-{uuid.uuid4().hex[:12]}")
+        total = len(self.blocks) if hasattr(self.blocks, "__len__") else None
+        for index, block in enumerate(self.blocks):
+            if index in self.held and index not in lost:
+                continue
+            try:
+                # Neighbours go together where their number is known.
+                self.held[index] = self._future(index, block, index/total if total else index*_GOLDEN % 1)
+            except Exception as error:
+                _note(error, index)
+                raise
+
+    def _future(self, index, block, place):
+        from dask import is_dask_collection
+        from distributed import Future
+        if isinstance(block, Future):
+            if block.status == "cancelled":
+                raise RuntimeError("leastsq.dask: a future among the blocks was cancelled, or lost its data with "
+                                   "their worker, and cannot be made again from here")
+            return block
+        if is_dask_collection(block):
+            return self.client.compute(block)
+        self.sent.add(index)
+        return self.cluster.scatter(block, place)
+
+    def _lost(self):
+        """Blocks whose data are nowhere; the client may not have been told of it."""
+        keys = self.cluster.keys()
+        return {index for index, future in self.held.items() if future.status == "cancelled"
+                or (index in self.sent and future.key not in keys)}
+
+    def _evaluate(self, method, argument, merge):
+        from dask import delayed
+        for times in count(1):
+            shared, task, run = delayed(argument, traverse=False), delayed(_at, pure=False), uuid.uuid4().hex
+            keys = {f"leastsq-{method}-{index}-{run}": index for index in self.held}
+            parts = [task(method, self.future, shared, index, self.held[index], dask_key_name=key)
+                     for key, index in keys.items()]
+            try:
+                return self.cluster.result(_merged(parts, merge))
+            except _DataLost as error:
+                if times == _TIMES_LOST:
+                    raise RuntimeError(f"leastsq.dask: workers that held data were lost {times} times in one "
+                                       "evaluation: does func end its process, or use up its memory?") from error
+                self._hold(self._lost())
+            except Exception as error:
+                _note(error, self._where(error, keys))
+                raise
+        return None
+
+    def _where(self, error, keys):
+        """The block of an error that `at_block` had no chance to name, or None."""
+        index = keys.get(getattr(error, "task", None))      # of a KilledWorker
+        made = (index for index, future in self.held.items() if future.status == "error")
+        return next(made, None) if index is None else index
+
+
+def _note(error, index):
+    """The block, if it is known."""
+    if index is not None:
+        error.add_note(f"leastsq_blocks: in block {index}")
+
+
+def _next(x, values):
+    return next(values)
+
+
+def _of_chunk(method, problem, argument, index, values):
+    """The functions' values take the place of a block: `Problem` asks for them in their order."""
+    return _at(method, problem, argument, index, iter(values))
+
+
+class Chunks:
+    """The scheduler for residuals that are Dask arrays, chunk by chunk."""
+
+    def __init__(self, cluster, problem):
+        self.cluster, self.problem = cluster, problem
+        self.of_chunk = replace(problem, func=_next, args=(), col_deriv=False,
+                                Dfun=_next if callable(problem.Dfun) else problem.Dfun)
+
+    def norm(self, x):
+        return self._evaluate("norm", x, merge_norms, [self._residuals(x)])
+
+    def model(self, point):
+        problem, x = self.problem, point.x
+        f = self._residuals(x)
+        if callable(problem.Dfun):
+            jacobian = _dask_array(problem.Dfun(x.copy(), *problem.args), "Dfun", 2)
+            jacobian = jacobian.T if problem.col_deriv else jacobian
+            if jacobian.shape[1] != x.size:
+                raise ValueError(f"leastsq.dask: the array that Dfun returns must have {x.size} columns, "
+                                 f"got shape {jacobian.shape}")
+            arrays = [f, jacobian.rechunk((f.chunks[0], -1))]
+        else:
+            arrays = [f, *map(self._residuals, self._points(point))]
+        return self._evaluate("model", point, merge_models, arrays)
+
+    def _points(self, point):
+        """Where `Differences` wants the function."""
+        points = []
+
+        def note(function, wanted):
+            points.extend(wanted)
+            return [np.empty(0)]*len(wanted)
+
+        maker = Differences(None, self.problem.Dfun, self.problem.low, self.problem.high, note, point.epsfcn)
+        maker.largest, maker.checked = point.largest, point.checked
+        maker.jacobian_at(point.x, np.empty(0))
+        return points
+
+    def _residuals(self, x):
+        return _dask_array(self.problem.func(x.copy(), *self.problem.args), "func", 1)
+
+    def _evaluate(self, method, argument, merge, arrays):
+        from dask import delayed
+        columns = [array.to_delayed().ravel().tolist() for array in arrays]
+        lengths = {len(column) for column in columns}
+        if len(lengths) > 1:
+            raise ValueError("leastsq.dask: func must return the same chunks at every x, got "
+                             f"{sorted(lengths)} of them")
+        problem = delayed(self.of_chunk, traverse=False)
+        argument = delayed(argument, traverse=False)
+        task = delayed(_of_chunk, pure=False)
+        parts = [task(method, problem, argument, index, list(values))
+                 for index, values in enumerate(zip(*columns, strict=True))]
+        return self.cluster.result(_merged(parts, merge))
+
+
+def _dask_array(value, name, ndim):
+    from dask.array import Array
+    if not isinstance(value, Array):
+        raise TypeError(f"leastsq.dask: {name} must return a dask.array.Array, got {type(value).__name__}")
+    if value.ndim != ndim:
+        raise ValueError(f"leastsq.dask: the array that {name} returns must have {ndim} "
+                         f"dimension{'s'*(ndim > 1)}, got shape {value.shape}")
+    return value
