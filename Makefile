@@ -11,13 +11,14 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow fuzz bench lint clients wheels docs clean
+.PHONY: help demo test slow fuzz sanitize bench lint clients wheels docs clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
 	@echo "make fuzz    set up, then compare FUZZ_CASES random fits with MINPACK, and arguments with SciPy"
+	@echo "make sanitize  set up, then run the suite and the threads under sanitizers, the Fortran under valgrind"
 	@echo "make bench   set up, then measure against SciPy, MINPACK and others: out/bench.json and out/bench.png"
 	@echo "make lint    set up, then check style, types and the compilers' warnings"
 	@echo "make clients the tests of lmfit, astropy and others, with SciPy and with this package in its place"
@@ -47,6 +48,10 @@ fuzz:
 	@tools/setup.sh test
 	@$(VENV)/bin/python tests/fuzz/differential.py --cases $(FUZZ_CASES)
 	@$(VENV)/bin/python tests/fuzz/arguments.py --cases $$(($(FUZZ_CASES)/50))
+
+sanitize:
+	@tools/setup.sh test
+	@VENV=$(VENV) tools/sanitize.sh $(ARGS)
 
 bench:
 	@tools/setup.sh bench

@@ -100,7 +100,8 @@ module leastsq_blocked
       type(c_ptr) :: data = c_null_ptr
       type(c_ptr) :: fjac = c_null_ptr            !< m x n room for differences; or NULL
       real(wp) :: epsfcn = 0
-      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null()   !< bounds, or neither
+      ! Bounds and |x| so far, or none
+      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null(), largest(:) => null()
    contains
       procedure :: residual
       procedure :: residual_norm
@@ -180,7 +181,7 @@ contains
          call c_f_pointer(self%fjac, fjac, [m, n])
          if (associated(self%lo)) then
             call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status, &
-               self%lo, self%hi)
+               self%lo, self%hi, self%largest)
          else
             call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status)
          end if

@@ -22,6 +22,7 @@ module leastsq_c_api
    use leastsq_lmdif, only: lmdif
    use leastsq_lmpar, only: lmpar
    use leastsq_qrfac, only: qrfac
+   use leastsq_qrfac_lanes, only: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
    use leastsq_qrsolv, only: qrsolv
    implicit none (type, external)
    private
@@ -153,18 +154,19 @@ contains
       end if
    end subroutine lsq_tell_model_blocked
 
-   subroutine lsq_points(n, x, epsfcn, points, steps, lo, hi) bind(c)
+   subroutine lsq_points(n, x, epsfcn, points, steps, lo, hi, largest) bind(c)
       integer(c_int64_t), value :: n
       real(c_double), value :: epsfcn
       real(c_double), intent(in) :: x(n)
       real(c_double), intent(inout) :: points(n, n), steps(n)
-      real(c_double), intent(in), optional :: lo(n), hi(n)
+      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
       integer(ik) :: j
 
       do j = 1, n
          points(:, j) = x
          if (present(hi)) then
-            call difference_point(x(j), epsfcn, points(j, j), steps(j), lo(j), hi(j))
+            call difference_point(x(j), epsfcn, points(j, j), steps(j), lo(j), hi(j), &
+               largest(j))
          else
             call difference_point(x(j), epsfcn, points(j, j), steps(j))
          end if
@@ -179,7 +181,8 @@ contains
       norm = enorm(n, x)
    end function lsq_enorm
 
-   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status, lo, hi) bind(c)
+   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status, lo, hi, &
+      largest) bind(c)
       type(c_funptr), value :: fcn
       type(c_ptr), value :: data
       integer(c_int64_t), value :: m, n
@@ -187,13 +190,14 @@ contains
       real(c_double), intent(inout) :: fjac(m, n), xwork(n)
       real(c_double), value :: epsfcn
       integer(c_int), intent(out) :: status
-      real(c_double), intent(in), optional :: lo(n), hi(n)
+      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
       type(difference_problem_t) :: problem
       integer(ik) :: made
 
       call c_f_procpointer(fcn, problem%fcn)
       problem%data = data
-      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status, lo, hi)
+      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status, lo, hi, &
+         largest)
    end subroutine lsq_fdjac2
 
    !> MINPACK's two modes: 1 makes xp, 2 err.  What a mode does not need may be NULL.
@@ -224,6 +228,23 @@ contains
          call qrfac(m, n, a, lda, pivot /= 0, ipvt, rdiag, acnorm, wa)
       end if
    end subroutine lsq_qrfac
+
+   subroutine lsq_qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places) bind(c)
+      type(lanes_kernels_t), intent(in) :: kernels
+      integer(c_int64_t), value :: m, n
+      real(c_double), intent(inout) :: a(LANES, m, n), b(LANES, m), rdiag(LANES, n)
+      real(c_double), intent(inout) :: acnorm(LANES, n), work(lanes_size(m, n))
+      integer(c_int64_t), intent(inout) :: ipvt(LANES, n), plain(LANES), places(n)
+
+      call qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places)
+   end subroutine lsq_qrfac_lanes
+
+   function lsq_lanes_size(m, n) bind(c) result(size)
+      integer(c_int64_t), value :: m, n
+      integer(c_int64_t) :: size
+
+      size = lanes_size(m, n)
+   end function lsq_lanes_size
 
    subroutine lsq_qrsolv(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa) bind(c)
       integer(c_int64_t), value :: n, ldr

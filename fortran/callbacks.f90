@@ -40,7 +40,8 @@ module leastsq_callbacks
    type, extends(dense_problem_t) :: difference_problem_t
       procedure(residual_c), pointer, nopass :: fcn => null()
       real(wp) :: epsfcn = 0
-      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null()   !< bounds, or neither
+      ! Bounds and |x| so far, or none
+      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null(), largest(:) => null()
    contains
       procedure :: residual => call_residual
       procedure :: jacobian => difference_jacobian
@@ -75,7 +76,8 @@ contains
       integer(sk), intent(out) :: status
 
       if (associated(self%lo)) then
-         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status, self%lo, self%hi)
+         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status, self%lo, self%hi, &
+            self%largest)
       else
          call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status)
       end if

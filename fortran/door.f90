@@ -19,7 +19,7 @@ module leastsq_door
    type, bind(c) :: problem_record_t
       type(c_ptr) :: data                         !< every function's last argument
       real(c_double) :: epsfcn                    !< relative error of f
-      type(c_ptr) :: lo, hi                       !< bounds for differences, or NULL
+      type(c_ptr) :: lo, hi, largest              !< w's, for differences, or NULL
       type(c_funptr) :: watch                     !< watch_c, or NULL
       ! Dense
       type(c_funptr) :: residual                  !< residual_c
@@ -71,6 +71,7 @@ contains
       if (c_associated(record%lo)) then
          call c_f_pointer(record%lo, problem%lo, [s%n])
          call c_f_pointer(record%hi, problem%hi, [s%n])
+         call c_f_pointer(record%largest, problem%largest, [s%n])
       end if
       if (c_associated(record%weigh)) then
          call c_f_procpointer(record%weigh, problem%weigh)
@@ -99,6 +100,7 @@ contains
       if (c_associated(record%lo)) then
          call c_f_pointer(record%lo, problem%lo, [s%n])
          call c_f_pointer(record%hi, problem%hi, [s%n])
+         call c_f_pointer(record%largest, problem%largest, [s%n])
       end if
       call set_watch(record, problem)
       if (s%n < SOLVE_BY_BLOCKS) then

@@ -2,7 +2,9 @@
 !>
 !> Column j is (f(x + h eⱼ) − f(x))/h with h = √max(epsfcn, eps)·|xⱼ|, or the
 !> root itself where xⱼ is zero.  Between bounds a step that would leave them goes
-!> back, or as far as there is room.
+!> back, or as far as there is room, and xⱼ counts as no smaller than a part of the
+!> largest that it was: parameters that bounds keep positive often pass close to zero,
+!> where MINPACK's step drowns in rounding errors and the column becomes zeros.
 !>
 !> Public: fdjac2, difference_point.  Its data is m-sized.
 module leastsq_fdjac2
@@ -12,11 +14,13 @@ module leastsq_fdjac2
    private
    public :: fdjac2, difference_point
 
+   real(wp), parameter :: LEAST_PART = 2.0_wp**(-10)   !< of a variable's largest size
+
 contains
 
    !> f(x) is given; n residuals are asked for, each straight into its column.
    !> A status other than 0 from any of them ends it.
-   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, made, status, lo, hi)
+   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, made, status, lo, hi, largest)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: x(n)
@@ -26,7 +30,9 @@ contains
       real(wp), intent(out) :: moved(n)           !< scratch: x + h eⱼ
       integer(ik), intent(out) :: made            !< residuals asked for
       integer(sk), intent(out) :: status
-      real(wp), intent(in), optional :: lo(n), hi(n)   !< both or none: lo <= moved <= hi
+      ! All or none
+      real(wp), intent(in), optional :: lo(n), hi(n)   !< lo <= moved <= hi
+      real(wp), intent(in), optional :: largest(n)     !< |x| so far
       real(wp) :: h
       integer(ik) :: j
 
@@ -35,7 +41,7 @@ contains
       moved = x
       do j = 1, n
          if (present(hi)) then
-            call difference_point(x(j), epsfcn, moved(j), h, lo(j), hi(j))
+            call difference_point(x(j), epsfcn, moved(j), h, lo(j), hi(j), largest(j))
             if (h == 0) then    ! fixed: no derivative is wanted
                fjac(:, j) = 0
                cycle
@@ -51,15 +57,16 @@ contains
    end subroutine fdjac2
 
    !> The step from x, and where it leads: 0 if lo = hi.
-   pure subroutine difference_point(x, epsfcn, point, h, lo, hi)
+   pure subroutine difference_point(x, epsfcn, point, h, lo, hi, largest)
       real(wp), intent(in) :: x, epsfcn
       real(wp), intent(out) :: point, h
-      real(wp), intent(in), optional :: lo, hi    !< both or none
+      real(wp), intent(in), optional :: lo, hi, largest    !< all or none
       real(wp) :: relative_step
 
       ! not max: what that makes of a nan is the compiler's choice
       relative_step = sqrt(merge(epsfcn, EPS, epsfcn > EPS))
       h = relative_step*abs(x)
+      if (present(hi)) h = relative_step*max(abs(x), LEAST_PART*largest)
       if (h == 0) h = relative_step
       point = x + h
       if (.not. present(hi)) return

@@ -7,14 +7,23 @@
 !>
 !> Public: gram, take_off; lsq_tsqr_covar_<ISA>, for C.  All data is n-sized.
 module TAGGED(leastsq_gram)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
+   use TAGGED(leastsq_gang), only: gang_size, run_gang, await, reach
    implicit none (type, external)
    private
    public :: gram, take_off, TAGGED(lsq_tsqr_covar)
 
    integer(ik), parameter :: STRIP = 256      !< rows, and
    integer(ik), parameter :: BAND = 24        !< columns of them (a multiple of 3) that stay in L2
-   integer(ik), parameter :: FOUR = 4, THREE = 3    !< columns of one inner loop
+   integer(ik), parameter, public :: FOUR = 4       !< columns of one inner loop, and
+   integer(ik), parameter :: THREE = 3
+
+   !> What the threads share that make a covariance.
+   type :: covar_t
+      type(c_ptr) :: gang
+      integer(ik) :: rank, n, ldr
+      type(c_ptr) :: r, z, g
+   end type covar_t
 
 contains
 
@@ -114,14 +123,16 @@ contains
 
    !> covar by blocks: R⁻¹R⁻ᵀ = Z'Z with both diagonals turned round, where Z is
    !> the inverse of R' turned round, an upper triangle again.
-   function TAGGED(lsq_tsqr_covar)(n, r, ldr, ipvt, tol, cov, scratch) result(rank) bind(c)
+   function TAGGED(lsq_tsqr_covar)(n, r, ldr, ipvt, tol, cov, scratch, gang) result(rank) bind(c)
       integer(ik), intent(in), value :: n, ldr
-      real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
+      real(wp), intent(in), target :: r(ldr, n)   !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
       real(wp), intent(in), value :: tol          !< relative; 0 tells exact zeros only
-      real(wp), intent(out) :: cov(n, n)          !< symmetric to the bit
-      real(wp), intent(out) :: scratch(n, n)
+      real(wp), intent(inout), target :: cov(n, n)     !< symmetric to the bit
+      real(wp), intent(inout), target :: scratch(n, n)
+      type(c_ptr), intent(in), value :: gang      !< tsqr.h: lsq_gang; or NULL
       integer(ik) :: rank                         !< see leastsq_covar
+      type(covar_t), target :: job
       integer(ik) :: i, j, at_i, at_j
 
       rank = 0
@@ -129,8 +140,8 @@ contains
          if (.not. abs(r(j, j)) > tol*abs(r(1, 1))) exit
          rank = j
       end do
-      call invert_turned(rank, r, ldr, n, cov)
-      call gram(rank, cov, n, n, scratch, 0_ik, 1_ik)
+      job = covar_t(gang, rank, n, ldr, c_loc(r), c_loc(cov), c_loc(scratch))
+      call run_gang(gang, covar_share, c_loc(job))
       cov = 0
       do j = 1, rank
          at_j = ipvt(rank + 1 - j)
@@ -142,42 +153,81 @@ contains
       end do
    end function TAGGED(lsq_tsqr_covar)
 
-   !> z = the inverse of s, s(i, j) = r(rank+1-j, rank+1-i); zeros below.
-   pure subroutine invert_turned(rank, r, ldr, ldz, z)
-      integer(ik), intent(in) :: rank, ldr, ldz
-      real(wp), intent(in) :: r(ldr, rank)
-      real(wp), intent(out) :: z(ldz, rank)
-      real(wp) :: s(FOUR, THREE)
-      integer(ik) :: first, last, i, j, k, w
+   !> What each thread does: every so manieth band of Z, then of Z'Z.  Its counter
+   !> is the last of its bands that is there, and in the end that of all bands.
+   subroutine covar_share(number, data) bind(c, name='')
+      integer(ik), value :: number
+      type(c_ptr), value :: data
+      type(covar_t), pointer :: job
+      real(wp), pointer, contiguous :: r(:, :), z(:, :), g(:, :)
+      integer(ik) :: band_number, first, last, k, sharers
 
-      z = 0
-      do first = 1, rank, BAND
-         last = min(first + BAND - 1, rank)
-         do k = 1, first - 1, FOUR
-            do j = first, last, THREE
-               s = 0
-               do i = j, min(j + THREE - 1, last)
-                  s(:, i - j + 1) = r(rank + 1 - i, rank + 1 - k:rank + 2 - k - FOUR:-1)
-               end do
-               if (j + THREE - 1 <= last) then
-                  call take_off(k + FOUR - 1, ldz, z(1, k), s, ldz, z(1, j))
-               else
-                  do i = j, last
-                     do w = 1, FOUR
-                        z(1:k + w - 1, i) = z(1:k + w - 1, i) - z(1:k + w - 1, k + w - 1)*s(w, i - j + 1)
-                     end do
-                  end do
-               end if
-            end do
+      call c_f_pointer(data, job)
+      call c_f_pointer(job%r, r, [job%ldr, job%n])
+      call c_f_pointer(job%z, z, [job%n, job%n])
+      call c_f_pointer(job%g, g, [job%n, job%n])
+      sharers = gang_size(job%gang)
+      do band_number = 1 + number, (job%rank + BAND - 1)/BAND, sharers
+         first = 1 + (band_number - 1)*BAND
+         last = min(first + BAND - 1, job%rank)
+         z(1:job%rank, first:last) = 0
+         do k = 1, band_number - 1
+            if (await(job%gang, number, mod(k - 1, sharers), k)) return
+            call take_off_band(job%rank, r, job%ldr, job%n, z, 1 + (k - 1)*BAND, first, last)
          end do
-         do j = first, last
-            do k = first, j - 1
-               z(1:k, j) = z(1:k, j) - z(1:k, k)*r(rank + 1 - j, rank + 1 - k)
+         call invert_band(job%rank, r, job%ldr, job%n, z, first, last)
+         if (reach(job%gang, number, band_number)) return
+      end do
+      if (reach(job%gang, number, job%n + 1)) return
+      do k = 0, sharers - 1
+         if (await(job%gang, number, k, job%n + 1)) return
+      end do
+      call gram(job%rank, z, job%n, job%n, g, number, sharers)
+   end subroutine covar_share
+
+   ! z = the inverse of s, s(i, j) = r(rank+1-j, rank+1-i), band of columns by band.
+
+   !> Take what the BAND columns from `from` on contribute off those of a later band.
+   pure subroutine take_off_band(rank, r, ldr, ldz, z, from, first, last)
+      integer(ik), intent(in) :: rank, ldr, ldz, from, first, last
+      real(wp), intent(in) :: r(ldr, rank)
+      real(wp), intent(inout) :: z(ldz, rank)
+      real(wp) :: s(FOUR, THREE)
+      integer(ik) :: i, j, k, w
+
+      do k = from, from + BAND - 1, FOUR
+         do j = first, last, THREE
+            s = 0
+            do i = j, min(j + THREE - 1, last)
+               s(:, i - j + 1) = r(rank + 1 - i, rank + 1 - k:rank + 2 - k - FOUR:-1)
             end do
-            z(1:j - 1, j) = z(1:j - 1, j)/r(rank + 1 - j, rank + 1 - j)
-            z(j, j) = 1/r(rank + 1 - j, rank + 1 - j)
+            if (j + THREE - 1 <= last) then
+               call take_off(k + FOUR - 1, ldz, z(1, k), s, ldz, z(1, j))
+            else
+               do i = j, last
+                  do w = 1, FOUR
+                     z(1:k + w - 1, i) = z(1:k + w - 1, i) - z(1:k + w - 1, k + w - 1)*s(w, i - j + 1)
+                  end do
+               end do
+            end if
          end do
       end do
-   end subroutine invert_turned
+   end subroutine take_off_band
+
+   !> The rest of a band's own.
+   pure subroutine invert_band(rank, r, ldr, ldz, z, first, last)
+      integer(ik), intent(in) :: rank, ldr, ldz, first, last
+      real(wp), intent(in) :: r(ldr, rank)
+      real(wp), intent(inout) :: z(ldz, rank)
+      integer(ik) :: j, k
+
+      do j = first, last
+         do k = first, j - 1
+            z(1:k, j) = z(1:k, j) - z(1:k, k)*r(rank + 1 - j, rank + 1 - k)
+         end do
+         z(1:j - 1, j) = z(1:j - 1, j)/r(rank + 1 - j, rank + 1 - j)
+         z(j, j) = 1/r(rank + 1 - j, rank + 1 - j)
+      end do
+   end subroutine invert_band
 
 end module TAGGED(leastsq_gram)

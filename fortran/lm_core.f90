@@ -69,8 +69,9 @@ module leastsq_lm_core
    integer, parameter, public :: V_HI = VECTORS + 2     !< none; set before lm_start
    integer, parameter, public :: V_SIDE = VECTORS + 3   !< −1 at lo, 1 at hi, 0 free
    integer, parameter, public :: V_SLOPE = VECTORS + 4  !< Jᵀf/‖f‖
-   integer, parameter, public :: V_RHS = VECTORS + 5    !< scratch
-   integer, parameter, public :: V_TRIANGLE = VECTORS + 6   !< n columns of scratch
+   integer, parameter, public :: V_LARGEST = VECTORS + 5   !< |x| so far
+   integer, parameter, public :: V_RHS = VECTORS + 6    !< scratch
+   integer, parameter, public :: V_TRIANGLE = VECTORS + 7   !< n columns of scratch
 
    real(wp), parameter :: RATIO_ACCEPT = 1.0e-4_wp
    real(wp), parameter :: RATIO_POOR = 0.25_wp
@@ -103,6 +104,7 @@ contains
       end if
       if (s%bounded /= 0) then
          if (.not. feasible(s%n, w(1, V_X), w(1, V_LO), w(1, V_HI))) return
+         w(:, V_LARGEST) = abs(w(:, V_X))
       end if
       w(:, V_TRIAL) = w(:, V_X)
       s%request = ASK_NORM
@@ -135,6 +137,7 @@ contains
       if (s%bounded /= 0) call correct_radius(last_radius, s%pnorm, accepted, s%hits, s%radius)
       if (accepted) then
          w(:, V_X) = w(:, V_TRIAL)
+         if (s%bounded /= 0) w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
          call measure_point(s, w)
          s%fnorm = fnorm
          s%iteration = s%iteration + 1

@@ -10,17 +10,20 @@
 !> G has the condition number squared, so this is a guess: triangle.F90 checks it
 !> on the triangle that it leads to, and the guess ends where digits run out.
 !>
-!> Public: guess_pivots.  Its data is n-sized.
+!> Public: guess_pivots, guess_ld.  Its data is n-sized.
 module TAGGED(leastsq_pivot_guess)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
    use TAGGED(leastsq_gang), only: gang_size, run_gang, await, reach
-   use TAGGED(leastsq_gram), only: gram, take_off
+   use TAGGED(leastsq_gram), only: gram, take_off, FOUR
+   use TAGGED(leastsq_panels), only: OCTET
    implicit none (type, external)
    private
-   public :: guess_pivots
+   public :: guess_pivots, guess_ld
 
    integer(ik), parameter :: PANEL = 32       !< steps between two updates of the rest
-   integer(ik), parameter :: STRIP = 64       !< rows of a panel that stay in L1
+   !> Rows of a panel that stay in L1, on whole cache lines; a thread keeps its strips
+   !> from panel to panel, and so what of G is in its own cache.
+   integer(ik), parameter :: STRIP = 64
    !> A remaining square norm this small against the column's own has lost half
    !> of its digits: no guess is made from there on.
    real(wp), parameter :: TRUSTED = 2.0_wp**(-26)
@@ -28,7 +31,7 @@ module TAGGED(leastsq_pivot_guess)
    !> What the threads share.
    type :: guess_t
       type(c_ptr) :: gang
-      integer(ik) :: n, lda
+      integer(ik) :: n, lda, ldg
       type(c_ptr) :: a, g
       integer(ik) :: known = 0
       logical :: over = .false.     !< no more panels
@@ -36,19 +39,28 @@ module TAGGED(leastsq_pivot_guess)
 
 contains
 
+   !> Leading dimension of G: n on whole cache lines.
+   pure function guess_ld(n) result(ldg)
+      integer(ik), intent(in) :: n
+      integer(ik) :: ldg
+
+      ldg = OCTET*((n + OCTET - 1)/OCTET)
+   end function guess_ld
+
    !> The first `known` pivots of a.  The exchanges that bring them to the front,
    !> column j with column g(j, n+3), j = 1 to known, are left in g.
-   subroutine guess_pivots(gang, n, a, lda, known, g)
+   subroutine guess_pivots(gang, n, a, lda, known, g, ldg)
       type(c_ptr), intent(in) :: gang          !< tsqr.h: lsq_gang; or NULL
       integer(ik), intent(in) :: n, lda
       real(wp), intent(in), target :: a(lda, n)    !< upper triangle, zeros below
       integer(ik), intent(out) :: known        !< 0 to n
+      integer(ik), intent(in) :: ldg           !< guess_ld(n)
       !> Columns 1 to n: G, then its factor.  n+1: square norms of a's columns;
       !> n+2: what remains of them; n+3: the exchanges.
-      real(wp), intent(inout), target :: g(n, n + 3)
+      real(wp), intent(inout), target :: g(ldg, n + 3)
       type(guess_t), target :: guess
 
-      guess = guess_t(gang, n, lda, c_loc(a), c_loc(g))
+      guess = guess_t(gang, n, lda, ldg, c_loc(a), c_loc(g))
       call run_gang(gang, guess_share, c_loc(guess))
       known = guess%known
    end subroutine guess_pivots
@@ -64,12 +76,12 @@ contains
 
       call c_f_pointer(data, guess)
       call c_f_pointer(guess%a, a, [guess%lda, guess%n])
-      call c_f_pointer(guess%g, g, [guess%n, guess%n + 3])
+      call c_f_pointer(guess%g, g, [guess%ldg, guess%n + 3])
       sharers = gang_size(guess%gang)
-      call gram(guess%n, a, guess%lda, guess%n, g, number, sharers)
+      call gram(guess%n, a, guess%lda, guess%ldg, g, number, sharers)
       if (reach(guess%gang, number, 1_ik)) return
       if (number == 0) then
-         call lead(guess, guess%n, sharers, g)
+         call lead(guess, guess%n, guess%ldg, sharers, g)
          if (reach(guess%gang, 0_ik, huge(p))) return
          return
       end if
@@ -77,7 +89,7 @@ contains
       do
          if (await(guess%gang, number, 0_ik, 2*p)) return
          if (guess%over) return
-         call update_rest(guess%n, 1 + (p - 1)*PANEL, g, number, sharers)
+         call update_rest(guess%n, guess%ldg, 1 + (p - 1)*PANEL, g, number, sharers)
          if (reach(guess%gang, number, 2*p + 1)) return
          p = p + 1
       end do
@@ -97,10 +109,10 @@ contains
    end function await_all
 
    !> The steps themselves.
-   subroutine lead(guess, n, sharers, g)
+   subroutine lead(guess, n, ldg, sharers, g)
       type(guess_t), pointer, intent(in) :: guess
-      integer(ik), intent(in) :: n, sharers
-      real(wp), intent(inout) :: g(n, n + 3)
+      integer(ik), intent(in) :: n, ldg, sharers
+      real(wp), intent(inout) :: g(ldg, n + 3)
       integer(ik) :: j, k, p, chosen, start
       real(wp) :: root
       logical :: trusted_pivot
@@ -121,10 +133,13 @@ contains
          if (.not. trusted_pivot) exit
          g(j, n + 3) = real(chosen, wp)
          guess%known = j
-         call exchange(n, j, chosen, g)
+         call exchange(n, j, chosen, ldg, g)
          root = sqrt(g(j, n + 2))
          g(j, j) = root
-         do k = start, j - 1
+         do k = start, j - FOUR, FOUR
+            call take_four(n - j, ldg, g(j, k), g(j, j))
+         end do
+         do k = k, j - 1
             g(j + 1:n, j) = g(j + 1:n, j) - g(j, k)*g(j + 1:n, k)
          end do
          do k = j + 1, n
@@ -133,7 +148,7 @@ contains
          end do
          if (j - start + 1 == PANEL) then
             if (reach(guess%gang, 0_ik, 2*p)) exit
-            call update_rest(n, start, g, 0_ik, sharers)
+            call update_rest(n, ldg, start, g, 0_ik, sharers)
             if (await_all(guess%gang, sharers, 2*p + 1)) exit
             start = j + 1
             p = p + 1
@@ -144,9 +159,9 @@ contains
 
    !> Rows and columns j and p of a symmetric matrix change places; only the
    !> lower triangle is kept.
-   pure subroutine exchange(n, j, p, g)
-      integer(ik), intent(in) :: n, j, p       !< j <= p
-      real(wp), intent(inout) :: g(n, n + 3)
+   pure subroutine exchange(n, j, p, ldg, g)
+      integer(ik), intent(in) :: n, j, p, ldg  !< j <= p
+      real(wp), intent(inout) :: g(ldg, n + 3)
       real(wp) :: kept
       integer(ik) :: i
 
@@ -166,22 +181,37 @@ contains
       end do
    end subroutine exchange
 
+   !> Take four columns, weighted by their own row 0, off one; row 0 stays.
+   pure subroutine take_four(rows, ldg, v, c)
+      integer(ik), intent(in) :: rows, ldg
+      real(wp), intent(in) :: v(0:ldg - 1, FOUR)
+      real(wp), intent(inout) :: c(0:rows)
+      integer(ik) :: i
+
+      !$omp simd
+      do i = 1, rows
+         c(i) = c(i) - v(i, 1)*v(0, 1) - v(i, 2)*v(0, 2) - v(i, 3)*v(0, 3) - v(i, 4)*v(0, 4)
+      end do
+   end subroutine take_four
+
    !> Take the PANEL columns from `start` on off the lower triangle after them, in
    !> strips of rows that stay in L1: every so manieth strip.
-   pure subroutine update_rest(n, start, g, number, sharers)
-      integer(ik), intent(in) :: n, start, number, sharers
-      real(wp), intent(inout) :: g(n, n + 3)
-      integer(ik) :: c, k, from, last, top
-      real(wp) :: w(4, 3)
+   pure subroutine update_rest(n, ldg, start, g, number, sharers)
+      integer(ik), intent(in) :: n, ldg, start, number, sharers
+      real(wp), intent(inout) :: g(ldg, n + 3)
+      integer(ik) :: strip_number, c, k, from, last, top
+      real(wp) :: w(FOUR, 3)
 
-      do from = start + PANEL + number*STRIP, n, sharers*STRIP
-         last = min(from + STRIP - 1, n)
+      do strip_number = (start + PANEL - 1)/STRIP, (n - 1)/STRIP
+         if (mod(strip_number, sharers) /= number) cycle
+         from = max(strip_number*STRIP + 1, start + PANEL)
+         last = min(strip_number*STRIP + STRIP, n)
          do c = start + PANEL, last, 3
             top = max(c, from)
             if (c + 2 <= n) then
-               do k = start, start + PANEL - 1, 4
-                  w = transpose(g(c:c + 2, k:k + 3))
-                  call take_off(last - top + 1, n, g(top, k), w, n, g(top, c))
+               do k = start, start + PANEL - 1, FOUR
+                  w = transpose(g(c:c + 2, k:k + FOUR - 1))
+                  call take_off(last - top + 1, ldg, g(top, k), w, ldg, g(top, c))
                end do
             else
                do k = start, start + PANEL - 1

@@ -7,13 +7,13 @@
 !> the reflector; the next pivot column's norm, and the update of the columns.  A
 !> right-hand side b rides along as one more column and becomes Q'b.
 !>
-!> Public: qrfac.  Its data is m-sized.
+!> Public: qrfac, NORM_CANCELLATION.  Its data is m-sized.
 module leastsq_qrfac
    use leastsq_kinds, only: wp, ik, EPS
    use leastsq_enorm, only: enorm, column_norms, settled_norm
    implicit none (type, external)
    private
-   public :: qrfac
+   public :: qrfac, NORM_CANCELLATION
 
    !> A downdated column norm is recomputed when 0.05*(norm/reference)² falls
    !> to the rounding error: by then cancellation has taken its digits.

@@ -17,7 +17,7 @@ module TAGGED(leastsq_triangle)
    use TAGGED(leastsq_pipeline), only: push_rows_by, fold_diagonal_by
    use TAGGED(leastsq_packing), only: FLOAT64
    use TAGGED(leastsq_panels), only: make_reflector
-   use TAGGED(leastsq_pivot_guess), only: guess_pivots
+   use TAGGED(leastsq_pivot_guess), only: guess_pivots, guess_ld
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
    implicit none (type, external)
    private
@@ -35,6 +35,8 @@ module TAGGED(leastsq_triangle)
    !> Guessed pivots may fall short of the largest norm by the digits in which
    !> pivoted QR itself does not know it.
    real(wp), parameter :: TIE = 1.0e-7_wp
+   !> Rows that are copied into columns at a time: a cache line.
+   integer(ik), parameter :: STRIP = 8
    !> Columns between two looks whether the caller wants it to end.
    integer(ik), parameter :: LOOK_EVERY = 8
    !> Norms in whose range G = R'R keeps its digits.
@@ -115,7 +117,6 @@ contains
       integer(ik), intent(in) :: n, ldt, ldr
       real(wp), intent(in) :: triangle(ldt, n)
       real(wp), intent(inout) :: r(ldr, n)
-      integer(ik), parameter :: STRIP = 8
       integer(ik) :: first, j, k
 
       do first = 1, n, STRIP
@@ -130,6 +131,22 @@ contains
          end do
       end do
    end subroutine copy_triangle
+
+   !> The other way round; what is beside the triangle stays.
+   pure subroutine copy_columns(n, ldr, r, ldt, triangle)
+      integer(ik), intent(in) :: n, ldr, ldt
+      real(wp), intent(in) :: r(ldr, n)
+      real(wp), intent(inout) :: triangle(ldt, n)
+      integer(ik) :: first, j, k
+
+      do first = 1, n, STRIP
+         do k = first, n
+            do j = first, min(first + STRIP - 1, k)
+               triangle(k, j) = r(j, k)
+            end do
+         end do
+      end do
+   end subroutine copy_columns
 
    !> Guess the pivots of the columns not yet settled, make the triangle that
    !> they lead to, and settle as many as prove right.
@@ -147,9 +164,9 @@ contains
       first = settled + 1
       left = n - settled
       at = layout_of(n)
-      call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle))
+      call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle), guess_ld(left))
       if (known == 0) return
-      exchanges = at%triangle - 1 + left*(left + 2)
+      exchanges = at%triangle - 1 + guess_ld(left)*(left + 2)
       do j = 1, known
          k = int(work(exchanges + j), ik)
          call exchange_columns(n, settled + j, settled + k, r, ldr, ipvt)
@@ -348,12 +365,9 @@ contains
 
       at = layout_of(n)
       call TAGGED(lsq_tsqr_empty)(n, work)
+      call copy_columns(n, ldr, r, at%ldt, work(at%triangle))
       do k = 1, n
-         row = at%triangle + (k - 1)*at%ldt - 1
-         do j = k, n
-            work(row + j) = r(k, j)
-         end do
-         work(row + n + 1) = qtb(k)
+         work(at%triangle + (k - 1)*at%ldt + n) = qtb(k)
          wa(k) = diag(ipvt(k))
       end do
       call fold_diagonal_by(gang, n, wa, work)

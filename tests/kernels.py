@@ -103,11 +103,11 @@ def build(gfortran, level, folder, contraction="off"):
     with open(target / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            sources = compile_order(list(FORTRAN.glob("*.f90")))
+            sources = [*compile_order(list(FORTRAN.glob("*.f90"))), FORTRAN / "lanes.F90"]
             partial = target / "partial.so"
             done = subprocess.run(
                 [gfortran, *level.split(), f"-ffp-contract={contraction}", "-fPIC", "-std=f2018", "-shared",
-                 f"-J{target}", "-o", partial, *sources],
+                 "-DISA=core", "-fopenmp-simd", f"-J{target}", "-o", partial, *sources],
                 capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"gfortran {level} failed:\n{done.stderr}")
@@ -233,9 +233,13 @@ class Core:
             "lsq_enorm": (_dbl, [_i64, _pdbl]),
             "lsq_fdjac2": (None, [
                 CALLBACK, ct.c_void_p, _i64, _i64, _pdbl, _pdbl, _pdbl, _dbl, _pdbl,
-                ct.POINTER(ct.c_int), _pdbl, _pdbl]),
+                ct.POINTER(ct.c_int), _pdbl, _pdbl, _pdbl]),
             "lsq_qrfac": (None, [
                 _i64, _i64, _pdbl, _i64, _i64, _pi64, _pdbl, _pdbl, _pdbl, _pdbl]),
+            "lsq_lanes_size": (_i64, [_i64, _i64]),
+            "lsq_qrfac_lanes": (None, [
+                ct.POINTER(ct.c_void_p), _i64, _i64, _pdbl, _pdbl, _pi64, _pdbl, _pdbl, _pi64, _pdbl,
+                _pi64]),
             "lsq_qrsolv": (None, [
                 _i64, _pdbl, _i64, _pi64, _pdbl, _pdbl, _pdbl, _pdbl, _pdbl]),
             "lsq_lmpar": (None, [
@@ -260,18 +264,20 @@ class Core:
         room.check()
         return value
 
-    def fdjac2(self, fun, x, fvec=None, epsfcn=0.0, lo=None, hi=None):
+    def fdjac2(self, fun, x, fvec=None, epsfcn=0.0, lo=None, hi=None, largest=None):
         """(fjac, trace, status)."""
         x = np.array(x, float)
         fvec = np.array(fun(x.copy()) if fvec is None else fvec, float)
         m, n = fvec.size, x.size
+        if lo is not None and largest is None:
+            largest = np.abs(x)
         user, room = _User(m, n), _Room()
         xs, fs = room.inout(x), room.inout(fvec)
         fjac, xwork = room.out(m, n), room.out(n)
         status = ct.c_int(-12345)
         self.lib.lsq_fdjac2(user.wrap(fun, 1), None, m, n, _p(xs), _p(fs), _p(fjac),
                             epsfcn, _p(xwork), ct.byref(status),
-                            *(None if b is None else _p(room.inout(b)) for b in (lo, hi)))
+                            *(None if b is None else _p(room.inout(b)) for b in (lo, hi, largest)))
         user.finish()
         room.check()
         assert_same_bits(xs, x, "fdjac2 must leave x alone")
@@ -296,6 +302,27 @@ class Core:
         assert np.all(tall[m:] == _CANARY), "qrfac wrote below the matrix"
         out = tall[:m].copy(order="F"), ipvt, rdiag, acnorm
         return out if b is None else (*out, rhs)
+
+    def qrfac_lanes(self, matrices, rhs, order):
+        """For each of LSQ_LANES matrices whose columns come in its `order`, from 0: (R
+        above the diagonal, ipvt, rdiag, acnorm, Q'b), or None if it was not done."""
+        m, n = matrices[0].shape
+        room = _Room()
+        lanes = CODES["LSQ_LANES"]
+        kernels = (ct.c_void_p * 4)(*(ct.cast(getattr(self.lib, f"lsq_lanes_{name}_core"), ct.c_void_p)
+                                      for name in ("squares", "reflect", "downdate", "update")))
+        a = room.inout(np.stack([matrix[:, k] for matrix, k in zip(matrices, order)]))
+        b, ipvt = room.inout(rhs), room.integers(np.ravel(order, order="F") + 1)
+        rdiag, acnorm, work = room.out(lanes, n), room.out(lanes, n), room.out(self.lib.lsq_lanes_size(m, n))
+        plain, places = room.integers(np.full(lanes, -1)), room.integers(np.full(n, -1))
+        self.lib.lsq_qrfac_lanes(kernels, m, n, _p(a), _p(b), _p(ipvt), _p(rdiag), _p(acnorm), _p(plain),
+                                 _p(work), _p(places))
+        room.check()
+        ipvt = ipvt.reshape(n, lanes).T
+        norms = np.empty_like(acnorm)
+        np.put_along_axis(norms, np.asarray(order), acnorm, axis=1)
+        return [(np.triu(a[q, :n], 1), ipvt[q], rdiag[q], norms[q], b[q]) if plain[q] else None
+                for q in range(lanes)]
 
     def qrsolv(self, r, ipvt, diag, qtb):
         """(r, x, sdiag)."""

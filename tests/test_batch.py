@@ -162,6 +162,29 @@ def test_the_slab_changes_nothing(method, slab):
                 arrays(leastsq_batch(curve, x0, y, **keywords)))
 
 
+@pytest.mark.parametrize("kind", ["python", "compiled"])
+def test_neighbours_change_nothing(kind, compiled):
+    """Four Jacobians are factored at once, or fewer."""
+    func, dfun = (curve, curve_jacobian) if kind == "python" else compiled
+    x0, y = curves(9, seed=5)
+    y[3] = np.nan
+    wanted = one_by_one(curve, x0, y, Dfun=curve_jacobian)
+    for count in range(1, 10):
+        result = leastsq_batch(func, x0[:count], y[:count], Dfun=dfun, return_fvec=True)
+        assert_same(result, {name: values[:count] for name, values in wanted.items()})
+
+
+@pytest.mark.parametrize("m", [1365, 1366])     # 3 m elements: the last that are factored at once, and more
+def test_many_points_are_no_other_matter(m):
+    t = np.linspace(0, 2, m)
+
+    def long_curve(x, y):
+        return x[..., :1] / (1 + x[..., 1:2] * t) + x[..., 2:3] - y
+
+    x0, y = np.tile([1.0, 1, 0], (6, 1)), long_curve(np.random.default_rng(6).uniform(1, 2, (6, N)), 0)
+    assert_same(leastsq_batch(long_curve, x0, y, return_fvec=True), one_by_one(long_curve, x0, y, qr="minpack"))
+
+
 @pytest.mark.parametrize("keywords", [
     dict(ftol=1e-3, xtol=1e-3), dict(gtol=1e-2), dict(ftol=0, xtol=0), dict(maxfev=1), dict(maxfev=9),
     dict(factor=0.1), dict(diag=[1, 2, 3.0]), dict(epsfcn=1e-8), dict(epsfcn=0)], ids=str)

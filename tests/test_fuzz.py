@@ -32,6 +32,7 @@ def test_random_fits_have_minpacks_bits(fuzzer):
     assert all(outcomes[name] > 0 for name in differential.OUTCOMES if name not in differential.FINDINGS)
 
 
+@pytest.mark.slow
 def test_a_changed_bit_is_a_finding(need_program, fuzzer, tmp_path):
     """With contraction into fused multiply-adds it finds many."""
     has = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import problems
-from kernels import assert_same_bits, same_bits
+from kernels import CODES, assert_same_bits, same_bits
 
 IEEE = "fortran-ieee"
 
@@ -91,8 +91,8 @@ SIZES = [*range(1, 13), 15, 16, 20]
 families = pytest.mark.parametrize("family", MATRICES)
 
 
-def matrix(family, m, n):
-    return MATRICES[family](np.random.default_rng([m, n, len(family)]), m, n)
+def matrix(family, m, n, *seed):
+    return MATRICES[family](np.random.default_rng([m, n, len(family), *seed]), m, n)
 
 
 def vectors(family):
@@ -223,6 +223,56 @@ def test_qrfac_leaves_a_matrix_that_is_not_finite_untouched(bad, core):
             assert_same_bits(rhs, b, "b")
             assert list(ipvt) == list(range(1, n + 1))
             assert [j for j in range(n) if not np.isfinite(acnorm[j])] == [column]
+
+
+# ---------------------------------------------------------------------------
+# qrfac_lanes
+
+FOUR = CODES["LSQ_LANES"]
+
+
+def compare_lanes(core, matrices, rng):
+    """How many of the matrices were done; those have qrfac's bits."""
+    m, n = matrices[0].shape
+    rhs = rng.standard_normal((FOUR, m))
+    order = [rng.permutation(n) for _ in matrices]
+    done = 0
+    for a, b, got in zip(matrices, rhs, core.qrfac_lanes(matrices, rhs, order)):
+        if got is None:
+            continue
+        factors, *want = core.qrfac(a, b=b)
+        for name, g, w in zip(("R", "ipvt", "rdiag", "acnorm", "Q'b"), got, [np.triu(factors[:n], 1), *want]):
+            assert_same_bits(g, w, f"{(m, n)} {name}")
+        done += 1
+    return done
+
+
+@families
+def test_qrfac_lanes_has_the_bits_of_qrfac(family, core):
+    """Ties between columns, too, are broken as if they had come in their own order."""
+    rng = np.random.default_rng(11)
+    for m, n in [*TALL, (25, 5), (40, 12), (9, 2)]:
+        compare_lanes(core, [matrix(family, m, n, k) for k in range(FOUR)], rng)
+
+
+def test_qrfac_lanes_does_all_ordinary_matrices(core):
+    rng = np.random.default_rng(12)
+    for family in ("random", "signs", "shifts"):
+        for m, n in [(25, 5), (100, 3), (40, 12), (9, 2), (8, 1), (7, 7)]:
+            same = matrix(family, m, n)
+            done = compare_lanes(core, [same, -same, matrix(family, m, n, 1), same[::-1]], rng)
+            assert done == FOUR or family != "random"
+            assert done > 0 or m == n
+
+
+def test_qrfac_lanes_leaves_what_is_not_ordinary(core):
+    """And its neighbours are none the worse for it."""
+    rng = np.random.default_rng(13)
+    for bad in (np.nan, np.inf, 0.0):
+        matrices = [matrix("random", 25, 5, k) for k in range(FOUR)]
+        matrices[2][:, 3] = bad
+        assert compare_lanes(core, matrices, rng) == FOUR - 1
+        assert core.qrfac_lanes(matrices, np.ones((FOUR, 25)), [np.arange(5)] * FOUR)[2] is None
 
 
 # ---------------------------------------------------------------------------

@@ -22,7 +22,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc",
 # Python functions of ours run within the module there, which call NumPy: see below.
 PYTHON_WITHIN = ["3-point", "least_squares"]
 COMPILED = ["compiled lmdif", "compiled lmder", "compiled threads", "compiled batch",
-            "compiled batch, Dfun", "compiled batch, loss", "accumulator"]
+            "compiled batch, Dfun", "compiled batch, loss", "accumulator", "machine"]
 # numpy.errstate sets a context variable; CPython crashes where that fails (PyContextVar_Set).
 CONTEXT = ["batch, own loss"]
 IN_MODULE = [name for name in [*entries.ENTRIES, *COMPILED] if name not in PYTHON_WITHIN]
@@ -39,7 +39,10 @@ def starve(need_program, tmp_path_factory):
     def run(where, *names):
         done = subprocess.run(
             [sys.executable, HERE / "starve.py", shim, library, where, *names], text=True,
-            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc"}, timeout=600,
+            # (glibc's malloc is not to map and unmap each array: that is most of the time)
+            env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc",
+                              "MALLOC_MMAP_THRESHOLD_": "16000000", "MALLOC_TRIM_THRESHOLD_": "100000000"},
+            timeout=600,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)

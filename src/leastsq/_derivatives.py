@@ -16,7 +16,7 @@ SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
 PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
-_LEAST_PART = 2.0**-10          # of a parameter's largest size: a step passing by zero is no scale
+LEAST_PART = 2.0**-10           # of a parameter's largest size: fdjac2.f90's
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
 
 
@@ -94,10 +94,16 @@ class Differences:
         self.evaluations += len(points)
         return self.map(partial(_call, self.func, args), points)
 
+    def _sizes(self, x):
+        """|x|, but not what it is just when it passes close to zero."""
+        self.largest = np.maximum(np.abs(x), self.largest)
+        return np.maximum(np.abs(x), LEAST_PART*self.largest)
+
     def _two_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        steps = _steps(x, self._relative_step(np.sqrt))
+        size = x if self.low is None else self._sizes(x)
+        steps = _steps(size, self._relative_step(np.sqrt))
         which, points = [], []
         for j in range(n):
             moved = x[j] + steps[j]
@@ -116,9 +122,7 @@ class Differences:
     def _three_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        self.largest = np.maximum(np.abs(x), self.largest)
-        size = np.maximum(np.abs(x), _LEAST_PART*self.largest)
-        steps = _steps(size, self._relative_step(np.cbrt))
+        steps = _steps(self._sizes(x), self._relative_step(np.cbrt))
         plan, points = [], []
         for j in range(n):
             h, up, down = steps[j], high[j] - x[j], x[j] - low[j]

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import _core
 from ._checks import check_sizes, real_array
+from ._derivatives import LEAST_PART
 
 __all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
 
@@ -30,8 +31,8 @@ _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
-_LO, _HI = _VECTORS, _VECTORS + 1
-_BOUND_VECTORS = 5              # and n more: what bounds take
+_LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
+_BOUND_VECTORS = 6              # and n more: what bounds take
 _EPS = float(np.finfo(np.float64).eps)
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
@@ -73,6 +74,7 @@ class Slab:
         if job.bounds is not None:
             low, high = job.bounds_of(problems)
             self.w[slots, _LO], self.w[slots, _HI] = low, high
+            self.w[slots, _LARGEST] = 0         # the machine's, where it is bounded
             self.state["bounded"][slots] = ((low > -np.inf) | (high < np.inf)).any(-1)
         _core.batch_start(self.arrays, slots)
         return slots.size
@@ -262,7 +264,10 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
     cost = np.full(slots.size, slab.n)
     bounds = None if job.bounds is None else job.bounds_of(problems)
     for j in range(slab.n):
-        step = relative_step*np.abs(x[:, j])
+        size = np.abs(x[:, j])
+        if bounds is not None:
+            size = np.maximum(size, LEAST_PART*slab.w[slots, _LARGEST, j])
+        step = relative_step*size
         step[step == 0] = relative_step
         moved = x.copy()
         moved[:, j] += step

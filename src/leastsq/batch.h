@@ -25,7 +25,7 @@ void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy
 int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
 
 /* A loss for the problems of one event: Python's (number, scale) of one that has a name,
-   or (rho and rho' at their residuals, scale); None is none. */
+   or (rho, rho' and rho'' at their residuals, scale); None is none. */
 typedef struct {
     robust_loss known;
     const double *values;       /* NULL, or 3 x count x m */
@@ -33,7 +33,8 @@ typedef struct {
 } slab_loss;
 
 int batch_read_loss(PyObject *object, const slab *s, slab_loss *loss);
-void batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed);
+void batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed,
+                 int model);
 int batch_takes(const char *name, Py_ssize_t wanted, Py_ssize_t nargs);
 PyThreadState *batch_release(const slab *s);
 void batch_restore(PyThreadState *released);
@@ -47,6 +48,21 @@ PyObject *batch_difference(PyObject *module, PyObject *const *args, Py_ssize_t n
 PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
     batch_difference_doc[], batch_collect_doc[];
+
+/* batch_lanes.c: the models of one event, at most so many at a time, in memory of this size */
+typedef struct {
+    double *fjac;               /* J, m x n; then R in its upper triangle */
+    double *f;                  /* m residuals; then used up */
+    double *w;                  /* lm_core's vectors: gets Q'f and the column norms */
+    int64_t *ipvt;
+} batch_model;
+
+typedef struct batch_lanes batch_lanes;
+
+int batch_lanes_count(npy_intp m, npy_intp n);  /* LSQ_LANES, or 1 for large problems */
+size_t batch_lanes_bytes(npy_intp m, npy_intp n);
+batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n);
+void batch_factor(batch_lanes *lanes, const batch_model *models, int count);
 
 /* batch_collect.c: (J'J)^-1 of a fit that ended, or nan; scratch holds n*(2n + 1) */
 void batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
@@ -63,6 +79,7 @@ typedef struct {
     lsq_state settings;         /* of every problem, n among them */
     double epsfcn;
     robust_loss loss;           /* rho NULL: none */
+    const lsq_lanes_kernels *kernels;
     const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */
     npy_intp diag_stride, lo_stride, hi_stride; /* 0: one for all */
     double *x, *fnorm;
@@ -71,15 +88,31 @@ typedef struct {
     int32_t *code;              /* what a function returned that ended the fit */
 } batch_job;
 
-/* batch_fit.c: one thread's work, in memory of this size; it ends early if *stop */
+/* batch_threads.c: do it; 0, or -1 with an error set */
+int batch_run(const batch_job *job, int threads, PyObject *progress);
+
+/* Where a thread gets its problems from. */
+typedef struct {
+    struct batch_crew *crew;
+    const atomic_int *stop;     /* not 0: leave everything */
+    int64_t next, end;          /* at hand */
+    int64_t finished;           /* not yet reported */
+} batch_queue;
+
+npy_intp batch_next(batch_queue *queue);        /* -1: none, or stopped */
+
+static inline int
+batch_stopped(const batch_queue *queue)
+{
+    return atomic_load_explicit(queue->stop, memory_order_relaxed);
+}
+
+/* batch_fit.c: one thread's work, in memory of this size */
 typedef struct batch_fitter batch_fitter;
 
 size_t batch_fitter_size(const batch_job *job);
-batch_fitter *batch_fitter_make(void *memory, const batch_job *job, const atomic_int *stop);
-void batch_fit(batch_fitter *fitter, npy_intp k);
-
-/* batch_threads.c: do it; 0, or -1 with an error set */
-int batch_run(const batch_job *job, int threads, PyObject *progress);
+batch_fitter *batch_fitter_make(void *memory, const batch_job *job, batch_queue queue);
+void batch_fit(batch_fitter *fitter);
 
 /* batch_compiled.c */
 PyObject *batch_compiled(PyObject *module, PyObject *args);

@@ -70,7 +70,7 @@ batch_compiled(PyObject *module, PyObject *args)
     double scale;
     int threads;
 
-    (void)module;
+    j.kernels = &((module_state *)PyModule_GetState(module))->kernels->lanes;
     if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdd)OOOOOOOiO", &func, &dfun, &data, &stride, &x,
                           &weights, &diag, &bounds, &loss, &s->ftol, &s->xtol, &s->gtol, &maxfev,
                           &j.epsfcn, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec, &code,

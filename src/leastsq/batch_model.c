@@ -30,32 +30,35 @@ copy_columns(PyArrayObject *jac, npy_intp k, npy_intp m, npy_intp n, const doubl
     }
 }
 
-/* Factor the k-th problem's fjac and tell: what the dense provider does
-   (fortran/dense.f90), but R moves to a place of its own.  rhs has room for 2m. */
-static void
-tell_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, double *rhs,
-           int64_t cost)
+/* The k-th problem's model from its fjac; f has room for 2m. */
+static batch_model
+weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, double *f)
 {
     npy_intp m = s->m, n = s->n;
-    int64_t slot = s->slots[k], *ipvt = s->ipvt + slot * n;
-    double *w = batch_vectors(s, slot), *r = s->r + slot * n * n;
-    double *rdiag = w + LSQ_SCRATCH * n;
+    int64_t slot = s->slots[k];
 
     if (loss->none) {
-        memcpy(rhs, s->fvec + slot * m, (size_t)m * sizeof *rhs);
+        memcpy(f, s->fvec + slot * m, (size_t)m * sizeof *f);
     } else {
-        batch_weigh(s, loss, k, s->fvec + slot * m, rhs);
+        batch_weigh(s, loss, k, s->fvec + slot * m, f, 1);
         for (npy_intp j = 0; j < n; j++)
             for (npy_intp i = 0; i < m; i++)
-                fjac[i + j * m] *= rhs[m + i];
+                fjac[i + j * m] *= f[m + i];
     }
-    lsq_qrfac(m, n, fjac, m, 1, ipvt, rdiag, w + LSQ_COLNORM * n, w + LSQ_STEP * n, rhs);
-    for (npy_intp j = 0; j < n; j++) {
-        memcpy(r + j * n, fjac + j * m, (size_t)j * sizeof *r);
-        r[j + j * n] = rdiag[j];
-    }
-    memcpy(w + LSQ_QTF * n, rhs, (size_t)n * sizeof *rhs);
-    lsq_tell_model(s->state + slot, w, r, n, ipvt, cost);
+    return (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n};
+}
+
+/* Factored: R moves to a place of its own, and the core is told. */
+static void
+tell_model(const slab *s, npy_intp k, const batch_model *model, int64_t cost)
+{
+    npy_intp n = s->n;
+    int64_t slot = s->slots[k];
+    double *r = s->r + slot * n * n;
+
+    for (npy_intp j = 0; j < n; j++)
+        memcpy(r + j * n, model->fjac + j * s->m, (size_t)(j + 1) * sizeof *r);
+    lsq_tell_model(s->state + slot, model->w, r, n, model->ipvt, cost);
 }
 
 PyObject *
@@ -106,20 +109,25 @@ batch_difference(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 PyObject *
 batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+    module_state *state = PyModule_GetState(module);
     slab s;
     slab_loss loss;
     npy_intp shape[2];
     PyArrayObject *jac;
     const double *weights;
     const int64_t *cost;
-    double *scratch = NULL;
+    double *scratch = NULL, *fjac, *f;
+    batch_lanes *lanes;
+    batch_model models[LSQ_LANES];
+    size_t each;
     PyThreadState *released;
-    int failed = 0;
+    int failed = 0, count, most;
 
-    (void)module;
     if (!batch_takes("batch_tell_model", 6, nargs) || batch_read_slab(args[0], args[1], &s) < 0
         || batch_read_loss(args[4], &s, &loss) < 0)
         return NULL;
+    each = (size_t)(s.m * (s.n + 2));
+    most = batch_lanes_count(s.m, s.n);
     shape[0] = s.count;
     shape[1] = s.m;
     weights = batch_optional(args[3], "weights", NPY_DOUBLE, 2, shape, &failed);
@@ -132,13 +140,24 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (PyArray_NDIM(jac) != 3 || PyArray_DIM(jac, 0) != s.count || PyArray_DIM(jac, 1) != s.n
         || PyArray_DIM(jac, 2) != s.m)
         PyErr_SetString(PyExc_ValueError, "batch: jac has not the wanted shape");
-    else if ((scratch = PyMem_RawMalloc((size_t)(s.m * (s.n + 2)) * sizeof *scratch)) == NULL)
+    else if ((scratch = PyMem_RawMalloc((size_t)most * each * sizeof *scratch
+                                        + batch_lanes_bytes(s.m, s.n))) == NULL)
         PyErr_NoMemory();
     if (scratch != NULL) {
         released = batch_release(&s);
-        for (npy_intp k = 0; k < s.count; k++) {
-            copy_columns(jac, k, s.m, s.n, weights == NULL ? NULL : weights + k * s.m, scratch);
-            tell_model(&s, &loss, k, scratch, scratch + s.m * s.n, cost[k]);
+        lanes = batch_lanes_make(scratch + (size_t)most * each, &state->kernels->lanes, s.m, s.n);
+        for (npy_intp k = 0; k < s.count; k += count) {
+            count = s.count - k < most ? (int)(s.count - k) : most;
+            for (int q = 0; q < count; q++) {
+                fjac = scratch + (size_t)q * each;
+                f = fjac + s.m * s.n;
+                copy_columns(jac, k + q, s.m, s.n, weights == NULL ? NULL : weights + (k + q) * s.m,
+                             fjac);
+                models[q] = weighed_model(&s, &loss, k + q, fjac, f);
+            }
+            batch_factor(lanes, models, count);
+            for (int q = 0; q < count; q++)
+                tell_model(&s, k + q, models + q, cost[k + q]);
         }
         batch_restore(released);
         PyMem_RawFree(scratch);

@@ -14,7 +14,7 @@ enum { POLL_MICROSECONDS = 20000, MOST_IN_A_BUNCH = 32 };
 enum { APART = 128 };
 
 /* What the threads share. */
-typedef struct {                        /* NOLINT(*.Padding): it is meant */
+typedef struct batch_crew {             /* NOLINT(*.Padding): it is meant */
     const batch_job *job;
     int64_t bunch;
     PyThread_type_lock finished;        /* held while threads run */
@@ -30,23 +30,31 @@ typedef struct {
     batch_fitter *fitter;
 } worker;
 
+npy_intp
+batch_next(batch_queue *queue)
+{
+    crew *all = queue->crew;
+    int64_t count = all->job->count;
+
+    if (batch_stopped(queue))
+        return -1;
+    if (queue->next == queue->end) {
+        atomic_fetch_add(&all->done, queue->finished);
+        queue->finished = 0;
+        queue->next = atomic_load(&all->next) < count ? atomic_fetch_add(&all->next, all->bunch) : count;
+        queue->next = queue->next < count ? queue->next : count;
+        queue->end = queue->next + all->bunch < count ? queue->next + all->bunch : count;
+    }
+    return queue->next < queue->end ? queue->next++ : -1;
+}
+
 static void *
 work(void *argument)
 {
     worker *w = argument;
     crew *all = w->all;
-    int64_t count = all->job->count;
 
-    while (!atomic_load(&all->stop)) {
-        int64_t first = atomic_fetch_add(&all->next, all->bunch), k;
-        int64_t end = first + all->bunch < count ? first + all->bunch : count;
-
-        if (first >= count)
-            break;
-        for (k = first; k < end && !atomic_load_explicit(&all->stop, memory_order_relaxed); k++)
-            batch_fit(w->fitter, k);
-        atomic_fetch_add(&all->done, k - first);
-    }
+    batch_fit(w->fitter);
     if (atomic_fetch_sub(&all->running, 1) == 1)
         PyThread_release_lock(all->finished);
     return NULL;
@@ -100,7 +108,7 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     fitter = memory + (APART - (uintptr_t)memory % APART);
     for (; started < threads; started++, fitter += size) {
         workers[started].all = &all;
-        workers[started].fitter = batch_fitter_make(fitter, job, &all.stop);
+        workers[started].fitter = batch_fitter_make(fitter, job, (batch_queue){&all, &all.stop, 0, 0, 0});
         if (pthread_create(&workers[started].thread, NULL, work, workers + started) != 0)
             break;
     }

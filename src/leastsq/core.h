@@ -46,6 +46,7 @@ enum {
     LSQ_LO = LSQ_VECTORS, LSQ_HI,
     LSQ_SIDE,                   /* -1 at lo, 1 at hi, 0 free */
     LSQ_SLOPE,                  /* J'f/|f| */
+    LSQ_LARGEST,                /* |x| so far */
     LSQ_RHS,
     LSQ_TRIANGLE                /* n columns */
 };
@@ -88,9 +89,9 @@ void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_
 
 /* Here is the state after an event; s and w are only to be looked at. */
 typedef int (*lsq_watch)(const lsq_state *s, const double *w, void *data);
-/* A robust loss: weighed[0..m) = g(f), the residuals whose squares are the loss, and
-   weighed[m..2m) = g'(f). */
-typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, void *data);
+/* A robust loss: in weighed[0..m) the residuals whose squares are the loss; or with `model`
+   those of its model, and in weighed[m..2m) what multiplies the rows of J. */
+typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, int model, void *data);
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);
@@ -114,7 +115,7 @@ typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipv
 typedef struct {
     void *data;                 /* every function's last argument */
     double epsfcn;
-    const double *lo, *hi;      /* bounds for differences, as in the vectors, or NULL */
+    const double *lo, *hi, *largest;    /* the vectors', for differences, or NULL */
     lsq_watch watch;
     /* dense */
     lsq_residual residual;
@@ -154,16 +155,38 @@ void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                             lsq_damped damped, double *work);
 /* The points of fdjac2, points[j*n + ...] for x[j], and their steps. */
 void lsq_points(int64_t n, const double *x, double epsfcn, double *points, double *steps,
-                const double *lo, const double *hi);    /* or NULL, NULL */
+                const double *lo, const double *hi, const double *largest);     /* or NULLs */
 
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, double epsfcn, double *xwork,
-                int *status, const double *lo, const double *hi); /* or NULL, NULL */
+                int *status, const double *lo, const double *hi,
+                const double *largest); /* or NULLs */
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
+/* The same for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
+   a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
+   has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
+   plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */
+enum { LSQ_LANES = 4 };
+
+typedef struct {                /* one instruction set's loops: fortran/lanes.F90 */
+    void (*squares)(int64_t m, int64_t n, const double *a, double *totals);
+    void (*reflect)(int64_t length, int64_t columns, int64_t m, const double *norm, double *v,
+                    const double *a, const double *b, double *s, double *s_b);
+    void (*downdate)(int64_t columns, int64_t m, const double *v, const double *s, double *a,
+                     const double *s_b, double *b, double *norms, const double *references,
+                     double *left);
+    void (*update)(int64_t length, int64_t columns, int64_t m, const double *v, const double *s,
+                   double *a, const double *s_b, double *b, double *total);
+} lsq_lanes_kernels;
+
+void lsq_qrfac_lanes(const lsq_lanes_kernels *kernels, int64_t m, int64_t n, double *a, double *b,
+                     int64_t *ipvt, double *rdiag, double *acnorm, int64_t *plain, double *work,
+                     int64_t *places);
+int64_t lsq_lanes_size(int64_t m, int64_t n);
 void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                 const double *diag, const double *qtb, double *x, double *sdiag,
                 double *wa);

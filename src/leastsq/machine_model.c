@@ -222,7 +222,7 @@ machine_points(PyObject *self, PyObject *ignored)
     PyObject *points = PyArray_SimpleNew(2, dims, NPY_DOUBLE), *steps = NULL;
     PyThreadState *released;
     const double *w;
-    int64_t request;
+    int64_t request, bounded;
 
     (void)ignored;
     if (points == NULL || (steps = PyArray_SimpleNew(1, &n, NPY_DOUBLE)) == NULL) {
@@ -231,10 +231,11 @@ machine_points(PyObject *self, PyObject *ignored)
     }
     released = lock_take(m->lock, 0);
     request = m->state.s.request;
+    bounded = m->state.s.bounded;
     w = m->room.w;
     lsq_points(n, w + LSQ_X * n, m->state.epsfcn, PyArray_DATA((PyArrayObject *)points),
-               PyArray_DATA((PyArrayObject *)steps), m->state.s.bounded ? w + LSQ_LO * n : NULL,
-               m->state.s.bounded ? w + LSQ_HI * n : NULL);
+               PyArray_DATA((PyArrayObject *)steps), bounded ? w + LSQ_LO * n : NULL,
+               bounded ? w + LSQ_HI * n : NULL, bounded ? w + LSQ_LARGEST * n : NULL);
     lock_give(m->lock, released);
     if (machine_wants(request, LSQ_ASK_MODEL, "points"))
         return Py_BuildValue("NN", points, steps);

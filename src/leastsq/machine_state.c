@@ -5,7 +5,7 @@
 
 enum {
     STEPS = LSQ_SCRATCH,        /* vectors that last from event to event, from the first on */
-    BOUNDS = LSQ_SLOPE + 1 - LSQ_LO     /* and with bounds, from LSQ_LO on */
+    BOUNDS = LSQ_LARGEST + 1 - LSQ_LO     /* and with bounds, from LSQ_LO on */
 };
 
 /* Behind the state: the vectors, ipvt, and R by columns down to its diagonal. */

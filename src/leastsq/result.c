@@ -131,13 +131,41 @@ sides(fit *f, double *cov, int64_t *rank)
     return array;
 }
 
+/* cov and its rank; -1 with an error set.  A fit by blocks lends its threads, which
+   look for signals, and its accumulator's room. */
+static int64_t
+covariance(fit *f, double *cov)
+{
+    npy_intp n = f->cb.n;
+    blocked *b = &f->blocks;
+    double *scratch;
+    int64_t rank;
+
+    if (b->whole != NULL && n >= COVAR_BY_BLOCKS) {
+        gil_release(&f->cb);
+        rank = b->k->covar(n, f->r, f->ldr, f->ipvt, 0.0, cov, b->whole, &b->gang.public);
+        gil_restore(&f->cb);
+        return b->gang.cancelled ? -1 : rank;
+    }
+    scratch = PyMem_RawMalloc((size_t)n * (size_t)n * sizeof(double));
+    if (scratch == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    rank = b->k != NULL && n >= COVAR_BY_BLOCKS
+               ? b->k->covar(n, f->r, f->ldr, f->ipvt, 0.0, cov, scratch, NULL)
+               : lsq_covar(n, f->r, f->ldr, f->ipvt, 0.0, cov, scratch);
+    PyMem_RawFree(scratch);
+    return rank;
+}
+
 /* cov_x, None where the fit failed or R has a zero on its diagonal; and sides. */
 PyObject *
 fit_covariance(fit *f, PyObject **side)
 {
     npy_intp n = f->cb.n, dims[2] = {n, n};
     PyObject *cov;
-    double *scratch, *values;
+    double *values;
     int64_t rank = 0;
 
     *side = NULL;
@@ -151,14 +179,12 @@ fit_covariance(fit *f, PyObject **side)
     values = PyArray_DATA((PyArrayObject *)cov);
     *side = sides(f, values, &rank);
     if (!f->state.bounded) {
-        scratch = PyMem_RawMalloc((size_t)n * (size_t)n * sizeof(double));
-        if (scratch == NULL) {
+        rank = covariance(f, values);
+        if (rank < 0) {
             Py_DECREF(cov);
-            return PyErr_NoMemory();
+            return NULL;
         }
-        rank = (f->blocks.k != NULL && n >= COVAR_BY_BLOCKS ? f->blocks.k->covar : lsq_covar)(
-                   n, f->r, f->ldr, f->ipvt, 0.0, values, scratch) == n;
-        PyMem_RawFree(scratch);
+        rank = rank == n;
     }
     if (rank != 0)
         return cov;

@@ -109,6 +109,7 @@ prepare(fit *f, const arguments *a)
     if (s->bounded) {
         p->lo = f->w + LSQ_LO * n;
         p->hi = f->w + LSQ_HI * n;
+        p->largest = f->w + LSQ_LARGEST * n;
     }
     p->data = &f->cb;
     p->watch = f->cb.watcher != NULL ? watch_event : NULL;
@@ -145,6 +146,10 @@ run(fit *f, const arguments *a)
 #endif
     lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     gil_restore(&f->cb);
+    if (f->blocks.current != NULL) {
+        Py_XSETREF(f->fvec, blocked_residuals(&f->blocks));
+        f->f = PyArray_DATA(f->fvec);
+    }
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
     return PyErr_Occurred() ? -1 : 0;

@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 
+#include "core.h"
+
 /* Element types of pushed rows, native byte order. */
 enum {
     LSQ_FLOAT64 = 0,
@@ -86,10 +88,13 @@ typedef struct {
 
     /* lsq_covar (core.h), by blocks. */
     int64_t (*covar)(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, double tol,
-                     double *cov, double *work);
+                     double *cov, double *work, lsq_gang *gang);
 
     /* |x| at the speed of memory; not MINPACK's order of summation. */
     double (*norm)(int64_t n, const double *x);
+
+    /* Of the QR of several small matrices at once: MINPACK's bits (core.h). */
+    lsq_lanes_kernels lanes;
 } lsq_tsqr_kernels;
 
 /* LSQ_TSQR_DECLARE(v3) declares the functions of one instruction set,
@@ -112,13 +117,26 @@ typedef struct {
                                const double *, const double *, double *,          \
                                double *, double *, double *, lsq_gang *);         \
     int64_t lsq_tsqr_covar_##isa(int64_t, const double *, int64_t,                \
-                                 const int64_t *, double, double *, double *);    \
-    double lsq_norm_##isa(int64_t, const double *)
+                                 const int64_t *, double, double *, double *,     \
+                                 lsq_gang *);                                     \
+    double lsq_norm_##isa(int64_t, const double *);                               \
+    void lsq_lanes_squares_##isa(int64_t, int64_t, const double *, double *);     \
+    void lsq_lanes_reflect_##isa(int64_t, int64_t, int64_t, const double *,       \
+                                 double *, const double *, const double *,        \
+                                 double *, double *);                             \
+    void lsq_lanes_downdate_##isa(int64_t, int64_t, const double *,               \
+                                  const double *, double *, const double *,       \
+                                  double *, double *, const double *, double *);  \
+    void lsq_lanes_update_##isa(int64_t, int64_t, int64_t, const double *,        \
+                                const double *, double *, const double *,         \
+                                double *, double *)
 
 #define LSQ_TSQR_TABLE(isa)                                                       \
     {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_room_size_##isa, lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa,\
      lsq_tsqr_push_by_##isa, lsq_tsqr_merge_##isa,                                \
      lsq_tsqr_fold_##isa, lsq_tsqr_triangle_##isa, lsq_tsqr_finish_##isa,         \
-     lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa}
+     lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa,         \
+     {lsq_lanes_squares_##isa, lsq_lanes_reflect_##isa, lsq_lanes_downdate_##isa, \
+      lsq_lanes_update_##isa}}
 
 #endif

@@ -1,0 +1,132 @@
+/* The Jacobians of several problems, factored together. */
+#include "batch.h"
+
+/* With fewer problems one after another is quicker, with more elements of each the
+   caches do not hold them all (benchmarks/batch.py). */
+enum { FEWEST = 3, MOST_ELEMENTS = 1 << 12 };
+
+struct batch_lanes {
+    const lsq_lanes_kernels *kernels;
+    npy_intp m, n;              /* the rest is there if their problems come together */
+    double *a, *b, *rdiag, *acnorm, *work;
+    int64_t *ipvt;              /* of the last models */
+    int64_t *came;              /* ipvt before them */
+    int64_t *places;
+    int64_t plain[LSQ_LANES];
+};
+
+static size_t
+lay_out(batch_lanes *l, npy_intp m, npy_intp n)
+{
+    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 4 * wide + n;
+
+    if (l != NULL) {
+        l->a = (double *)(l + 1);
+        l->b = l->a + m * wide;
+        l->rdiag = l->b + m * LSQ_LANES;
+        l->acnorm = l->rdiag + wide;
+        l->ipvt = (int64_t *)(l->acnorm + wide);
+        l->came = l->ipvt + wide;
+        l->places = l->came + wide;
+        l->work = (double *)(l->places + n);
+    }
+    return sizeof *l + (size_t)(size + lsq_lanes_size(m, n)) * sizeof(double);
+}
+
+int
+batch_lanes_count(npy_intp m, npy_intp n)
+{
+    return m * n > MOST_ELEMENTS ? 1 : LSQ_LANES;
+}
+
+size_t
+batch_lanes_bytes(npy_intp m, npy_intp n)
+{
+    return batch_lanes_count(m, n) > 1 ? lay_out(NULL, m, n) : sizeof(batch_lanes);
+}
+
+batch_lanes *
+batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n)
+{
+    batch_lanes *l = memory;
+
+    memset(l, 0, batch_lanes_bytes(m, n));
+    l->kernels = kernels;
+    l->m = m;
+    l->n = n;
+    if (batch_lanes_count(m, n) > 1) {
+        lay_out(l, m, n);
+        for (npy_intp k = 0; k < LSQ_LANES * n; k++)
+            l->ipvt[k] = k / LSQ_LANES + 1;
+    }
+    return l;
+}
+
+/* Column by column in the order of this lane's last pivots: the next are likely to be
+   much the same, and then no columns need change places. */
+static void
+pack(const batch_lanes *l, int q, const batch_model *model)
+{
+    npy_intp m = l->m, n = l->n;
+    double *lane = l->a + q;
+
+    for (npy_intp j = 0; j < n; j++) {
+        const double *column = model->fjac + (l->ipvt[j * LSQ_LANES + q] - 1) * m;
+
+        for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
+            *lane = column[i];
+    }
+    for (npy_intp i = 0; i < m; i++)
+        l->b[i * LSQ_LANES + q] = model->f[i];
+}
+
+static void
+unpack(const batch_lanes *l, int q, const batch_model *model)
+{
+    npy_intp m = l->m, n = l->n;
+
+    for (npy_intp j = 0; j < n; j++) {
+        const double *column = l->a + j * m * LSQ_LANES + q;
+
+        for (npy_intp i = 0; i < j; i++)
+            model->fjac[i + j * m] = column[i * LSQ_LANES];
+        model->fjac[j + j * m] = l->rdiag[j * LSQ_LANES + q];
+        model->w[LSQ_QTF * n + j] = l->b[j * LSQ_LANES + q];
+        model->ipvt[j] = l->ipvt[j * LSQ_LANES + q];
+        model->w[LSQ_COLNORM * n + l->came[j * LSQ_LANES + q] - 1] = l->acnorm[j * LSQ_LANES + q];
+    }
+}
+
+/* What the dense provider does (fortran/dense.f90). */
+static void
+factor_alone(const batch_lanes *l, const batch_model *model)
+{
+    npy_intp m = l->m, n = l->n;
+    double *w = model->w, *rdiag = w + LSQ_SCRATCH * n;
+
+    lsq_qrfac(m, n, model->fjac, m, 1, model->ipvt, rdiag, w + LSQ_COLNORM * n, w + LSQ_STEP * n,
+              model->f);
+    for (npy_intp j = 0; j < n; j++)
+        model->fjac[j + j * m] = rdiag[j];
+    memcpy(w + LSQ_QTF * n, model->f, (size_t)n * sizeof *w);
+}
+
+void
+batch_factor(batch_lanes *l, const batch_model *models, int count)
+{
+    int together = count >= FEWEST;
+
+    if (together) {
+        for (int q = 0; q < count; q++)
+            pack(l, q, models + q);
+        memcpy(l->came, l->ipvt, (size_t)(LSQ_LANES * l->n) * sizeof *l->came);
+        lsq_qrfac_lanes(l->kernels, l->m, l->n, l->a, l->b, l->ipvt, l->rdiag, l->acnorm, l->plain,
+                        l->work, l->places);
+    }
+    for (int q = 0; q < count; q++) {
+        if (together && l->plain[q])
+            unpack(l, q, models + q);
+        else
+            factor_alone(l, models + q);
+    }
+}

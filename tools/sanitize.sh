@@ -1,0 +1,95 @@
+#!/bin/sh
+# The suite under AddressSanitizer and UBSan, with every check that gfortran can put in;
+# threads under ThreadSanitizer; the Fortran under valgrind.  $VENV is ready (tools/setup.sh).
+#
+#   tools/sanitize.sh [suite] [threads] [valgrind] [-- arguments of pytest]
+#
+# All three unless named.  What it builds goes to build/sanitize.
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$(cd "${VENV:-.venv}/bin" && pwd):$PATH
+export PATH
+CC=${CC:-gcc} FC=${FC:-gfortran}
+out=build/sanitize
+mkdir -p $out
+
+parts=
+while [ $# -gt 0 ] && [ "$1" != -- ]; do parts="$parts $1"; shift; done
+[ $# -eq 0 ] || shift
+[ -n "$parts" ] || parts="suite threads valgrind"
+
+# -------------------------------------------------- AddressSanitizer and UBSan
+
+# A copy of the package, beside the one in $VENV.  A first report ends the process.
+build() {
+    checks="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+    # (Fortran's bounds, pointers, loops; a temporary array is no fault)
+    CC=$CC FC=$FC CFLAGS="$checks -O1 -g" FFLAGS="$checks -O1 -g -fcheck=all,no-array-temps,no-recursion" \
+        LDFLAGS="$checks" python -m pip install --quiet --upgrade --no-build-isolation --no-deps \
+        --target $out/site --config-settings=build-dir=$out/meson --config-settings=setup-args=-Dreference=auto . \
+        >$out/build.log 2>&1 </dev/null || { cat $out/build.log >&2; exit 1; }
+}
+
+# CPython's own allocator would hide what is behind an object's end.  Left out are tests
+# that limit or measure the memory of the process, count its time, or build what they test.
+suite() {
+    build
+    env LD_PRELOAD="$($CC -print-file-name=libasan.so) $($CC -print-file-name=libubsan.so)" \
+        ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1:strict_init_order=1" \
+        UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$PWD/$out/site" \
+        python -m pytest -q -n auto -p no:cacheprovider -m "not slow" \
+        tests/test_accumulator.py tests/test_ask_tell.py tests/test_batch.py tests/test_batch_options.py \
+        tests/test_blocked.py tests/test_blocked_faults.py tests/test_blocks.py tests/test_callbacks.py \
+        tests/test_compiled.py tests/test_curve_fit.py tests/test_derivatives.py tests/test_errors.py \
+        tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py tests/test_losses.py \
+        tests/test_parity.py tests/test_reference_engine.py tests/test_reproducibility.py tests/test_returns.py \
+        tests/test_scipy.py tests/test_signature.py \
+        -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
+            and not needs_ and not the_core_repeats" "$@"
+}
+
+# ------------------------------------------------- the Fortran without Python
+
+# tests/threads.c and all of the Fortran.  $1: a folder for it, $2: flags
+driver() {
+    folder=$out/$1 flags="$2 -O1 -g"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    core=$(cd tests/fuzz && python -c 'from differential import FORTRAN, compile_order
+print(*compile_order(list(FORTRAN.glob("*.f90"))))')
+    for file in norms panels gang packing tsqr gram pivot_guess pipeline triangle; do
+        cat fortran/$file.F90
+    done >"$folder/kernels.F90"
+    headers=$(python -c 'import numpy, sysconfig
+print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include())')
+    # shellcheck disable=SC2086  # several words each
+    {
+        for file in $core; do
+            $FC $flags -std=f2018 -ffp-contract=off "-J$folder" -c "$file" -o "$folder/$(basename "$file").o"
+        done
+        $FC $flags -std=f2018 -cpp -DISA=baseline -fopenmp-simd "-J$folder" -c "$folder/kernels.F90" \
+            -o "$folder/kernels.o"
+        $CC $flags -std=c11 -Wall -Wextra -Werror $headers -c tests/threads.c -o "$folder/threads.o"
+        $FC $flags -o "$folder/threads" "$folder"/*.o -lpthread -lm
+    }
+}
+
+threads() {
+    driver tsan -fsanitize=thread
+    TSAN_OPTIONS=halt_on_error=1 $out/tsan/threads
+}
+
+valgrind_() {
+    driver plain ""
+    valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=all $out/plain/threads
+}
+
+for part in $parts; do
+    case $part in
+        suite) suite "$@" ;;
+        threads) threads ;;
+        valgrind) valgrind_ ;;
+        *) echo "sanitize: unknown part '$part'" >&2; exit 2 ;;
+    esac
+    echo "sanitize: $part: clean"
+done
