@@ -100,10 +100,10 @@ def main(shim, library, where, *names):
     compiled = entries.compiled_entries(library)
     said = {}
     for name in names:
-        entry = entries.ENTRIES.get(name)
+        entry = (entries.ENTRIES | entries.IN_PYTHON).get(name)
         fit = compiled.get(name) or (
             lambda: entry(lambda function, _: malloc.around(function, 0)))      # noqa: B023
-        if where == "fit" or name == "accumulator":         # which is all the module's
+        if where == "fit" or name in ("accumulator", "machine"):        # all the module's
             fit = malloc.around(fit, 1)
         said[name] = starve(malloc, fit)
     print(json.dumps(said))

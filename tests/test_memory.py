@@ -22,7 +22,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc",
 # Python functions of ours run within the module there, which call NumPy: see below.
 PYTHON_WITHIN = ["3-point", "least_squares"]
 COMPILED = ["compiled lmdif", "compiled lmder", "compiled threads", "compiled batch",
-            "compiled batch, Dfun", "compiled batch, loss", "accumulator"]
+            "compiled batch, Dfun", "compiled batch, loss", "accumulator", "machine"]
 # numpy.errstate sets a context variable; CPython crashes where that fails (PyContextVar_Set).
 CONTEXT = ["batch, own loss"]
 IN_MODULE = [name for name in [*entries.ENTRIES, *COMPILED] if name not in PYTHON_WITHIN]

@@ -31,7 +31,7 @@ build() {
 }
 
 # CPython's own allocator would hide what is behind an object's end.  Left out are tests
-# that limit or measure the memory of the process, count its time, or build a package of their own.
+# that limit or measure the memory of the process, count its time, or build what they test.
 suite() {
     build
     env LD_PRELOAD="$($CC -print-file-name=libasan.so) $($CC -print-file-name=libubsan.so)" \
@@ -44,7 +44,8 @@ suite() {
         tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py tests/test_losses.py \
         tests/test_parity.py tests/test_reference_engine.py tests/test_reproducibility.py tests/test_returns.py \
         tests/test_scipy.py tests/test_signature.py \
-        -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow" "$@"
+        -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
+            and not needs_ and not the_core_repeats" "$@"
 }
 
 # ------------------------------------------------- the Fortran without Python

@@ -104,7 +104,7 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
         if (values == NULL)
             return -1;
     }
-    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, cb);
+    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, 1, cb);
     if (status == 0)
         status = chunks_fold(b, &rows, b->weighed == NULL ? blocked_at_x(b, fvec) : b->weighed);
     if (status == 0) {

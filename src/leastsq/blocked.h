@@ -37,7 +37,7 @@ typedef struct blocked {
     int64_t work_size;          /* of an accumulator, in doubles */
     double *whole;              /* its accumulator; then the crew's */
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
-    double *weighed;            /* with a robust loss: g, then slopes; the caller's */
+    double *weighed;            /* with a robust loss: lsq_weigh's, the caller's */
     double *rows;               /* then each of the crew's room for weighted rows */
     void *memory;
 } blocked;

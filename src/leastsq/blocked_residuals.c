@@ -110,7 +110,7 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
         blocked_drop(cb, values);
     }
     if (b->weighed != NULL) {
-        status = loss_weigh(m, fvec, b->weighed, cb);
+        status = loss_weigh(m, fvec, b->weighed, 0, cb);
         *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
     }
     return status;

@@ -151,7 +151,8 @@ def fit(data):
         out = None
     if before is not None and x0.tobytes() != before:
         raise AssertionError("x0 was written to")
-    if out is not None and not (out[0].dtype == float and out[0].ndim == 1 and 1 <= out[-1] <= 10):
+    if out is not None and not (out[0].dtype == float and out[0].ndim == 1
+                                and out[-1] in range(out[0].size > 0, 11)):      # 0: no parameters
         raise AssertionError(f"odd result {out}")
 
 
