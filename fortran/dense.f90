@@ -1,8 +1,8 @@
 !> The dense provider: the whole Jacobian in memory, factored in place.
 !>
 !> MINPACK's way (ANL-80-74, lmder and lmdif), and its bits: r is the m x n
-!> Jacobian, which becomes qrfac's factors.  With a robust loss, what is fitted is
-!> g(f), a function of each residual, and the rows of J are weighted by its slope.
+!> Jacobian, which becomes qrfac's factors.  With a robust loss, the norm is that of a
+!> function of each residual, and the model's rows of J and f are weighted.
 !>
 !> Public: dense_problem_t, weigh_c.  Its data is m-sized.
 module leastsq_dense
@@ -19,7 +19,7 @@ module leastsq_dense
    type, abstract, extends(problem_t) :: dense_problem_t
       type(c_ptr) :: data                         !< the C functions' last argument
       procedure(weigh_c), pointer, nopass :: weigh => null()   !< a robust loss, if any
-      real(wp), pointer, contiguous :: weighed(:, :) => null() !< then m x 2: g, slopes
+      real(wp), pointer, contiguous :: weighed(:, :) => null() !< then m x 2: weigh_c's
    contains
       procedure(jacobian_i), deferred :: jacobian
       procedure :: residual_norm => weighed_norm
@@ -27,14 +27,15 @@ module leastsq_dense
    end type dense_problem_t
 
    abstract interface
-      !> weighed(:, 1) = g(f), the residuals whose squares are the loss, and
-      !> weighed(:, 2) = g'(f).
-      function weigh_c(m, f, weighed, data) bind(c) result(status)
+      !> weighed(:, 1) = the residuals whose squares are the loss; or for the model, its
+      !> residuals, and weighed(:, 2) = what multiplies the rows of J.
+      function weigh_c(m, f, weighed, model, data) bind(c) result(status)
          import :: c_double, c_int, c_int64_t, c_ptr
          implicit none (type, external)
          integer(c_int64_t), value :: m
          real(c_double), intent(in) :: f(m)
-         real(c_double), intent(out) :: weighed(m, 2)
+         real(c_double), intent(inout) :: weighed(m, 2)
+         integer(c_int), value :: model            !< 0 or 1
          type(c_ptr), value :: data
          integer(c_int) :: status
       end function weigh_c
@@ -55,7 +56,7 @@ module leastsq_dense
 
 contains
 
-   !> f, and ‖f‖ or ‖g(f)‖.
+   !> f, and ‖f‖ or the root of its loss.
    subroutine weighed_norm(self, m, n, x, f, fnorm, status)
       class(dense_problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n
@@ -71,7 +72,7 @@ contains
          fnorm = enorm(m, f)
          return
       end if
-      status = self%weigh(m, f, self%weighed, self%data)
+      status = self%weigh(m, f, self%weighed, 0_c_int, self%data)
       if (status == 0) fnorm = enorm(m, self%weighed(:, 1))
    end subroutine weighed_norm
 
@@ -91,7 +92,7 @@ contains
       call self%jacobian(m, n, x, f, r, w(1, V_SCRATCH), cost, status)
       if (status /= 0) return
       if (associated(self%weigh)) then
-         status = self%weigh(m, f, self%weighed, self%data)
+         status = self%weigh(m, f, self%weighed, 1_c_int, self%data)
          if (status /= 0) return
          spare = self%weighed(:, 1)
          do j = 1, n

@@ -7,6 +7,7 @@ test_blocked_faults.py.
 import json
 import subprocess
 import sys
+import weakref
 from functools import cache, partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ TINIEST = np.finfo(float).smallest_subnormal
 CONVERGED = (1, 2, 3)
 # Shapes of one block and of several chunks; a whole number of blocks and not.
 SHAPES = [(40, 4), (256, 3), (1000, 12), (3000, 37), (400, 150), (20000, 2), (30000, 6)]
-SEVERAL_CHUNKS = [(20000, 2), (50001, 7), (40000, 60), (1100000, 1)]
+SEVERAL_CHUNKS = [(20000, 2), (50001, 7), (20000, 60), (300000, 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -258,6 +259,62 @@ def test_one_residual_of_one_parameter(convert, options):
     assert np.ndim(info["fvec"]) == np.ndim(convert(1.0))
 
 
+# ------------------------------------------------- whose array the residuals are in
+
+def test_residuals_that_nobody_else_has_are_not_copied():
+    p, places = Smooth(20000, 3), set()
+
+    def func(x):
+        f = p.residual(x)
+        places.add(f.ctypes.data)
+        return f
+
+    for options in p.doors().values():
+        x, _, info, *_ = blocked(func, p.x0, **options)
+        assert info["fvec"].ctypes.data in places and info["fvec"].flags.owndata
+        np.testing.assert_array_equal(info["fvec"], p.residual(x))
+
+
+class Own(np.ndarray):
+    """An array of a class of the user's."""
+
+
+@pytest.mark.parametrize("door", ["lmdif", "lmder"])
+@pytest.mark.parametrize("way", ["kept", "weak", "view", "buffer", "read-only", "class", "mixed"])
+def test_residuals_that_somebody_can_reach_are_copied(way, door):
+    """Whoever it is writes into all of them at the next call, and after the fit."""
+    p, kept, buffer = Smooth(20000, 3), [], np.empty(20000)
+    clean = blocked(p.residual, p.x0, **p.doors()[door])
+
+    def spoil():
+        for one in kept:
+            array = one() if isinstance(one, weakref.ref) else one
+            if array is not None:
+                array[:] = np.nan
+
+    def func(x):
+        spoil()
+        f = p.residual(x)
+        how = ("kept", "fresh", "view")[len(kept) % 3] if way == "mixed" else way
+        if how == "buffer":
+            buffer[:] = f
+            f = buffer
+        elif how == "class":
+            f = f.view(Own)
+        kept.append(weakref.ref(f) if how == "weak" else np.empty(0) if how == "fresh" else f)
+        if how == "view":
+            return f[:]
+        if how == "read-only":
+            f = f.copy()
+            f.flags.writeable = False
+        return f
+
+    got = blocked(func, p.x0, **p.doors()[door])
+    spoil()
+    assert_same(got, clean)
+    assert got[2]["fvec"].flags.writeable and type(got[2]["fvec"]) is np.ndarray
+
+
 # ------------------------------------------------------------------- threads
 
 @pytest.mark.parametrize("door", ["lmdif", "lmder"])
@@ -270,14 +327,19 @@ def test_threads_change_no_bit(m, n, door):
         assert_same(blocked(p.residual, p.x0, threads=threads, **limit, **p.doors()[door]), one)
 
 
-@pytest.mark.parametrize("m, n", [(600, 256), (517, 517), (2300, 300)])
-@pytest.mark.parametrize("kind", ["dense", "zero rows", "zero columns", "equal columns"])
+KINDS = ["dense", "zero rows", "zero columns", "equal columns"]
+
+
+@pytest.mark.parametrize("m, n, kind", [
+    *((300, 300, kind) for kind in KINDS), (600, 256, "dense"), (2300, 300, "dense"),
+    *(pytest.param(m, n, kind, marks=pytest.mark.slow) for m, n in [(600, 256), (2300, 300), (517, 517)]
+      for kind in KINDS if kind != "dense" or n == 517)])
 def test_threads_on_one_triangle_change_no_bit(m, n, kind):
     """So few rows that the threads fold them into one triangle together."""
     rng = np.random.default_rng([m, n])
     a = rng.standard_normal((m, n))
     if kind == "zero rows":
-        a[:300] = 0
+        a[:280] = 0
     elif kind == "zero columns":
         a[:, ::3] = 0
     elif kind == "equal columns":
@@ -286,16 +348,16 @@ def test_threads_on_one_triangle_change_no_bit(m, n, kind):
 
     def fit(threads):
         # small first steps, so that damped systems are solved too
-        return blocked(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=6,
+        return blocked(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=4,
                        Dfun=lambda x: a * (1 + 0.1 * np.cos(a @ x))[:, None], threads=threads)
 
     one = fit(1)
     if kind == "dense":         # of the others' steps only the length is determined
-        want = leastsq(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=6,
+        want = leastsq(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=4,
                        Dfun=lambda x: a * (1 + 0.1 * np.cos(a @ x))[:, None], qr="minpack",
                        full_output=True)
         np.testing.assert_allclose(one[2]["fvec"], want[2]["fvec"], atol=1e-8)
-    for threads in (2, 3, 8):
+    for threads in (2, 3, 8) if m > 1000 else (2, 3):
         assert_same(fit(threads), one)
 
 
@@ -610,11 +672,11 @@ def test_show_config_names_the_kernels():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
 def test_benchmark_of_large_fits_measures_every_solver():
     program = Path(__file__).resolve().parents[1] / "benchmarks" / "large.py"
-    done = subprocess.run([sys.executable, program, "--quick", "--json", "--shapes", "300x3,64x40",
+    done = subprocess.run([sys.executable, program, "--quick", "--json", "--shapes", "64x40",
                            "--seconds", "0.001"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
-    assert [(row["m"], row["n"]) for row in report["shapes"]] == [(300, 3), (64, 40)]
+    assert [(row["m"], row["n"]) for row in report["shapes"]] == [(64, 40)]
     for row in report["shapes"]:
         assert {"blocked", "blocked, 2 threads", "minpack", "SciPy", "numpy qr", "peak"} <= set(row["ms"])
         assert all(ms > 0 for ms in row["ms"].values())

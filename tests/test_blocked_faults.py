@@ -199,7 +199,7 @@ def fit_on(isa):
 
 def test_unknown_instruction_sets_are_refused_with_what_is_possible():
     assert possible_isas()[0] == "baseline"
-    for wrong in ("BASELINE", "v", "v33", " v3", "avx2"):
+    for wrong in ("BASELINE", "v33"):
         assert refused(LEASTSQ_ISA=wrong).endswith(f"got '{wrong}'")
 
 
@@ -242,7 +242,8 @@ say(most=max(seen), left=left_of(before), same=repeated and same(first, p.fit(th
     assert out == {"most": 2, "left": 0, "same": True}
 
 
-@pytest.mark.parametrize("text", ["0", "257", "-1", "two", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "257", "two", *(pytest.param(text, marks=pytest.mark.slow)
+                                                        for text in ("-1", "1.5", ""))])
 def test_other_numbers_of_threads_in_the_environment_are_refused(text):
     assert refused(LEASTSQ_NUM_THREADS=text) == (
         f"ValueError: leastsq: LEASTSQ_NUM_THREADS must be an integer from 1 to 256, got {text!r}")
@@ -331,8 +332,10 @@ say(codes=set(codes) == {0}, same=same(got, clean))
 # -------------------------------------------------------------------- signals
 
 @linux
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("where", ["push", "differences", "together"])
+@pytest.mark.parametrize("where, threads", [
+    ("push", 2), ("together", 2),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in
+      [("push", 1), ("together", 1), ("differences", 1), ("differences", 2)])])
 def test_ctrl_c_ends_a_long_factorization(where, threads):
     """In seconds of this process's processor time, so that a busy machine does not matter."""
     out = script(f"""
@@ -383,7 +386,7 @@ say(took=took, whole=whole, left=left_of(before))
 # --------------------------------------------------------------------- memory
 
 PEAK = """
-m, n, qr, dfun, full_output = 200000, 60, {qr!r}, {dfun}, {full}
+m, n, qr, dfun, full_output = 100000, 60, {qr!r}, {dfun}, {full}
 a = np.random.default_rng(0).standard_normal((m, n))
 b = a.sum(axis=1) + 0.1
 jac = a.copy()
@@ -401,10 +404,11 @@ say(growth=(status("VmHWM") - before)/size, ier=out[-1])
 
 @linux
 @pytest.mark.parametrize("full", [False, True], ids=["short", "full"])
-def test_a_fit_with_dfun_needs_two_vectors_beside_the_users_arrays(full):
-    """With 60 parameters these are 3.3 % of the Jacobian."""
+def test_a_fit_with_dfun_needs_one_vector_beside_the_users_arrays(full):
+    """With 60 parameters it is 1.7 % of the Jacobian, blocks and triangles 0.7 %; 1.3 %
+    more for full output, whose R touches a page in each row."""
     out = script(PEAK.format(qr="blocked", dfun=True, full=full))
-    assert out["ier"] in (1, 2, 3, 4) and out["growth"] < 0.05
+    assert out["ier"] in (1, 2, 3, 4) and out["growth"] < (0.05 if full else 0.033)
 
 
 @linux
@@ -424,11 +428,11 @@ def test_the_measure_of_memory_sees_the_minpack_paths_copy():
 def test_memory_that_cannot_be_had_is_a_memory_error_and_nothing_is_lost(dfun):
     out = script(f"""
 dfun = {dfun}
-p = Linear(100000, 30)
+p = Linear(60000, 20)
 options = dict(full_output=True, qr="blocked", threads=2, maxfev=3, Dfun=p.jacobian if dfun else None)
 clean = leastsq(p.residual, p.x0, **options)
 start, outcomes, right = status("VmSize"), [], True
-for headroom in range(0, 100, 2):                       # in MB; J has 24
+for headroom in range(0, 60, 2):                        # in MB; J has 9.6
     limit = (start << 10) + (headroom << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
@@ -444,7 +448,7 @@ def resident():
     return status("VmRSS")
 before = resident()
 for _ in range(10):
-    resource.setrlimit(resource.RLIMIT_AS, ((status("VmSize") << 10) + (12 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, ((status("VmSize") << 10) + (4 << 20), resource.RLIM_INFINITY))
     try:
         leastsq(p.residual, p.x0, **options)
     except MemoryError:
@@ -453,7 +457,7 @@ for _ in range(10):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 say(succeeded=sum(outcomes), failed=len(outcomes) - sum(outcomes), right=right,
     grown=resident() - before, next=same(leastsq(p.residual, p.x0, **options), clean))
-""")
+""", MALLOC_MMAP_THRESHOLD_="65536")                     # what is freed is given back
     assert out["right"] and out["next"]
     assert out["succeeded"] > 3 and out["failed"] > 10
     assert out["grown"] < 1000                          # kB

@@ -1,14 +1,16 @@
 """The row accumulator: every split, stride, type and size gives the pivoted QR of all rows."""
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
+import os
 import subprocess
 
 import numpy as np
 import pytest
 import tsqr_build
-from tsqr_build import Accumulator
+from tsqr_build import Accumulator, Gang, Model
 
 pytestmark = pytest.mark.skipif(tsqr_build.compiler() is None, reason="needs gfortran")
 
@@ -18,9 +20,16 @@ SHAPES = [(1, 1), (5, 1), (300, 1), (3, 3), (7, 3), (1000, 3), (257, 4), (256, 1
 CONDITIONS = [1e0, 1e4, 1e8, 1e12, 1e14]
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    where = tmp_path_factory.mktemp("tsqr")
+    where = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        where = where.parent            # one build for all workers
     return {isa: tsqr_build.Library(tsqr_build.build(isa, where), isa)
             for isa in tsqr_build.supported()}
 
@@ -197,7 +206,7 @@ def test_splits_of_the_rows_change_no_bit(library, n):
             np.testing.assert_array_equal(getattr(model, name), getattr(whole, name))
 
 
-@pytest.mark.parametrize("n", [1, 3, 10, 50, 101, 300])
+@pytest.mark.parametrize("n", [1, 3, 10, 50, 101, slow(300)])
 def test_merge_is_associative(library, n):
     a, f = matrix(4 * n + 37, n, 1e2)
     cuts = [0, n // 2, n + 9, 2 * n + 20, 4 * n + 37]
@@ -255,7 +264,7 @@ def test_finish_twice_and_go_on(library):
     check_model(accumulator.push(a[500:], f[500:]).finish(), a, f)
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260), (300, 700)],
+@pytest.mark.parametrize("shape", [(1, 3), (2, 10), (40, 100), (99, 100), (100, 260), slow((300, 700))],
                          ids=str)
 def test_fewer_rows_than_columns(library, shape):
     a, f = matrix(*shape, 10.0)
@@ -443,7 +452,7 @@ def test_not_finite_residuals_leave_the_triangle_alone(library):
 
 # ---- R on top of D ------------------------------------------------------------------------
 
-@pytest.mark.parametrize("n", [1, 3, 10, 64, 257, 300])
+@pytest.mark.parametrize("n", [1, 3, 10, 64, 257, slow(300)])
 def test_qrsolv_is_least_squares_with_the_diagonal_appended(library, n):
     a, f = matrix(3 * n + 2, n, 1e4)
     model = Accumulator(library, n).push(a, f).finish()
@@ -475,7 +484,7 @@ def test_qrsolv_of_a_singular_system_zeroes_the_rest(library):
 
 # ---- the covariance ------------------------------------------------------------------------
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 23, 24, 25, 100, 301])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 23, 24, 25, 100, slow(301)])
 @pytest.mark.parametrize("rank", ["full", "short"])
 def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
     a, f = matrix(2 * n + 3, n, 100.0)
@@ -491,6 +500,49 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
     expected[np.ix_(kept, kept)] = np.linalg.inv(model.r[:known, :known].T @ model.r[:known, :known])
     np.testing.assert_array_equal(cov, cov.T)
     np.testing.assert_allclose(cov, expected, rtol=0, atol=1e-10 * np.abs(expected).max(initial=1))
+
+
+# ---- threads, and a caller who wants an end -------------------------------------------------
+
+def every_part(library, n, gang):
+    """Rows, their pivoted QR, a damped step, the covariance: what is computed, bytes."""
+    a, f = matrix(2 * n + 300, n, 10.0)
+    at = None if gang is None else ctypes.addressof(gang)
+    accumulator, model, cov = Accumulator(library, n), Model(n), np.zeros((2, n, n))
+    x, sdiag, wa = np.zeros((3, n))
+    diagonal = np.linspace(0.1, 1.0, n)
+    library.push_by(n, len(a), a.ctypes.data, 0, *a.strides, f.ctypes.data, 0, 8,
+                    accumulator.work.ctypes.data, at)
+    if gang is None or not gang.cancelled:
+        library.finish(n, accumulator.work.ctypes.data, model.r.ctypes.data, n, model.ipvt.ctypes.data,
+                       model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at)
+    if gang is None or not gang.cancelled:
+        library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov[0].ctypes.data,
+                      cov[1].ctypes.data, at)
+    if gang is None or not gang.cancelled:
+        library.qrsolv(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, diagonal.ctypes.data,
+                       model.qtf.ctypes.data, x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data,
+                       accumulator.work.ctypes.data, at)
+    return b"".join(part.tobytes() for part in (model.r, model.ipvt, model.qtf, cov[0], x, sdiag))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_gang_gives_the_bits_of_one_thread(library, size):
+    gang = Gang(library, 130, size)
+    assert every_part(library, 130, gang) == every_part(library, 130, None)
+    assert gang.looks > 20
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_gang_that_is_cancelled_at_any_look_comes_back(library, size):
+    """Ctrl-C: whoever waits, for a block, a panel or a band, waits no longer."""
+    gang = Gang(library, 130, size)
+    every_part(library, 130, gang)
+    for last in range(1, gang.looks + 1, 1 + gang.looks // 60):
+        cut = Gang(library, 130, size, last)
+        every_part(library, 130, cut)
+        assert cut.cancelled and cut.looks < last + 6 * size
+    assert every_part(library, 130, Gang(library, 130, size)) == every_part(library, 130, None)
 
 
 # ---- the norm ---------------------------------------------------------------------------------

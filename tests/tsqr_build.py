@@ -6,17 +6,19 @@ and measurable without the extension module.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import pathlib
 import platform
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 
 FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
 #: In the order in which they use each other's modules.
-SOURCES = ["panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90", "pivot_guess.F90",
-           "pipeline.F90", "triangle.F90"]
+SOURCES = ["reflectors.F90", "panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90",
+           "pivot_guess.F90", "pipeline.F90", "triangle.F90"]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
@@ -54,20 +56,28 @@ def supported() -> list[str]:
 
 
 def build(isa: str, where: pathlib.Path, extra: tuple[str, ...] = ()) -> pathlib.Path:
-    """Compile the shared library of one instruction set into `where`."""
+    """Compile the shared library of one instruction set into `where`, once for all processes
+    that share it."""
     where = pathlib.Path(where) / isa
     where.mkdir(parents=True, exist_ok=True)
+    library = where / f"libtsqr_{isa}.so"
+    with open(where / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            _compile(isa, where, extra, library)
+    return library
+
+
+def _compile(isa: str, where: pathlib.Path, extra: tuple[str, ...], library: pathlib.Path) -> None:
     objects = []
     for name in SOURCES:
         target = where / (name + ".o")
         subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, f"-DISA={isa}", f"-J{where}",
                         "-c", str(FORTRAN / name), "-o", str(target)], check=True, cwd=where)
         objects.append(str(target))
-    library = where / f"libtsqr_{isa}.so"
     # gcc, not gfortran: the kernels need no Fortran run-time library.
     subprocess.run(["gcc", "-shared", "-Wl,--no-undefined", *objects, "-o", str(library), "-lc"],
                    check=True)
-    return library
 
 
 def aligned(length: int, fill: float = np.nan) -> np.ndarray:
@@ -95,6 +105,9 @@ class Library:
         self.empty = bind("lsq_tsqr_empty", None, size, address)
         self.push = bind("lsq_tsqr_push", None, size, size, address, size, size, size,
                          address, size, size, address)
+        self.room_size = bind("lsq_tsqr_room_size", size, size)
+        self.push_by = bind("lsq_tsqr_push_by", None, size, size, address, size, size, size,
+                            address, size, size, address, address)
         self.merge = bind("lsq_tsqr_merge", None, size, address, address)
         self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
                            address, address, address, address)
@@ -103,6 +116,55 @@ class Library:
         self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
                           address, address, address)
         self.norm = bind("lsq_norm", ctypes.c_double, size, address)
+
+
+BODY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
+RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+COUNT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *3 * [ctypes.c_int64])
+
+
+class Gang(ctypes.Structure):
+    """tsqr.h: lsq_gang, of Python's threads; cancelled at its `last`-th look, if that comes."""
+
+    _fields_ = [("size", ctypes.c_int64), ("room_size", ctypes.c_int64), ("room", ctypes.c_void_p),
+                ("run", RUN), ("await", COUNT), ("reach", COUNT)]
+
+    def __init__(self, library: Library, n: int, size: int, last: int | None = None) -> None:
+        length = (library.room_size(n) + LINE // 8 - 1) // (LINE // 8) * (LINE // 8)
+        self.rooms = aligned(length * size)
+        self.looks, self.last, self.cancelled = 0, last, False
+        self.counters, self.changed = [0] * size, threading.Condition()
+        super().__init__(size, length, self.rooms.ctypes.data, RUN(self.start), COUNT(self.wait),
+                         COUNT(self.say))
+
+    def look(self) -> bool:
+        self.looks += 1
+        if self.looks == self.last:
+            self.cancelled = True
+            self.changed.notify_all()
+        return self.cancelled
+
+    def start(self, gang, body, data) -> None:
+        self.counters[:] = [0] * self.size
+        others = [threading.Thread(target=BODY(body), args=(k, data)) for k in range(1, self.size)]
+        for other in others:
+            other.start()
+        BODY(body)(0, data)
+        for other in others:
+            other.join()
+
+    def wait(self, gang, number, whose, value) -> int:
+        with self.changed:
+            self.look()
+            while not self.cancelled and self.counters[whose] < value:
+                assert self.changed.wait(60), "nobody will ever come so far"
+            return self.cancelled
+
+    def say(self, gang, number, whose, value) -> int:
+        with self.changed:
+            self.counters[whose] = value
+            self.changed.notify_all()
+            return self.look()
 
 
 class Model:

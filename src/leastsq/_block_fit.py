@@ -126,7 +126,7 @@ class Problem:
         """The block's `Norm`."""
         f, eps = self.residuals(x, block)
         if self.loss is not None:
-            f = weigh(self.loss, self.f_scale, f)[0]
+            f = weigh(self.loss, self.f_scale, f, False)[0]
         norm = _norm(f)
         fault = None if math.isfinite(norm) else _find_fault(index, f)
         return Norm(f.size, norm, eps if f.size else math.inf, fault)
@@ -143,8 +143,8 @@ class Problem:
             jacobian = maker.jacobian_at(x, f, (block, *self.args))
             evaluations = maker.evaluations
         if self.loss is not None:
-            f, slope = weigh(self.loss, self.f_scale, f)
-            jacobian = jacobian*slope[:, None]
+            f, weights = weigh(self.loss, self.f_scale, f, True)
+            jacobian = jacobian*weights[:, None]
         accumulator = RowAccumulator(x.size)
         accumulator.push(jacobian, f)
         fault = accumulator.fault

@@ -149,11 +149,12 @@ def solve(
     | None                               # x0 is empty, and full_output without extras wanted
 ): ...
 
-# Residuals whose squares are the loss, and their derivative by f.
+# Residuals whose squares are the loss; or the model's, and weights of the rows of J.
 def weigh(
     loss: int | Callable[..., ArrayLike],    # loss.c's number
     scale: float,
     f: NDArray[np.float64],                  # (m,)
+    model: bool,
     /,
 ) -> NDArray[np.float64]: ...                # (2, m)
 
@@ -161,7 +162,7 @@ def weigh(
 # (state, w, r, ipvt, fvec) with a row for each slot.
 _Slab = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
 
-# A loss's number in loss.c, or rho and rho' at the slots' residuals, (3, k, m); f_scale.
+# A loss's number in loss.c, or rho, rho' and rho'' at the slots' residuals, (3, k, m); f_scale.
 _Loss = tuple[int | NDArray[np.float64], float]
 
 def batch_start(slab: _Slab, slots: NDArray[np.int64], /) -> None: ...

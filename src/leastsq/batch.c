@@ -115,18 +115,16 @@ batch_read_loss(PyObject *object, const slab *s, slab_loss *loss)
     return loss_choose(&loss->known, which, scale);
 }
 
-/* g(f) of the k-th problem, and its slopes: 2m doubles. */
+/* lsq_weigh, of the k-th problem. */
 void
-batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed)
+batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed,
+            int model)
 {
-    const double *value;
-
-    if (loss->values == NULL) {
-        loss_weigh_known(s->m, f, &loss->known, weighed);
-    } else {
-        value = loss->values + k * s->m;
-        loss_weigh_values(s->m, f, loss->known.scale, value, value + s->count * s->m, weighed);
-    }
+    if (loss->values == NULL)
+        loss_weigh_known(s->m, f, &loss->known, weighed, model);
+    else
+        loss_weigh_values(s->m, f, loss->known.scale, loss->values + k * s->m, s->count * s->m,
+                          weighed, model);
 }
 
 int
@@ -201,7 +199,7 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
         fitted = told;
         if (!loss.none) {
-            batch_weigh(&s, &loss, k, told, weighed);
+            batch_weigh(&s, &loss, k, told, weighed, 0);
             fitted = weighed;
         }
         lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n,

@@ -25,7 +25,7 @@ void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy
 int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
 
 /* A loss for the problems of one event: Python's (number, scale) of one that has a name,
-   or (rho and rho' at their residuals, scale); None is none. */
+   or (rho, rho' and rho'' at their residuals, scale); None is none. */
 typedef struct {
     robust_loss known;
     const double *values;       /* NULL, or 3 x count x m */
@@ -33,7 +33,8 @@ typedef struct {
 } slab_loss;
 
 int batch_read_loss(PyObject *object, const slab *s, slab_loss *loss);
-void batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed);
+void batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed,
+                 int model);
 int batch_takes(const char *name, Py_ssize_t wanted, Py_ssize_t nargs);
 PyThreadState *batch_release(const slab *s);
 void batch_restore(PyThreadState *released);

@@ -40,7 +40,7 @@ weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, do
     if (loss->none) {
         memcpy(f, s->fvec + slot * m, (size_t)m * sizeof *f);
     } else {
-        batch_weigh(s, loss, k, s->fvec + slot * m, f);
+        batch_weigh(s, loss, k, s->fvec + slot * m, f, 1);
         for (npy_intp j = 0; j < n; j++)
             for (npy_intp i = 0; i < m; i++)
                 fjac[i + j * m] *= f[m + i];

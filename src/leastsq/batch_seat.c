@@ -82,7 +82,7 @@ tell_norm(seat *s)
         return status;
     if (j->loss.rho != NULL) {
         fitted = s->fitter->weighed;
-        loss_weigh_known(m, s->trial, &j->loss, fitted);
+        loss_weigh_known(m, s->trial, &j->loss, fitted, 0);
     }
     lsq_tell_norm(&s->state, s->w, s->fjac, m, s->ipvt, lsq_enorm(m, fitted), 1);
     if (s->state.accepted) {
@@ -116,7 +116,7 @@ make_jacobian(seat *s)
         memcpy(s->trial, s->f, (size_t)m * sizeof *s->f);
         return 0;
     }
-    loss_weigh_known(m, s->f, &j->loss, weighed);
+    loss_weigh_known(m, s->f, &j->loss, weighed, 1);
     memcpy(s->trial, weighed, (size_t)m * sizeof *weighed);
     for (npy_intp k = 0; k < n; k++)
         for (npy_intp i = 0; i < m; i++)

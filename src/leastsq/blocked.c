@@ -1,20 +1,15 @@
 /* Long residual vectors: the problem whose model comes from row blocks, folded where
-   the user's arrays lie (chunks.c).  What is here calls the user's functions: norms,
-   differences, and the model. */
+   the user's arrays lie (chunks.c).  What is here is its memory, and the model;
+   residuals are in blocked_residuals.c. */
 #include "blocked.h"
 
 #include <math.h>
 
 enum {
-    NORM_CHUNK = 4096,          /* stays in L1 between the copy and the sum */
     GANG_FROM = 256,            /* columns that are worth threads of their own */
     TOGETHER_ROWS_PER_COLUMN = 96,      /* fewer: one triangle, one accumulator's memory */
     LINE = 64                   /* bytes of a cache line */
 };
-
-/* A sum of squares between these has lost nothing to under- or overflow, for
-   any length. */
-static const double LEAST_SAFE_SUM = 1e-260, MOST_SAFE_SUM = 1e300;
 
 /* A number of doubles, rounded up to whole cache lines. */
 static int64_t
@@ -23,13 +18,6 @@ whole_lines(int64_t doubles)
     int64_t line = LINE / (int64_t)sizeof(double);
 
     return (doubles + line - 1) / line * line;
-}
-
-/* Is there no need of a second vector of residuals? */
-int
-blocked_leaves_trial(const callbacks *cb, int weighed)
-{
-    return cb->cfunc == NULL && !weighed;
 }
 
 int
@@ -73,149 +61,10 @@ void
 blocked_clear(blocked *b)
 {
     Py_CLEAR(b->trial);
+    Py_CLEAR(b->current);
     PyMem_RawFree(b->memory);
     b->memory = NULL;
 }
-
-/* ---------------------------------------------------------------------------
-   Norms and differences */
-
-/* target = source, and its norm, in one pass over memory. */
-static double
-copy_and_norm(const kernels *k, int64_t m, const double *source, double *target)
-{
-    double total = 0, norm;
-
-    for (int64_t i = 0; i < m; i += NORM_CHUNK) {
-        int64_t length = m - i < NORM_CHUNK ? m - i : NORM_CHUNK;
-        if (source != target)
-            memcpy(target + i, source + i, (size_t)length * sizeof *target);
-        norm = k->norm(length, target + i);
-        total += norm * norm;
-    }
-    if (total > LEAST_SAFE_SUM && total < MOST_SAFE_SUM)
-        return sqrt(total);
-    return k->norm(m, target);
-}
-
-static void
-difference_into(int64_t m, const double *restrict moved, const double *restrict fvec, double h,
-                double *restrict column)
-{
-    for (int64_t i = 0; i < m; i++)
-        column[i] = (moved[i] - fvec[i]) / h;
-}
-
-static void
-difference_in_place(int64_t m, const double *restrict fvec, double h, double *restrict column)
-{
-    for (int64_t i = 0; i < m; i++)
-        column[i] = (column[i] - fvec[i]) / h;
-}
-
-/* func's values at x as an owned array, with the GIL taken only meanwhile. */
-static PyArrayObject *
-evaluate(callbacks *cb, const double *x)
-{
-    PyArrayObject *values = cb->first;
-    PyObject *result;
-
-    cb->first = NULL;
-    if (values != NULL)
-        return values;
-    callbacks_take_gil(cb);
-    result = callbacks_call(cb, cb->func, x);
-    if (result != NULL) {
-        values = residual_values(cb, result);
-        Py_DECREF(result);
-    }
-    callbacks_give_gil(cb);
-    return values;
-}
-
-static void
-drop(callbacks *cb, PyArrayObject *values)
-{
-    callbacks_take_gil(cb);
-    Py_DECREF(values);
-    callbacks_give_gil(cb);
-}
-
-int
-blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data)
-{
-    callbacks *cb = data;
-    blocked *b = cb->blocks;
-    PyArrayObject *values;
-    int status = 0;
-
-    if (b->gang.cancelled)              /* in the damped step before */
-        return -1;
-    if (cb->cfunc != NULL) {
-        status = callbacks_compiled_residual(cb, m, n, x, fvec);
-        if (status != 0)
-            return status;
-        *fnorm = copy_and_norm(b->k, m, fvec, fvec);
-    }
-    else {
-        values = evaluate(cb, x);
-        if (values == NULL)
-            return -1;
-        if (b->leaves_trial) {
-            double *where = PyArray_DATA(values);
-            *fnorm = copy_and_norm(b->k, m, where, where);
-            b->trial = values;
-            return 0;
-        }
-        *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
-        drop(cb, values);
-    }
-    if (b->weighed != NULL) {
-        status = loss_weigh(m, fvec, b->weighed, cb);
-        *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
-    }
-    return status;
-}
-
-/* A Python function's residuals stay in its own array until the trial is judged: no
-   code of the user's runs before. */
-void
-blocked_settle(int64_t m, int accepted, double *fvec, void *data)
-{
-    callbacks *cb = data;
-    blocked *b = cb->blocks;
-    PyArrayObject *values = b->trial;
-
-    b->trial = NULL;
-    if (accepted)
-        memcpy(fvec, PyArray_DATA(values), (size_t)m * sizeof *fvec);
-    drop(cb, values);
-}
-
-int
-blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
-                   double *column, void *data)
-{
-    callbacks *cb = data;
-    PyArrayObject *values;
-    int status;
-
-    if (cb->cfunc != NULL) {
-        status = callbacks_compiled_residual(cb, m, n, x, column);
-        if (status == 0)
-            difference_in_place(m, fvec, h, column);
-        return status;
-    }
-    values = evaluate(cb, x);
-    if (values == NULL)
-        return -1;
-    difference_into(m, PyArray_DATA(values), fvec, h, column);
-    drop(cb, values);
-    return 0;
-}
-
-/* ---------------------------------------------------------------------------
-   The model */
 
 static int
 all_finite(int64_t n, const double *values)
@@ -255,9 +104,9 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
         if (values == NULL)
             return -1;
     }
-    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, cb);
+    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, 1, cb);
     if (status == 0)
-        status = chunks_fold(b, &rows, b->weighed == NULL ? fvec : b->weighed);
+        status = chunks_fold(b, &rows, b->weighed == NULL ? blocked_at_x(b, fvec) : b->weighed);
     if (status == 0) {
         b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->gang.public);
         status = b->gang.cancelled ? -1 : 0;
@@ -265,6 +114,6 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
             find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */
     }
     if (values != NULL)
-        drop(cb, values);
+        blocked_drop(cb, values);
     return status;
 }

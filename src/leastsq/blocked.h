@@ -32,11 +32,12 @@ typedef struct blocked {
     int together;               /* there is one chunk only, and the gang folds it */
     PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
     int leaves_trial;           /* do they stay there? */
+    PyArrayObject *current;     /* owned: those at x, where nobody else has the array; or NULL */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
     double *whole;              /* its accumulator; then the crew's */
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
-    double *weighed;            /* with a robust loss: g, then slopes; the caller's */
+    double *weighed;            /* with a robust loss: lsq_weigh's, the caller's */
     double *rows;               /* then each of the crew's room for weighted rows */
     void *memory;
 } blocked;
@@ -46,16 +47,21 @@ int64_t chunks_rows(int64_t m, int64_t n);
 int chunks_fold(blocked *b, const elements *rows, const double *fvec);
 
 /* blocked.c */
-int blocked_leaves_trial(const callbacks *cb, int weighed);
 int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
                  double *compiled_fjac, double *weighed);
 void blocked_clear(blocked *b);
-int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
-void blocked_settle(int64_t m, int accepted, double *fvec, void *data);
-int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
-                       double *column, void *data);
 int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
                    double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm,
                    void *data);
+
+/* blocked_residuals.c */
+int blocked_leaves_trial(const callbacks *cb, int weighed);
+const double *blocked_at_x(const blocked *b, const double *fvec);
+void blocked_drop(callbacks *cb, PyArrayObject *values);
+int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
+void blocked_settle(int64_t m, int accepted, double *fvec, void *data);
+PyArrayObject *blocked_residuals(blocked *b);
+int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
+                       double *column, void *data);
 
 #endif

@@ -89,9 +89,9 @@ void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_
 
 /* Here is the state after an event; s and w are only to be looked at. */
 typedef int (*lsq_watch)(const lsq_state *s, const double *w, void *data);
-/* A robust loss: weighed[0..m) = g(f), the residuals whose squares are the loss, and
-   weighed[m..2m) = g'(f). */
-typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, void *data);
+/* A robust loss: in weighed[0..m) the residuals whose squares are the loss; or with `model`
+   those of its model, and in weighed[m..2m) what multiplies the rows of J. */
+typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, int model, void *data);
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);

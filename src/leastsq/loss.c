@@ -1,76 +1,70 @@
 /* Robust losses.
 
-   SciPy's definition: the cost is half the sum of C^2 rho((f/C)^2), with C the
-   scale.  That is a least-squares problem in g(f) = sign(f) C sqrt(rho((f/C)^2)),
-   whose Jacobian is J with its rows times g'(f): so the solver stays as it is,
-   and what it fits is g.  */
+   SciPy's definition: the cost is half the sum of C^2 rho(z), z = (f/C)^2, with C the
+   scale.  So the norm is that of g = sign(f) C sqrt(rho(z)).  The model's gradient is that
+   of the cost, J'(rho'(z) f), and its curvature J'SJ with S = rho'(z) + 2 z rho''(z), the
+   second derivative of the cost by f (B. Triggs et al., Bundle Adjustment, LNCS 1883, 2000,
+   section 4.3), but not less than a part of rho'(z), which alone would make reweighted least
+   squares: rows sqrt(S) J and residuals rho'(z) f/sqrt(S).  The solver stays as it is.  */
 #include "shim.h"
 
 #include <math.h>
 
-/* Each gives sqrt(rho(a^2)) and its derivative in a >= 0.  Below 1 through
+/* Less takes fewer steps near a minimum, and goes astray from far: with 0.1, 0.3, 0.7 NIST's sets
+   with outliers take 846, 882, 988 evaluations from the certified parameters, and from NIST's
+   starts 95, 100, 99 of 112 reach the same minima. */
+static const double LEAST_CURVATURE = 0.3;      /* S/rho' */
+
+/* Each gives sqrt(rho(a^2)) for a >= 0, rho' and S/rho' at a^2.  Below 1 through
    rho(a^2)/a^2, which loses no digits; above, with no square that overflows. */
 
 static double
-soft_l1(double a, double *slope)
+soft_l1(double a, double *slope, double *curvature)
 {
-    double s = hypot(1, a), q = sqrt(2 / (s + 1));
+    double s = hypot(1, a);
 
-    *slope = 1 / (s * q);
-    return a * q;
+    *slope = 1 / s;
+    *curvature = 1 / s / s;
+    return a * sqrt(2 / (s + 1));
 }
 
 static double
-huber(double a, double *slope)
+huber(double a, double *slope, double *curvature)
 {
-    double root;
-
-    if (a <= 1) {
-        *slope = 1;
-        return a;
-    }
-    root = sqrt(2 * a - 1);
-    *slope = 1 / root;
-    return root;
+    *slope = a <= 1 ? 1 : 1 / a;
+    *curvature = a <= 1;
+    return a <= 1 ? a : sqrt(2 * a - 1);
 }
 
 static double
-cauchy(double a, double *slope)
+cauchy(double a, double *slope, double *curvature)
 {
-    double root;
+    double z = a * a, y = 1 / a / a;
 
-    if (a < 1) {
-        double z = a * a, q = z > 0 ? sqrt(log1p(z) / z) : 1;
-        *slope = 1 / ((1 + z) * q);
-        return a * q;
-    }
-    root = sqrt(2 * log(a) + log1p(1 / a / a));
-    *slope = 1 / (a + 1 / a) / root;
-    return root;
+    *slope = a < 1 ? 1 / (1 + z) : y / (1 + y);
+    *curvature = a < 1 ? (1 - z) / (1 + z) : (y - 1) / (y + 1);
+    if (a < 1)
+        return z > 0 ? a * sqrt(log1p(z) / z) : a;
+    return sqrt(2 * log(a) + log1p(y));
 }
 
 static double
-arctan_loss(double a, double *slope)
+arctan_loss(double a, double *slope, double *curvature)
 {
-    double z = a * a, root;
+    double z = a * a, y = 1 / z / z;
 
-    if (a < 1) {
-        double q = z > 0 ? sqrt(atan(z) / z) : 1;
-        *slope = 1 / ((1 + z * z) * q);
-        return a * q;
-    }
-    root = sqrt(atan(z));
-    *slope = a / (1 + z * z) / root;
-    if (!(z < HUGE_VAL))
-        *slope = 0;
-    return root;
+    *slope = a < 1 ? 1 / (1 + z * z) : y / (1 + y);
+    *curvature = a < 1 ? (1 - 3 * z * z) / (1 + z * z) : (y - 3) / (y + 1);
+    if (a < 1)
+        return z > 0 ? a * sqrt(atan(z) / z) : a;
+    return sqrt(atan(z));
 }
 
 /* `which`: NULL, a number in this order, or a callable. */
 int
 loss_choose(robust_loss *loss, PyObject *which, double scale)
 {
-    static double (*const known[])(double, double *) = {soft_l1, huber, cauchy, arctan_loss};
+    static double (*const known[])(double, double *, double *) = {soft_l1, huber, cauchy, arctan_loss};
     long number;
 
     loss->scale = scale;
@@ -91,7 +85,7 @@ loss_choose(robust_loss *loss, PyObject *which, double scale)
     return 0;
 }
 
-/* rho and rho' of a callable at z = (f/C)^2: a new float64 array of at least two
+/* rho, rho' and rho'' of a callable at z = (f/C)^2: a new float64 array of three
    rows of m. */
 static PyArrayObject *
 call_loss(PyObject *callable, int64_t m, const double *f, double scale)
@@ -128,49 +122,63 @@ call_loss(PyObject *callable, int64_t m, const double *f, double scale)
     return (PyArrayObject *)result;
 }
 
-void
-loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
-                  const double *slope, double *weighed)
+/* The i-th row of the model, given rho' and S. */
+static void
+weigh_row(int64_t m, int64_t i, double f, double slope, double curvature, double *weighed)
 {
+    double least = LEAST_CURVATURE * fabs(slope), root;
+
+    root = sqrt(curvature < least ? least : curvature);         /* nan stays */
+    weighed[i] = root == 0 ? 0 : f * (slope / root);
+    weighed[m + i] = root;
+}
+
+void
+loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, int64_t stride,
+                  double *weighed, int model)
+{
+    const double *slope = rho + stride, *second = slope + stride;
+
     for (int64_t i = 0; i < m; i++) {
         double z = (f[i] / scale) * (f[i] / scale);
-        double q = sqrt(z > 0 ? value[i] / z : slope[i]);
 
-        if (!isfinite(f[i])) {      /* not finite is not robust */
+        if (!isfinite(f[i]))            /* not finite is not robust */
             weighed[i] = weighed[m + i] = f[i];
-            continue;
-        }
-        weighed[i] = z < HUGE_VAL ? f[i] * q : copysign(scale * sqrt(value[i]), f[i]);
-        /* never 0 for what the loss could not say: the fit would take J for 0 */
-        weighed[m + i] = q == 0 ? 0 : isfinite(value[i]) ? slope[i] / q : value[i];
+        else if (!model)
+            weighed[i] = z > 0 && z < HUGE_VAL ? f[i] * sqrt(rho[i] / z)
+                                               : copysign(scale * sqrt(rho[i]), f[i]);
+        else        /* what the loss could not say is not 0: the fit would take J for 0 */
+            weigh_row(m, i, f[i], isfinite(rho[i]) ? slope[i] : rho[i] - rho[i],
+                      z < HUGE_VAL ? slope[i] + 2 * z * second[i] : slope[i], weighed);
     }
 }
 
 void
-loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed)
+loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model)
 {
     double scale = loss->scale;
 
     for (int64_t i = 0; i < m; i++) {
-        if (isfinite(f[i]))
-            weighed[i] = copysign(scale * loss->rho(fabs(f[i]) / scale, &weighed[m + i]), f[i]);
+        double slope, curvature, root = loss->rho(fabs(f[i]) / scale, &slope, &curvature);
+
+        if (!isfinite(f[i]))            /* not finite is not robust */
+            weighed[i] = weighed[m + i] = f[i];
+        else if (!model)
+            weighed[i] = copysign(scale * root, f[i]);
         else
-            weighed[i] = weighed[m + i] = f[i];     /* not finite is not robust */
+            weigh_row(m, i, f[i], slope, slope * curvature, weighed);
     }
 }
 
 static int
-weigh_by_callable(callbacks *cb, int64_t m, const double *f, double *weighed)
+weigh_by_callable(callbacks *cb, int64_t m, const double *f, double *weighed, int model)
 {
-    double scale = cb->loss.scale;
     PyArrayObject *rho;
-    const double *value;
 
     callbacks_take_gil(cb);
-    rho = call_loss(cb->loss.callable, m, f, scale);
+    rho = call_loss(cb->loss.callable, m, f, cb->loss.scale);
     if (rho != NULL) {
-        value = PyArray_DATA(rho);
-        loss_weigh_values(m, f, scale, value, value + m, weighed);
+        loss_weigh_values(m, f, cb->loss.scale, PyArray_DATA(rho), m, weighed, model);
         Py_DECREF(rho);
     }
     callbacks_give_gil(cb);
@@ -179,19 +187,20 @@ weigh_by_callable(callbacks *cb, int64_t m, const double *f, double *weighed)
 
 /* lsq_weigh, with the callbacks as data. */
 int
-loss_weigh(int64_t m, const double *f, double *weighed, void *data)
+loss_weigh(int64_t m, const double *f, double *weighed, int model, void *data)
 {
     callbacks *cb = data;
 
     if (cb->loss.rho == NULL)
-        return weigh_by_callable(cb, m, f, weighed);
-    loss_weigh_known(m, f, &cb->loss, weighed);
+        return weigh_by_callable(cb, m, f, weighed, model);
+    loss_weigh_known(m, f, &cb->loss, weighed, model);
     return 0;
 }
 
 const char loss_weigh_doc[] =
-    "weigh(loss, scale, f, /)\n--\n\n"
-    "Residuals g(f) whose squares are the loss, and g'(f): shape (2, m).";
+    "weigh(loss, scale, f, model, /)\n--\n\n"
+    "Residuals whose squares are the loss; for the model, residuals and weights of the rows\n"
+    "of J.  Shape (2, m).";
 
 PyObject *
 loss_weigh_array(PyObject *Py_UNUSED(module), PyObject *args)
@@ -200,16 +209,18 @@ loss_weigh_array(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *which, *object, *weighed = NULL;
     PyArrayObject *f;
     double scale;
+    int model;
 
-    if (!PyArg_ParseTuple(args, "OdO:weigh", &which, &scale, &object)
+    if (!PyArg_ParseTuple(args, "OdOp:weigh", &which, &scale, &object, &model)
         || loss_choose(&cb.loss, which, scale) < 0)
         return NULL;
     f = (PyArrayObject *)PyArray_FROMANY(object, NPY_DOUBLE, 1, 1, NPY_ARRAY_CARRAY_RO);
     if (f != NULL) {
         npy_intp dims[2] = {2, PyArray_DIM(f, 0)};
-        weighed = PyArray_SimpleNew(2, dims, NPY_DOUBLE);
+        weighed = PyArray_ZEROS(2, dims, NPY_DOUBLE, 0);
         if (weighed != NULL
-            && loss_weigh(dims[1], PyArray_DATA(f), PyArray_DATA((PyArrayObject *)weighed), &cb) < 0)
+            && loss_weigh(dims[1], PyArray_DATA(f), PyArray_DATA((PyArrayObject *)weighed), model,
+                          &cb) < 0)
             Py_CLEAR(weighed);
         Py_DECREF(f);
     }

@@ -1,5 +1,5 @@
 /* What the user's functions returned, read into the solver's memory: once,
-   never kept, never written to. */
+   never written to. */
 #include "shim.h"
 
 #include <math.h>

@@ -45,7 +45,7 @@ typedef struct {
 
 /* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
 typedef struct {
-    double (*rho)(double a, double *slope);     /* of a = |f|/scale; see loss.c */
+    double (*rho)(double a, double *slope, double *curvature);  /* a = |f|/scale; see loss.c */
     PyObject *callable;         /* borrowed, or NULL */
     double scale;
 } robust_loss;
@@ -145,13 +145,13 @@ PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 
 /* loss.c */
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
-int loss_weigh(int64_t m, const double *f, double *weighed, void *data);
+int loss_weigh(int64_t m, const double *f, double *weighed, int model, void *data);
 PyObject *loss_weigh_array(PyObject *module, PyObject *args);
 extern const char loss_weigh_doc[];
-/* g(f) and its slopes, by a loss that has a name; by a callable's rho and rho' */
-void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed);
-void loss_weigh_values(int64_t m, const double *f, double scale, const double *value,
-                       const double *slope, double *weighed);
+/* As lsq_weigh, by a loss that has a name; by a callable's rho, rho' and rho'', `stride` apart */
+void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model);
+void loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, int64_t stride,
+                       double *weighed, int model);
 
 /* result.c: the covariance of variables that are not at a bound, nan for the others; w is
    lm_core's vectors, work holds n*(2n + 1).  0 if they are dependent. */

@@ -146,6 +146,10 @@ run(fit *f, const arguments *a)
 #endif
     lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     gil_restore(&f->cb);
+    if (f->blocks.current != NULL) {
+        Py_XSETREF(f->fvec, blocked_residuals(&f->blocks));
+        f->f = PyArray_DATA(f->fvec);
+    }
     if (!PyErr_Occurred() && f->state.info == LSQ_IMPROPER)
         PyErr_SetString(PyExc_TypeError, "Improper input parameters.");
     return PyErr_Occurred() ? -1 : 0;
