@@ -27,10 +27,15 @@ parallel = True
 source = leastsq
 data_file = $out/.coverage
 concurrency = thread, multiprocessing
+[paths]
+source =
+    $out/site/leastsq
+    */site-packages/leastsq
 RC
 echo "import coverage; coverage.process_startup()" >"$out/site/sitecustomize.py"
+# (coverage's tracer crashes where Python's allocations are made to fail)
 COVERAGE_PROCESS_START=$out/rc PYTHONPATH=$out/site python -m pytest -q -n auto -p no:cacheprovider \
-    -m "not slow" "$@" || echo "coverage: the tests failed; the figures are of what ran" >&2
+    -m "not slow" -k "not run_out and not allocation" "$@" || echo "coverage: the tests failed; the figures are of what ran" >&2
 
 (cd "$out" && python -m coverage combine --rcfile=rc -q && python -m coverage report --rcfile=rc >python.txt &&
     echo "src/leastsq, Python:" && tail -n 1 python.txt)
