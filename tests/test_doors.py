@@ -169,6 +169,21 @@ def test_bad_bounds(bounds, words):
     assert not func.points
 
 
+def test_every_infeasible_start_is_refused():
+    """Of each bounded problem, its start put beyond one bound and then the other."""
+    refused = 0
+    for case in CASES:
+        lo, hi, x0 = (np.array(case[key], float) for key in ("lo", "hi", "x0"))
+        for side, away in ((lo, -1), (hi, 1)):
+            for j in np.flatnonzero(np.isfinite(side))[:2]:
+                start = x0.copy()
+                start[j] = side[j] + away * max(1e-9, 1e-9 * abs(side[j]))
+                with pytest.raises(ValueError, match=rf"`x0` is infeasible: x\[{j}\]"):
+                    leastsq(lambda x: pytest.fail("evaluated"), start, bounds=(lo, hi))
+                refused += 1
+    assert refused > 2 * len(CASES)
+
+
 def test_nan_start_is_infeasible():
     with pytest.raises(ValueError, match="infeasible"):
         leastsq(residual, [2, np.nan, 0], bounds=(0, 9))
@@ -273,6 +288,18 @@ def test_callback_must_be_callable():
 def test_bad_losses(options, error, words):
     with pytest.raises(error, match=words):
         leastsq(residual, X0, **options)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_loss_that_is_not_finite_is_said(row):
+    def loss(z):
+        rho = np.array([z, np.ones_like(z), np.zeros_like(z)])
+        rho[row, 7] = np.nan
+        return rho
+    *_, mesg, ier = leastsq(residual, X0, loss=loss, full_output=True)
+    assert ier == 9 and mesg.endswith("Or what loss returned there is not finite.")
+    *_, mesg, ier = leastsq(lambda p: residual(p) * np.nan, X0, loss="huber", full_output=True)
+    assert ier == 9 and "loss" not in mesg
 
 
 def test_page_about_fitting_runs():
