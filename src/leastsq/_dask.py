@@ -59,7 +59,7 @@ class Cluster:
             raise ValueError(f"leastsq.dask: timeout must not be negative, got {timeout}")
         self.client, self.timeout = client, timeout
         # The scheduler tells the driver at each evaluation of every block's key: let it be short.
-        self._keys = map(f"block-{{}}-{uuid.uuid4().hex[:12]}".format, count())
+        self._keys = map(f"b{{}}-{_token()}".format, count())
 
     def workers(self):
         """Addresses of the workers; waits for one."""
@@ -129,10 +129,15 @@ class Cluster:
 def _merged(parts, merge):
     """A tree of tasks: one delayed object, in the order of the parts."""
     from dask import delayed
-    merge = delayed(merge, pure=False)
+    merge, keys = delayed(merge, pure=False), map(f"merge-{{}}-{_token()}".format, count())
     while len(parts) > 1:
-        parts = [merge(parts[k:k + _FAN_IN]) for k in range(0, len(parts), _FAN_IN)]
+        parts = [merge(parts[k:k + _FAN_IN], dask_key_name=next(keys)) for k in range(0, len(parts), _FAN_IN)]
     return parts[0]
+
+
+def _token():
+    """The end of keys, so that no other fit on the cluster has them."""
+    return uuid.uuid4().hex[:12]
 
 
 def _same(value):
@@ -165,7 +170,7 @@ class Blocks:
         """Get hold of the blocks that are not, or are lost, and of the problem."""
         if self.future is None or self.future.status == "cancelled":
             # The result of a task, not scattered: Dask can make it again where a worker is lost.
-            self.future = self.client.submit(_same, self.problem, key=f"problem-{uuid.uuid4().hex[:12]}")
+            self.future = self.client.submit(_same, self.problem, key=f"problem-{_token()}")
         total = len(self.blocks) if hasattr(self.blocks, "__len__") else None
         for index, block in enumerate(self.blocks):
             if index in self.held and index not in lost:
@@ -199,7 +204,7 @@ class Blocks:
     def _evaluate(self, method, argument, merge):
         from dask import delayed
         for times in count(1):
-            shared, task, run = delayed(argument, traverse=False), delayed(_at, pure=False), uuid.uuid4().hex
+            shared, task, run = delayed(argument, traverse=False), delayed(_at, pure=False), _token()
             keys = {f"leastsq-{method}-{index}-{run}": index for index in self.held}
             parts = [task(method, self.future, shared, index, self.held[index], dask_key_name=key)
                      for key, index in keys.items()]
