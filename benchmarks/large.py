@@ -310,8 +310,10 @@ def chart(by_n: list[Row], by_m: list[Row], where: dict[str, str], path: Path) -
             right.plot([row.m for row in rows], [row.ms[name] for row in rows], ls=style, marker="o",
                        ms=4, color=COLOURS[name], lw=1.8)
         for name in ("blocked", "SciPy"):
-            right.annotate(f" n = {columns}", (rows[-1].m, rows[-1].ms[name]), fontsize=9,
-                           color=COLOURS[name], va="center")
+            right.annotate(f"n = {columns}", (rows[-1].m, rows[-1].ms[name]), fontsize=9, va="center",
+                           color=COLOURS[name], xytext=(6, 3 if name == "SciPy" else -7),
+                           textcoords="offset points",
+                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
     for name in ("SciPy", "blocked"):
         right.plot([], [], color=COLOURS[name], lw=1.8, label=NAMES.get(name, name))
     right.set(xscale="log", yscale="log", xlabel="residuals m", ylabel="ms per iteration",

@@ -6,7 +6,7 @@
 !>
 !> Public: problem_t, watch_c, lm_drive.  Its data is m-sized.
 module leastsq_lm_drive
-   use, intrinsic :: iso_c_binding, only: c_double, c_int, c_null_ptr, c_ptr
+   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_int, c_loc, c_null_ptr, c_ptr
    use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_STOPPED, INFO_WATCHER
    use leastsq_enorm, only: enorm
    use leastsq_qrsolv, only: damped_solver_t
@@ -123,7 +123,7 @@ contains
          s%info = INFO_STOPPED
          s%nfev = s%nfev + cost                   ! the last of them said stop
       end if
-      if (in_spare) fvec = spare
+      if (in_spare .and. .not. c_associated(c_loc(fvec), c_loc(spare))) fvec = spare
    end subroutine lm_drive
 
    !> Let the watcher see the state, and stop if it says so.

@@ -16,7 +16,7 @@ module TAGGED(leastsq_triangle)
    use TAGGED(leastsq_gang), only: reach
    use TAGGED(leastsq_pipeline), only: push_rows_by, fold_diagonal_by
    use TAGGED(leastsq_packing), only: FLOAT64
-   use TAGGED(leastsq_panels), only: make_reflector
+   use TAGGED(leastsq_reflectors), only: make_reflector
    use TAGGED(leastsq_pivot_guess), only: guess_pivots, guess_ld
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
    implicit none (type, external)

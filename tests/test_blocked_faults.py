@@ -404,10 +404,11 @@ say(growth=(status("VmHWM") - before)/size, ier=out[-1])
 
 @linux
 @pytest.mark.parametrize("full", [False, True], ids=["short", "full"])
-def test_a_fit_with_dfun_needs_two_vectors_beside_the_users_arrays(full):
-    """With 60 parameters these are 3.3 % of the Jacobian."""
+def test_a_fit_with_dfun_needs_one_vector_beside_the_users_arrays(full):
+    """With 60 parameters it is 1.7 % of the Jacobian, blocks and triangles 0.7 %; 1.3 %
+    more for full output, whose R touches a page in each row."""
     out = script(PEAK.format(qr="blocked", dfun=True, full=full))
-    assert out["ier"] in (1, 2, 3, 4) and out["growth"] < 0.05
+    assert out["ier"] in (1, 2, 3, 4) and out["growth"] < (0.05 if full else 0.033)
 
 
 @linux

@@ -285,7 +285,7 @@ def test_page_about_fitting_runs():
     assert names["fit"].success and names["history"]["nfev"][0] == 1
 
 
-@pytest.mark.parametrize("name", ["_leastsq", "_least_squares", "_derivatives"])
+@pytest.mark.parametrize("name", ["_leastsq", "_least_squares", "_gradient_check"])
 def test_examples_of_the_documentation(name):
     import doctest
     result = doctest.testmod(sys.modules[f"leastsq.{name}"])

@@ -295,7 +295,9 @@ IN_PACKAGE = {"_accurate_jacobian.py", "_confidence.py", "_covariance.py", "_for
               "_strict.py", "_student.py", "plot.py", "plot.pyi",
               "__init__.py", "__init__.pyi", "__main__.py", "_ask_tell.py", "_batch.py", "_batch_result.py", "_block_fit.py",
               "_blocks.py", "_build.py", "_checks.py",
-              "_dask.py", "dask.py", "_compiled.py", "_config.py", "_core.pyi", "_curve_fit.py", "_derivatives.py", "_door.py",
+              "_dask.py", "dask.py", "_compiled.py", "_config.py", "_core.pyi", "_curve_fit.py", "_curve_fit_data.py",
+              "_derivatives.py",
+              "_door.py", "_gradient_check.py",
               "_least_squares.py", "_leastsq.py", "_lock_step.py", "_losses.py", "_progress.py",
               "_status.py", "_watch.py", "py.typed", "include/leastsq.h"}
 IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}

@@ -39,11 +39,11 @@ suite() {
         UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$PWD/$out/site" \
         python -m pytest -q -n auto -p no:cacheprovider -m "not slow" \
         tests/test_accumulator.py tests/test_ask_tell.py tests/test_batch.py tests/test_batch_options.py \
-        tests/test_blocked.py tests/test_blocked_faults.py tests/test_blocks.py tests/test_callbacks.py \
-        tests/test_compiled.py tests/test_curve_fit.py tests/test_derivatives.py tests/test_errors.py \
-        tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py tests/test_losses.py \
-        tests/test_parity.py tests/test_reference_engine.py tests/test_reproducibility.py tests/test_returns.py \
-        tests/test_scipy.py tests/test_signature.py \
+        tests/test_block_faults.py tests/test_blocked.py tests/test_blocked_faults.py tests/test_blocks.py \
+        tests/test_callbacks.py tests/test_compiled.py tests/test_curve_fit.py tests/test_derivatives.py \
+        tests/test_errors.py tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py \
+        tests/test_losses.py tests/test_parity.py tests/test_reference_engine.py tests/test_reproducibility.py \
+        tests/test_returns.py tests/test_scipy.py tests/test_signature.py \
         -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
             and not needs_ and not the_core_repeats" "$@"
 }

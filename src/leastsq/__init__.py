@@ -20,7 +20,7 @@ from ._confidence import (
 from ._core import RowAccumulator
 from ._covariance import CovarianceResult, covariance
 from ._curve_fit import OptimizeWarning, curve_fit
-from ._derivatives import GradientCheck, check_gradient
+from ._gradient_check import GradientCheck, check_gradient
 from ._least_squares import OptimizeResult, least_squares
 from ._leastsq import leastsq
 from ._report import Report, report

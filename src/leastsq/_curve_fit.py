@@ -12,9 +12,10 @@ import numpy as np
 from ._checks import jacobian_array
 from ._compiled import CFunction
 from ._covariance import by_option, check_option
+from ._curve_fit_data import apply_nan_policy, jacobian_of, residual_of, weigher
 from ._derivatives import Differences
 from ._leastsq import leastsq
-from ._losses import LINEAR, bound_arrays, loss_values
+from ._losses import LINEAR, bound_arrays, bound_pair, loss_values
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
@@ -211,7 +212,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if ydata.size == 0:
         raise ValueError("`ydata` must not be empty!")
     if nan_policy is not None:
-        xdata, ydata, sigma = _apply_nan_policy(nan_policy, xdata, ydata, sigma)
+        xdata, ydata, sigma = apply_nan_policy(nan_policy, xdata, ydata, sigma)
     free = n
     if bounded:
         low, high = bound_arrays(bounds, p0)
@@ -220,10 +221,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         raise TypeError(f"The number of func parameters={free} must not exceed the number of data "
                         f"points={ydata.size}")
 
-    weigh = _weigher(sigma, ydata.size)
-    residual = _residual(f, xdata, ydata, weigh)
+    weigh = weigher(sigma, ydata.size)
+    residual = residual_of(f, xdata, ydata, weigh)
     if jac is not None and not isinstance(jac, str):
-        jac = _jacobian(jac, xdata, weigh)
+        jac = jacobian_of(jac, xdata, weigh)
     popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
     if ier not in _SUCCESS:
         raise RuntimeError("Optimal parameters not found: " + mesg)
@@ -263,14 +264,13 @@ def _count_parameters(f):
 
 def _bounded(bounds):
     """Is any of them finite (or nan)?  A pair, or an object with lb and ub."""
-    low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
-    return not (np.all(np.asarray(low) == -np.inf) and np.all(np.asarray(high) == np.inf))
+    low, high = bound_pair(bounds)
+    return not (np.all(low == -np.inf) and np.all(high == np.inf))
 
 
 def _inside(bounds, n):
     """A start between bounds, as SciPy's."""
-    low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
-    low, high = (np.broadcast_to(np.asarray(side, float), n) for side in (low, high))
+    low, high = (np.broadcast_to(side, n) for side in bound_pair(bounds))
     p0 = np.ones(n)
     has_low, has_high = np.isfinite(low), np.isfinite(high)
     both = has_low & has_high
@@ -359,75 +359,3 @@ def _pseudo_covariance(residual, popt, jac, info, kwargs):
     keep = values > _EPS*max(jacobian.shape)*values[0]
     vectors = vectors[keep]/values[keep, None]
     return vectors.T @ vectors, rho.sum()
-
-
-def _apply_nan_policy(policy, xdata, ydata, sigma):
-    """Refuse nan, or leave it out; of `xdata` that is an array of floats."""
-    if policy == "propagate":
-        raise ValueError("`nan_policy='propagate'` is not supported by this function.")
-    if policy not in ("raise", "omit"):
-        raise ValueError("nan_policy must be one of {None, 'raise', 'omit'}")
-    bad = np.isnan(ydata)
-    if isinstance(xdata, np.ndarray):
-        in_x = np.isnan(xdata)
-        bad = bad | in_x.any(axis=tuple(range(in_x.ndim - 1)))
-    if not bad.any():
-        return xdata, ydata, sigma
-    if policy == "raise":
-        raise ValueError("The input contains nan values")
-    good = ~bad
-    if isinstance(xdata, np.ndarray):
-        xdata = xdata[..., good]
-    if sigma is not None:
-        sigma = np.asarray(sigma)
-        if sigma.ndim == 1 and sigma.size == good.size:
-            sigma = sigma[good]
-        elif sigma.ndim == 2 and sigma.shape == (good.size, good.size):
-            sigma = sigma[np.ix_(good, good)]
-    return xdata, ydata[good], sigma
-
-
-def _weigher(sigma, m):
-    """What divides residuals, or the rows of a Jacobian, by `sigma`; or None."""
-    if sigma is None:
-        return None
-    sigma = np.asarray(sigma)
-    if sigma.ndim <= 1 and sigma.size == 1:
-        scale = 1.0/_usable(sigma).item()
-        return lambda rows: scale*rows
-    if sigma.shape == (m,):
-        scales = 1.0/_usable(sigma)
-        return lambda rows: scales*rows if rows.ndim == 1 else scales[:, None]*rows
-    if sigma.shape != (m, m):
-        raise ValueError("`sigma` has incorrect shape.")
-    try:
-        lower = np.linalg.cholesky(np.asarray_chkfinite(sigma))
-    except np.linalg.LinAlgError as error:
-        raise ValueError("`sigma` must be positive definite.") from error
-    whiten = np.linalg.inv(lower)       # once; NumPy has no triangular solver
-    return lambda rows: whiten @ rows
-
-
-def _usable(sigma):
-    bad = np.isnan(sigma) | (sigma == 0)
-    if bad.any():
-        raise ValueError("`sigma` must not be zero or nan, got "
-                         f"{np.ravel(sigma)[np.argmax(bad)]} at index {np.argmax(bad)}.")
-    return sigma
-
-
-def _residual(f, xdata, ydata, weigh):
-    if weigh is None:
-        return lambda params: f(xdata, *params) - ydata
-    return lambda params: weigh(f(xdata, *params) - ydata)
-
-
-def _jacobian(jac, xdata, weigh):
-    if weigh is None:
-        def derivatives(params):
-            return jac(xdata, *params)
-    else:
-        def derivatives(params):
-            return weigh(np.asarray(jac(xdata, *params)))
-    derivatives.__name__ = getattr(jac, "__name__", "jac")      # errors name it
-    return derivatives

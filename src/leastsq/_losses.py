@@ -6,7 +6,7 @@ import numpy as np
 
 from ._checks import real_array
 
-__all__ = ["LINEAR", "active_mask", "bound_arrays", "core_loss", "held", "loss_values"]
+__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "core_loss", "held", "loss_values"]
 
 LINEAR = "linear"
 _NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
@@ -87,6 +87,21 @@ def robust_variance(loss, f_scale, residuals, n):
     return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)
 
 
+def bound_pair(bounds):
+    """Lower and upper bounds, from a pair or an object with lb and ub, as arrays of floats."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = bounds.lb, bounds.ub
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise ValueError("`bounds` must contain 2 elements, the lower and the upper bounds, got "
+                         f"{len(bounds) if hasattr(bounds, '__len__') else type(bounds).__name__}.") from None
+    try:
+        return np.array(low, float), np.array(high, float)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`bounds` must be real numbers, or n of them: {error}.") from None
+
+
 def bound_arrays(bounds, x0, name="x0"):
     """Lower and upper bounds, float64 of shape (n,), or (None, None) if none is finite.
 
@@ -96,16 +111,9 @@ def bound_arrays(bounds, x0, name="x0"):
         Not a pair, of the wrong shape, nan, lower above upper, or `x0`, which messages
         call `name`, outside.
     """
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        bounds = bounds.lb, bounds.ub
-    try:
-        low, high = bounds
-    except (TypeError, ValueError):
-        raise ValueError("`bounds` must contain 2 elements, the lower and the upper bounds, got "
-                         f"{len(bounds) if hasattr(bounds, '__len__') else type(bounds).__name__}.") from None
+    low, high = bound_pair(bounds)
     x0 = np.asarray(x0)
     n = x0.size
-    low, high = (np.array(side, float) for side in (low, high))
     if any(side.ndim > 0 and side.size != n for side in (low, high)):
         raise ValueError(f"Inconsistent shapes between bounds and `{name}`.")
     low, high = (np.array(np.broadcast_to(side.ravel(), n)) for side in (low, high))

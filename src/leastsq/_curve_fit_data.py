@@ -1,0 +1,79 @@
+"""What `curve_fit` makes of a model, data and their errors: residuals and their Jacobian."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["apply_nan_policy", "jacobian_of", "residual_of", "weigher"]
+
+
+def apply_nan_policy(policy, xdata, ydata, sigma):
+    """Refuse nan, or leave it out; of `xdata` that is an array of floats."""
+    if policy == "propagate":
+        raise ValueError("`nan_policy='propagate'` is not supported by this function.")
+    if policy not in ("raise", "omit"):
+        raise ValueError("nan_policy must be one of {None, 'raise', 'omit'}")
+    bad = np.isnan(ydata)
+    if isinstance(xdata, np.ndarray):
+        in_x = np.isnan(xdata)
+        bad = bad | in_x.any(axis=tuple(range(in_x.ndim - 1)))
+    if not bad.any():
+        return xdata, ydata, sigma
+    if policy == "raise":
+        raise ValueError("The input contains nan values")
+    good = ~bad
+    if isinstance(xdata, np.ndarray):
+        xdata = xdata[..., good]
+    if sigma is not None:
+        sigma = np.asarray(sigma)
+        if sigma.ndim == 1 and sigma.size == good.size:
+            sigma = sigma[good]
+        elif sigma.ndim == 2 and sigma.shape == (good.size, good.size):
+            sigma = sigma[np.ix_(good, good)]
+    return xdata, ydata[good], sigma
+
+
+def weigher(sigma, m):
+    """What divides residuals, or the rows of a Jacobian, by `sigma`; or None."""
+    if sigma is None:
+        return None
+    sigma = np.asarray(sigma)
+    if sigma.ndim <= 1 and sigma.size == 1:
+        scale = 1.0/_usable(sigma).item()
+        return lambda rows: scale*rows
+    if sigma.shape == (m,):
+        scales = 1.0/_usable(sigma)
+        return lambda rows: scales*rows if rows.ndim == 1 else scales[:, None]*rows
+    if sigma.shape != (m, m):
+        raise ValueError("`sigma` has incorrect shape.")
+    try:
+        lower = np.linalg.cholesky(np.asarray_chkfinite(sigma))
+    except np.linalg.LinAlgError as error:
+        raise ValueError("`sigma` must be positive definite.") from error
+    whiten = np.linalg.inv(lower)       # once; NumPy has no triangular solver
+    return lambda rows: whiten @ rows
+
+
+def _usable(sigma):
+    bad = np.isnan(sigma) | (sigma == 0)
+    if bad.any():
+        raise ValueError("`sigma` must not be zero or nan, got "
+                         f"{np.ravel(sigma)[np.argmax(bad)]} at index {np.argmax(bad)}.")
+    return sigma
+
+
+def residual_of(f, xdata, ydata, weigh):
+    if weigh is None:
+        return lambda params: f(xdata, *params) - ydata
+    return lambda params: weigh(f(xdata, *params) - ydata)
+
+
+def jacobian_of(jac, xdata, weigh):
+    if weigh is None:
+        def derivatives(params):
+            return jac(xdata, *params)
+    else:
+        def derivatives(params):
+            return weigh(np.asarray(jac(xdata, *params)))
+    derivatives.__name__ = getattr(jac, "__name__", "jac")      # errors name it
+    return derivatives

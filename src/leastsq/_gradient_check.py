@@ -1,0 +1,205 @@
+"""Is the user's Jacobian that of the user's function?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._core import chkder
+from ._derivatives import EPS, Differences, steps_of
+
+__all__ = ["GradientCheck", "check_gradient"]
+
+
+class GradientCheck(dict):
+    """What `check_gradient` found; the keys are attributes too.
+
+    Attributes
+    ----------
+    ok : bool
+        No entry is wrong.
+    wrong : ndarray, shape (k, 2)
+        Row and column of each wrong entry; with "chkder" the wrong rows, shape (k,).
+    error : ndarray, shape (m, n)
+        Absolute differences between `Dfun` and `numerical`; None with "chkder".
+    numerical : ndarray, shape (m, n)
+        The Jacobian by central differences; None with "chkder".
+    rows : ndarray, shape (m,)
+        MINPACK's chkder measure of each residual: 1 right, 0 wrong, about 0.5 in doubt.
+    message : str
+        What is wrong, in words.
+    """
+
+    __getattr__ = dict.__getitem__
+
+    def __str__(self):
+        return self["message"]
+
+
+def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method="differences"):
+    """
+    Compare a Jacobian with differences of its function.
+
+    Parameters
+    ----------
+    func : callable
+        Residuals ``func(x, *args)``, m real numbers.
+    x : array_like
+        Where; n real numbers.  Not the solution, nor a point with many zeros:
+        mistakes hide there.
+    Dfun : callable
+        Jacobian ``Dfun(x, *args)``, shape (m, n).
+    args : tuple, optional
+        Further arguments of both.
+    col_deriv : bool, optional
+        `Dfun` returns shape (n, m).
+    rtol : float, optional
+        Relative difference from which on an entry is wrong, beside the estimated
+        error of the difference itself.
+    method : {"differences", "chkder"}, optional
+        "differences": every entry, by central differences.  "chkder": every row, by
+        MINPACK's chkder alone, for large Jacobians: two calls to `func` in all.
+
+    Returns
+    -------
+    check : GradientCheck
+        `ok`, `wrong`, `error`, `numerical`, `rows`, `message`; prints as its message.
+
+    Raises
+    ------
+    ValueError
+        `func` is not finite at `x`, or `Dfun` has a shape that is not even the transposed one,
+        or with "chkder" another than its own; unknown `method`.
+
+    Notes
+    -----
+    `rows` are MINPACK's chkder [1]_, to the bit: one step along all variables at once, and
+    the logarithm of what is left of it.  It costs one evaluation; the entries cost 4*n
+    more.  Mistakes that cancel along that step stay hidden from it.  Rows that it
+    cannot tell, since their residuals are zero or do not move, are 1 here, and 0 as
+    MINPACK has them with ``method="chkder"``.
+
+    References
+    ----------
+    .. [1] J. J. Moré, B. S. Garbow, K. E. Hillstrom, "User guide for MINPACK-1",
+       Argonne National Laboratory report ANL-80-74 (1980).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leastsq import check_gradient
+    >>> t = np.linspace(0.1, 2, 4)
+    >>> def func(x):
+    ...     return x[0]*np.exp(-x[1]*t)
+    >>> def Dfun(x):
+    ...     e = np.exp(-x[1]*t)
+    ...     return np.stack([e, x[0]*t*e], axis=1)      # a minus is missing
+    >>> check = check_gradient(func, [2.0, 0.7], Dfun)
+    >>> check.ok
+    False
+    >>> print(check)
+    The sign of column 1 of the Jacobian (derivatives with respect to x[1]) is flipped.
+    """
+    if method not in ("differences", "chkder"):
+        raise ValueError(f"check_gradient: method must be 'differences' or 'chkder', got {method!r}")
+    if not isinstance(args, tuple):
+        args = (args,)
+    x = np.array(x, float).ravel()
+    f = np.atleast_1d(np.array(func(x.copy(), *args), float))
+    if f.ndim > 1 or not np.isfinite(f).all():
+        raise ValueError("check_gradient: func(x) must be one-dimensional and finite, "
+                         f"got {f}")
+    given = np.atleast_1d(np.array(Dfun(x.copy(), *args), float))
+    if given.ndim == 1:
+        given = given.reshape((f.size, -1) if x.size == 1 or f.size > 1 else (1, -1))
+    if col_deriv:
+        given = given.T
+    if method == "chkder" and given.shape == (f.size, x.size):
+        return _by_rows(given, f, x, func, args)
+    if method == "chkder":
+        raise ValueError(f"check_gradient: the Jacobian must have shape {(f.size, x.size)}, got {given.shape}")
+    coarse, numerical = (_central(func, args, x, f, root) for root in (2.0**-15, 2.0**-17))
+    shape = f.size, x.size
+    if given.shape == shape[::-1] and shape[0] != shape[1]:
+        return _verdict(given.T, numerical, coarse, f, x, func, args, rtol, transposed=True)
+    if given.shape != shape:
+        raise ValueError(f"check_gradient: the Jacobian must have shape {shape}, "
+                         f"got {given.shape}")
+    return _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed=False)
+
+
+def _central(func, args, x, f, relative):
+    maker = Differences(func, "3-point", step=relative)
+    return maker.jacobian_at(x, f, args)
+
+
+def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):
+    def misses(matrix):
+        scale = np.maximum(np.abs(numerical), np.abs(matrix))
+        return ~(np.abs(matrix - numerical) <= rtol*scale + slack)
+
+    column = np.abs(numerical).max(axis=0, initial=0)
+    steps = steps_of(x, 2.0**-17)
+    slack = (4*np.abs(coarse - numerical) + 1e-10*column
+             + 8*EPS*np.maximum(np.abs(f)[:, None], np.abs(x)*column)/steps)
+    bad = misses(given)
+    wrong = np.argwhere(bad)
+    square = given.shape[0] == given.shape[1]
+    flipped = bad.any(axis=0) & ~(misses(-given)).any(axis=0)
+    if transposed and not bad.any():
+        message = "The Jacobian is transposed: rows are for residuals, or pass col_deriv=True."
+    elif not bad.any():
+        message = "The Jacobian agrees with differences of the function."
+    elif square and given.shape[0] > 1 and not misses(given.T).any():
+        message = "The Jacobian is transposed: rows are for residuals, or pass col_deriv=True."
+    elif flipped.any() and (flipped | ~bad.any(axis=0)).all():
+        which = np.flatnonzero(flipped)
+        if which.size > 1 and (flipped | (column == 0)).all():
+            message = "The sign of the whole Jacobian is flipped."
+        elif which.size == 1:
+            message = (f"The sign of column {which[0]} of the Jacobian (derivatives with respect "
+                       f"to x[{which[0]}]) is flipped.")
+        else:
+            message = f"The signs of columns {which.tolist()} of the Jacobian are flipped."
+    else:
+        i, j = wrong[np.argmax(np.abs(given - numerical)[bad])]
+        columns = sorted(set(wrong[:, 1].tolist()))
+        message = (f"{len(wrong)} of {given.size} entries are wrong, in columns {columns}; the "
+                   f"worst is the derivative of residual {i} with respect to x[{j}]: "
+                   f"{given[i, j]:.6g} where differences give {numerical[i, j]:.6g}.")
+    if transposed and bad.any():
+        message = "The Jacobian has the shape of a transposed one. As such: " + message
+    rows, told = _rows(func, args, x, f, given)
+    return GradientCheck(ok=not bad.any() and not transposed, wrong=wrong,
+                         error=np.abs(given - numerical), numerical=numerical,
+                         rows=np.where(told, rows, 1.0), message=message)
+
+
+def _rows(func, args, x, f, jacobian):
+    """MINPACK's measure of each row, and where it tells: elsewhere f does not move."""
+    moved = np.atleast_1d(np.array(func(chkder(x), *args), float))
+    with np.errstate(all="ignore"):
+        told = (f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f))
+    return chkder(x, f, jacobian, moved), told
+
+
+def _by_rows(given, f, x, func, args):
+    """The verdict of MINPACK's chkder alone."""
+    rows, told = _rows(func, args, x, f, given)
+    bad = np.flatnonzero(told & ~(rows > 0.5))
+    if bad.size:
+        worst = bad[np.argmin(rows[bad])]
+        message = (f"{bad.size} of {f.size} rows of the Jacobian disagree with a step along all variables: {_few(bad)}; "
+                   f"the worst is row {worst} ({rows[worst]:.2g}).")
+    elif told.any():
+        message = "The rows of the Jacobian agree with a step along all variables."
+    else:
+        message = "No residual moves with a step along all variables: nothing was checked."
+    if not told.all() and told.any():
+        message += f" Not told: {_few(np.flatnonzero(~told))}, whose residuals are zero or do not move."
+    return GradientCheck(ok=not bad.size and bool(told.any()), wrong=bad, error=None, numerical=None, rows=rows,
+                         message=message)
+
+
+def _few(indices):
+    shown = ", ".join(map(str, indices[:5]))
+    return f"{shown} and {indices.size - 5} more" if indices.size > 5 else shown
