@@ -47,6 +47,13 @@ SLOW = {
 # Missed for good: a valley on which the exponentials have changed places, with a D a thousand
 # times too large from a start where they explode.  trf gets across.
 MISSED = {"biggs_exp6-6-13-nonneg-corner": "the exponentials have changed places"}
+# By forward differences alone.
+BY_DIFFERENCES = {
+    "brown_badly_scaled-2-3-classic-corner": "the first step goes from 0 to 3e-5, where f of 1e6 does not feel "
+                                             "MINPACK's difference",
+    "watson-12-31-nonneg-standard": "nearly singular: 3e-5 above it, where differences say no more",
+    "watson-12-31-nonneg-corner": "the same",
+}
 ELSEWHERE = {**OTHER_MINIMA, **SLOW, **MISSED}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import problems
-from bounded import CASES, ELSEWHERE, as_good
+from bounded import BY_DIFFERENCES, CASES, ELSEWHERE, as_good
 from conftest import ROOT
 from leastsq import Status, leastsq, leastsq_batch
 
@@ -78,6 +78,19 @@ def test_minima_are_those_of_trf(qr):
         assert as_good(case, cost), (case["name"], cost)
         compared += 1
     assert compared >= 140
+
+
+@pytest.mark.slow
+def test_minima_by_differences_are_those_of_trf():
+    missed = set()
+    for case in CASES:
+        p = problems.problem(case["problem"], n=case["n"], m=case["m"])
+        with np.errstate(all="ignore"):
+            x = leastsq(p.residual, case["x0"], bounds=(case["lo"], case["hi"]), factor=1.0,
+                        maxfev=3000 * (p.n + 1), full_output=True)[0]
+            if not as_good(case, .5 * p.ssq(x)):
+                missed.add(case["name"])
+    assert missed <= ELSEWHERE.keys() | BY_DIFFERENCES.keys(), missed
 
 
 @pytest.mark.parametrize("how", [{}, {"qr": "blocked"}, {"Dfun": "2-point", "workers": 2},
@@ -167,6 +180,21 @@ def test_bad_bounds(bounds, words):
     with pytest.raises(ValueError, match=words):
         leastsq(func, X0, bounds=bounds)
     assert not func.points
+
+
+def test_every_infeasible_start_is_refused():
+    """Of each bounded problem, its start put beyond one bound and then the other."""
+    refused = 0
+    for case in CASES:
+        lo, hi, x0 = (np.array(case[key], float) for key in ("lo", "hi", "x0"))
+        for side, away in ((lo, -1), (hi, 1)):
+            for j in np.flatnonzero(np.isfinite(side))[:2]:
+                start = x0.copy()
+                start[j] = side[j] + away * max(1e-9, 1e-9 * abs(side[j]))
+                with pytest.raises(ValueError, match=rf"`x0` is infeasible: x\[{j}\]"):
+                    leastsq(lambda x: pytest.fail("evaluated"), start, bounds=(lo, hi))
+                refused += 1
+    assert refused > 2 * len(CASES)
 
 
 def test_nan_start_is_infeasible():
@@ -273,6 +301,18 @@ def test_callback_must_be_callable():
 def test_bad_losses(options, error, words):
     with pytest.raises(error, match=words):
         leastsq(residual, X0, **options)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_loss_that_is_not_finite_is_said(row):
+    def loss(z):
+        rho = np.array([z, np.ones_like(z), np.zeros_like(z)])
+        rho[row, 7] = np.nan
+        return rho
+    *_, mesg, ier = leastsq(residual, X0, loss=loss, full_output=True)
+    assert ier == 9 and mesg.endswith("Or what loss returned there is not finite.")
+    *_, mesg, ier = leastsq(lambda p: residual(p) * np.nan, X0, loss="huber", full_output=True)
+    assert ier == 9 and "loss" not in mesg
 
 
 def test_page_about_fitting_runs():

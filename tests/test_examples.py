@@ -220,6 +220,18 @@ def test_scale_benchmark_checks_its_model(tmp_path):
         assert row["error"] < 1e-13
 
 
+@pytest.mark.slow
+def test_scale_benchmark_fits_on_dask(tmp_path):
+    pytest.importorskip("distributed")
+    done = run("benchmarks/scale.py", "--dask", "--json", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, two = json.loads(done.stdout)
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert (one["x"], one["nfev"]) == (two["x"], two["nfev"])
+    for row in (one, two):
+        assert row["triangle"] < row["bytes"] < 2 * 3 * row["triangle"] * 1.5     # half more: a fit that lasts is told it lives
+
+
 @pytest.mark.parametrize("script", sorted((ROOT / "examples" / "gallery").glob("*.py")), ids=lambda path: path.stem)
 def test_gallery(script, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")

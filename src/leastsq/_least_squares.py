@@ -262,12 +262,12 @@ def _result(door, out, args, loss, verbose):
     f = np.atleast_1d(fvec)
     if ier == 9 and njev == 0:
         raise ValueError("Residuals are not finite in the initial point. "
-                         + not_finite_message(x, 0, out[9]))
+                         + not_finite_message(x, 0, out[9], loss=loss))
     if ier == 10:
         raise ArithmeticError(stopped_message(*out[10]))
     status = _STATUS[ier]
     if ier == 9:
-        message = not_finite_message(x, njev, out[9])
+        message = not_finite_message(x, njev, out[9], loss=loss)
     else:
         message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
     message += door.held(x)

@@ -334,7 +334,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
 
     x = out[0]
     if ier == 9:
-        mesg = not_finite_message(x, out[4], out[9])
+        mesg = not_finite_message(x, out[4], out[9], loss=loss)
     elif ier == 10:
         mesg = stopped_message(*out[10])
     else:

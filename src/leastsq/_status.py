@@ -61,7 +61,7 @@ def stopped_message(name, code):
     return f"The compiled {name} stopped the fit by returning {code}."
 
 
-def not_finite_message(x, njev, fault, block=None):
+def not_finite_message(x, njev, fault, block=None, loss=None):
     """The sentence for `ier` 9: what is not finite, and where.
 
     Parameters
@@ -75,7 +75,11 @@ def not_finite_message(x, njev, fault, block=None):
         all are and their norm overflows.
     block : int, optional
         The block of data in which the row is counted.
+    loss : str, callable or None, optional
+        The loss of the fit: what a callable returned may be at fault.
     """
+    if callable(loss):
+        return not_finite_message(x, njev, fault, block) + " Or what loss returned there is not finite."
     block = "" if block is None else f" in block {block}"
     at = f"at x = {np.array2string(x, threshold=20)}"
     if njev == 0 and fault is None:
