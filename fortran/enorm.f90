@@ -82,23 +82,34 @@ contains
 
    !> The norm of x, whose squares add up to `total` from first to last: its
    !> root, if it is sure that the guarded way gives the same; else that way.
+   !>
+   !> No element is large if the sum is below the square of the limit: every
+   !> square is at most the sum, also after rounding.  A NaN makes that false.
+   !> Small elements do not matter if the first that is not zero makes the sum
+   !> so large that their squares leave it as it is, and if it is large enough
+   !> in the end that MINPACK's correction for them, 1 + (s/total) (s n) with
+   !> s the limit, is 1.
    pure function settled_norm(n, x, total) result(norm)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
       real(wp), intent(in) :: total
-      real(wp) :: norm
+      real(wp) :: norm, large_limit
       logical :: plain
       integer(ik) :: i
 
-      plain = .false.
-      if (total > 0) then
-         i = 1
-         do while (x(i) == 0)                     ! not all are
-            i = i + 1
-         end do
-         plain = surely_plain(1, n, x(i), [total])
+      large_limit = LARGEST_SQUARABLE/real(n, wp)
+      plain = total < large_limit*large_limit
+      if (plain) then
+         plain = .false.
+         if (total >= SMALLEST_SQUARABLE*real(n, wp) .and. total > 0) then
+            i = 1
+            do while (x(i) == 0)                 ! not all are: total > 0
+               i = i + 1
+            end do
+            plain = x(i)*x(i) >= ABSORBS_SMALL
+         end if
+         if (.not. plain) plain = .not. any_small(n, x)
       end if
-      if (.not. plain .and. total < largest_sum(n)) plain = .not. any_small(n, x)
       if (plain) then
          norm = sqrt(total)
       else
@@ -106,30 +117,17 @@ contains
       end if
    end function settled_norm
 
-   !> Are the roots of so many vectors' sums of squares the guarded norms?  `first` is
-   !> of each the first element that is not zero.
-   !>
-   !> Small elements do not matter if it makes the sum so large that their squares
-   !> leave it as it is, and if the sum is large enough in the end that MINPACK's
-   !> correction for them, 1 + (s/total) (s n) with s the limit, is 1.
+   !> Are the roots of so many vectors' sums of squares the guarded norms, as
+   !> settled_norm finds out?  `first` has the first element of each.
    pure function surely_plain(vectors, n, first, totals)
       integer, intent(in) :: vectors
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: first(vectors), totals(vectors)
       logical :: surely_plain
 
-      surely_plain = all(totals < largest_sum(n) .and. totals >= SMALLEST_SQUARABLE*real(n, wp) &
-         .and. first*first >= ABSORBS_SMALL)
+      surely_plain = all(totals < (LARGEST_SQUARABLE/real(n, wp))**2 &
+         .and. totals >= SMALLEST_SQUARABLE*real(n, wp) .and. first*first >= ABSORBS_SMALL)
    end function surely_plain
-
-   !> No element is large if the sum is below the square of the limit: every
-   !> square is at most the sum, also after rounding.  A NaN is not below.
-   pure function largest_sum(n)
-      integer(ik), intent(in) :: n
-      real(wp) :: largest_sum
-
-      largest_sum = (LARGEST_SQUARABLE/real(n, wp))**2
-   end function largest_sum
 
    !> Is any element small but not zero?
    pure function any_small(n, x) result(found)
