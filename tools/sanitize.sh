@@ -31,7 +31,8 @@ build() {
 }
 
 # CPython's own allocator would hide what is behind an object's end.  Left out are tests
-# that limit or measure the memory of the process, count its time, or build what they test.
+# that limit or measure the memory of the process, count its time, or build what they test,
+# and a problem whose end the last bits of this build's instructions decide.
 suite() {
     build
     env LD_PRELOAD="$($CC -print-file-name=libasan.so) $($CC -print-file-name=libubsan.so)" \
@@ -45,7 +46,7 @@ suite() {
         tests/test_losses.py tests/test_parity.py tests/test_reference_engine.py tests/test_reproducibility.py \
         tests/test_returns.py tests/test_scipy.py tests/test_signature.py \
         -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
-            and not needs_ and not the_core_repeats" "$@"
+            and not needs_ and not the_core_repeats and not gaussian-3-15-x100" "$@"
 }
 
 # ------------------------------------------------- the Fortran without Python
@@ -57,7 +58,7 @@ driver() {
     mkdir -p "$folder"
     core=$(cd tests/fuzz && python -c 'from differential import FORTRAN, compile_order
 print(*compile_order(list(FORTRAN.glob("*.f90"))))')
-    for file in norms panels gang packing tsqr gram pivot_guess pipeline triangle; do
+    for file in norms reflectors panels gang packing tsqr gram pivot_guess pipeline triangle; do
         cat fortran/$file.F90
     done >"$folder/kernels.F90"
     headers=$(python -c 'import numpy, sysconfig
