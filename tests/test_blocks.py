@@ -9,13 +9,13 @@ import strd
 from block_problems import by_columns, cut, cut_at, jacobian, residual, start
 from leastsq import Status, leastsq, leastsq_blocks
 from leastsq._block_fit import Point, Problem, merge_models, merge_norms
-from test_blocked import ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, minima, minpack
+from test_blocked import (ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, assert_minpack_hangs_on_roundings, minima,
+                          minpack)
 from test_nist import FITS, digits, fit_id
 from test_parity import RUNS
 
 FAR_OUT = "the model underflows at the start: roundings choose between its minimum and a flat end"
 HERE = Path(__file__).resolve().parent
-EPS = np.finfo(float).eps
 
 
 @pytest.fixture(autouse=True)
@@ -79,18 +79,7 @@ def test_classic_problems_end_in_the_same_minimum(run, method, cuts):
 
 @pytest.mark.parametrize("run, method", ALSO_ELSEWHERE)
 def test_where_the_paths_part_minpack_itself_hangs_on_roundings(run, method):
-    p, factor = RUNS[run]
-    norms = []
-    for seed in range(120):
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(p.m)
-        options = {"Dfun": lambda x: p.jacobian(x)[order]} if method == "lmder" else {}  # noqa: B023
-        x0 = p.start(factor) * (1 + EPS * rng.integers(-2, 3, p.n))
-        fit = minpack(lambda x: p.residual(x)[order], x0, **options)  # noqa: B023
-        norms.append(np.linalg.norm(fit[2]["fvec"]))
-        if max(norms) - min(norms) > 1e-7 * max(norms) + 1e-7:
-            return
-    pytest.fail(f"every one of {len(norms)} fits ends at {norms[0]}")
+    assert_minpack_hangs_on_roundings(run, method)
 
 
 @pytest.mark.parametrize("cuts", CUTS)
