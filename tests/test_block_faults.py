@@ -5,10 +5,11 @@ import pytest
 import enzyme
 from leastsq import Status, leastsq, leastsq_blocks
 from leastsq._block_fit import Norm, merge_norms
-from test_blocks import EPS, in_blocks, quiet  # noqa: F401
+from test_blocks import in_blocks, quiet  # noqa: F401
 
 # -------------------------------------------------------- bad input and faults
 
+EPS = np.finfo(float).eps
 ENZYME = [slice(0, 5), slice(5, 6), slice(6, 12)]
 
 
