@@ -22,7 +22,7 @@ batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr
     int determined = state->info >= LSQ_FTOL && state->info <= LSQ_GTOL;
 
     if (determined && state->bounded)
-        determined = result_free_covariance(n, r, ldr, ipvt, w, cov, scratch) != 0;
+        determined = covariance_between_bounds(n, r, ldr, ipvt, w, cov, scratch) != 0;
     else if (determined)
         determined = lsq_covar(n, r, ldr, ipvt, 0.0, cov, scratch) == n;
     for (npy_intp i = 0; !determined && i < n * n; i++)

@@ -23,6 +23,8 @@ typedef struct {
 
 /* result.c */
 PyObject *fit_result(fit *f, const arguments *a);
+
+/* covariance.c */
 PyObject *fit_covariance(fit *f, PyObject **side);
 
 /* reference.c, with -Dreference=enabled: MINPACK's library */

@@ -153,10 +153,10 @@ void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, doubl
 void loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, int64_t stride,
                        double *weighed, int model);
 
-/* result.c: the covariance of variables that are not at a bound, nan for the others; w is
+/* covariance.c: that of variables that are not at a bound, nan for the others; w is
    lm_core's vectors, work holds n*(2n + 1).  0 if they are dependent. */
-int64_t result_free_covariance(npy_intp n, const double *r, int64_t ldr, const int64_t *ipvt,
-                               double *w, double *cov, double *work);
+int64_t covariance_between_bounds(npy_intp n, const double *r, int64_t ldr, const int64_t *ipvt,
+                                  double *w, double *cov, double *work);
 
 /* module.c */
 typedef struct {
