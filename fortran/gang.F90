@@ -5,14 +5,17 @@
 !> The caller makes and ends the threads (tsqr.h: lsq_gang); a body of ours runs in
 !> each.  Each has a counter that only grows: one waits until another's has
 !> reached a value.  No gang (a null pointer): one thread, which never waits.
+!> Blocks of rows that are folded one behind the other have an order: wait_turn, pass_on.
 !>
-!> Public: gang_t, body_c, as_gang, gang_size, run_gang, await, reach.
+!> Public: gang_t, body_c, gang_size, run_gang, await, reach; order_t, wait_turn, pass_on,
+!> finished.
 module TAGGED(leastsq_gang)
    use, intrinsic :: iso_c_binding, only: ik => c_int64_t, c_int, c_ptr, c_funptr, c_funloc, &
-      c_associated, c_f_pointer, c_f_procpointer, c_loc
+      c_associated, c_f_pointer, c_f_procpointer, c_null_ptr
    implicit none (type, external)
    private
    public :: gang_t, body_c, gang_size, run_gang, await, reach
+   public :: order_t, wait_turn, pass_on, finished
 
    type, bind(c) :: gang_t
       integer(ik) :: size            !< threads, >= 1
@@ -20,6 +23,17 @@ module TAGGED(leastsq_gang)
       type(c_ptr) :: room            !< one for each thread but number 0
       type(c_funptr) :: run, await, reach
    end type gang_t
+
+   !> Which of a row of blocks this is, counted from 0, and who folds it.  It
+   !> follows the one before through the triangle, one group of panels behind.
+   type :: order_t
+      type(c_ptr) :: gang = c_null_ptr
+      integer(ik) :: number = 0     !< of the thread in the gang
+      integer(ik) :: block = 0      !< folded by thread mod(block, size of the gang)
+   end type order_t
+
+   !> In a thread's counter a block counts so much, a column of it one.
+   integer(ik), parameter :: COUNT_OF_BLOCK = 2_ik**32
 
    abstract interface
       !> What a thread does; number 0 is the calling one.
@@ -106,5 +120,35 @@ contains
       call c_f_procpointer(g%reach, count)
       cancelled = count(gang, number, number, value) /= 0
    end function reach
+
+   !> Not before the block ahead is through with these columns.
+   function wait_turn(order, column) result(cancelled)
+      type(order_t), intent(in) :: order
+      integer(ik), intent(in) :: column
+      logical :: cancelled
+      integer(ik) :: ahead
+
+      ahead = order%block - 1
+      cancelled = .false.
+      if (ahead >= 0) cancelled = await(order%gang, order%number, &
+         mod(ahead, gang_size(order%gang)), COUNT_OF_BLOCK*ahead + column)
+   end function wait_turn
+
+   !> Tell the block behind that this one is through with these columns.
+   function pass_on(order, column) result(cancelled)
+      type(order_t), intent(in) :: order
+      integer(ik), intent(in) :: column
+      logical :: cancelled
+
+      cancelled = reach(order%gang, order%number, COUNT_OF_BLOCK*order%block + column)
+   end function pass_on
+
+   !> Tell it that this one is through with everything.
+   function finished(order) result(cancelled)
+      type(order_t), intent(in) :: order
+      logical :: cancelled
+
+      cancelled = pass_on(order, COUNT_OF_BLOCK - 1)
+   end function finished
 
 end module TAGGED(leastsq_gang)

@@ -7,19 +7,18 @@
 !> another order than by one thread alone: not one bit depends on their number.
 !> For triangles so large that rows enough for threads of their own are not there.
 !>
-!> Public: push_rows_by, fold_diagonal_by; for C lsq_tsqr_room_size_<ISA> and
+!> Public: push_rows_by, fold_diagonal_by, room_of; for C lsq_tsqr_room_size_<ISA> and
 !> lsq_tsqr_push_by_<ISA>.
 module TAGGED(leastsq_pipeline)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
       c_associated, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_t, gang_size, run_gang
+   use TAGGED(leastsq_gang), only: gang_t, gang_size, run_gang, order_t, finished
    use TAGGED(leastsq_packing), only: pack_rows, moved
    use TAGGED(leastsq_panels), only: PANEL
-   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, order_t, fold_block, find_filled, fill_of, &
-      pad_block, finished, BLOCK_ROWS
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, fold_block, find_filled, fill_of, pad_block, BLOCK_ROWS
    implicit none (type, external)
    private
-   public :: push_rows_by, fold_diagonal_by
+   public :: push_rows_by, fold_diagonal_by, room_of
    public :: TAGGED(lsq_tsqr_room_size), TAGGED(lsq_tsqr_push_by)
 
    !> What the threads share.
@@ -41,7 +40,7 @@ contains
       type(layout_t) :: at
 
       at = layout_of(n)
-      length = (at%ldb + PANEL)*at%width
+      length = at%heights - at%block
    end function TAGGED(lsq_tsqr_room_size)
 
    !> lsq_tsqr_push by a gang, into an accumulator where nothing waits; nothing does
@@ -157,29 +156,40 @@ contains
       end do
    end subroutine pack_diagonal
 
-   !> A thread's view of the job; `room` has its block, then its T.
+   !> A thread's view of the job.
    subroutine join(number, data, job, at, work, room)
       integer(ik), intent(in) :: number
       type(c_ptr), intent(in) :: data
       type(job_t), pointer, intent(out) :: job
       type(layout_t), intent(out) :: at
       real(wp), pointer, contiguous, intent(out) :: work(:), room(:)
-      type(gang_t), pointer :: gang
-      real(wp), pointer, contiguous :: rooms(:)
-      integer(ik) :: start
 
       call c_f_pointer(data, job)
       at = layout_of(job%n)
       call c_f_pointer(job%work, work, [at%length])
+      call room_of(number, job%gang, at, work, room)
+   end subroutine join
+
+   !> A thread's block and what lies behind it (layout_t).
+   subroutine room_of(number, gang, at, work, room)
+      integer(ik), intent(in) :: number
+      type(c_ptr), intent(in) :: gang
+      type(layout_t), intent(in) :: at
+      real(wp), pointer, contiguous, intent(in) :: work(:)
+      real(wp), pointer, contiguous, intent(out) :: room(:)
+      type(gang_t), pointer :: g
+      real(wp), pointer, contiguous :: rooms(:)
+      integer(ik) :: start
+
       if (number == 0) then
-         room => work(at%block:at%length)
+         room => work(at%block:at%heights - 1)
          return
       end if
-      call c_f_pointer(job%gang, gang)
-      call c_f_pointer(gang%room, rooms, [gang%room_size*(gang%size - 1)])
-      start = (number - 1)*gang%room_size
-      room => rooms(start + 1:start + gang%room_size)
-      room(1:(at%ldb + PANEL)*at%width) = 0
-   end subroutine join
+      call c_f_pointer(gang, g)
+      call c_f_pointer(g%room, rooms, [g%room_size*(g%size - 1)])
+      start = (number - 1)*g%room_size
+      room => rooms(start + 1:start + at%heights - at%block)
+      room = 0
+   end subroutine room_of
 
 end module TAGGED(leastsq_pipeline)

@@ -11,11 +11,11 @@
 !> lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
 !> the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_loc, c_ptr
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, TAGGED(lsq_tsqr_empty)
    use TAGGED(leastsq_gang), only: reach
-   use TAGGED(leastsq_pipeline), only: push_rows_by, fold_diagonal_by
-   use TAGGED(leastsq_packing), only: FLOAT64
+   use TAGGED(leastsq_pipeline), only: fold_diagonal_by
+   use TAGGED(leastsq_refold), only: refold_by
    use TAGGED(leastsq_reflectors), only: make_reflector
    use TAGGED(leastsq_pivot_guess), only: guess_pivots, guess_ld
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
@@ -40,8 +40,7 @@ module TAGGED(leastsq_triangle)
    !> Columns between two looks whether the caller wants it to end.
    integer(ik), parameter :: LOOK_EVERY = 8
    !> Norms in whose range G = R'R keeps its digits.
-   real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400)
-   real(wp), parameter :: LARGEST_NORM = 2.0_wp**400
+   real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400), LARGEST_NORM = 2.0_wp**400
 
 contains
 
@@ -105,8 +104,7 @@ contains
          if (reach(gang, 0_ik, 1_ik)) return
          worth_guessing = settled - before >= (n - before)/LEAST_PART
       end do
-      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), &
-                      work(at%block + 2*n), gang)
+      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), work(at%block + 2*n), gang)
       do k = 1, n - 1
          r(k + 1:n, k) = 0
       end do
@@ -156,26 +154,30 @@ contains
       real(wp), intent(inout), target :: r(ldr, n), qtf(n)
       integer(ik), intent(inout) :: ipvt(n)
       real(wp), intent(inout) :: rest
-      real(wp), intent(inout), target :: work(*)      !< an accumulator's room, for G, then for
-      type(c_ptr), intent(in) :: gang                 !< the rows of r in their new order
+      real(wp), intent(inout), target :: work(*)      !< an accumulator's room
+      type(c_ptr), intent(in) :: gang
       type(layout_t) :: at
-      integer(ik) :: first, left, known, exchanges, j, k
+      integer(ik) :: first, left, known, exchanges, heights, j, k
 
       first = settled + 1
       left = n - settled
       at = layout_of(n)
+      heights = at%heights - 1
       call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle), guess_ld(left))
       if (known == 0) return
       exchanges = at%triangle - 1 + guess_ld(left)*(left + 2)
+      do j = 1, left
+         work(heights + j) = real(j, wp)
+      end do
       do j = 1, known
          k = int(work(exchanges + j), ik)
          call exchange_columns(n, settled + j, settled + k, r, ldr, ipvt)
+         call exchange_heights(work(heights + j), work(heights + k))
       end do
 
       at = layout_of(left)
       call TAGGED(lsq_tsqr_empty)(left, work)
-      call push_rows_by(gang, left, left, c_loc(r(first, first)), FLOAT64, 8_ik, 8*ldr, &
-                        c_loc(qtf(first)), FLOAT64, 8_ik, work)
+      call refold_by(gang, left, r(first, first), ldr, qtf(first), work(heights + 1), work)
       call copy_triangle(left, at%ldt, work(at%triangle), ldr, r(first, first))
       do k = 1, left
          qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)

@@ -9,12 +9,11 @@
 !>
 !> Public: tsqr_work_size, tsqr_empty, tsqr_push, tsqr_merge, each also as
 !> lsq_<name>_<ISA> for C (tsqr.h); for the other files tsqr_flush, layout_of, and fold_block
-!> with order_t, the place of a block among those that are folded at the same time.
+!> with what it needs.
 !> Rows are m-sized and only read; the workspace is n-sized and the caller's.
 module TAGGED(leastsq_tsqr)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
-      c_associated
-   use TAGGED(leastsq_gang), only: gang_size, await, reach
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_associated
+   use TAGGED(leastsq_gang), only: order_t, wait_turn, pass_on
    use TAGGED(leastsq_packing), only: pack_rows, moved
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, &
       turn_rows, move_rows, PANEL, TILE, OCTET
@@ -23,14 +22,14 @@ module TAGGED(leastsq_tsqr)
    public :: TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
    public :: TAGGED(lsq_tsqr_merge)
    public :: layout_t, layout_of, tsqr_flush
-   public :: order_t, fold_block, find_filled, fill_of, pad_block, finished
+   public :: fold_block, find_filled, fill_of, pad_block, idle
 
    !> Rows of a block: long enough for the reductions at the end of each inner
    !> product not to count, short enough for four columns to stay in L1.
    integer(ik), parameter, public :: BLOCK_ROWS = 256
    !> Panels that visit a tile of columns together, so that it is read from a
    !> farther cache once per DEPTH panels (worth 5 % near n = 1000, nothing below).
-   integer(ik), parameter :: DEPTH = 4
+   integer(ik), parameter, public :: DEPTH = 4
    !> Columns from which on it pays to see that the triangle is still empty.
    integer(ik), parameter :: FILL_FROM = 64
 
@@ -47,19 +46,10 @@ module TAGGED(leastsq_tsqr)
       integer(ik) :: triangle   !< ldt x width; element (j, k) is triangle(k, j)
       integer(ik) :: block      !< ldb x width
       integer(ik) :: t          !< PANEL x width: the T of each panel
+      integer(ik) :: list       !< width: some of the columns
+      integer(ik) :: heights    !< width: of the columns (refold.F90)
       integer(ik) :: length     !< of the workspace
    end type layout_t
-
-   !> Which of a row of blocks this is, counted from 0, and who folds it.  It
-   !> follows the one before through the triangle, one group of panels behind.
-   type :: order_t
-      type(c_ptr) :: gang = c_null_ptr
-      integer(ik) :: number = 0     !< of the thread in the gang
-      integer(ik) :: block = 0      !< folded by thread mod(block, size of the gang)
-   end type order_t
-
-   !> In a thread's counter a block counts so much, a column of it one.
-   integer(ik), parameter :: COUNT_OF_BLOCK = 2_ik**32
 
 contains
 
@@ -75,7 +65,9 @@ contains
       at%triangle = HEAD + 1
       at%block = at%triangle + at%ldt*at%width
       at%t = at%block + at%ldb*at%width
-      at%length = at%t + PANEL*at%width - 1
+      at%list = at%t + PANEL*at%width
+      at%heights = at%list + at%width
+      at%length = at%heights + at%width - 1
    end function layout_of
 
    !> Length of the workspace of an accumulator, in doubles.
@@ -240,36 +232,6 @@ contains
 
       filled = min(at%width, filled_rows + PANEL*((rows + PANEL - 1)/PANEL))
    end function fill_of
-
-   !> Not before the block ahead is through with these columns.
-   function wait_turn(order, column) result(cancelled)
-      type(order_t), intent(in) :: order
-      integer(ik), intent(in) :: column
-      logical :: cancelled
-      integer(ik) :: ahead
-
-      ahead = order%block - 1
-      cancelled = .false.
-      if (ahead >= 0) cancelled = await(order%gang, order%number, &
-         mod(ahead, gang_size(order%gang)), COUNT_OF_BLOCK*ahead + column)
-   end function wait_turn
-
-   !> Tell the block behind that this one is through with these columns.
-   function pass_on(order, column) result(cancelled)
-      type(order_t), intent(in) :: order
-      integer(ik), intent(in) :: column
-      logical :: cancelled
-
-      cancelled = reach(order%gang, order%number, COUNT_OF_BLOCK*order%block + column)
-   end function pass_on
-
-   !> Tell it that this one is through with everything.
-   function finished(order) result(cancelled)
-      type(order_t), intent(in) :: order
-      logical :: cancelled
-
-      cancelled = pass_on(order, COUNT_OF_BLOCK - 1)
-   end function finished
 
    !> Clear the block's columns from `first` on into the triangle.
    !>

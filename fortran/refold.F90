@@ -1,0 +1,188 @@
+#define PASTE(a) a
+#define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
+!> The QR factorisation of an upper triangle whose columns have changed places.
+!>
+!> A column that was the h-th is zero below row h.  So rows are folded from the last
+!> upwards, strip by strip: only the columns that reach down to a strip pass through
+!> it, in their new order, and it touches their rows of the new triangle alone.  That
+!> is half of what it takes to fold rows that are full (TSQR with the structure of the
+!> rows: Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, 2012, §4).
+!>
+!> Public: refold_by.  Its data is n-sized.
+module TAGGED(leastsq_refold)
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
+   use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished
+   use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET
+   use TAGGED(leastsq_pipeline), only: room_of
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, DEPTH
+   implicit none (type, external)
+   private
+   public :: refold_by
+
+   !> Rows of a strip: fewer follow the columns' heights more closely, and have more
+   !> to do for each row.
+   integer(ik), parameter :: STRIP = 128
+
+   !> What the threads share.
+   type :: refold_t
+      type(c_ptr) :: gang
+      integer(ik) :: n, ldr
+      type(c_ptr) :: r, qtf, heights, work
+   end type refold_t
+
+contains
+
+   !> Fold the n columns of r, beside them qtf, into the triangle of an empty accumulator.
+   subroutine refold_by(gang, n, r, ldr, qtf, heights, work)
+      type(c_ptr), intent(in) :: gang              !< tsqr.h: lsq_gang; or NULL
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in), target :: r(ldr, n)    !< zero below each column's height
+      real(wp), intent(in), target :: qtf(n)
+      real(wp), intent(in), target :: heights(n)   !< whole numbers, 0 to n
+      real(wp), intent(inout), target :: work(*)
+      type(refold_t), target :: job
+
+      job = refold_t(gang, n, ldr, c_loc(r), c_loc(qtf), c_loc(heights), c_loc(work))
+      call run_gang(gang, fold_share, c_loc(job))
+   end subroutine refold_by
+
+   !> A thread's share: every size-th strip.
+   subroutine fold_share(number, data) bind(c, name='')
+      integer(ik), value :: number
+      type(c_ptr), value :: data
+      type(refold_t), pointer :: job
+      type(layout_t) :: at
+      real(wp), pointer, contiguous :: work(:), room(:), r(:, :), qtf(:), heights(:)
+
+      call c_f_pointer(data, job)
+      at = layout_of(job%n)
+      call c_f_pointer(job%work, work, [at%length])
+      call c_f_pointer(job%r, r, [job%ldr, job%n])
+      call c_f_pointer(job%qtf, qtf, [job%n])
+      call c_f_pointer(job%heights, heights, [job%n])
+      call room_of(number, job%gang, at, work, room)
+      call fold_strips(number, job%gang, at, job%n, r, job%ldr, qtf, heights, room, work(at%triangle:), &
+                       room(at%t - at%block + 1:), room(at%list - at%block + 1:))
+   end subroutine fold_share
+
+   subroutine fold_strips(number, gang, at, n, r, ldr, qtf, heights, block, triangle, t, list)
+      integer(ik), intent(in) :: number, n, ldr
+      type(c_ptr), intent(in) :: gang
+      type(layout_t), intent(in) :: at
+      real(wp), intent(in) :: r(ldr, n), qtf(n), heights(n)
+      real(wp), intent(inout) :: block(at%ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
+      real(wp), intent(inout) :: list(at%width)    !< the strip's columns, whole numbers
+      type(order_t) :: order
+      integer(ik) :: above, rows, columns, k, whole
+
+      order = order_t(gang, number, number)
+      do while (order%block*STRIP < n)
+         above = max(0_ik, n - (order%block + 1)*STRIP)
+         rows = n - order%block*STRIP - above
+         whole = OCTET*((rows + OCTET - 1)/OCTET)
+         columns = 0
+         do k = 1, n
+            if (heights(k) <= above) cycle
+            columns = columns + 1
+            list(columns) = real(k, wp)
+            block(1:rows, columns) = r(above + 1:above + rows, k)
+            block(rows + 1:whole, columns) = 0
+         end do
+         columns = columns + 1
+         list(columns) = real(at%columns, wp)
+         block(1:rows, columns) = qtf(above + 1:above + rows)
+         block(rows + 1:whole, columns) = 0
+         block(1:whole, columns + 1:PANEL*((columns + PANEL - 1)/PANEL)) = 0
+         call fold_listed(columns, list, whole/OCTET, order, block, at%ldb, triangle, at%ldt, t)
+         if (finished(order)) return
+         order%block = order%block + gang_size(gang)
+      end do
+   end subroutine fold_strips
+
+   !> fold_block of tsqr.F90 for some of the triangle's columns and rows.
+   subroutine fold_listed(columns, list, octets, order, block, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: columns, octets, ldb, ldt
+      real(wp), intent(in) :: list(columns)
+      type(order_t), intent(in) :: order
+      real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *), t(PANEL, *)
+      real(wp) :: corner(PANEL, PANEL)
+      integer(ik) :: group, group_end, last, j, live, which, deep(DEPTH)
+
+      do group = 1, columns, PANEL*DEPTH
+         group_end = group + PANEL*DEPTH - 1
+         last = min(group_end, columns)
+         if (wait_turn(order, int(list(last), ik))) return
+         which = 0
+         do j = group, last, PANEL
+            live = min(PANEL, columns - j + 1)
+            which = which + 1
+            deep(which) = octets
+            corner = 0
+            call gather(live, live, list(j), list(j), triangle, ldt, PANEL, corner)
+            call factor_panel(octets, live, block(1, j), ldb, corner, PANEL, t(1, j))
+            call scatter(live, live, list(j), list(j), triangle, ldt, PANEL, corner)
+            if (idle(t(1, j))) deep(which) = 0
+            call visit_listed(j + PANEL, last, j, 1_ik, deep(which), list, block, ldb, triangle, ldt, t)
+         end do
+         call visit_listed(group_end + 1, columns, group, which, deep, list, block, ldb, triangle, ldt, t)
+         if (pass_on(order, int(list(last), ik))) return
+      end do
+   end subroutine fold_listed
+
+   !> Some successive panels visit the listed columns from..to, tile by tile.
+   pure subroutine visit_listed(from, to, first_panel, panels, deep, list, block, ldb, triangle, ldt, t)
+      integer(ik), intent(in) :: from, to, first_panel, panels, ldb, ldt
+      integer(ik), intent(in) :: deep(panels)
+      real(wp), intent(in) :: list(*), t(PANEL, *)
+      real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *)
+      real(wp) :: rows(TILE, PANEL)
+      integer(ik) :: c, i, p, wide
+
+      c = from
+      do while (c <= to)
+         wide = merge(TILE, 1_ik, to - c + 1 >= TILE)
+         do i = 1, panels
+            p = first_panel + (i - 1)*PANEL
+            call gather(wide, PANEL, list(c), list(p), triangle, ldt, TILE, rows)
+            if (wide == TILE) then
+               call apply_panel(deep(i), block(1, p), block(1, c), ldb, rows, TILE, t(1, p))
+            else
+               call apply_panel_to_one(deep(i), block(1, p), block(1, c), ldb, rows, TILE, t(1, p))
+            end if
+            call scatter(wide, PANEL, list(c), list(p), triangle, ldt, TILE, rows)
+         end do
+         c = c + wide
+      end do
+   end subroutine visit_listed
+
+   !> rows(k, j) = element (row_list(j), column_list(k)) of the triangle.
+   pure subroutine gather(columns, rows, column_list, row_list, triangle, ldt, ldp, piece)
+      integer(ik), intent(in) :: columns, rows, ldt, ldp
+      real(wp), intent(in) :: column_list(columns), row_list(rows)
+      real(wp), intent(in) :: triangle(ldt, *)
+      real(wp), intent(inout) :: piece(ldp, rows)
+      integer(ik) :: j, k
+
+      do j = 1, rows
+         do k = 1, columns
+            piece(k, j) = triangle(int(column_list(k), ik), int(row_list(j), ik))
+         end do
+      end do
+   end subroutine gather
+
+   !> The other way round.
+   pure subroutine scatter(columns, rows, column_list, row_list, triangle, ldt, ldp, piece)
+      integer(ik), intent(in) :: columns, rows, ldt, ldp
+      real(wp), intent(in) :: column_list(columns), row_list(rows)
+      real(wp), intent(inout) :: triangle(ldt, *)
+      real(wp), intent(in) :: piece(ldp, rows)
+      integer(ik) :: j, k
+
+      do j = 1, rows
+         do k = 1, columns
+            triangle(int(column_list(k), ik), int(row_list(j), ik)) = piece(k, j)
+         end do
+      end do
+   end subroutine scatter
+
+end module TAGGED(leastsq_refold)
