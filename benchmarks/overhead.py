@@ -6,6 +6,8 @@ What is measured is the time of a fit less the time of the user's functions: the
 points at which a solver called them are recorded once, and the bare calls at those
 points, in that order, are timed by themselves.  Each side is charged for its own
 calls only (SciPy makes two residual evaluations and one Jacobian more per fit).
+For curve_fit the user's functions are the model and its derivatives; what is made
+of them, residuals and weights, is curve_fit's own.
 
 Both solvers run interleaved in one process on the same Python functions; each
 figure is the best of several rounds of many fits.
@@ -19,17 +21,21 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy
+from scipy.optimize import curve_fit as scipy_curve_fit
 from scipy.optimize import leastsq as scipy_leastsq
 
 import leastsq as package
+from leastsq import curve_fit as our_curve_fit
 from leastsq import leastsq as our_leastsq
 
 SOLVERS = {"ours": our_leastsq, "scipy": scipy_leastsq}
+CURVE_FITS = {"ours": our_curve_fit, "scipy": scipy_curve_fit}
 ROUND_SECONDS = 0.002           # of one case and solver: short, so that some fall in quiet moments
 
 
@@ -42,6 +48,10 @@ class Problem:
     residual: Callable
     jacobian: Callable          # (m, n)
     jacobian_by_rows: Callable  # (n, m), for col_deriv
+    t: np.ndarray               # the data, for curve_fit
+    y: np.ndarray
+    model: Callable             # model(t, *p)
+    derivatives: Callable       # derivatives(t, *p): (m, n)
 
 
 def decay_with_level() -> Problem:
@@ -59,7 +69,11 @@ def decay_with_level() -> Problem:
         e = np.exp(-k * t)
         return np.array([e, -a * t * e, ones])
 
-    return Problem("decay n=3 m=100", np.array([1.0, 1.0, 0.0]), residual, lambda p: by_rows(p).T, by_rows)
+    def model(t, a, k, c):
+        return a * np.exp(-k * t) + c
+
+    return Problem("decay n=3 m=100", np.array([1.0, 1.0, 0.0]), residual, lambda p: by_rows(p).T, by_rows,
+                   t, y, model, lambda t, *p: by_rows(p).T)
 
 
 def decay() -> Problem:
@@ -76,7 +90,11 @@ def decay() -> Problem:
         e = np.exp(-k * t)
         return np.array([e, -a * t * e])
 
-    return Problem("decay n=2 m=20", np.array([1.0, 1.0]), residual, lambda p: by_rows(p).T, by_rows)
+    def model(t, a, k):
+        return a * np.exp(-k * t)
+
+    return Problem("decay n=2 m=20", np.array([1.0, 1.0]), residual, lambda p: by_rows(p).T, by_rows,
+                   t, y, model, lambda t, *p: by_rows(p).T)
 
 
 METHODS = {                     # how the derivatives are had: keywords of leastsq
@@ -84,24 +102,37 @@ METHODS = {                     # how the derivatives are had: keywords of least
     "lmder": lambda problem: {"Dfun": problem.jacobian},
     "lmder col_deriv": lambda problem: {"Dfun": problem.jacobian_by_rows, "col_deriv": True},
 }
+CURVE_FIT = {                   # the same for curve_fit, whose data may have errors
+    "curve_fit": lambda problem: {},
+    "curve_fit sigma": lambda problem: {"sigma": np.full(problem.y.size, 0.05), "absolute_sigma": True},
+    "curve_fit jac": lambda problem: {"jac": problem.derivatives},
+    "curve_fit sigma jac": lambda problem: {"sigma": np.full(problem.y.size, 0.05), "jac": problem.derivatives},
+}
 
 
 # ----------------------------------------------------------- the measurement
 
-def recorded_calls(solver, problem, keywords):
-    """Every call that one fit makes of the user's functions: [(function, x), ...]."""
+def arguments(problem, method):
+    """(solvers, positional arguments with the user's function first, keywords, the name of its derivatives)."""
+    if method in CURVE_FIT:
+        return CURVE_FITS, (problem.model, problem.t, problem.y, problem.start), CURVE_FIT[method](problem), "jac"
+    return SOLVERS, (problem.residual, problem.start), METHODS[method](problem), "Dfun"
+
+
+def recorded_calls(solver, positional, keywords, derivatives):
+    """Every call that one fit makes of the user's functions: [(function, arguments), ...]."""
     calls = []
 
     def recorder(function):
-        def recording(x):
-            calls.append((function, np.array(x, dtype=float)))
-            return function(x)
+        def recording(*args):
+            calls.append((function, tuple(map(copy, args))))
+            return function(*args)
         return recording
 
     keywords = dict(keywords)
-    if "Dfun" in keywords:
-        keywords["Dfun"] = recorder(keywords["Dfun"])
-    solver(recorder(problem.residual), problem.start, **keywords)
+    if derivatives in keywords:
+        keywords[derivatives] = recorder(keywords[derivatives])
+    solver(recorder(positional[0]), *positional[1:], **keywords)
     return calls
 
 
@@ -130,23 +161,24 @@ class Case:
 
 
 def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Case:
-    keywords = METHODS[method](problem) | {"full_output": full_output}
-    calls = {name: recorded_calls(solver, problem, keywords) for name, solver in SOLVERS.items()}
+    solvers, positional, keywords, derivatives = arguments(problem, method)
+    keywords["full_output"] = full_output
+    calls = {name: recorded_calls(solver, positional, keywords, derivatives) for name, solver in solvers.items()}
 
     def fits(solver):
-        return lambda: solver(problem.residual, problem.start, **keywords)
+        return lambda: solver(*positional, **keywords)
 
     def bare(sequence):
         def run():
-            for function, x in sequence:
-                function(x)
+            for function, args in sequence:
+                function(*args)
         return run
 
-    same = [solver(problem.residual, problem.start, **keywords)[0] for solver in SOLVERS.values()]
+    same = [fits(solver)()[0] for solver in solvers.values()]
     if not np.allclose(*same, rtol=1e-6):
         raise SystemExit(f"{problem.name}, {method}: the solvers disagree: {same}")
 
-    actions = {("fit", name): fits(solver) for name, solver in SOLVERS.items()}
+    actions = {("fit", name): fits(solver) for name, solver in solvers.items()}
     actions |= {("functions", name): bare(calls[name]) for name in SOLVERS}
     repetitions = max(1, int(ROUND_SECONDS / max(time_of(action, 20) for action in actions.values())))
     best = dict.fromkeys(actions, np.inf)
@@ -157,12 +189,12 @@ def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Ca
     micro = {key: 1e6 * seconds for key, seconds in best.items()}
     own = {name: micro["fit", name] - micro["functions", name] for name in SOLVERS}
 
-    def count(name, function):
-        return sum(called is function for called, _ in calls[name])
+    def count(name):
+        return sum(called is positional[0] for called, _ in calls[name])
 
     return Case(problem.name, method, full_output,
-                {name: count(name, problem.residual) for name in SOLVERS},
-                {name: len(calls[name]) - count(name, problem.residual) for name in SOLVERS},
+                {name: count(name) for name in SOLVERS},
+                {name: len(calls[name]) - count(name) for name in SOLVERS},
                 {name: micro["fit", name] for name in SOLVERS},
                 {name: micro["functions", name] for name in SOLVERS},
                 own, own["scipy"] / own["ours"])
@@ -188,13 +220,13 @@ def report(cases: list[Case], where: dict[str, str]) -> str:
              "",
              "Solver-side cost per fit: time of the fit less time of the same calls of the user's functions.",
              "",
-             "                                          calls func+Dfun     own cost (µs)     ratio    whole fit (µs)",
-             "problem           method           full    ours    SciPy      ours    SciPy            ours    SciPy"]
+             "                                                         calls func+Dfun     own cost (µs)    whole fit (µs)",
+             "problem           method              full SciPy / ours    ours    SciPy      ours    SciPy      ours    SciPy"]
     for case in cases:
         counts = {name: f"{case.residual_calls[name]}+{case.jacobian_calls[name]}" for name in SOLVERS}
-        lines.append(f"{case.problem:<17} {case.method:<16} {'yes' if case.full_output else 'no':<4} "
+        lines.append(f"{case.problem:<17} {case.method:<19} {'yes' if case.full_output else 'no':<4} {case.ratio:>11.2f}x "
                      f"{counts['ours']:>7} {counts['scipy']:>8} {case.own['ours']:>9.1f} {case.own['scipy']:>8.1f} "
-                     f"{case.ratio:>7.1f}x {case.fit['ours']:>9.1f} {case.fit['scipy']:>8.1f}")
+                     f"{case.fit['ours']:>9.1f} {case.fit['scipy']:>8.1f}")
     return "\n".join(lines)
 
 
@@ -207,7 +239,7 @@ def main() -> int:
     gc.disable()
     cases = [measure(problem, method, full_output, options.rounds)
              for problem in (decay_with_level(), decay())
-             for method in METHODS
+             for method in (*METHODS, *CURVE_FIT)
              for full_output in (False, True)]
     where = machine()
     if options.json:

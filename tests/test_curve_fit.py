@@ -330,7 +330,8 @@ def test_bounded_model_is_called_nfev_times_and_never_outside():
 
 @pytest.mark.parametrize("bounds, words", [
     ((np.nan, 1), "must not be nan"), ((0, np.nan), "must not be nan"), ((1, 0), "Each lower bound must be"),
-    (3, "`bounds` must contain 2 elements"), (("a", "b"), "`bounds` must be real numbers")])
+    (3, "`bounds` must contain 2 elements, .* got int"), (np.array(3.0), "got ndarray"), ((0,), "got 1"),
+    (("a", "b"), "`bounds` must be real numbers")])
 def test_bad_bounds_are_refused(bounds, words):
     with pytest.raises(ValueError, match=words):
         curve_fit(decay, X, Y, [.5, .5], bounds=bounds)

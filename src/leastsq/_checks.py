@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 
 import numpy as np
 
-__all__ = ["bound_rows", "check_sizes", "data_arrays", "jacobian_array", "real_array", "relative_error", "scale_factors",
-           "start_points", "thread_count", "tolerances", "whole_number"]
+__all__ = ["both_bounds", "bound_rows", "check_sizes", "data_arrays", "jacobian_array", "real_array", "relative_error",
+           "scale_factors", "start_points", "thread_count", "tolerances", "whole_number"]
 
 
 def real_array(value, what, door="leastsq_batch"):
@@ -63,17 +64,24 @@ def scale_factors(diag, count, n):
     return np.ascontiguousarray(array, np.float64)
 
 
+def both_bounds(bounds, name):
+    """The lower and the upper one, as they are, of a pair or an object with lb and ub."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        return bounds.lb, bounds.ub
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        count = operator.length_hint(bounds, -1)        # an array without dimensions has no len()
+        got = type(bounds).__name__ if count < 0 else count
+        raise ValueError(f"{name} must contain 2 elements, lower and upper ones, got {got}") from None
+    return low, high
+
+
 def bound_rows(bounds, x):
     """Lower and upper bounds, float64 of shape (n,) or (B, n); None if none is finite."""
     if bounds is None:
         return None
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        bounds = bounds.lb, bounds.ub
-    try:
-        low, high = bounds
-    except (TypeError, ValueError):
-        raise ValueError("leastsq_batch: bounds must contain 2 elements, lower and upper ones, got "
-                         f"{type(bounds).__name__}") from None
+    low, high = both_bounds(bounds, "leastsq_batch: bounds")
     low, high = _bound_side(low, "lower", x.shape), _bound_side(high, "upper", x.shape)
     for wrong, what in ((np.isnan(low) | np.isnan(high), "bounds must not be nan"),
                         (low > high, "each lower bound must be at most the upper bound"),

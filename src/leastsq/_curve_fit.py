@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
+from math import isnan
 from types import FunctionType
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from ._checks import jacobian_array
 from ._compiled import CFunction
 from ._covariance import by_option, check_option
-from ._curve_fit_data import apply_nan_policy, jacobian_of, residual_of, weigher
+from ._curve_fit_data import apply_nan_policy, finite_array, jacobian_of, residual_of, weigher
 from ._derivatives import Differences
 from ._leastsq import leastsq
 from ._losses import LINEAR, bound_arrays, bound_pair, loss_values
@@ -205,7 +206,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
 
     if check_finite is None:
         check_finite = nan_policy is None
-    as_floats = np.asarray_chkfinite if check_finite else np.asarray
+    as_floats = finite_array if check_finite else np.asarray
     ydata = as_floats(ydata, float)
     if isinstance(xdata, (list, tuple, np.ndarray)):
         xdata = as_floats(xdata, float)
@@ -236,11 +237,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if bounded or kwargs.get("loss", LINEAR) != LINEAR:
         pcov, chi_squared = _pseudo_covariance(residual, popt, jac, info, kwargs)
     elif pcov is not None and not absolute_sigma:
-        chi_squared = np.sum(fvec**2)
+        chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
     if pcov is not None and not absolute_sigma:
         freedom = fvec.size - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
-    if pcov is None or np.isnan(pcov).any():
+    if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
         pcov = np.full((n, n), np.inf)
         warnings.warn("Covariance of the parameters could not be estimated",
                       category=_category(), stacklevel=2)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 
-__all__ = ["apply_nan_policy", "jacobian_of", "residual_of", "weigher"]
+__all__ = ["apply_nan_policy", "finite_array", "jacobian_of", "residual_of", "weigher"]
+
+
+def finite_array(values, dtype):
+    """As `numpy.asarray_chkfinite` for real numbers, in a third of the time for short ones."""
+    array = np.asarray(values, dtype)
+    if not isfinite(np.vdot(array, array)):     # or the squares overflow
+        np.asarray_chkfinite(array)
+    return array
 
 
 def apply_nan_policy(policy, xdata, ydata, sigma):
@@ -34,16 +44,14 @@ def apply_nan_policy(policy, xdata, ydata, sigma):
 
 
 def weigher(sigma, m):
-    """What divides residuals, or the rows of a Jacobian, by `sigma`; or None."""
+    """What divides residuals, or the rows of a Jacobian, by `sigma`: factors, or a function; or None."""
     if sigma is None:
         return None
     sigma = np.asarray(sigma)
     if sigma.ndim <= 1 and sigma.size == 1:
-        scale = 1.0/_usable(sigma).item()
-        return lambda rows: scale*rows
+        return 1.0/_usable(sigma).item()
     if sigma.shape == (m,):
-        scales = 1.0/_usable(sigma)
-        return lambda rows: scales*rows if rows.ndim == 1 else scales[:, None]*rows
+        return 1.0/_usable(sigma)
     if sigma.shape != (m, m):
         raise ValueError("`sigma` has incorrect shape.")
     try:
@@ -55,8 +63,8 @@ def weigher(sigma, m):
 
 
 def _usable(sigma):
-    bad = np.isnan(sigma) | (sigma == 0)
-    if bad.any():
+    if np.count_nonzero(sigma) < sigma.size or np.isnan(sigma).any():
+        bad = np.isnan(sigma) | (sigma == 0)
         raise ValueError("`sigma` must not be zero or nan, got "
                          f"{np.ravel(sigma)[np.argmax(bad)]} at index {np.argmax(bad)}.")
     return sigma
@@ -65,15 +73,23 @@ def _usable(sigma):
 def residual_of(f, xdata, ydata, weigh):
     if weigh is None:
         return lambda params: f(xdata, *params) - ydata
-    return lambda params: weigh(f(xdata, *params) - ydata)
+    if callable(weigh):
+        return lambda params: weigh(f(xdata, *params) - ydata)
+    return lambda params: weigh*(f(xdata, *params) - ydata)
 
 
 def jacobian_of(jac, xdata, weigh):
     if weigh is None:
         def derivatives(params):
             return jac(xdata, *params)
-    else:
+    elif callable(weigh):
         def derivatives(params):
             return weigh(np.asarray(jac(xdata, *params)))
+    else:
+        factors = np.reshape(weigh, (-1, 1))
+
+        def derivatives(params):
+            rows = np.asarray(jac(xdata, *params))
+            return factors*rows if rows.ndim > 1 else weigh*rows
     derivatives.__name__ = getattr(jac, "__name__", "jac")      # errors name it
     return derivatives

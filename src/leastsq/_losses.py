@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._checks import real_array
+from ._checks import both_bounds, real_array
 
 __all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "core_loss", "held", "loss_values"]
 
@@ -89,13 +89,7 @@ def robust_variance(loss, f_scale, residuals, n):
 
 def bound_pair(bounds):
     """Lower and upper bounds, from a pair or an object with lb and ub, as arrays of floats."""
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        bounds = bounds.lb, bounds.ub
-    try:
-        low, high = bounds
-    except (TypeError, ValueError):
-        raise ValueError("`bounds` must contain 2 elements, the lower and the upper bounds, got "
-                         f"{len(bounds) if hasattr(bounds, '__len__') else type(bounds).__name__}.") from None
+    low, high = both_bounds(bounds, "`bounds`")
     try:
         return np.array(low, float), np.array(high, float)
     except (TypeError, ValueError) as error:
