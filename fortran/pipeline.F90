@@ -113,14 +113,17 @@ contains
       type(layout_t), intent(in) :: at
       real(wp), intent(inout) :: work(*), block(at%ldb, *), t(*)
       type(order_t) :: order
-      integer(ik) :: start, rows, first, filled_rows
+      integer(ik) :: start, rows, first, filled_rows, shorter
       logical :: staircase
 
       order = order_t(job%gang, number, number)
       staircase = c_associated(job%diagonal)
-      do while (order%block*BLOCK_ROWS < job%rows)
-         start = order%block*BLOCK_ROWS
-         rows = min(BLOCK_ROWS, job%rows - start)
+      ! The first rows of a diagonal matrix pass through most columns: half a block of
+      ! them is no more work for its thread than the others' are for theirs.
+      shorter = merge(BLOCK_ROWS/2, 0_ik, staircase)
+      do while (order%block*BLOCK_ROWS - shorter < job%rows)
+         start = max(0_ik, order%block*BLOCK_ROWS - shorter)
+         rows = min((order%block + 1)*BLOCK_ROWS - shorter, job%rows) - start
          if (staircase) then
             first = start + 1
             filled_rows = at%width

@@ -14,13 +14,13 @@ module TAGGED(leastsq_refold)
    use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET
    use TAGGED(leastsq_pipeline), only: room_of
-   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, DEPTH
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, BLOCK_ROWS, DEPTH
    implicit none (type, external)
    private
    public :: refold_by
 
-   !> Rows of a strip: fewer follow the columns' heights more closely, and have more
-   !> to do for each row.
+   !> Rows of a strip, about: fewer follow the columns' heights more closely, and have
+   !> more to do for each row.
    integer(ik), parameter :: STRIP = 128
 
    !> What the threads share.
@@ -65,6 +65,17 @@ contains
                        room(at%t - at%block + 1:), room(at%list - at%block + 1:))
    end subroutine fold_share
 
+   !> Rows of all strips but the last, which is the widest and has about half as many: so
+   !> it is no more work for its thread than the others' are for theirs.
+   pure function strip_rows(n) result(rows)
+      integer(ik), intent(in) :: n
+      integer(ik) :: rows
+      integer(ik) :: whole_strips
+
+      whole_strips = max(1_ik, n/STRIP)
+      rows = min(BLOCK_ROWS, OCTET*((2*n/(2*whole_strips + 1) + OCTET - 1)/OCTET))
+   end function strip_rows
+
    subroutine fold_strips(number, gang, at, n, r, ldr, qtf, heights, block, triangle, t, list)
       integer(ik), intent(in) :: number, n, ldr
       type(c_ptr), intent(in) :: gang
@@ -73,12 +84,13 @@ contains
       real(wp), intent(inout) :: block(at%ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
       real(wp), intent(inout) :: list(at%width)    !< the strip's columns, whole numbers
       type(order_t) :: order
-      integer(ik) :: above, rows, columns, k, whole
+      integer(ik) :: above, rows, columns, k, most, whole
 
       order = order_t(gang, number, number)
-      do while (order%block*STRIP < n)
-         above = max(0_ik, n - (order%block + 1)*STRIP)
-         rows = n - order%block*STRIP - above
+      most = strip_rows(n)
+      do while (order%block*most < n)
+         above = max(0_ik, n - (order%block + 1)*most)
+         rows = n - order%block*most - above
          whole = OCTET*((rows + OCTET - 1)/OCTET)
          columns = 0
          do k = 1, n
