@@ -406,9 +406,10 @@ say(growth=(status("VmHWM") - before)/size, ier=out[-1])
 @pytest.mark.parametrize("full", [False, True], ids=["short", "full"])
 def test_a_fit_with_dfun_needs_one_vector_beside_the_users_arrays(full):
     """With 60 parameters it is 1.7 % of the Jacobian, blocks and triangles 0.7 %; 1.3 %
-    more for full output, whose R touches a page in each row."""
+    more for full output, whose R touches a page in each row. The library's own pages that the
+    first fit reads add some 0.3 %, and Linux counts by 32 pages a processor, 0.3 % each."""
     out = script(PEAK.format(qr="blocked", dfun=True, full=full))
-    assert out["ier"] in (1, 2, 3, 4) and out["growth"] < (0.05 if full else 0.033)
+    assert out["ier"] in (1, 2, 3, 4) and out["growth"] < (0.05 if full else 0.037)
 
 
 @linux
