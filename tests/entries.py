@@ -258,7 +258,7 @@ _AT_X0 = np.array(X0), residual(X0), jacobian(X0)
 def checked():
     """Jacobians by MINPACK's check, and losses."""
     x, f, J = _AT_X0
-    return _core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True), _core.weigh(lambda z: _RHO, 0.1, f, True)
+    return _core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True), _core.weigh(lambda z: _RHO, 0.1, f, True), _core.compiled(1, 2, 3, None) is None
 
 
 def loaded():
@@ -290,6 +290,7 @@ def refused(*args, **options):
 
 REFUSED = {
     "one residual": refused(lambda p: [1.0], X0),
+    "one integer": refused(lambda p, *args: np.array([1], np.int32), X0, args=tuple(range(9))),
     "few residuals": refused(lambda p: [1.0, 1.0], [1.0] * 3),
     "matrix": refused(lambda p: np.ones((2, 2)), X0),
     "complex": refused(lambda p: residual(p) + 1j, X0),

@@ -11,6 +11,7 @@ import sys
 import threading
 from functools import cache
 
+import compiled_problems
 import numpy as np
 import pytest
 from test_blocked import Smooth, blocked, minpack, quiet  # noqa: F401
@@ -293,6 +294,30 @@ except RuntimeError:
 say(refused=refused, same=same(clean, p.fit(threads=8)))
 """)
     assert out == {"refused": True, "same": True}
+
+
+@linux
+@pytest.mark.parametrize("room", [256, 2500])
+def test_a_batch_does_with_the_threads_that_can_be_had(room, need_program, tmp_path):
+    """Or says that there is none: one needs 1 GiB of address space here."""
+    library = compiled_problems.build(need_program("cc"), tmp_path)
+    out = script(f"""
+if resource.getrlimit(resource.RLIMIT_STACK)[0] != 1 << 30:     # of threads, from the next exec on
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 30, resource.RLIM_INFINITY))
+    os.execv(sys.executable, sys.orig_argv)
+import ctypes
+from leastsq import CFunction, leastsq_batch
+func = CFunction(ctypes.CDLL({str(library)!r}).rosenbrock, 2)
+starts = np.tile([-1.2, 1.0], (40, 1))
+clean = leastsq_batch(func, starts)
+limit = (status("VmSize") << 10) + ({room} << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    say(same=leastsq_batch(func, starts, threads=8).x.tobytes() == clean.x.tobytes())
+except RuntimeError as error:
+    say(error=str(error))
+""")
+    assert out == ({"same": True} if room > 1024 else {"error": "leastsq_batch: no thread can be started"})
 
 
 @linux

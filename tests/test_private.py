@@ -1,13 +1,15 @@
 """The extension's own functions, which only the package calls: whatever an argument is,
 they refuse it or can do with it, and never crash."""
 import ctypes as ct
+import gc
 
+import compiled_problems
 import numpy as np
 import pytest
 from enzyme import X0, jacobian, residual
-from test_compiled import library, library_path  # noqa: F401
+from test_ask_tell import sealed
 
-from leastsq import LevenbergMarquardt, RowAccumulator, _core
+from leastsq import CFunction, LevenbergMarquardt, RowAccumulator, _core, leastsq, leastsq_batch
 from leastsq._lock_step import Slab
 
 M, N, COUNT = 3, 2, 2
@@ -50,14 +52,22 @@ def told(*answers):
     return machine
 
 
-def rows():
+def rows(f=F):
     folded = RowAccumulator(N)
-    folded.push(J, F)
+    folded.push(J, f)
     return folded
 
 
-@pytest.fixture(scope="session")
-def compiled_arguments(library):                                # noqa: F811
+SPOILED = rows([1.0, np.nan, 1.0])
+
+
+@pytest.fixture(scope="module")
+def library(need_program, tmp_path_factory):
+    return ct.CDLL(str(compiled_problems.build(need_program("cc"), tmp_path_factory.mktemp("private"))))
+
+
+@pytest.fixture(scope="module")
+def compiled_arguments(library):
     """Makes those of batch_compiled anew."""
     residuals, derivatives = (_core.compiled(ct.cast(function, ct.c_void_p).value, M, 0, library)
                               for function in (library.linear_full_rank, library.linear_full_rank_jacobian))
@@ -95,6 +105,9 @@ CALLS = {
     "RowAccumulator": (_core.RowAccumulator, lambda: [N]),
     "push": (lambda *args: rows().push(*args), lambda: [J, F]),
     "merge": (lambda other: rows().merge(other), lambda: [rows()]),
+    "RowAccumulator, state of a fault": (lambda state: rows().__setstate__(state), lambda: [SPOILED.__reduce__()[2]]),
+    "Machine, state between bounds": (lambda state: LevenbergMarquardt(X, bounds=(LOW, HIGH)).__setstate__(state),
+                                      lambda: [LevenbergMarquardt(X, bounds=(LOW, HIGH)).__reduce__()[2]]),
     "RowAccumulator, state": (lambda state: rows().__setstate__(state), lambda: [rows().__reduce__()[2]]),
 }
 
@@ -104,11 +117,14 @@ def wrong(good):
     yield object()
     yield "text"
     if isinstance(good, np.ndarray):
-        yield from [good[["n"]]] if good.dtype.names else [np.ones(good.shape, kind) for kind in ("i8", "f8", "c16")]
+        yield from ([good[["n"]], np.zeros(good.shape, "V8")] if good.dtype.names
+                    else [np.ones(good.shape, kind) for kind in ("i8", "f8", "c16")])
+        yield np.full(good.shape, np.nan)
         yield good[..., None]
         yield good[:1]
         yield np.concatenate([good, good])
         yield good[:0]
+        yield good[..., :0]
         yield np.concatenate([good, good], axis=-1)
         yield np.repeat(good, 2, axis=-1)[..., ::2]         # the same values, elsewhere
     elif isinstance(good, tuple):
@@ -120,9 +136,9 @@ def wrong(good):
     elif isinstance(good, (int, float)):
         yield from (-1, 2 ** 31, 2 ** 70, -2 ** 70, 10.0 ** 9, float("nan"), None)
     elif isinstance(good, bytes):
-        yield from (b"", good[:-1], good[:-8], good[:16], good + bytes(8), bytes(len(good)))
-        for k in range(0, len(good), 8):                    # each word
-            yield good[:k] + bytes(7) + b"\x7f" + good[k + 8:]
+        yield from (b"", good[:-1], good[:-8], good[:16], good + bytes(8), bytes(len(good)), sealed(good[:24], 0, 0))
+        for word in range(len(good) // 8 - 2):
+            yield from (sealed(good, word, value) for value in (-1, 2, 2 ** 40, np.nan, np.inf, -1.0))
 
 
 # Addresses are taken at their word.
@@ -159,6 +175,49 @@ def test_every_wrong_argument_is_refused_or_does_no_harm(call):
                 refused += 1
     assert refused > 0
     function(*make())
+
+
+def test_attributes_are_refused_by_what_can_have_none():
+    """Of a subclass's instance: the type itself has no place for them."""
+    folded = rows()
+    with pytest.raises(AttributeError, match="__dict__"):
+        folded.__setstate__((folded.__reduce__()[2][0], {"name": 1}))
+
+
+def test_the_collector_sees_what_objects_hold():
+    """Types hold the module, the module its types, objects their type."""
+    folded, machine = rows(), _core.Machine(*machine_arguments())
+    for kind, thing in (_core.RowAccumulator, folded), (_core.Machine, machine):
+        assert {id(thing)} < {id(holder) for holder in gc.get_referrers(kind)}
+
+
+def test_a_compiled_function_of_more_residuals_than_memory_holds(library):
+    """And nothing to fit is a TypeError with compiled functions too."""
+    endless = CFunction(library.linear_full_rank, 2 ** 61)
+    with pytest.raises(MemoryError):
+        leastsq(endless, X)
+    with pytest.raises(MemoryError):
+        leastsq_batch(endless, np.ones((2, 2)))
+    with pytest.raises(TypeError, match="x0 must have at least one element"):
+        leastsq(endless, [], full_output=True)
+
+
+class Unwilling:
+    """No array can be made of it."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, *args, **keywords):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), ValueError("no")])
+def test_what_cannot_be_an_array_is_named_and_the_cause_kept(error):
+    with pytest.raises(type(error), match="the array that func returns must be an array of real numbers, got an "
+                                          "unusable Unwilling") as caught:
+        leastsq(lambda p: Unwilling(error), X)
+    assert caught.value.__cause__ is error and error.__traceback__ is not None
 
 
 def test_any_number_of_arguments_but_the_right_one_is_refused(call):
