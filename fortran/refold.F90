@@ -8,20 +8,25 @@
 !> is half of what it takes to fold rows that are full (TSQR with the structure of the
 !> rows: Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, 2012, §4).
 !>
-!> Public: refold_by.  Its data is n-sized.
+!> Public: refold_by, rows_to_columns.  Its data is n-sized.
 module TAGGED(leastsq_refold)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished
+   use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished, meet, ALL_DONE
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET
    use TAGGED(leastsq_pipeline), only: room_of
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, BLOCK_ROWS, DEPTH
    implicit none (type, external)
    private
-   public :: refold_by
+   public :: refold_by, rows_to_columns
 
    !> Rows of a strip, about: fewer follow the columns' heights more closely, and have
    !> more to do for each row.
    integer(ik), parameter :: STRIP = 128
+   !> Columns that a thread copies at a time: whole cache lines of a row.
+   integer(ik), parameter :: BAND = 64
+   !> Guessed pivots may fall short of the largest norm by the digits in which
+   !> pivoted QR itself does not know it.
+   real(wp), parameter :: TIE = 1.0e-7_wp
 
    !> What the threads share.
    type :: refold_t
@@ -32,22 +37,24 @@ module TAGGED(leastsq_refold)
 
 contains
 
-   !> Fold the n columns of r, beside them qtf, into the triangle of an empty accumulator.
+   !> The triangle r with its columns in another order, and beside it qtf.
    subroutine refold_by(gang, n, r, ldr, qtf, heights, work)
       type(c_ptr), intent(in) :: gang              !< tsqr.h: lsq_gang; or NULL
       integer(ik), intent(in) :: n, ldr
-      real(wp), intent(in), target :: r(ldr, n)    !< zero below each column's height
+      real(wp), intent(inout), target :: r(ldr, n)    !< zero below its diagonal; then the new one
       real(wp), intent(in), target :: qtf(n)
-      real(wp), intent(in), target :: heights(n)   !< whole numbers, 0 to n
-      real(wp), intent(inout), target :: work(*)
+      !> Which column becomes the k-th, a whole number.  Then: how many of the first diagonal
+      !> elements are at least the norm of what column k still has at that step.
+      real(wp), intent(inout), target :: heights(n)
+      real(wp), intent(inout), target :: work(*)   !< then an accumulator of the new triangle
       type(refold_t), target :: job
 
       job = refold_t(gang, n, ldr, c_loc(r), c_loc(qtf), c_loc(heights), c_loc(work))
-      call run_gang(gang, fold_share, c_loc(job))
+      call run_gang(gang, refold_share, c_loc(job))
    end subroutine refold_by
 
-   !> A thread's share: every size-th strip.
-   subroutine fold_share(number, data) bind(c, name='')
+   !> A thread's share: every size-th strip, and so much of the copies.
+   subroutine refold_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
       type(refold_t), pointer :: job
@@ -61,9 +68,72 @@ contains
       call c_f_pointer(job%qtf, qtf, [job%n])
       call c_f_pointer(job%heights, heights, [job%n])
       call room_of(number, job%gang, at, work, room)
+      call clear_rows(number, gang_size(job%gang), at, work(at%triangle:))
+      if (meet(job%gang, number, 1_ik)) return
       call fold_strips(number, job%gang, at, job%n, r, job%ldr, qtf, heights, room, work(at%triangle:), &
                        room(at%t - at%block + 1:), room(at%list - at%block + 1:))
-   end subroutine fold_share
+      if (meet(job%gang, number, ALL_DONE)) return
+      call take_columns(number, gang_size(job%gang), at, job%n, work(at%triangle:), job%ldr, r, heights, &
+                        room(at%list - at%block + 1:))
+   end subroutine refold_share
+
+   !> No rows in the accumulator.
+   pure subroutine clear_rows(number, sharers, at, triangle)
+      integer(ik), intent(in) :: number, sharers
+      type(layout_t), intent(in) :: at
+      real(wp), intent(inout) :: triangle(at%ldt, at%width)
+      integer(ik) :: j
+
+      do j = 1 + number, at%width, sharers
+         triangle(j:, j) = 0
+      end do
+   end subroutine clear_rows
+
+   !> From the accumulator to r and, of each of these columns, to what refold_by says of it.
+   pure subroutine take_columns(number, sharers, at, n, triangle, ldr, r, right, limits)
+      integer(ik), intent(in) :: number, sharers, n, ldr
+      type(layout_t), intent(in) :: at
+      real(wp), intent(in) :: triangle(at%ldt, at%width)
+      real(wp), intent(inout) :: r(ldr, n), right(n)
+      real(wp), intent(out) :: limits(n)
+      real(wp) :: remaining
+      integer(ik) :: from, j, k
+
+      do j = 1, n
+         limits(j) = (1 + TIE)*triangle(j, j)**2
+      end do
+      do from = 1 + number*BAND, n, sharers*BAND
+         call rows_to_columns(n, from, min(from + BAND - 1, n), at%ldt, triangle, ldr, r)
+         do k = from, min(from + BAND - 1, n)
+            remaining = r(k, k)**2
+            right(k) = real(n, wp)
+            do j = k - 1, 1, -1
+               remaining = remaining + r(j, k)**2
+               if (remaining > limits(j)) right(k) = real(j - 1, wp)
+            end do
+         end do
+      end do
+   end subroutine take_columns
+
+   !> The columns from..to of a triangle that lies by rows, with zeros below them; eight rows
+   !> at a time.
+   pure subroutine rows_to_columns(n, from, to, ldt, triangle, ldr, r)
+      integer(ik), intent(in) :: n, from, to, ldt, ldr
+      real(wp), intent(in) :: triangle(ldt, n)
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik) :: first, j, k
+
+      do first = 1, to, OCTET
+         do k = max(from, first), to
+            do j = first, min(first + OCTET - 1, k)
+               r(j, k) = triangle(k, j)
+            end do
+         end do
+      end do
+      do k = from, to
+         r(k + 1:n, k) = 0
+      end do
+   end subroutine rows_to_columns
 
    !> Rows of all strips but the last, which is the widest and has about half as many: so
    !> it is no more work for its thread than the others' are for theirs.
@@ -84,7 +154,7 @@ contains
       real(wp), intent(inout) :: block(at%ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
       real(wp), intent(inout) :: list(at%width)    !< the strip's columns, whole numbers
       type(order_t) :: order
-      integer(ik) :: above, rows, columns, k, most, whole
+      integer(ik) :: above, rows, columns, k, old, most, whole
 
       order = order_t(gang, number, number)
       most = strip_rows(n)
@@ -94,10 +164,11 @@ contains
          whole = OCTET*((rows + OCTET - 1)/OCTET)
          columns = 0
          do k = 1, n
-            if (heights(k) <= above) cycle
+            old = int(heights(k), ik)
+            if (old <= above) cycle
             columns = columns + 1
             list(columns) = real(k, wp)
-            block(1:rows, columns) = r(above + 1:above + rows, k)
+            block(1:rows, columns) = r(above + 1:above + rows, old)
             block(rows + 1:whole, columns) = 0
          end do
          columns = columns + 1
