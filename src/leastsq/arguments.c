@@ -145,7 +145,9 @@ arguments_start_point(PyObject *x0)
         return NULL;
     n = PyArray_SIZE(array);
     x = (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_DOUBLE);
-    if (x != NULL && PyArray_CopyAnyInto(x, array) < 0)
+    if (x != NULL && PyArray_TYPE(array) == NPY_DOUBLE && PyArray_ISCARRAY_RO(array))
+        memcpy(PyArray_DATA(x), PyArray_DATA(array), (size_t)n * sizeof(double));
+    else if (x != NULL && PyArray_CopyAnyInto(x, array) < 0)
         Py_CLEAR(x);
     Py_DECREF(array);
     return x;
