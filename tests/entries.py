@@ -256,9 +256,10 @@ _AT_X0 = np.array(X0), residual(X0), jacobian(X0)
 
 
 def checked():
-    """Jacobians by MINPACK's check, and losses."""
+    """Jacobians by MINPACK's check, losses, what stands for a compiled function."""
     x, f, J = _AT_X0
-    return _core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True), _core.weigh(lambda z: _RHO, 0.1, f, True), _core.compiled(1, 2, 3, None) is None
+    return (_core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True),
+            _core.weigh(lambda z: _RHO, 0.1, f, True), _core.compiled(1, 2, 3, None) is None)
 
 
 def loaded():
