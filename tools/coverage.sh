@@ -55,16 +55,24 @@ LEASTSQ_ISA=baseline run baseline tests/test_accumulator.py tests/test_batch.py
 
 (cd "$out" && python -m coverage combine --rcfile=rc -q && python -m coverage report --rcfile=rc >python.txt &&
     echo "src/leastsq, Python:" && tail -n 1 python.txt)
+# gcovr reads the counters of one part, $1; the others are arguments of its own
+counters() {
+    part=$1
+    shift
+    gcovr --root . --filter "$part/" --exclude-throw-branches --exclude-unreachable-branches --gcov-ignore-errors=all \
+        --gcov-ignore-parse-errors=all --merge-mode-functions=merge-use-line-min "$@" 2>>"$out/gcovr.log"
+}
+
 for part in src/leastsq fortran; do
-    echo "$part, compiled:"
     name=$out/$(basename $part)
-    gcovr --root . --gcov-object-directory "$out/meson" --filter "$part/" --exclude-throw-branches --exclude-unreachable-branches \
-        --gcov-ignore-errors=all --gcov-ignore-parse-errors=all --merge-mode-functions=merge-use-line-min \
-        --json "$name.json" "$out/meson" "$out"/made-* 2>"$out/gcovr.log"
+    counters $part --gcov-object-directory "$out/meson" --json "$name.json" "$out/meson"
+    counters $part --json "$name-made.json" "$out"/made-*
     # (copies differ in the names of their functions, by which gcovr tells them apart)
-    sed -i -E 's/_(baseline|v3|v4|core)(_MOD|")/\2/g' "$name.json"
+    sed -i -E 's/_(baseline|v3|v4|core)(_MOD|")/\2/g' "$name.json" "$name-made.json"
     for metric in line branch; do
-        gcovr --root . --add-tracefile "$name.json" --txt-metric $metric --txt "$name-$metric.txt"
-        tail -n 2 "$name-$metric.txt" | head -n 1
+        echo "$part, compiled, by $metric:"
+        gcovr --root . --add-tracefile "$name.json" --add-tracefile "$name-made.json" --txt-metric $metric \
+            --txt "$name-$metric.txt"
+        grep TOTAL "$name-$metric.txt"
     done
 done
