@@ -303,6 +303,8 @@ REFUSED = {
     "Dfun, unnamed": refused(residual, X0, Dfun=_Unnamed()),
     "Dfun, text": refused(residual, X0, Dfun=lambda p: "text"),
     "loss, shape": refused(residual, X0, loss=lambda z: z),
+    "loss, two rows": refused(residual, X0, loss=lambda z: [z, z]),
+    "loss, short": refused(residual, X0, loss=lambda z: [z[1:]] * 3),
     "loss, complex": refused(residual, X0, loss=lambda z: 1j * z),
     "x0": refused(residual, []),
     "x0, text": refused(residual, ["text"]),

@@ -18,6 +18,10 @@ BOTH = np.arange(COUNT)
 LOW, HIGH = np.full(N, -9.0), np.full(N, 9.0)
 
 
+def residuals(p):
+    return J @ p - F + [1, 2, 3]
+
+
 def slab(request=None):
     """A slab of two problems whose machines want the norm, or have been told it."""
     made = Slab(COUNT, M, N, bounded=True)
@@ -96,6 +100,9 @@ CALLS = {
     "compiled": (_core.compiled, lambda: [1, 2, 3, None]),
     "solve": (_core.solve, solve_arguments),
     "Machine": (_core.Machine, machine_arguments),
+    "Curve": (lambda *args: _core.Curve(*args)(X), lambda: [lambda t, a, b: a * t + b, F, F, F]),
+    "Curve, derivatives": (lambda *args: leastsq(residuals, X, Dfun=_core.Curve(*args), full_output=True),
+                           lambda: [lambda x, *p: J, None, None, F]),
     "tell_norm": (lambda *args: told().tell_norm(*args), lambda: [1.0, 1]),
     "tell_norm, residuals": (lambda *args: told().tell_norm(*args), lambda: [F, 1]),
     "tell_model": (lambda *args: told(F).tell_model(*args), lambda: [J, F]),
@@ -186,9 +193,12 @@ def test_attributes_are_refused_by_what_can_have_none():
 
 def test_the_collector_sees_what_objects_hold():
     """Types hold the module, the module its types, objects their type."""
-    folded, machine = rows(), _core.Machine(*machine_arguments())
-    for kind, thing in (_core.RowAccumulator, folded), (_core.Machine, machine):
+    held = [Unwilling(k) for k in range(4)]
+    folded, machine, curve = rows(), _core.Machine(*machine_arguments()), _core.Curve(*held)
+    for kind, thing in (_core.RowAccumulator, folded), (_core.Machine, machine), (_core.Curve, curve):
         assert {id(thing)} < {id(holder) for holder in gc.get_referrers(kind)}
+    for part in held:
+        assert any(holder is curve for holder in gc.get_referrers(part))
 
 
 def test_a_compiled_function_of_more_residuals_than_memory_holds(library):
@@ -218,6 +228,47 @@ def test_what_cannot_be_an_array_is_named_and_the_cause_kept(error):
                                           "unusable Unwilling") as caught:
         leastsq(lambda p: Unwilling(error), X)
     assert caught.value.__cause__ is error and error.__traceback__ is not None
+
+
+def test_names_are_refused_where_there_are_none():
+    for call, arguments in ((_core.Machine, machine_arguments()), (_core.Curve, [np.add, F, F, F]),
+                            (_core.Curve(np.add, F, F, F), [X]), (_core.RowAccumulator, [N]), (rows().push, [J, F])):
+        with pytest.raises(TypeError):
+            call(*arguments, name=1)
+
+
+def test_a_curve_without_a_name_has_its_place_for_one():
+    """And what asking for it raises arrives."""
+    class Named:
+        @property
+        def __name__(self):
+            raise RuntimeError("no")
+
+    assert [_core.Curve(Unwilling(None), F, y, None).__name__ for y in (F, None)] == ["f", "jac"]
+    with pytest.raises(RuntimeError, match="^no$"):
+        _core.Curve(Named(), F, F, None).__name__
+
+
+def test_a_machine_may_be_told_the_model_while_it_reads_one():
+    machine = told(F)
+
+    class Array:
+        def __array__(self, *args, **keywords):
+            machine.tell_model(J + np.eye(M, N), F)
+            return J
+
+    with pytest.raises(RuntimeError, match='tell_model: the request is "norm"'):
+        machine.tell_model(Array(), F)
+    assert machine.njev == 1 and machine.request == "norm"
+
+
+@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("qr", ["minpack", "blocked"])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1), (1, -1)])
+def test_a_jacobian_of_one_parameter_may_be_a_vector(m, qr, shape):
+    t = np.arange(1.0, m + 1)
+    x, ier = leastsq(lambda p: p[0] * t - t, [3.0], Dfun=lambda p: t.reshape(shape), qr=qr)
+    assert x[0] == pytest.approx(1, abs=1e-12) and ier in (1, 2, 3, 4)
 
 
 def test_any_number_of_arguments_but_the_right_one_is_refused(call):
