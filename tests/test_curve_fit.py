@@ -2,15 +2,19 @@
 warnings, apart from the differences that are asserted here."""
 import doctest
 import functools
+import gc
 import inspect
+import pickle
 import subprocess
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
 
 import leastsq
+import leastsq._core
 from leastsq import OptimizeWarning, curve_fit
 
 X = np.linspace(0, 1, 12)
@@ -359,6 +363,230 @@ def test_infinite_bounds_object():
 def test_other_methods_are_refused_by_name(method):
     with pytest.raises(ValueError, match="`method` must be 'lm' or None, got"):
         curve_fit(decay, X, Y, method=method)
+
+
+# ---------------------------------------------------------------------------
+# residuals are made in C: as Python's operators make them, to the bit
+
+
+class Tagged(np.ndarray):
+    """Its differences are doubled, so that one who takes it for an ndarray is found out."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        plain = [np.asarray(value) for value in inputs]
+        return getattr(ufunc, method)(*plain, **options) * (2 if ufunc is np.subtract else 1)
+
+
+class Cool:
+    """Subtracts in its own way."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __sub__(self, other):
+        return list(self.values - other)
+
+
+def unaligned(values):
+    room = np.zeros(8 * len(values) + 1, "u1")[1:].view("f8")
+    room[:] = values
+    return room
+
+
+RETURNS = {
+    "plain": lambda r: r, "strided": lambda r: np.repeat(r, 3)[::3], "backwards": lambda r: r[::-1].copy()[::-1],
+    "read-only": lambda r: np.broadcast_to(r[:1], r.shape), "unaligned": unaligned,
+    "swapped": lambda r: r.astype(">f8"), "float32": lambda r: r.astype("f4"), "integers": lambda r: np.int64(9 * r),
+    "longdouble": lambda r: r.astype("g"), "complex": lambda r: r + 0j, "objects": lambda r: r.astype(object),
+    "list": list, "tuple": tuple, "number": lambda r: r[0], "one of it": lambda r: r[:1], "empty": lambda r: r[:0],
+    "too short": lambda r: r[:-1], "2-D": lambda r: r[None, :], "0-d": lambda r: np.array(r[0]),
+    "subclass": lambda r: r.view(Tagged), "matrix": lambda r: np.asmatrix(r), "masked": lambda r: np.ma.array(r, mask=r > .9),
+    "own operator": Cool, "None": lambda r: None, "words": lambda r: "q" * 12, "generator": lambda r: (v for v in r),
+    "nan": lambda r: marked(r, np.nan, 4), "inf": lambda r: marked(r, np.inf, 4), "huge": lambda r: 1e308 * r,
+    "tiny": lambda r: Y + 1e-308 * r, "zero": lambda r: Y.copy(), "the data": lambda r: Y,
+}
+WEIGHTS = {"none": None, "one": 2.5, "many": 1 / SD, "huge": 1e200, "tiny": 1e-250, "zeros": marked(1 / SD, 0, 1, 5),
+           "float32": (1 / SD).astype("f4"), "strided": np.repeat(1 / SD, 2)[::2]}
+
+
+def bits(value):
+    if isinstance(value, np.ndarray):
+        if value.dtype.char in "OgG":              # of which some bytes are no digits
+            return type(value), value.dtype, value.shape, repr(value.tolist())
+        return type(value), value.dtype, value.shape, value.tobytes()
+    return type(value), repr(value)
+
+
+def trace(solve, function, *args, **options):
+    kind, got, seen = outcome(solve, (function, *args), options)
+    seen = [(category, text) for category, text, _ in seen]
+    if kind == "error":
+        return type(got), str(got), seen
+    return [bits(value) for value in (got if isinstance(got, tuple) else (got,))], seen
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS.keys())
+@pytest.mark.parametrize("form", RETURNS.values(), ids=RETURNS.keys())
+def test_residuals_are_what_python_makes(form, weights):
+    def model(x, a, b):
+        return form(decay(x, a, b))
+
+    def by_python(p):
+        difference = model(X, *p) - y
+        return difference if weights is None else weights * difference
+
+    for y in (Y, np.repeat(Y, 2)[::2], marked(Y, np.inf, 4)):
+        by_c = leastsq._core.Curve(model, X, y, weights)
+        for p in (np.array([1.0, 2.0]), np.array([1.0, 9.0, 2.0, 9.0])[::2], [1, 2], np.array([1.0, 2 + 1j])):
+            assert trace(by_c, p) == trace(by_python, p)
+        for options in ({}, {"qr": "blocked"}, {"Dfun": "3-point"}):
+            got, want = (trace(leastsq.leastsq, f, [1.0, 2.0], maxfev=9, **options) for f in (by_c, by_python))
+            assert got == want
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS.keys())
+@pytest.mark.parametrize("form", [
+    lambda j: j, np.asfortranarray, lambda j: np.repeat(j, 2, 0)[::2], lambda j: j.astype("f4"), lambda j: j.tolist(),
+    lambda j: j.view(Tagged), lambda j: j[:-1], lambda j: j.T, lambda j: j[:, 0], lambda j: j * np.nan, lambda j: 1e308 * j,
+    lambda j: None])
+def test_weighted_rows_are_what_python_makes(form, weights):
+    def jac(x, a, b):
+        return form(decay_jac(x, a, b))
+
+    def by_python(p):
+        rows = jac(X, *p)
+        if weights is None:
+            return rows
+        rows = np.asarray(rows)
+        return np.reshape(weights, (-1, 1)) * rows if rows.ndim > 1 else weights * rows
+    by_python.__name__ = "jac"
+
+    by_c = leastsq._core.Curve(jac, X, None, weights)
+    assert trace(by_c, np.array([1.0, 2.0])) == trace(by_python, np.array([1.0, 2.0]))
+    for options in ({}, {"qr": "blocked"}, {"col_deriv": True}):
+        got, want = (trace(leastsq.leastsq, lambda p: decay(X, *p) - Y, [1.0, 2.0], Dfun=f, maxfev=9, **options)
+                     for f in (by_c, by_python))
+        assert got == want
+
+
+def test_settings_of_numpy_for_errors_hold():
+    for f, words in ((lambda x, a: a * x * 1e-300, "underflow"), (lambda x, a: -a * x * 1e308, "overflow")):
+        with np.errstate(all="raise"), pytest.raises(FloatingPointError, match=words):
+            curve_fit(f, X + 1, 1e308 * (X + .5) if words == "overflow" else 0 * X, [1.0], sigma=1e10)
+
+
+@pytest.mark.parametrize("sigma", [None, .5, SD, COV], ids=["none", "one", "many", "covariance"])
+@pytest.mark.parametrize("jac", [None, decay_jac, "cs"], ids=["differences", "jac", "cs"])
+def test_models_may_raise_at_any_call(jac, sigma):
+    class Stop(Exception):
+        pass
+
+    def counting(function, at=None):
+        def called(*args):
+            calls.append(args)
+            if len(calls) == at:
+                raise error
+            return function(*args)
+        return called
+
+    def fit(at=None):
+        calls.clear()
+        return curve_fit(counting(decay, at), X, Y, [1, 1], sigma,
+                         jac=counting(jac, at) if callable(jac) else jac)
+    calls, error = [], Stop()
+    fit()
+    for at in range(1, len(calls) + 1):
+        with pytest.raises(Stop) as caught:
+            fit(at)
+        assert caught.value is error and caught.traceback[-1].name == "called" and error.__context__ is None
+        error.__traceback__ = None
+
+
+def test_models_may_reuse_one_array_and_change_their_data():
+    room = np.empty(12)
+
+    def f(x, a, b):
+        room[:] = decay(x, a, b)
+        return room
+    for sigma in (None, SD):
+        np.testing.assert_array_equal(curve_fit(f, X, Y, sigma=sigma)[0], curve_fit(decay, X, Y, sigma=sigma)[0])
+
+    y, calls = Y.copy(), []             # np.asarray makes no copy: it is the same array to the end
+
+    def shrinking(x, a, b):
+        calls.append(y.shape)
+        if len(calls) == 4:
+            y.resize(6, refcheck=False)
+        return decay(x, a, b)
+    with pytest.raises(ValueError, match="operands could not be broadcast"):
+        curve_fit(shrinking, X, y)
+
+
+def test_fits_within_models_and_many_parameters():
+    def outer(x, a, b):
+        return a * x + b * curve_fit(decay, X, Y)[0][0]
+    assert np.isfinite(curve_fit(outer, X, Y)[0]).all()
+    x = np.arange(60.0)
+    popt, _ = curve_fit(lambda x, *p: np.polynomial.chebyshev.chebval(x / 30 - 1, p), x, np.cos(x / 9), np.zeros(30))
+    np.testing.assert_allclose(np.polynomial.chebyshev.chebval(x / 30 - 1, popt), np.cos(x / 9), atol=1e-9)
+
+
+def test_fits_hold_nothing_once_they_end():
+    class Data(dict):
+        pass
+
+    def refused(x, a, b):
+        raise ZeroDivisionError
+    model = functools.partial(decay)
+    data = [Data(t=X), X.copy(), Y.copy(), model, decay_jac, decay]
+
+    def fit():
+        for sigma in (None, SD, COV):
+            for jac in (None, decay_jac):
+                curve_fit(model, data[1], data[2], [1, 1], sigma, jac=jac)
+                curve_fit(lambda x, a, b: decay(x["t"], a, b), data[0], data[2], [1, 1], sigma)
+            with pytest.raises(ZeroDivisionError):
+                curve_fit(refused, data[0], data[2], [1, 1], sigma)
+    fit()
+    before = [sys.getrefcount(value) for value in data]
+    for _ in range(5):
+        fit()
+    assert [sys.getrefcount(value) for value in data] == before
+
+
+def test_cycles_through_models_are_collected():
+    class Model:
+        def __call__(self, x, a, b):
+            return decay(x, a, b)
+    model = Model()
+    model.curve = leastsq._core.Curve(model, X, Y, SD)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_difference_points_may_go_to_other_processes():
+    curve = leastsq._core.Curve(decay, X, Y, 1 / SD)
+    copied = pickle.loads(pickle.dumps(curve))
+    np.testing.assert_array_equal(copied(np.ones(2)), curve(np.ones(2)))
+
+    def shipping(function, points):
+        return [pickle.loads(pickle.dumps(function))(point) for point in points]
+    for sigma in (None, SD, COV):
+        got, want = (curve_fit(decay, X, Y, sigma=sigma, workers=workers) for workers in (shipping, None))
+        np.testing.assert_array_equal(got[0], want[0])
+
+
+@pytest.mark.parametrize("args", [(), (np.ones(2), 1)])
+def test_curves_take_the_parameters_alone(args):
+    curve = leastsq._core.Curve(decay, X, Y, None)
+    with pytest.raises(TypeError, match="takes one argument, the parameters"):
+        curve(*args)
+    with pytest.raises(TypeError, match="takes one argument, the parameters"):
+        curve(params=np.ones(2))
+    with pytest.raises(TypeError, match="takes 4 positional arguments"):
+        leastsq._core.Curve(decay)
 
 
 # ---------------------------------------------------------------------------

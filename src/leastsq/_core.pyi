@@ -1,7 +1,7 @@
 """The extension's contract.  Arguments are those of `leastsq`, checked here."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,6 +94,18 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
         self, model: ArrayLike | RowAccumulator, f: ArrayLike | None = None, *, evaluations: int = 0
     ) -> None: ...
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...   # (n, n), (n,)
+
+@final
+class Curve:                             # curve_fit's residuals and derivatives
+    def __new__(
+        cls,
+        f: Callable[..., ArrayLike],
+        xdata: object,
+        ydata: NDArray[Any] | None,      # None: f returns derivatives
+        weights: float | NDArray[Any] | None,
+        /,
+    ) -> Self: ...
+    def __call__(self, params: ArrayLike, /) -> Any: ...
 
 def chkder(
     x: NDArray[np.float64],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isfinite
 
 import numpy as np
+
+from ._core import Curve
 
 __all__ = ["apply_nan_policy", "finite_array", "jacobian_of", "residual_of", "weigher"]
 
@@ -59,7 +62,7 @@ def weigher(sigma, m):
     except np.linalg.LinAlgError as error:
         raise ValueError("`sigma` must be positive definite.") from error
     whiten = np.linalg.inv(lower)       # once; NumPy has no triangular solver
-    return lambda rows: whiten @ rows
+    return partial(np.matmul, whiten)
 
 
 def _usable(sigma):
@@ -71,25 +74,22 @@ def _usable(sigma):
 
 
 def residual_of(f, xdata, ydata, weigh):
-    if weigh is None:
-        return lambda params: f(xdata, *params) - ydata
-    if callable(weigh):
-        return lambda params: weigh(f(xdata, *params) - ydata)
-    return lambda params: weigh*(f(xdata, *params) - ydata)
+    """``weigh*(f(xdata, *params) - ydata)`` as a function of params."""
+    if not callable(weigh):
+        return Curve(f, xdata, ydata, weigh)
+    return partial(_chained, weigh, Curve(f, xdata, ydata, None))
+
+
+def _chained(last, first, params):
+    return last(first(params))
 
 
 def jacobian_of(jac, xdata, weigh):
-    if weigh is None:
-        def derivatives(params):
-            return jac(xdata, *params)
-    elif callable(weigh):
-        def derivatives(params):
-            return weigh(np.asarray(jac(xdata, *params)))
-    else:
-        factors = np.reshape(weigh, (-1, 1))
+    """The derivatives of that, from those of f."""
+    if not callable(weigh):
+        return Curve(jac, xdata, None, weigh)
 
-        def derivatives(params):
-            rows = np.asarray(jac(xdata, *params))
-            return factors*rows if rows.ndim > 1 else weigh*rows
+    def derivatives(params):
+        return weigh(np.asarray(jac(xdata, *params)))
     derivatives.__name__ = getattr(jac, "__name__", "jac")      # errors name it
     return derivatives

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 
 from ._accurate_jacobian import accurate_jacobian
+from ._checks import real_array
 from ._compiled import CFunction
 from ._losses import bound_arrays
 
@@ -165,8 +166,8 @@ class Watch:
         with np.errstate(all="ignore"):
             self._repeat(x, self.args, "at x0, before the fit and after it")
             if self.jacobians is not None and self.jacobians.calls:
-                value = self.user_Dfun(x.copy(), *self.args)
-                if np.isfinite(np.asarray(value, dtype=float)).all():
+                value = real_array(self.user_Dfun(x.copy(), *self.args), "the array that Dfun returns", "leastsq")
+                if np.isfinite(value).all():
                     self._check_jacobian(x, value)
 
     # ------------------------------------------------------------ the Jacobian

@@ -71,6 +71,10 @@ parse_extras(arguments *a, PyObject *extras)
     a->lo = a->hi = Py_None;
     if (extras == Py_None)
         return 0;
+    if (!PyTuple_Check(extras)) {
+        PyErr_SetString(PyExc_TypeError, "solve: extras must be a tuple or None");
+        return -1;
+    }
     if (!PyArg_ParseTuple(extras, "OOOdO", &a->lo, &a->hi, &a->loss, &a->loss_scale, &a->watcher))
         return -1;
     if (a->loss == Py_None)

@@ -35,6 +35,8 @@ callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
     cb->dfun = dfun;
     cb->cfunc = as_compiled(func);
     cb->cdfun = dfun == NULL ? NULL : as_compiled(dfun);
+    cb->curve = nargs > 0 ? NULL : as_curve(func);
+    cb->dcurve = nargs > 0 || dfun == NULL ? NULL : as_curve(dfun);
     cb->args = args;
     cb->n = n;
     cb->m = -1;
@@ -187,8 +189,9 @@ callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *da
         return 0;
     }
     callbacks_take_gil(cb);
-    result = callbacks_call(cb, cb->func, x);
-    if (result != NULL) {
+    if (cb->curve != NULL)
+        status = curve_residual(cb->curve, cb, x, fvec);
+    else if ((result = callbacks_call(cb, cb->func, x)) != NULL) {
         status = read_residual(cb, result, fvec);
         Py_DECREF(result);
     }
@@ -206,8 +209,9 @@ callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *da
     if (cb->cdfun != NULL)
         return callbacks_compiled_jacobian(cb, m, n, x, fjac);
     callbacks_take_gil(cb);
-    result = callbacks_call(cb, cb->dfun, x);
-    if (result != NULL) {
+    if (cb->dcurve != NULL)
+        status = curve_jacobian(cb->dcurve, cb, x, fjac);
+    else if ((result = callbacks_call(cb, cb->dfun, x)) != NULL) {
         status = read_jacobian(cb, result, fjac);
         Py_DECREF(result);
     }

@@ -3,6 +3,7 @@
 #include "accumulator.h"
 #include "batch.h"
 #include "blocked.h"
+#include "curve.h"
 #include "machine.h"
 
 static PyMethodDef methods[] = {
@@ -35,6 +36,9 @@ exec(PyObject *module)
     state->accumulator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &accumulator_spec, NULL);
     if (state->accumulator_type == NULL || PyModule_AddType(module, state->accumulator_type) < 0)
         return -1;
+    state->curve_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &curve_spec, NULL);
+    if (state->curve_type == NULL || PyModule_AddType(module, state->curve_type) < 0)
+        return -1;
     state->machine_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
     if (state->machine_type == NULL || PyModule_AddType(module, state->machine_type) < 0)
         return -1;
@@ -47,6 +51,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     module_state *state = PyModule_GetState(module);
 
     Py_VISIT(state->accumulator_type);
+    Py_VISIT(state->curve_type);
     Py_VISIT(state->machine_type);
     return 0;
 }
@@ -57,6 +62,7 @@ clear(PyObject *module)
     module_state *state = PyModule_GetState(module);
 
     Py_CLEAR(state->accumulator_type);
+    Py_CLEAR(state->curve_type);
     Py_CLEAR(state->machine_type);
     return 0;
 }

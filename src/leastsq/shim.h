@@ -36,6 +36,14 @@ extern const char compiled_doc[];
 PyObject *chkder(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 extern const char chkder_doc[];
 
+/* curve.c: curve_fit's residuals and derivatives, called without an array of x */
+typedef struct curve curve;
+typedef struct callbacks callbacks;
+
+const curve *as_curve(PyObject *object);
+int curve_residual(const curve *c, callbacks *cb, const double *x, double *fvec);
+int curve_jacobian(const curve *c, callbacks *cb, const double *x, double *fjac);
+
 /* The first element that is not finite; row and column count from 0. */
 typedef struct {
     int found;
@@ -54,11 +62,12 @@ struct blocked;
 
 /* One fit's functions and what is known of their results.  Lives on the stack
    of the call that made it. */
-typedef struct {
+struct callbacks {
     PyObject *func;             /* borrowed from the caller's arguments */
     PyObject *dfun;             /* borrowed, NULL: forward differences */
     const compiled *cfunc;      /* not NULL: func is compiled; func owns it */
     const compiled *cdfun;      /* likewise */
+    const curve *curve, *dcurve;        /* not NULL: func, Dfun is one */
     PyObject *args;             /* borrowed tuple */
     PyObject **vector;          /* vectorcall's: [free slot, x, *args], borrowed */
     PyObject *inline_vector[INLINE_ARGUMENTS + 2];
@@ -78,7 +87,7 @@ typedef struct {
     PyObject *watcher;          /* borrowed, NULL: nobody looks on */
     int64_t watched_models;     /* that it was told of */
     struct blocked *blocks;     /* the blocked provider, if that is used */
-} callbacks;
+};
 
 /* callbacks.c */
 int callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
@@ -162,7 +171,7 @@ int64_t covariance_between_bounds(npy_intp n, const double *r, int64_t ldr, cons
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
     atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
-    PyTypeObject *accumulator_type, *machine_type;
+    PyTypeObject *accumulator_type, *curve_type, *machine_type;
 } module_state;
 
 module_state *state_of(PyTypeObject *type);
