@@ -121,13 +121,14 @@ contains
          if (rank < n) z(j) = 0
       end do
       dividend = z(max(rank, 1_ik))
-      do j = rank, 1, -1
+      do j = rank, 2, -1
          z(j) = dividend/r(j, j)
-         if (j > 1) dividend = z(j - 1) - r(j - 1, j)*z(j)
+         dividend = z(j - 1) - r(j - 1, j)*z(j)
          do i = 1, j - 2
             z(i) = z(i) - r(i, j)*z(j)
          end do
       end do
+      if (rank > 0) z(1) = dividend/r(1, 1)
       do j = 1, n
          x(ipvt(j)) = z(j)
       end do
