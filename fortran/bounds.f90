@@ -129,7 +129,7 @@ contains
       real(wp), intent(inout) :: par
       real(wp), intent(out) :: p(n), t(n, n), rhs(n), wa(n, 3)
       class(damped_solver_t), intent(in), optional :: solver
-      real(wp) :: left
+      real(wp) :: left, length
       integer(ik) :: dependent
 
       p = step_to_bound(x, lo, hi, side)
@@ -138,8 +138,8 @@ contains
       call free_triangle(n, r, ldr, ipvt, side, t, rhs, dependent)
       wa(:, 1) = diag*p
       left = radius_left(radius, enorm(n, wa))
-      call lmpar(n, t, n, ipvt, diag, rhs, left, par, p, wa(1, 1), wa(1, 2), wa(1, 3), &
-         solver)
+      call lmpar(n, t, n, ipvt, diag, rhs, left, par, p, length, wa(1, 1), wa(1, 2), &
+         wa(1, 3), solver)
       p = step_to_bound(x, lo, hi, side) - p
    end subroutine free_step
 

@@ -261,8 +261,9 @@ contains
       integer(c_int64_t), intent(in) :: ipvt(n)
       real(c_double), intent(in) :: diag(n), qtb(n)
       real(c_double), value :: delta
+      real(wp) :: length
 
-      call lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, sdiag, wa1, wa2)
+      call lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, length, sdiag, wa1, wa2)
    end subroutine lsq_lmpar
 
    function lsq_covar(n, r, ldr, ipvt, tol, cov, work) bind(c) result(rank)

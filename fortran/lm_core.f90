@@ -371,14 +371,14 @@ contains
             w(1, V_SIDE), w(1, V_TRIANGLE), w(1, V_RHS), w(1, V_SCRATCH), solver)
          call go_within_bounds(s%n, w(1, V_X), w(1, V_STEP), w(1, V_LO), w(1, V_HI), &
             w(1, V_SIDE), w(1, V_TRIAL), s%hits)
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)
       else
          call lmpar(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_QTF), s%radius, s%par, &
-            w(1, V_STEP), w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), &
+            w(1, V_STEP), s%pnorm, w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), &
             solver)
          w(:, V_STEP) = -w(:, V_STEP)
          w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
       end if
-      call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)
       if (s%iteration == 1 .and. s%hits == 0) s%radius = min(s%radius, s%pnorm)
       s%request = ASK_NORM
    end subroutine propose

@@ -20,7 +20,8 @@ module leastsq_lmpar
 
 contains
 
-   pure subroutine lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, sdiag, wa1, wa2, solver)
+   pure subroutine lmpar(n, r, ldr, ipvt, diag, qtb, delta, par, x, length, sdiag, wa1, wa2, &
+      solver)
       integer(ik), intent(in) :: n
       integer(ik), intent(in) :: ldr              !< leading dimension, >= n
       !> Upper triangle: R, kept.  Strict lower triangle on return: that of Sᵀ,
@@ -32,10 +33,11 @@ contains
       real(wp), intent(in) :: delta               !< radius Δ > 0
       real(wp), intent(inout) :: par              !< estimate; then the parameter
       real(wp), intent(out) :: x(n)               !< the step
+      real(wp), intent(out) :: length             !< ‖D x‖
       real(wp), intent(out) :: sdiag(n)           !< diagonal of S
       real(wp), intent(out) :: wa1(n), wa2(n)     !< scratch
       class(damped_solver_t), intent(in), optional :: solver  !< in qrsolv's place
-      real(wp) :: lower, upper, excess, last_excess, length, gradient, correction
+      real(wp) :: lower, upper, excess, last_excess, gradient, correction
       integer(ik) :: j
       integer :: step
       logical :: full_rank, near, below_and_shrinking
@@ -99,6 +101,9 @@ contains
    end subroutine lmpar
 
    !> x = P R⁻¹ Q'b; where R is singular, a least-squares solution.
+   !>
+   !> Each division waits for the one before, so what it divides is not sent through
+   !> memory.
    pure subroutine gauss_newton(n, r, ldr, ipvt, qtb, x, z, full_rank)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)
@@ -106,6 +111,7 @@ contains
       real(wp), intent(in) :: qtb(n)
       real(wp), intent(out) :: x(n), z(n)
       logical, intent(out) :: full_rank
+      real(wp) :: dividend
       integer(ik) :: i, j, rank
 
       rank = n
@@ -114,12 +120,15 @@ contains
          if (r(j, j) == 0 .and. rank == n) rank = j - 1
          if (rank < n) z(j) = 0
       end do
-      do j = rank, 1, -1
-         z(j) = z(j)/r(j, j)
-         do i = 1, j - 1
+      dividend = z(max(rank, 1_ik))
+      do j = rank, 2, -1
+         z(j) = dividend/r(j, j)
+         dividend = z(j - 1) - r(j - 1, j)*z(j)
+         do i = 1, j - 2
             z(i) = z(i) - r(i, j)*z(j)
          end do
       end do
+      if (rank > 0) z(1) = dividend/r(1, 1)
       do j = 1, n
          x(ipvt(j)) = z(j)
       end do

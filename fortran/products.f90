@@ -14,20 +14,31 @@ module leastsq_products
 
 contains
 
-   !> y = R Pᵀ p, summed column by column.
+   !> y = R Pᵀ p, summed column by column; two columns at a time, for every sum
+   !> goes to memory and back.
    pure subroutine triangle_times(n, r, ldr, ipvt, p, y)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
       real(wp), intent(in) :: p(n)
       real(wp), intent(out) :: y(n)
+      real(wp) :: p_j, p_k
       integer(ik) :: i, j
 
-      do j = 1, n
+      do j = 1, n - 1, 2
+         p_j = p(ipvt(j))
+         p_k = p(ipvt(j + 1))
          y(j) = 0
          do i = 1, j
-            y(i) = y(i) + r(i, j)*p(ipvt(j))
+            y(i) = (y(i) + r(i, j)*p_j) + r(i, j + 1)*p_k
          end do
+         y(j + 1) = 0 + r(j + 1, j + 1)*p_k
+      end do
+      if (j > n) return
+      p_j = p(ipvt(n))
+      y(n) = 0
+      do i = 1, n
+         y(i) = y(i) + r(i, n)*p_j
       end do
    end subroutine triangle_times
 

@@ -129,7 +129,7 @@ contains
       rest = m - j
       below = min(j + 1, m)
       first = j + 1
-      choose = pivot .and. j < min(m, n)
+      choose = pivot .and. j < min(m, n - 1)
 
       ! The reflector; all groups of columns but the last
       if (n - j <= GROUP) then
@@ -173,7 +173,7 @@ contains
          if (next < first) norm = enorm(rest, a(below, next))
          call exchange(j + 1, next, m, n, a, lda, ipvt, norms, references)
       end if
-      if (.not. pivot) return
+      if (.not. pivot .or. (j == n - 1 .and. j < m)) return    ! the last norm is not asked for
 
       ! Was it?
       call downdate(j, m, n, a, lda, norms, references)
