@@ -10,15 +10,14 @@
 !> G has the condition number squared, so this is a guess: triangle.F90 checks it
 !> on the triangle that it leads to, and the guess ends where digits run out.
 !>
-!> Public: guess_pivots, guess_ld.  Its data is n-sized.
+!> Public: guess_pivots.  Its data is n-sized.
 module TAGGED(leastsq_pivot_guess)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
    use TAGGED(leastsq_gang), only: gang_size, run_gang, await, reach
    use TAGGED(leastsq_gram), only: gram, take_off, FOUR
-   use TAGGED(leastsq_panels), only: OCTET
    implicit none (type, external)
    private
-   public :: guess_pivots, guess_ld
+   public :: guess_pivots
 
    integer(ik), parameter :: PANEL = 32       !< steps between two updates of the rest
    !> Rows of a panel that stay in L1, on whole cache lines; a thread keeps its strips
@@ -39,14 +38,6 @@ module TAGGED(leastsq_pivot_guess)
 
 contains
 
-   !> Leading dimension of G: n on whole cache lines.
-   pure function guess_ld(n) result(ldg)
-      integer(ik), intent(in) :: n
-      integer(ik) :: ldg
-
-      ldg = OCTET*((n + OCTET - 1)/OCTET)
-   end function guess_ld
-
    !> The first `known` pivots of a.  The exchanges that bring them to the front,
    !> column j with column g(j, n+3), j = 1 to known, are left in g.
    subroutine guess_pivots(gang, n, a, lda, known, g, ldg)
@@ -54,7 +45,7 @@ contains
       integer(ik), intent(in) :: n, lda
       real(wp), intent(in), target :: a(lda, n)    !< upper triangle, zeros below
       integer(ik), intent(out) :: known        !< 0 to n
-      integer(ik), intent(in) :: ldg           !< guess_ld(n)
+      integer(ik), intent(in) :: ldg           !< >= n, whole cache lines
       !> Columns 1 to n: G, then its factor.  n+1: square norms of a's columns;
       !> n+2: what remains of them; n+3: the exchanges.
       real(wp), intent(inout), target :: g(ldg, n + 3)

@@ -17,7 +17,7 @@ module TAGGED(leastsq_triangle)
    use TAGGED(leastsq_pipeline), only: fold_diagonal_by
    use TAGGED(leastsq_refold), only: refold_by, rows_to_columns
    use TAGGED(leastsq_reflectors), only: make_reflector
-   use TAGGED(leastsq_pivot_guess), only: guess_pivots, guess_ld
+   use TAGGED(leastsq_pivot_guess), only: guess_pivots
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
    implicit none (type, external)
    private
@@ -150,9 +150,11 @@ contains
       left = n - settled
       at = layout_of(n)
       heights = at%heights - 1
-      call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle), guess_ld(left))
+      ! G takes the triangle's room, and a little of the block's.
+      at = layout_of(left)
+      call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle), at%ldt)
       if (known == 0) return
-      exchanges = at%triangle - 1 + guess_ld(left)*(left + 2)
+      exchanges = at%triangle - 1 + at%ldt*(left + 2)
       do j = 1, left
          work(heights + j) = real(j, wp)
       end do
@@ -162,7 +164,6 @@ contains
          call exchange_heights(work(heights + j), work(heights + k))
       end do
 
-      at = layout_of(left)
       call refold_by(gang, left, r(first, first), ldr, qtf(first), work(heights + 1), work)
       do k = 1, left
          qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)

@@ -83,12 +83,17 @@ contains
    !> The accumulator of no rows at all.
    pure subroutine TAGGED(lsq_tsqr_empty)(n, work) bind(c)
       integer(ik), intent(in), value :: n
-      real(wp), intent(out) :: work(*)         !< 64-byte aligned, for speed only
+      real(wp), intent(inout) :: work(*)       !< 64-byte aligned, for speed only
       type(layout_t) :: at
+      integer(ik) :: j, row
 
       at = layout_of(n)
       work(1:HEAD) = 0
-      work(at%triangle:at%block - 1) = 0
+      ! What is beside the triangle is never touched: of a large one a quarter needs no memory.
+      do j = 1, at%width
+         row = at%triangle + (j - 1)*at%ldt
+         work(row + j - 1:row + at%ldt - 1) = 0
+      end do
       ! The columns that pad the last panel are never packed.  What is computed
       ! along with them is not used; let it be defined all the same.
       work(at%block + at%columns*at%ldb:at%t - 1) = 0
