@@ -383,7 +383,8 @@ def test_what_scipys_words_leave_out_stands_in_a_note(args, options, note):
     ((decay, X, Y), {"bounds": (0, 9), "maxfev": 1.5}, "leastsq: maxfev must be an integer, got float"),
     ((decay, X, Y), {"bounds": (None, 2)}, "`bounds` must be real numbers, got None: -inf and inf leave a parameter free."),
     ((decay, X, Y), {"sigma": "a"}, "curve_fit: sigma must be real numbers that fit in float64, got str of dtype <U1"),
-    ((decay, X, Y), {"sigma": SD + 1j}, "curve_fit: sigma must be real numbers that fit in float64, got ndarray of dtype complex128"),
+    ((decay, X, Y), {"sigma": SD + 1j}, "curve_fit: sigma must be real numbers that fit in float64, got ndarray of dtype "
+                                        "complex128"),
 ])
 def test_bad_arguments_are_named(args, options, words):
     assert str(notes_of(*args, **options)[0]) == words

@@ -199,8 +199,10 @@ def test_result_is_a_dict_with_attributes():
     ({"workers": 0}, ValueError, "workers must be positive"),
     ({"workers": 2, "jac": jac}, ValueError, "workers evaluate differences"),
     ({"verbose": 7}, ValueError, "`verbose` must be in"),
-    ({"jac": lambda p: np.ones((2, 2))}, TypeError, "Shape should be"),
-    ({"jac": lambda p: jac(p).T}, ValueError, r"`jac` has wrong shape: expected \(m, 3\), actual \(3, 60\)"),
+    ({"jac": lambda p: np.ones((2, 2))}, ValueError, r"`jac` has wrong shape: expected \(60, 3\), actual \(2, 2\)"),
+    ({"jac": lambda p: [[1, 2], [3, 4]]}, TypeError, "Shape should be"),
+    ({"jac": lambda p: {}}, TypeError, "must be real numbers .*, got dict"),
+    ({"jac": lambda p: jac(p).T}, ValueError, r"`jac` has wrong shape: expected \(60, 3\), actual \(3, 60\)"),
     ({"jac": lambda p: Sparse()}, ValueError, "only with dense Jacobian matrices"),
 ])
 def test_bad_options_are_named(options, error, words):
@@ -215,7 +217,8 @@ class Sparse:
 
 @pytest.mark.parametrize("options, note", [
     ({"x_scale": [1, -2, 1]}, "got [1, -2, 1]"), ({"x_scale": [1, 2]}, "got (2,) and (3,)"), ({"max_nfev": 2.5}, "got 2.5"),
-    ({"diff_step": [1e-3, 1e-3]}, "got (2,) and (3,)"), ({"ftol": None, "xtol": 0, "gtol": 1e-20}, "ftol=None, xtol=0, gtol=1e-20"),
+    ({"diff_step": [1e-3, 1e-3]}, "got (2,) and (3,)"),
+    ({"ftol": None, "xtol": 0, "gtol": 1e-20}, "ftol=None, xtol=0, gtol=1e-20"),
     ({"bounds": ([0, 0], 9)}, "lower bounds of shape (2,), upper ones of shape (), for 3 parameters"),
     ({"bounds": [(0, 9), (0, 9), (0, 9)]}, "tuple(zip(*bounds))"), ({"jac": lambda p: jac(p).T}, "its transpose has that shape"),
     ({"jac": lambda p: Sparse()}, "jac returned Sparse"),
@@ -250,8 +253,9 @@ def test_bad_problems_are_named():
         least_squares(fun, [1j, 2, 3])
     with pytest.raises(ValueError, match="not finite in the initial point"):
         least_squares(lambda p: fun(p) * np.nan, X0)
-    with pytest.raises(TypeError, match="must not exceed"):
+    with pytest.raises(ValueError, match="number of residuals is less than the number of variables") as caught:
         least_squares(lambda p: p[:2], X0)
+    assert caught.value.__notes__ == ["fun returned 2 for 3 free parameters"]
     with pytest.raises(TypeError, match="`fun` must be callable or a CFunction, got int"):
         least_squares(3, X0)
 
@@ -370,7 +374,7 @@ def test_free_parameters_do_need_residuals(bounds):
     start = [2, 1.3, .6]
     with pytest.raises(TypeError, match="must not exceed"):
         leastsq(lambda p: fun_few(p)[:1], start, bounds=bounds)
-    with pytest.raises(TypeError, match="must not exceed"):
+    with pytest.raises(ValueError, match="residuals is less than the number of variables"):
         least_squares(lambda p: fun_few(p)[:1], start, bounds=bounds)
     with pytest.raises(TypeError, match="must not exceed"):
         leastsq(CFunction(c_fun, 1), start, bounds=bounds)

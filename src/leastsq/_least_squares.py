@@ -139,10 +139,10 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     ------
     ValueError
         An option is unknown, or not for this method; bad bounds; `x0` outside; the
-        residuals are not finite at `x0`.
+        residuals are not finite at `x0`, or fewer than the free parameters; `jac`
+        returns the wrong shape, or a sparse matrix.
     TypeError
-        Fewer residuals than free parameters; a wrong type; `args` or `kwargs` with a
-        `CFunction`.
+        A wrong type; `args` or `kwargs` with a `CFunction`.
     ArithmeticError
         A compiled function returned something else than 0.
 
@@ -242,11 +242,24 @@ class _Door(Door):
         else:
             self.Dfun = self.jac
         self.njev = 0
+        self.m = fun.m if isinstance(fun, CFunction) else None
+        if self.m is None:
+            self._fun, self.func = self.func, self.fun
+
+    def fun(self, x, *args):
+        residuals = self._fun(x, *args)
+        if self.m is None and isinstance(residuals, np.ndarray) and residuals.dtype.kind in "biuf":
+            self.m, free = residuals.size, x.size if self.low is None else np.count_nonzero(self.low < self.high)
+            if self.m < free:           # (of other things the core says what they are)
+                raise noted(ValueError("Method 'lm' doesn't work when the number of residuals is less than the number of "
+                                       "variables."), f"fun returned {self.m} for {free} free parameters")
+        return residuals
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
         jacobian = self._jacobian(x, *args)
-        _check_form(jacobian, x.size)
+        if self.differences is None and self.m is not None:
+            _check_form(jacobian, (self.m, x.size))
         self.last = where, jacobian
         return jacobian
 
@@ -262,15 +275,16 @@ class _Door(Door):
         return jacobian_array(jacobian, (f.size, x.size), "jac", "least_squares")
 
 
-def _check_form(jacobian, n):
+def _check_form(jacobian, wanted):
     """Refuse in SciPy's words what the core would in those of `leastsq`."""
     if hasattr(jacobian, "toarray") or hasattr(jacobian, "matvec"):
         raise noted(ValueError("method='lm' works only with dense Jacobian matrices."),
-                    f"jac returned {type(jacobian).__name__}; jacobian.toarray() may be dense")
-    shape = np.shape(jacobian)
-    if len(shape) == 2 and shape[1] not in (1, n) and shape[0] == n:
-        raise noted(ValueError(f"The return value of `jac` has wrong shape: expected (m, {n}), actual {shape}."),
-                    "its transpose has that shape")
+                    f"jac returned {type(jacobian).__name__}; its toarray() may be what is wanted")
+    shape = jacobian.shape if isinstance(jacobian, np.ndarray) else wanted      # the core reads other things
+    if shape == wanted or 1 in wanted and np.size(jacobian) == wanted[0]*wanted[1]:
+        return
+    error = ValueError(f"The return value of `jac` has wrong shape: expected {wanted}, actual {shape}.")
+    raise noted(error, "its transpose has that shape") if shape == wanted[::-1] else error
 
 
 def _result(door, out, args, loss, verbose):
