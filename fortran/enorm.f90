@@ -17,6 +17,10 @@ module leastsq_enorm
    !> A sum this large is not changed by a small element's square: that is at
    !> most 1.5e-39, less than half a unit in the sum's last place.
    real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
+   !> Sums between these pass settled_norm's tests for any length up to ORDINARY_LENGTH.
+   real(wp), parameter :: ORDINARY_LEAST = 1.0e-13_wp
+   real(wp), parameter :: ORDINARY_MOST = 1.0e26_wp
+   integer(ik), parameter :: ORDINARY_LENGTH = 1000000
 
 contains
 
@@ -80,36 +84,18 @@ contains
       totals = [ta, tb, tc, td, te, tf]
    end subroutine six_sums
 
-   !> The norm of x, whose squares add up to `total` from first to last: its
-   !> root, if it is sure that the guarded way gives the same; else that way.
-   !>
-   !> No element is large if the sum is below the square of the limit: every
-   !> square is at most the sum, also after rounding.  A NaN makes that false.
-   !> Small elements do not matter if the first that is not zero makes the sum
-   !> so large that their squares leave it as it is, and if it is large enough
-   !> in the end that MINPACK's correction for them, 1 + (s/total) (s n) with
-   !> s the limit, is 1.
+   !> The norm of x, whose squares add up to `total` from first to last: its root,
+   !> if it is sure that the guarded way gives the same; else that way.
    pure function settled_norm(n, x, total) result(norm)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
       real(wp), intent(in) :: total
-      real(wp) :: norm, large_limit
+      real(wp) :: norm
       logical :: plain
-      integer(ik) :: i
 
-      large_limit = LARGEST_SQUARABLE/real(n, wp)
-      plain = total < large_limit*large_limit
-      if (plain) then
-         plain = .false.
-         if (total >= SMALLEST_SQUARABLE*real(n, wp) .and. total > 0) then
-            i = 1
-            do while (x(i) == 0)                 ! not all are: total > 0
-               i = i + 1
-            end do
-            plain = x(i)*x(i) >= ABSORBS_SMALL
-         end if
-         if (.not. plain) plain = .not. any_small(n, x)
-      end if
+      plain = total > ORDINARY_LEAST .and. total < ORDINARY_MOST .and. n <= ORDINARY_LENGTH
+      if (plain) plain = x(1)*x(1) >= ABSORBS_SMALL
+      if (.not. plain) plain = is_plain(n, x, total)
       if (plain) then
          norm = sqrt(total)
       else
@@ -117,8 +103,38 @@ contains
       end if
    end function settled_norm
 
+   !> Is the root of the sum of squares the guarded norm?
+   !>
+   !> No element is large if the sum is below the square of the limit: every
+   !> square is at most the sum, also after rounding.  A NaN makes that false.
+   !> Small elements do not matter if the first that is not zero makes the sum
+   !> so large that their squares leave it as it is, and if it is large enough
+   !> in the end that MINPACK's correction for them, 1 + (s/total) (s n) with
+   !> s the limit, is 1.
+   pure function is_plain(n, x, total) result(plain)
+      integer(ik), intent(in) :: n
+      real(wp), intent(in) :: x(n)
+      real(wp), intent(in) :: total
+      logical :: plain
+      real(wp) :: large_limit
+      integer(ik) :: i
+
+      large_limit = LARGEST_SQUARABLE/real(n, wp)
+      plain = total < large_limit*large_limit
+      if (.not. plain) return
+      plain = .false.
+      if (total >= SMALLEST_SQUARABLE*real(n, wp) .and. total > 0) then
+         i = 1
+         do while (x(i) == 0)                    ! not all are: total > 0
+            i = i + 1
+         end do
+         plain = x(i)*x(i) >= ABSORBS_SMALL
+      end if
+      if (.not. plain) plain = .not. any_small(n, x)
+   end function is_plain
+
    !> Are the roots of so many vectors' sums of squares the guarded norms, as
-   !> settled_norm finds out?  `first` has the first element of each.
+   !> is_plain finds out?  `first` has the first element of each.
    pure function surely_plain(vectors, n, first, totals)
       integer, intent(in) :: vectors
       integer(ik), intent(in) :: n

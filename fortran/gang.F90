@@ -7,14 +7,14 @@
 !> reached a value.  No gang (a null pointer): one thread, which never waits.
 !> Blocks of rows that are folded one behind the other have an order: wait_turn, pass_on.
 !>
-!> Public: gang_t, body_c, gang_size, run_gang, await, reach; order_t, wait_turn, pass_on,
-!> finished.
+!> Public: gang_t, body_c, gang_size, run_gang, await, reach, meet, ALL_DONE; order_t, wait_turn,
+!> pass_on, finished.
 module TAGGED(leastsq_gang)
    use, intrinsic :: iso_c_binding, only: ik => c_int64_t, c_int, c_ptr, c_funptr, c_funloc, &
       c_associated, c_f_pointer, c_f_procpointer, c_null_ptr
    implicit none (type, external)
    private
-   public :: gang_t, body_c, gang_size, run_gang, await, reach
+   public :: gang_t, body_c, gang_size, run_gang, await, reach, meet
    public :: order_t, wait_turn, pass_on, finished
 
    type, bind(c) :: gang_t
@@ -34,6 +34,8 @@ module TAGGED(leastsq_gang)
 
    !> In a thread's counter a block counts so much, a column of it one.
    integer(ik), parameter :: COUNT_OF_BLOCK = 2_ik**32
+   !> More than any block counts.
+   integer(ik), parameter, public :: ALL_DONE = huge(0_ik)
 
    abstract interface
       !> What a thread does; number 0 is the calling one.
@@ -120,6 +122,19 @@ contains
       call c_f_procpointer(g%reach, count)
       cancelled = count(gang, number, number, value) /= 0
    end function reach
+
+   !> Wait for all of the gang, each of which comes here with its counter.
+   function meet(gang, number, value) result(cancelled)
+      type(c_ptr), intent(in) :: gang
+      integer(ik), intent(in) :: number, value    !< more than any counter was
+      logical :: cancelled
+      integer(ik) :: k
+
+      cancelled = reach(gang, number, value)
+      do k = 0, gang_size(gang) - 1
+         if (k /= number .and. .not. cancelled) cancelled = await(gang, number, k, value)
+      end do
+   end function meet
 
    !> Not before the block ahead is through with these columns.
    function wait_turn(order, column) result(cancelled)

@@ -7,19 +7,21 @@
 !> another order than by one thread alone: not one bit depends on their number.
 !> For triangles so large that rows enough for threads of their own are not there.
 !>
-!> Public: push_rows_by, fold_diagonal_by, room_of; for C lsq_tsqr_room_size_<ISA> and
-!> lsq_tsqr_push_by_<ISA>.
+!> Public: fold_diagonal_by, room_of; for C lsq_tsqr_room_size_<ISA> and lsq_tsqr_push_by_<ISA>.
 module TAGGED(leastsq_pipeline)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
       c_associated, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_t, gang_size, run_gang, order_t, finished
+   use TAGGED(leastsq_gang), only: gang_t, gang_size, run_gang, order_t, finished, meet, ALL_DONE
    use TAGGED(leastsq_packing), only: pack_rows, moved
-   use TAGGED(leastsq_panels), only: PANEL
+   use TAGGED(leastsq_panels), only: PANEL, OCTET
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, fold_block, find_filled, fill_of, pad_block, BLOCK_ROWS
    implicit none (type, external)
    private
-   public :: push_rows_by, fold_diagonal_by, room_of
+   public :: fold_diagonal_by, room_of
    public :: TAGGED(lsq_tsqr_room_size), TAGGED(lsq_tsqr_push_by)
+
+   !> Columns that a thread copies at a time: whole cache lines of a row.
+   integer(ik), parameter :: BAND = 64
 
    !> What the threads share.
    type :: job_t
@@ -29,6 +31,8 @@ module TAGGED(leastsq_pipeline)
       type(c_ptr) :: a = c_null_ptr, f = c_null_ptr    !< rows; or else
       integer(ik) :: a_type = 0, row_stride = 0, column_stride = 0, f_type = 0, f_stride = 0
       type(c_ptr) :: diagonal = c_null_ptr     !< a diagonal matrix
+      type(c_ptr) :: r = c_null_ptr            !< and the triangle above it
+      integer(ik) :: ldr = 0
    end type job_t
 
 contains
@@ -52,14 +56,6 @@ contains
       integer(ik), intent(in), value :: a_type, row_stride, column_stride, f_type, f_stride
       real(wp), intent(inout), target :: work(*)
       type(c_ptr), intent(in), value :: gang           !< tsqr.h: lsq_gang; or NULL
-
-      call push_rows_by(gang, n, rows, a, a_type, row_stride, column_stride, f, f_type, f_stride, work)
-   end subroutine TAGGED(lsq_tsqr_push_by)
-
-   subroutine push_rows_by(gang, n, rows, a, a_type, row_stride, column_stride, f, f_type, f_stride, work)
-      type(c_ptr), intent(in) :: gang, a, f
-      integer(ik), intent(in) :: n, rows, a_type, row_stride, column_stride, f_type, f_stride
-      real(wp), intent(inout), target :: work(*)
       type(job_t), target :: job
       type(layout_t) :: at
 
@@ -77,13 +73,16 @@ contains
       job%f_type = f_type
       job%f_stride = f_stride
       call run_gang(gang, fold_share, c_loc(job))
-   end subroutine push_rows_by
+   end subroutine TAGGED(lsq_tsqr_push_by)
 
-   !> Append the n rows of a diagonal matrix.
-   subroutine fold_diagonal_by(gang, n, diagonal, work)
+   !> The triangle of [R; D].  R is read above the diagonal of r and stays there; below, the rows
+   !> of the new triangle become columns, without their first elements.
+   subroutine fold_diagonal_by(gang, n, r, ldr, diagonal, work)
       type(c_ptr), intent(in) :: gang
-      integer(ik), intent(in) :: n
-      real(wp), intent(in), target :: diagonal(n)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(inout), target :: r(ldr, n)
+      real(wp), intent(in), target :: diagonal(n)      !< of D
+      !> The accumulator of the new rows, whose last elements are those of R's on entry.
       real(wp), intent(inout), target :: work(*)
       type(job_t), target :: job
 
@@ -92,8 +91,59 @@ contains
       job%work = c_loc(work(1))
       job%gang = gang
       job%diagonal = c_loc(diagonal)
-      call run_gang(gang, fold_share, c_loc(job))
+      job%r = c_loc(r)
+      job%ldr = ldr
+      call run_gang(gang, fold_diagonal_share, c_loc(job))
    end subroutine fold_diagonal_by
+
+   !> A thread's share of the columns, blocks, and columns again.
+   subroutine fold_diagonal_share(number, data) bind(c, name='')
+      integer(ik), value :: number
+      type(c_ptr), value :: data
+      type(job_t), pointer :: job
+      type(layout_t) :: at
+      real(wp), pointer, contiguous :: work(:), room(:), r(:, :)
+
+      call join(number, data, job, at, work, room)
+      call c_f_pointer(job%r, r, [job%ldr, job%n])
+      call columns_to_rows(number, gang_size(job%gang), job%n, job%ldr, r, at%ldt, work(at%triangle:))
+      if (meet(job%gang, number, 1_ik)) return
+      call fold_blocks(number, job, at, work, room, room(at%ldb*at%width + 1:))
+      if (meet(job%gang, number, ALL_DONE)) return
+      call rows_below(number, gang_size(job%gang), job%n, at%ldt, work(at%triangle:), job%ldr, r)
+   end subroutine fold_diagonal_share
+
+   !> Columns of r, above the diagonal, into rows (the accumulator's order): eight rows at a
+   !> time, every so manieth band of columns.
+   pure subroutine columns_to_rows(number, sharers, n, ldr, r, ldt, triangle)
+      integer(ik), intent(in) :: number, sharers, n, ldr, ldt
+      real(wp), intent(in) :: r(ldr, n)
+      real(wp), intent(inout) :: triangle(ldt, n)
+      integer(ik) :: from, to, first, j, k
+
+      do from = 1 + number*BAND, n, sharers*BAND
+         to = min(from + BAND - 1, n)
+         do first = 1, to, OCTET
+            do k = max(from, first), to
+               do j = first, min(first + OCTET - 1, k)
+                  triangle(k, j) = r(j, k)
+               end do
+            end do
+         end do
+      end do
+   end subroutine columns_to_rows
+
+   !> Rows of the triangle become columns below r's diagonal.
+   pure subroutine rows_below(number, sharers, n, ldt, triangle, ldr, r)
+      integer(ik), intent(in) :: number, sharers, n, ldt, ldr
+      real(wp), intent(in) :: triangle(ldt, n)
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik) :: k
+
+      do k = 1 + number, n, sharers
+         r(k + 1:n, k) = triangle(k + 1:n, k)
+      end do
+   end subroutine rows_below
 
    !> A thread's share: every size-th block.
    subroutine fold_share(number, data) bind(c, name='')
@@ -186,13 +236,14 @@ contains
 
       if (number == 0) then
          room => work(at%block:at%heights - 1)
-         return
+      else
+         call c_f_pointer(gang, g)
+         call c_f_pointer(g%room, rooms, [g%room_size*(g%size - 1)])
+         start = (number - 1)*g%room_size
+         room => rooms(start + 1:start + at%heights - at%block)
       end if
-      call c_f_pointer(gang, g)
-      call c_f_pointer(g%room, rooms, [g%room_size*(g%size - 1)])
-      start = (number - 1)*g%room_size
-      room => rooms(start + 1:start + at%heights - at%block)
-      room = 0
+      ! The columns that pad the last panel: see lsq_tsqr_empty.
+      room(at%columns*at%ldb + 1:at%width*at%ldb) = 0
    end subroutine room_of
 
 end module TAGGED(leastsq_pipeline)

@@ -133,7 +133,7 @@ contains
          if (.not. trusted_pivot) exit
          g(j, n + 3) = real(chosen, wp)
          guess%known = j
-         call exchange(n, j, chosen, ldg, g)
+         call exchange(n, start, j, chosen, ldg, g)
          root = sqrt(g(j, n + 2))
          g(j, j) = root
          do k = start, j - FOUR, FOUR
@@ -157,16 +157,16 @@ contains
       guess%over = .true.
    end subroutine lead
 
-   !> Rows and columns j and p of a symmetric matrix change places; only the
-   !> lower triangle is kept.
-   pure subroutine exchange(n, j, p, ldg, g)
-      integer(ik), intent(in) :: n, j, p, ldg  !< j <= p
+   !> Rows and columns j and p of a symmetric matrix change places, from column `start`
+   !> on: those before it have been made use of.  Only the lower triangle is kept.
+   pure subroutine exchange(n, start, j, p, ldg, g)
+      integer(ik), intent(in) :: n, start, j, p, ldg  !< start <= j <= p
       real(wp), intent(inout) :: g(ldg, n + 3)
       real(wp) :: kept
       integer(ik) :: i
 
       if (j == p) return
-      do i = 1, j - 1
+      do i = start, j - 1
          kept = g(j, i); g(j, i) = g(p, i); g(p, i) = kept
       end do
       do i = j + 1, p - 1

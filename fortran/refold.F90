@@ -8,20 +8,25 @@
 !> is half of what it takes to fold rows that are full (TSQR with the structure of the
 !> rows: Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, 2012, §4).
 !>
-!> Public: refold_by.  Its data is n-sized.
+!> Public: refold_by, rows_to_columns.  Its data is n-sized.
 module TAGGED(leastsq_refold)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished
-   use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET
+   use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished, meet, ALL_DONE
+   use TAGGED(leastsq_panels), only: factor_panel, PANEL, OCTET
    use TAGGED(leastsq_pipeline), only: room_of
-   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, BLOCK_ROWS, DEPTH
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, visit, DEPTH
    implicit none (type, external)
    private
-   public :: refold_by
+   public :: refold_by, rows_to_columns
 
    !> Rows of a strip, about: fewer follow the columns' heights more closely, and have
    !> more to do for each row.
    integer(ik), parameter :: STRIP = 128
+   !> Columns that a thread copies at a time: whole cache lines of a row.
+   integer(ik), parameter :: BAND = 64
+   !> Guessed pivots may fall short of the largest norm by the digits in which
+   !> pivoted QR itself does not know it.
+   real(wp), parameter :: TIE = 1.0e-7_wp
 
    !> What the threads share.
    type :: refold_t
@@ -32,27 +37,30 @@ module TAGGED(leastsq_refold)
 
 contains
 
-   !> Fold the n columns of r, beside them qtf, into the triangle of an empty accumulator.
+   !> The triangle r with its columns in another order, and beside it qtf.
    subroutine refold_by(gang, n, r, ldr, qtf, heights, work)
       type(c_ptr), intent(in) :: gang              !< tsqr.h: lsq_gang; or NULL
       integer(ik), intent(in) :: n, ldr
-      real(wp), intent(in), target :: r(ldr, n)    !< zero below each column's height
+      real(wp), intent(inout), target :: r(ldr, n)    !< zero below its diagonal; then the new one
       real(wp), intent(in), target :: qtf(n)
-      real(wp), intent(in), target :: heights(n)   !< whole numbers, 0 to n
-      real(wp), intent(inout), target :: work(*)
+      !> Which column becomes the k-th, a whole number.  Then: how many of the first diagonal
+      !> elements are at least the norm of what column k still has at that step.
+      real(wp), intent(inout), target :: heights(n)
+      real(wp), intent(inout), target :: work(*)   !< then an accumulator of the new triangle
       type(refold_t), target :: job
 
       job = refold_t(gang, n, ldr, c_loc(r), c_loc(qtf), c_loc(heights), c_loc(work))
-      call run_gang(gang, fold_share, c_loc(job))
+      call run_gang(gang, refold_share, c_loc(job))
    end subroutine refold_by
 
-   !> A thread's share: every size-th strip.
-   subroutine fold_share(number, data) bind(c, name='')
+   !> A thread's share: every size-th strip, and so much of the copies.
+   subroutine refold_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
       type(refold_t), pointer :: job
       type(layout_t) :: at
       real(wp), pointer, contiguous :: work(:), room(:), r(:, :), qtf(:), heights(:)
+      integer(ik) :: ldb, rows
 
       call c_f_pointer(data, job)
       at = layout_of(job%n)
@@ -61,30 +69,86 @@ contains
       call c_f_pointer(job%qtf, qtf, [job%n])
       call c_f_pointer(job%heights, heights, [job%n])
       call room_of(number, job%gang, at, work, room)
-      call fold_strips(number, job%gang, at, job%n, r, job%ldr, qtf, heights, room, work(at%triangle:), &
-                       room(at%t - at%block + 1:), room(at%list - at%block + 1:))
-   end subroutine fold_share
+      ! A strip leaves a third of the block's room: for the rows of a group, and `place`.
+      ldb = strip_rows(job%n) + OCTET
+      rows = ldb*at%width + 1
+      call fold_strips(number, job%gang, at, job%n, r, job%ldr, qtf, heights, room, ldb, work(at%triangle:), &
+                       room(at%t - at%block + 1:), room(at%list - at%block + 1:), &
+                       room(rows + PANEL*DEPTH*at%width:), room(rows:))
+      if (meet(job%gang, number, ALL_DONE)) return
+      call take_columns(number, gang_size(job%gang), at, job%n, work(at%triangle:), job%ldr, r, heights, &
+                        room(at%list - at%block + 1:))
+   end subroutine refold_share
+
+   !> From the accumulator to r and, of each of these columns, to what refold_by says of it.
+   pure subroutine take_columns(number, sharers, at, n, triangle, ldr, r, right, limits)
+      integer(ik), intent(in) :: number, sharers, n, ldr
+      type(layout_t), intent(in) :: at
+      real(wp), intent(in) :: triangle(at%ldt, at%width)
+      real(wp), intent(inout) :: r(ldr, n), right(n)
+      real(wp), intent(out) :: limits(n)
+      real(wp) :: remaining
+      integer(ik) :: from, j, k
+
+      do j = 1, n
+         limits(j) = (1 + TIE)*triangle(j, j)**2
+      end do
+      do from = 1 + number*BAND, n, sharers*BAND
+         call rows_to_columns(n, from, min(from + BAND - 1, n), at%ldt, triangle, ldr, r)
+         do k = from, min(from + BAND - 1, n)
+            remaining = r(k, k)**2
+            right(k) = real(n, wp)
+            do j = k - 1, 1, -1
+               remaining = remaining + r(j, k)**2
+               if (remaining > limits(j)) right(k) = real(j - 1, wp)
+            end do
+         end do
+      end do
+   end subroutine take_columns
+
+   !> The columns from..to of a triangle that lies by rows, with zeros below them; eight rows
+   !> at a time.
+   pure subroutine rows_to_columns(n, from, to, ldt, triangle, ldr, r)
+      integer(ik), intent(in) :: n, from, to, ldt, ldr
+      real(wp), intent(in) :: triangle(ldt, n)
+      real(wp), intent(inout) :: r(ldr, n)
+      integer(ik) :: first, j, k
+
+      do first = 1, to, OCTET
+         do k = max(from, first), to
+            do j = first, min(first + OCTET - 1, k)
+               r(j, k) = triangle(k, j)
+            end do
+         end do
+      end do
+      do k = from, to
+         r(k + 1:n, k) = 0
+      end do
+   end subroutine rows_to_columns
 
    !> Rows of all strips but the last, which is the widest and has about half as many: so
-   !> it is no more work for its thread than the others' are for theirs.
+   !> it is no more work for its thread than the others' are for theirs.  At most an octet more
+   !> than 4/3 STRIP.
    pure function strip_rows(n) result(rows)
       integer(ik), intent(in) :: n
       integer(ik) :: rows
       integer(ik) :: whole_strips
 
       whole_strips = max(1_ik, n/STRIP)
-      rows = min(BLOCK_ROWS, OCTET*((2*n/(2*whole_strips + 1) + OCTET - 1)/OCTET))
+      rows = OCTET*((2*n/(2*whole_strips + 1) + OCTET - 1)/OCTET)
    end function strip_rows
 
-   subroutine fold_strips(number, gang, at, n, r, ldr, qtf, heights, block, triangle, t, list)
-      integer(ik), intent(in) :: number, n, ldr
+   subroutine fold_strips(number, gang, at, n, r, ldr, qtf, heights, block, ldb, triangle, t, list, place, room)
+      integer(ik), intent(in) :: number, n, ldr, ldb
       type(c_ptr), intent(in) :: gang
       type(layout_t), intent(in) :: at
       real(wp), intent(in) :: r(ldr, n), qtf(n), heights(n)
-      real(wp), intent(inout) :: block(at%ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
+      real(wp), intent(inout) :: block(ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
       real(wp), intent(inout) :: list(at%width)    !< the strip's columns, whole numbers
+      real(wp), intent(inout) :: place(0:at%width)
+      real(wp), intent(inout) :: room(at%width, PANEL*DEPTH)     !< rows of the triangle
       type(order_t) :: order
-      integer(ik) :: above, rows, columns, k, most, whole
+      integer(ik) :: above, rows, columns, before, k, old, most, whole
 
       order = order_t(gang, number, number)
       most = strip_rows(n)
@@ -93,108 +157,85 @@ contains
          rows = n - order%block*most - above
          whole = OCTET*((rows + OCTET - 1)/OCTET)
          columns = 0
+         before = 0
+         place(0) = 0
          do k = 1, n
-            if (heights(k) <= above) cycle
+            old = int(heights(k), ik)
+            if (old <= above) cycle
             columns = columns + 1
+            if (old > above + rows) before = before + 1
             list(columns) = real(k, wp)
-            block(1:rows, columns) = r(above + 1:above + rows, k)
+            place(columns) = real(before, wp)
+            block(1:rows, columns) = r(above + 1:above + rows, old)
             block(rows + 1:whole, columns) = 0
          end do
          columns = columns + 1
          list(columns) = real(at%columns, wp)
+         if (order%block > 0) before = before + 1
+         place(columns) = real(before, wp)
          block(1:rows, columns) = qtf(above + 1:above + rows)
          block(rows + 1:whole, columns) = 0
          block(1:whole, columns + 1:PANEL*((columns + PANEL - 1)/PANEL)) = 0
-         call fold_listed(columns, list, whole/OCTET, order, block, at%ldb, triangle, at%ldt, t)
+         call fold_listed(columns, list, place, whole/OCTET, order, block, ldb, triangle, at%ldt, t, room, at%width)
          if (finished(order)) return
          order%block = order%block + gang_size(gang)
       end do
    end subroutine fold_strips
 
-   !> fold_block of tsqr.F90 for some of the triangle's columns and rows.
-   subroutine fold_listed(columns, list, octets, order, block, ldb, triangle, ldt, t)
-      integer(ik), intent(in) :: columns, octets, ldb, ldt
+   !> fold_block of tsqr.F90 for some of the triangle's columns.  Of its rows only the elements
+   !> in columns of the strip before are there, close together from the diagonal on; so they
+   !> are again for this one's.  After the last, whose columns are all, they are where they belong.
+   subroutine fold_listed(columns, list, place, octets, order, block, ldb, triangle, ldt, t, rows, ldr)
+      integer(ik), intent(in) :: columns, octets, ldb, ldt, ldr
       real(wp), intent(in) :: list(columns)
+      real(wp), intent(in) :: place(0:columns)     !< how many up to this one the strip before had
       type(order_t), intent(in) :: order
-      real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *), t(PANEL, *)
-      real(wp) :: corner(PANEL, PANEL)
-      integer(ik) :: group, group_end, last, j, live, which, deep(DEPTH)
+      real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *), t(PANEL, PANEL*DEPTH)
+      real(wp), intent(inout) :: rows(ldr, PANEL*DEPTH)   !< a group's
+      integer(ik) :: group, last, j, row, which, deep(DEPTH)
 
       do group = 1, columns, PANEL*DEPTH
-         group_end = group + PANEL*DEPTH - 1
-         last = min(group_end, columns)
+         last = min(group + PANEL*DEPTH - 1, columns)
          if (wait_turn(order, int(list(last), ik))) return
+         call spread_rows(group, last, columns, list, place, triangle, ldt, rows, ldr)
          which = 0
          do j = group, last, PANEL
-            live = min(PANEL, columns - j + 1)
             which = which + 1
+            row = j - group + 1
             deep(which) = octets
-            corner = 0
-            call gather(live, live, list(j), list(j), triangle, ldt, PANEL, corner)
-            call factor_panel(octets, live, block(1, j), ldb, corner, PANEL, t(1, j))
-            call scatter(live, live, list(j), list(j), triangle, ldt, PANEL, corner)
-            if (idle(t(1, j))) deep(which) = 0
-            call visit_listed(j + PANEL, last, j, 1_ik, deep(which), list, block, ldb, triangle, ldt, t)
+            call factor_panel(octets, min(PANEL, columns - j + 1), block(1, j), ldb, rows(j, row), ldr, t(1, row))
+            if (idle(t(1, row))) deep(which) = 0
+            call visit(j + PANEL, last, group, j, 1_ik, deep(which), block, ldb, rows, ldr, t)
          end do
-         call visit_listed(group_end + 1, columns, group, which, deep, list, block, ldb, triangle, ldt, t)
+         call visit(last + 1, columns, group, group, which, deep, block, ldb, rows, ldr, t)
+         do j = group, last
+            row = int(list(j), ik)
+            triangle(row:row + columns - j, row) = rows(j:columns, j - group + 1)
+         end do
          if (pass_on(order, int(list(last), ik))) return
       end do
    end subroutine fold_listed
 
-   !> Some successive panels visit the listed columns from..to, tile by tile.
-   pure subroutine visit_listed(from, to, first_panel, panels, deep, list, block, ldb, triangle, ldt, t)
-      integer(ik), intent(in) :: from, to, first_panel, panels, ldb, ldt
-      integer(ik), intent(in) :: deep(panels)
-      real(wp), intent(in) :: list(*), t(PANEL, *)
-      real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *)
-      real(wp) :: rows(TILE, PANEL)
-      integer(ik) :: c, i, p, wide
-
-      c = from
-      do while (c <= to)
-         wide = merge(TILE, 1_ik, to - c + 1 >= TILE)
-         do i = 1, panels
-            p = first_panel + (i - 1)*PANEL
-            call gather(wide, PANEL, list(c), list(p), triangle, ldt, TILE, rows)
-            if (wide == TILE) then
-               call apply_panel(deep(i), block(1, p), block(1, c), ldb, rows, TILE, t(1, p))
-            else
-               call apply_panel_to_one(deep(i), block(1, p), block(1, c), ldb, rows, TILE, t(1, p))
-            end if
-            call scatter(wide, PANEL, list(c), list(p), triangle, ldt, TILE, rows)
-         end do
-         c = c + wide
-      end do
-   end subroutine visit_listed
-
-   !> rows(k, j) = element (row_list(j), column_list(k)) of the triangle.
-   pure subroutine gather(columns, rows, column_list, row_list, triangle, ldt, ldp, piece)
-      integer(ik), intent(in) :: columns, rows, ldt, ldp
-      real(wp), intent(in) :: column_list(columns), row_list(rows)
+   !> Rows first..last of the strip's columns, with zeros where a column is new.
+   pure subroutine spread_rows(first, last, columns, list, place, triangle, ldt, rows, ldr)
+      integer(ik), intent(in) :: first, last, columns, ldt, ldr
+      real(wp), intent(in) :: list(columns), place(0:columns)
       real(wp), intent(in) :: triangle(ldt, *)
-      real(wp), intent(inout) :: piece(ldp, rows)
-      integer(ik) :: j, k
+      real(wp), intent(inout) :: rows(ldr, *)
+      integer(ik) :: j, k, row, start
 
-      do j = 1, rows
-         do k = 1, columns
-            piece(k, j) = triangle(int(column_list(k), ik), int(row_list(j), ik))
-         end do
+      do j = first, last
+         row = int(list(j), ik)
+         start = row - int(place(j), ik)
+         if (place(j) > place(j - 1)) then
+            do k = j, columns
+               rows(k, j - first + 1) = merge(triangle(start + int(place(k), ik), row), 0.0_wp, &
+                                              place(k) > place(k - 1))
+            end do
+         else
+            rows(j:columns, j - first + 1) = 0
+         end if
       end do
-   end subroutine gather
-
-   !> The other way round.
-   pure subroutine scatter(columns, rows, column_list, row_list, triangle, ldt, ldp, piece)
-      integer(ik), intent(in) :: columns, rows, ldt, ldp
-      real(wp), intent(in) :: column_list(columns), row_list(rows)
-      real(wp), intent(inout) :: triangle(ldt, *)
-      real(wp), intent(in) :: piece(ldp, rows)
-      integer(ik) :: j, k
-
-      do j = 1, rows
-         do k = 1, columns
-            triangle(int(column_list(k), ik), int(row_list(j), ik)) = piece(k, j)
-         end do
-      end do
-   end subroutine scatter
+   end subroutine spread_rows
 
 end module TAGGED(leastsq_refold)

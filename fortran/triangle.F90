@@ -11,11 +11,11 @@
 !> lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
 !> the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
-   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr
-   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush, TAGGED(lsq_tsqr_empty)
-   use TAGGED(leastsq_gang), only: reach
+   use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
+   use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush
+   use TAGGED(leastsq_gang), only: gang_size, run_gang, reach
    use TAGGED(leastsq_pipeline), only: fold_diagonal_by
-   use TAGGED(leastsq_refold), only: refold_by
+   use TAGGED(leastsq_refold), only: refold_by, rows_to_columns
    use TAGGED(leastsq_reflectors), only: make_reflector
    use TAGGED(leastsq_pivot_guess), only: guess_pivots, guess_ld
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
@@ -32,15 +32,19 @@ module TAGGED(leastsq_triangle)
    integer(ik), parameter :: GUESS_FROM = 96
    !> A round of guesses must settle this part of the columns; else no more rounds.
    integer(ik), parameter :: LEAST_PART = 8
-   !> Guessed pivots may fall short of the largest norm by the digits in which
-   !> pivoted QR itself does not know it.
-   real(wp), parameter :: TIE = 1.0e-7_wp
-   !> Rows that are copied into columns at a time: a cache line.
-   integer(ik), parameter :: STRIP = 8
+   !> Columns that a thread copies at a time: whole cache lines of a row.
+   integer(ik), parameter :: BAND = 64
    !> Columns between two looks whether the caller wants it to end.
    integer(ik), parameter :: LOOK_EVERY = 8
    !> Norms in whose range G = R'R keeps its digits.
    real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400), LARGEST_NORM = 2.0_wp**400
+
+   !> What the threads share.
+   type :: reading_t
+      type(c_ptr) :: gang
+      integer(ik) :: n, ldr
+      type(c_ptr) :: work, r, column_norms
+   end type reading_t
 
 contains
 
@@ -75,11 +79,12 @@ contains
       real(wp), intent(inout), target :: r(ldr, n)  !< R; zero below its diagonal
       integer(ik), intent(out) :: ipvt(n)           !< column ipvt(j) of J became the j-th; from 1
       real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
-      real(wp), intent(out) :: column_norms(n)      !< of J, in its own order
+      real(wp), intent(out), target :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
       type(c_ptr), intent(in), value :: gang        !< tsqr.h: lsq_gang; or NULL
       type(layout_t) :: at
-      integer(ik) :: j, k, settled, before
+      type(reading_t), target :: job
+      integer(ik) :: j, settled, before
       logical :: worth_guessing
 
       at = layout_of(n)
@@ -88,11 +93,9 @@ contains
          ipvt(j) = j
          qtf(j) = work(at%triangle + (j - 1)*at%ldt + n)
       end do
-      call copy_triangle(n, at%ldt, work(at%triangle), ldr, r)
       rest = abs(work(at%triangle + n*at%ldt + n))
-      do k = 1, n
-         column_norms(k) = TAGGED(lsq_norm)(k, r(1, k))
-      end do
+      job = reading_t(gang, n, ldr, c_loc(work), c_loc(r), c_loc(column_norms))
+      call run_gang(gang, read_share, c_loc(job))
       if (.not. all(column_norms <= huge(1.0_wp))) return
 
       settled = 0
@@ -105,46 +108,30 @@ contains
          worth_guessing = settled - before >= (n - before)/LEAST_PART
       end do
       call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), work(at%block + 2*n), gang)
-      do k = 1, n - 1
-         r(k + 1:n, k) = 0
-      end do
    end subroutine TAGGED(lsq_tsqr_finish)
 
-   !> Rows (the accumulator's order) into columns, eight rows at a time.
-   pure subroutine copy_triangle(n, ldt, triangle, ldr, r)
-      integer(ik), intent(in) :: n, ldt, ldr
-      real(wp), intent(in) :: triangle(ldt, n)
-      real(wp), intent(inout) :: r(ldr, n)
-      integer(ik) :: first, j, k
+   !> A thread's share of the columns, from the accumulator to r, and their norms.
+   subroutine read_share(number, data) bind(c, name='')
+      integer(ik), value :: number
+      type(c_ptr), value :: data
+      type(reading_t), pointer :: job
+      type(layout_t) :: at
+      real(wp), pointer, contiguous :: work(:), r(:, :), column_norms(:)
+      integer(ik) :: from, to, k
 
-      do first = 1, n, STRIP
-         do k = 1, n
-            do j = first, min(first + STRIP - 1, n)
-               if (j <= k) then
-                  r(j, k) = triangle(k, j)
-               else
-                  r(j, k) = 0
-               end if
-            end do
+      call c_f_pointer(data, job)
+      at = layout_of(job%n)
+      call c_f_pointer(job%work, work, [at%length])
+      call c_f_pointer(job%r, r, [job%ldr, job%n])
+      call c_f_pointer(job%column_norms, column_norms, [job%n])
+      do from = 1 + number*BAND, job%n, gang_size(job%gang)*BAND
+         to = min(from + BAND - 1, job%n)
+         call rows_to_columns(job%n, from, to, at%ldt, work(at%triangle:), job%ldr, r)
+         do k = from, to
+            column_norms(k) = TAGGED(lsq_norm)(k, r(:, k))
          end do
       end do
-   end subroutine copy_triangle
-
-   !> The other way round; what is beside the triangle stays.
-   pure subroutine copy_columns(n, ldr, r, ldt, triangle)
-      integer(ik), intent(in) :: n, ldr, ldt
-      real(wp), intent(in) :: r(ldr, n)
-      real(wp), intent(inout) :: triangle(ldt, n)
-      integer(ik) :: first, j, k
-
-      do first = 1, n, STRIP
-         do k = first, n
-            do j = first, min(first + STRIP - 1, k)
-               triangle(k, j) = r(j, k)
-            end do
-         end do
-      end do
-   end subroutine copy_columns
+   end subroutine read_share
 
    !> Guess the pivots of the columns not yet settled, make the triangle that
    !> they lead to, and settle as many as prove right.
@@ -171,31 +158,30 @@ contains
       end do
       do j = 1, known
          k = int(work(exchanges + j), ik)
-         call exchange_columns(n, settled + j, settled + k, r, ldr, ipvt)
+         call exchange_columns(settled, settled + j, settled + k, r, ldr, ipvt)
          call exchange_heights(work(heights + j), work(heights + k))
       end do
 
       at = layout_of(left)
-      call TAGGED(lsq_tsqr_empty)(left, work)
       call refold_by(gang, left, r(first, first), ldr, qtf(first), work(heights + 1), work)
-      call copy_triangle(left, at%ldt, work(at%triangle), ldr, r(first, first))
       do k = 1, left
          qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)
       end do
       ! Where r is singular to rounding, some of qtf is in no column's reach.
       rest = TAGGED(lsq_norm)(2_ik, [rest, work(at%triangle + left*at%ldt + left)])
-      settled = settled + count_right(left, known, r(first, first), ldr)
+      settled = settled + min(known, int(minval(work(heights + 1:heights + left)), ik))
    end subroutine settle_by_guess
 
-   pure subroutine exchange_columns(n, j, k, r, ldr, ipvt)
-      integer(ik), intent(in) :: n, j, k, ldr
-      real(wp), intent(inout) :: r(ldr, n)
-      integer(ik), intent(inout) :: ipvt(n)
+   !> The first rows of columns j and k change places.
+   pure subroutine exchange_columns(rows, j, k, r, ldr, ipvt)
+      integer(ik), intent(in) :: rows, j, k, ldr
+      real(wp), intent(inout) :: r(ldr, *)
+      integer(ik), intent(inout) :: ipvt(*)
       real(wp) :: kept
       integer(ik) :: i, kept_index
 
       if (j == k) return
-      do i = 1, n
+      do i = 1, rows
          kept = r(i, j)
          r(i, j) = r(i, k)
          r(i, k) = kept
@@ -204,27 +190,6 @@ contains
       ipvt(j) = ipvt(k)
       ipvt(k) = kept_index
    end subroutine exchange_columns
-
-   !> How many of the first `known` diagonal elements are at least the norm of
-   !> what each later column still had at that step.
-   pure function count_right(n, known, r, ldr) result(right)
-      integer(ik), intent(in) :: n, known, ldr
-      real(wp), intent(in) :: r(ldr, n)
-      integer(ik) :: right
-      integer(ik) :: j, k, wrong
-      real(wp) :: remaining
-
-      right = known
-      do k = 2, n
-         remaining = r(k, k)**2
-         wrong = n + 1
-         do j = k - 1, 1, -1
-            remaining = remaining + r(j, k)**2
-            if (remaining > (1 + TIE)*r(j, j)**2) wrong = j
-         end do
-         right = min(right, wrong - 1)
-      end do
-   end function count_right
 
    !> Column-pivoted Householder QR of the trailing triangle from `first` on.
    !>
@@ -353,7 +318,7 @@ contains
       integer(ik), intent(in), value :: ldr       !< leading dimension, >= n
       !> Upper triangle: R, kept.  Strict lower triangle on return: that of S',
       !> P'(A'A + D²)P = S'S.
-      real(wp), intent(inout) :: r(ldr, n)
+      real(wp), intent(inout), target :: r(ldr, n)
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
       real(wp), intent(in) :: diag(n)             !< D, in the order of A's columns
       real(wp), intent(in) :: qtb(n)              !< first n elements of Q'b
@@ -366,19 +331,15 @@ contains
       integer(ik) :: j, k, row, rank
 
       at = layout_of(n)
-      call TAGGED(lsq_tsqr_empty)(n, work)
-      call copy_columns(n, ldr, r, at%ldt, work(at%triangle))
+      work(at%triangle + n*at%ldt:at%block - 1) = 0
       do k = 1, n
          work(at%triangle + (k - 1)*at%ldt + n) = qtb(k)
          wa(k) = diag(ipvt(k))
       end do
-      call fold_diagonal_by(gang, n, wa, work)
+      call fold_diagonal_by(gang, n, r, ldr, wa, work)
       do k = 1, n
          row = at%triangle + (k - 1)*at%ldt - 1
          sdiag(k) = work(row + k)
-         do j = k + 1, n
-            r(j, k) = work(row + j)
-         end do
          wa(k) = work(row + n + 1)
       end do
 

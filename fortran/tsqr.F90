@@ -22,7 +22,7 @@ module TAGGED(leastsq_tsqr)
    public :: TAGGED(lsq_tsqr_work_size), TAGGED(lsq_tsqr_empty), TAGGED(lsq_tsqr_push)
    public :: TAGGED(lsq_tsqr_merge)
    public :: layout_t, layout_of, tsqr_flush
-   public :: fold_block, find_filled, fill_of, pad_block, idle
+   public :: fold_block, find_filled, fill_of, pad_block, idle, visit
 
    !> Rows of a block: long enough for the reductions at the end of each inner
    !> product not to count, short enough for four columns to stay in L1.
@@ -274,12 +274,12 @@ contains
             call factor_panel(deep(which), min(PANEL, columns - j + 1), block(1, j), ldb, &
                               triangle(j, j), ldt, t(1, j))
             if (idle(t(1, j))) deep(which) = 0
-            call visit(j + PANEL, min(group_end, columns), j, 1_ik, deep(which), &
-                       width, block, ldb, triangle, ldt, t)
+            call visit(j + PANEL, min(group_end, columns), 1_ik, j, 1_ik, deep(which), &
+                       block, ldb, triangle, ldt, t)
          end do
          do k = group_end + 1, columns, TILE
-            call visit(k, min(k + TILE - 1, columns), group, which, deep, &
-                       width, block, ldb, triangle, ldt, t)
+            call visit(k, min(k + TILE - 1, columns), 1_ik, group, which, deep, &
+                       block, ldb, triangle, ldt, t)
          end do
          group = group_end + 1
          if (pass_on(order, group_end)) return
@@ -322,34 +322,37 @@ contains
          last = min(k + TILE - 1, columns)
          call move_rows(moved_rows, last - k + 1, turn, block(left + 1, k), ldb, &
                         triangle(k, panel_start), ldt)
-         call visit(k, last, panel_start, 1_ik, octets, width, block, ldb, triangle, ldt, t)
+         call visit(k, last, 1_ik, panel_start, 1_ik, octets, block, ldb, triangle, ldt, t)
       end do
    end subroutine fill
 
    !> Some successive panels visit the columns from..to, tile by tile.
-   pure subroutine visit(from, to, first_panel, panels, deep, width, block, ldb, triangle, ldt, t)
+   pure subroutine visit(from, to, first_row, first_panel, panels, deep, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: from, to
+      integer(ik), intent(in) :: first_row        !< of those that are in `triangle`; t likewise
       integer(ik), intent(in) :: first_panel      !< the first panel's first column
       integer(ik), intent(in) :: panels           !< how many
       integer(ik), intent(in) :: deep(panels)     !< octets of rows of each
-      integer(ik), intent(in) :: width, ldb, ldt
-      real(wp), intent(inout) :: block(ldb, width), triangle(ldt, width)
-      real(wp), intent(in) :: t(PANEL, width)
-      integer(ik) :: c, i, p
+      integer(ik), intent(in) :: ldb, ldt
+      real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *)
+      real(wp), intent(in) :: t(PANEL, *)
+      integer(ik) :: c, i, p, row
 
       c = from
       do while (c <= to)
          if (to - c + 1 >= TILE) then
             do i = 1, panels
                p = first_panel + (i - 1)*PANEL
-               call apply_panel(deep(i), block(1, p), block(1, c), ldb, triangle(c, p), ldt, t(1, p))
+               row = p - first_row + 1
+               call apply_panel(deep(i), block(1, p), block(1, c), ldb, triangle(c, row), ldt, t(1, row))
             end do
             c = c + TILE
          else
             do i = 1, panels
                p = first_panel + (i - 1)*PANEL
-               call apply_panel_to_one(deep(i), block(1, p), block(1, c), ldb, triangle(c, p), &
-                                       ldt, t(1, p))
+               row = p - first_row + 1
+               call apply_panel_to_one(deep(i), block(1, p), block(1, c), ldb, triangle(c, row), &
+                                       ldt, t(1, row))
             end do
             c = c + 1
          end if

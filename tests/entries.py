@@ -5,6 +5,7 @@ An entry is called with `wrap`, which gets each of the user's functions and its
 name and returns what is called in its place; it returns what the user gets.
 """
 import ctypes as ct
+import importlib.util
 
 import numpy as np
 from enzyme import T, X0, Y, by_columns, jacobian, residual
@@ -13,6 +14,7 @@ from leastsq import (
     CFunction,
     LevenbergMarquardt,
     RowAccumulator,
+    _core,
     confidence_intervals,
     covariance,
     curve_fit,
@@ -222,6 +224,100 @@ def _what_is_told():
 _TOLD = list(_what_is_told())
 
 
+def restored(thing):
+    """Out of its pickle."""
+    make, arguments, state = thing.__reduce__()
+    again = make(*arguments)
+    again.__setstate__(state)
+    return again
+
+
+def pickled():
+    rows, model, norm = (restored(thing) for thing in _PICKLED)
+    return rows.triangle(), model.points(), model.x_eval, [(lm.x, lm.bounds, lm.fault, lm.qtf, lm.ipvt) for lm in (model, norm)]
+
+
+def _what_is_pickled():
+    """An accumulator; a machine with bounds that wants a model, one without that wants a norm."""
+    rows = RowAccumulator(2)
+    rows.push(*_PARTS[0])
+    model, norm = LevenbergMarquardt(X0, bounds=BOUNDS, diag=[1.0, 2.0]), LevenbergMarquardt(X0)
+    for lm, events in (model, 1), (norm, 2):
+        for tell, told in _TOLD[:events]:
+            getattr(lm, tell)(*told)
+    return rows, model, norm
+
+
+_PICKLED = _what_is_pickled()
+_RHO = np.ones((3, T.size))
+
+
+_AT_X0 = np.array(X0), residual(X0), jacobian(X0)
+
+
+def checked():
+    """Jacobians by MINPACK's check, and losses."""
+    x, f, J = _AT_X0
+    return _core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True), _core.weigh(lambda z: _RHO, 0.1, f, True)
+
+
+def loaded():
+    """The module itself, once more."""
+    spec = importlib.util.find_spec("leastsq._core")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.isa, module.RowAccumulator.__name__
+
+
+class _Unnamed:
+    """A callable without a name, of the wrong shape; it allocates nothing."""
+
+    def __call__(self, p, _shape=np.ones((2, 3))):
+        return _shape
+
+
+def refused(*args, **options):
+    """What leastsq says to a mistake."""
+    def entry(wrap=same):
+        given = {name: wrap(value, name) if hasattr(value, "__name__") else value for name, value in options.items()}
+        try:
+            leastsq(wrap(args[0], "func") if callable(args[0]) else args[0], *args[1:], **given)
+        except (TypeError, ValueError, OverflowError) as error:
+            return [type(error).__name__, str(error), *getattr(error, "__notes__", ())]
+        raise AssertionError("not refused")
+    return entry
+
+
+REFUSED = {
+    "one residual": refused(lambda p: [1.0], X0),
+    "few residuals": refused(lambda p: [1.0, 1.0], [1.0] * 3),
+    "matrix": refused(lambda p: np.ones((2, 2)), X0),
+    "complex": refused(lambda p: residual(p) + 1j, X0),
+    "ragged": refused(lambda p: [[1.0], [1.0, 2.0]], X0),
+    "changed size": refused(lambda p: residual(p)[int(p[0] != X0[0]):], X0),
+    "Dfun, rows": refused(residual, X0, Dfun=lambda p: jacobian(p)[1:]),
+    "Dfun, transposed": refused(residual, X0, Dfun=by_columns),
+    "Dfun, by columns": refused(residual, X0, Dfun=jacobian, col_deriv=True),
+    "Dfun, unnamed": refused(residual, X0, Dfun=_Unnamed()),
+    "Dfun, text": refused(residual, X0, Dfun=lambda p: "text"),
+    "loss, shape": refused(residual, X0, loss=lambda z: z),
+    "loss, complex": refused(residual, X0, loss=lambda z: 1j * z),
+    "x0": refused(residual, []),
+    "x0, text": refused(residual, ["text"]),
+    "func": refused(1, X0),
+    "Dfun": refused(residual, X0, Dfun=1),
+    "diag": refused(residual, X0, diag=[1.0]),
+    "diag, negative": refused(residual, X0, diag=[1.0, -1.0]),
+    "ftol": refused(residual, X0, ftol=-1),
+    "gtol": refused(residual, X0, gtol="1"),
+    "factor": refused(residual, X0, factor=0),
+    "maxfev": refused(residual, X0, maxfev=1.5),
+    "maxfev, large": refused(residual, X0, maxfev=2 ** 70),
+    "epsfcn": refused(residual, X0, epsfcn=float("nan")),
+    "full_output": refused(residual, X0, full_output="yes"),
+}
+
+
 def compiled_entries(path):
     """Those without a user's Python function; `path` is compiled_problems.c, built."""
     library = ct.CDLL(str(path))
@@ -238,7 +334,7 @@ def compiled_entries(path):
                                                       threads=2, return_fvec=True, diag=[1.0, 2.0]),
         "compiled batch, loss": lambda: leastsq_batch(rosenbrock[0], starts, loss="huber", threads=2,
                                                       bounds=(-2, starts + 1)),
-        "accumulator": accumulate, "machine": told,
+        "accumulator": accumulate, "machine": told, "pickles": pickled, "checks": checked, "load": loaded,
     }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import fcntl
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 from oracle import Result, read, write
 
 ROOT = Path(__file__).resolve().parent.parent
+#: What else our Fortran is compiled with here: tools/coverage.sh puts counters in.
+MORE_FLAGS = os.environ.get("LEASTSQ_TEST_FFLAGS", "").split()
 FORTRAN = ROOT / "fortran"
 HEADER = ROOT / "src" / "leastsq" / "core.h"
 
@@ -107,7 +110,7 @@ def build(gfortran, level, folder, contraction="off"):
             partial = target / "partial.so"
             done = subprocess.run(
                 [gfortran, *level.split(), f"-ffp-contract={contraction}", "-fPIC", "-std=f2018", "-shared",
-                 "-DISA=core", "-fopenmp-simd", f"-J{target}", "-o", partial, *sources],
+                 "-DISA=core", "-fopenmp-simd", *MORE_FLAGS, f"-J{target}", "-o", partial, *sources],
                 capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"gfortran {level} failed:\n{done.stderr}")

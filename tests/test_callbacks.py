@@ -1,6 +1,7 @@
 """How leastsq calls the user's functions, and what it takes back from them."""
 import array
 import sys
+import warnings
 import weakref
 from functools import partial
 
@@ -155,10 +156,20 @@ def sort_in_place(p):
     p.sort()
 
 
+def read_as_integers(p, dtype=np.int64):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)     # NumPy means to forbid it
+        p.dtype = dtype
+
+
+def swap_bytes(p):
+    read_as_integers(p, p.dtype.newbyteorder())
+
+
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("harm", [overwrite, make_read_only, enlarge, shrink, make_column,
-                                  sort_in_place], ids=lambda f: f.__name__)
+                                  sort_in_place, read_as_integers, swap_bytes], ids=lambda f: f.__name__)
 def test_what_is_done_to_x_changes_nothing(options, harm, keep):
     kept = []
 

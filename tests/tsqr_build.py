@@ -15,6 +15,8 @@ import threading
 
 import numpy as np
 
+from kernels import MORE_FLAGS
+
 FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
 #: In the order in which they use each other's modules.
 SOURCES = ["reflectors.F90", "panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90",
@@ -72,12 +74,12 @@ def _compile(isa: str, where: pathlib.Path, extra: tuple[str, ...], library: pat
     objects = []
     for name in SOURCES:
         target = where / (name + ".o")
-        subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, f"-DISA={isa}", f"-J{where}",
+        subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, *MORE_FLAGS, f"-DISA={isa}", f"-J{where}",
                         "-c", str(FORTRAN / name), "-o", str(target)], check=True, cwd=where)
         objects.append(str(target))
-    # gcc, not gfortran: the kernels need no Fortran run-time library.
-    subprocess.run(["gcc", "-shared", "-Wl,--no-undefined", *objects, "-o", str(library), "-lc"],
-                   check=True)
+    # gcc, not gfortran: the kernels need no Fortran run-time library (but unoptimised, with counters).
+    linker = [compiler(), *MORE_FLAGS] if MORE_FLAGS else ["gcc"]
+    subprocess.run([*linker, "-shared", "-Wl,--no-undefined", *objects, "-o", str(library), "-lc"], check=True)
 
 
 def aligned(length: int, fill: float = np.nan) -> np.ndarray:

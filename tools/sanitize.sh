@@ -26,7 +26,8 @@ build() {
     # (Fortran's bounds, pointers, loops; a temporary array is no fault)
     CC=$CC FC=$FC CFLAGS="$checks -O1 -g" FFLAGS="$checks -O1 -g -fcheck=all,no-array-temps,no-recursion" \
         LDFLAGS="$checks" python -m pip install --quiet --upgrade --no-build-isolation --no-deps \
-        --target $out/site --config-settings=build-dir=$out/meson --config-settings=setup-args=-Dreference=auto . \
+        --target $out/site --config-settings=build-dir=$out/meson --config-settings=setup-args=-Dreference=auto \
+        --config-settings=setup-args=-Db_sanitize=address,undefined --config-settings=setup-args=-Db_lundef=false . \
         >$out/build.log 2>&1 </dev/null || { cat $out/build.log >&2; exit 1; }
 }
 

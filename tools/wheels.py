@@ -165,8 +165,7 @@ def make_sdist(folder, dist):
 def build_wheel(sdist, work, folder):
     """The wheel that pip makes from the sdist's own contents, without an index."""
     shutil.rmtree(work / "source", ignore_errors=True)
-    with tarfile.open(sdist) as archive:
-        archive.extractall(work / "source", filter="data")
+    shutil.unpack_archive(sdist, work / "source")
     (source,) = (work / "source").iterdir()
     shutil.rmtree(work / "raw", ignore_errors=True)
     run(program(folder), "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps",

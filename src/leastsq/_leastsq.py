@@ -32,8 +32,6 @@ def _qr(qr):
 
 def _is_reference(engine, **options):
     """Is the original wanted, and can it do what is asked?"""
-    if engine is None:
-        return False
     if not isinstance(engine, str) or engine not in ("leastsq", "reference"):
         raise ValueError(f"leastsq: engine must be None, 'leastsq' or 'reference', got {engine!r}")
     if engine == "leastsq":
@@ -303,8 +301,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         watch = Watch(func, Dfun, args, col_deriv, epsfcn, bounds)
         func, Dfun = watch.func, watch.Dfun
     door = None
-    if _is_reference(engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
-                     history=history, verbose=verbose, workers=workers, Dfun=Dfun):
+    if engine is not None and _is_reference(
+            engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
+            history=history, verbose=verbose, workers=workers, Dfun=Dfun):
         qr = _REFERENCE
     else:
         qr = 0 if qr is None else _qr(qr)

@@ -71,6 +71,10 @@ parse_extras(arguments *a, PyObject *extras)
     a->lo = a->hi = Py_None;
     if (extras == Py_None)
         return 0;
+    if (!PyTuple_Check(extras)) {
+        PyErr_SetString(PyExc_TypeError, "solve: extras must be a tuple or None");
+        return -1;
+    }
     if (!PyArg_ParseTuple(extras, "OOOdO", &a->lo, &a->hi, &a->loss, &a->loss_scale, &a->watcher))
         return -1;
     if (a->loss == Py_None)
@@ -141,7 +145,9 @@ arguments_start_point(PyObject *x0)
         return NULL;
     n = PyArray_SIZE(array);
     x = (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_DOUBLE);
-    if (x != NULL && PyArray_CopyAnyInto(x, array) < 0)
+    if (x != NULL && PyArray_TYPE(array) == NPY_DOUBLE && PyArray_ISCARRAY_RO(array))
+        memcpy(PyArray_DATA(x), PyArray_DATA(array), (size_t)n * sizeof(double));
+    else if (x != NULL && PyArray_CopyAnyInto(x, array) < 0)
         Py_CLEAR(x);
     Py_DECREF(array);
     return x;

@@ -89,6 +89,16 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
     return 0;
 }
 
+/* What PyArg_ParseTuple takes for granted. */
+int
+batch_is_tuple(PyObject *object, const char *name)
+{
+    if (PyTuple_Check(object))
+        return 1;
+    PyErr_Format(PyExc_TypeError, "batch: %s is a tuple of two, or None", name);
+    return 0;
+}
+
 /* 0, or -1 with an error set. */
 int
 batch_read_loss(PyObject *object, const slab *s, slab_loss *loss)
@@ -101,11 +111,7 @@ batch_read_loss(PyObject *object, const slab *s, slab_loss *loss)
     loss->none = object == Py_None;
     if (loss->none)
         return 0;
-    if (!PyTuple_Check(object)) {
-        PyErr_SetString(PyExc_TypeError, "batch: loss is a tuple of two, or None");
-        return -1;
-    }
-    if (!PyArg_ParseTuple(object, "Od", &which, &scale))
+    if (!batch_is_tuple(object, "loss") || !PyArg_ParseTuple(object, "Od", &which, &scale))
         return -1;
     if (PyArray_Check(which)) {
         loss->known.scale = scale;

@@ -32,6 +32,7 @@ typedef struct {
     int none;
 } slab_loss;
 
+int batch_is_tuple(PyObject *object, const char *name);
 int batch_read_loss(PyObject *object, const slab *s, slab_loss *loss);
 void batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed,
                  int model);

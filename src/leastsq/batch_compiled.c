@@ -45,7 +45,7 @@ read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObje
         && (j->diag = shared_or_own(diag, "diag", matrix, &j->diag_stride)) == NULL)
         return -1;
     if (bounds != Py_None
-        && (!PyArg_ParseTuple(bounds, "OO", &lo, &hi)
+        && (!batch_is_tuple(bounds, "bounds") || !PyArg_ParseTuple(bounds, "OO", &lo, &hi)
             || (j->lo = shared_or_own(lo, "lo", matrix, &j->lo_stride)) == NULL
             || (j->hi = shared_or_own(hi, "hi", matrix, &j->hi_stride)) == NULL))
         return -1;
@@ -79,7 +79,7 @@ batch_compiled(PyObject *module, PyObject *args)
     s->maxfev = maxfev;
     s->scaling = diag == Py_None ? LSQ_SCALE_COLUMNS : LSQ_SCALE_USER;
     if (loss != Py_None
-        && (!PyArg_ParseTuple(loss, "Od", &which, &scale)
+        && (!batch_is_tuple(loss, "loss") || !PyArg_ParseTuple(loss, "Od", &which, &scale)
             || loss_choose(&j.loss, which, scale) < 0))
         return NULL;
     j.func = as_compiled(func);

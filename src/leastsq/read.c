@@ -46,6 +46,8 @@ as_real_array(PyObject *object, const char *what)
         raise_from_current(what, "must be an array of real numbers", object);
         return NULL;
     }
+    if (PyArray_TYPE(array) == NPY_DOUBLE)
+        return array;
     wanted = PyArray_DescrFromType(NPY_DOUBLE);
     castable = PyArray_CanCastArrayTo(array, wanted, NPY_SAFE_CASTING);
     Py_DECREF(wanted);

@@ -31,14 +31,15 @@ raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
     int transposed = PyArray_NDIM(array) == 2 && rows != columns
         && PyArray_DIM(array, 0) == columns && PyArray_DIM(array, 1) == rows;
     PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_SHAPE(array));
-    PyObject *name = PyObject_GetAttrString(cb->dfun, "__name__");
-    PyObject *named = name == NULL ? NULL : PyUnicode_FromFormat(" '%S'", name);
+    PyObject *name = shape == NULL ? NULL : PyObject_GetAttrString(cb->dfun, "__name__"), *named = NULL;
 
-    if (named == NULL) {
+    if (name != NULL)
+        named = PyUnicode_FromFormat(" '%S'", name);
+    else if (shape != NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
         named = PyUnicode_FromString("");
     }
-    if (shape != NULL && named != NULL)
+    if (named != NULL)
         raise_noted(PyUnicode_FromFormat("leastsq: there is a mismatch between the input and output shape of "
                                          "the 'Dfun' argument%U. Shape should be (%zd, %zd) but it is %S.",
                                          named, (Py_ssize_t)rows, (Py_ssize_t)columns, shape),
