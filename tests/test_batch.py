@@ -473,6 +473,7 @@ def test_starts_must_have_a_row_for_each_problem(x0, compiled):
     (dict(ftol=-1), TypeError, "ftol must be zero or positive, got -1"),
     (dict(xtol=np.nan), TypeError, "xtol must be zero or positive, got nan"),
     (dict(gtol=None), TypeError, "gtol must be a real number, got NoneType"),
+    (dict(ftol="a"), TypeError, "ftol must be a real number, got str"),
     (dict(factor=0), TypeError, "factor must be positive"),
     (dict(epsfcn=np.nan), TypeError, "epsfcn must be a number or None"),
     (dict(maxfev=1.5), TypeError, "maxfev must be an integer, got float"),

@@ -346,6 +346,62 @@ def test_trfs_options_are_refused_by_name():
         curve_fit(decay, X, Y, bounds=(0, 9), tr_solver="exact")
 
 
+def notes_of(*args, **options):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        curve_fit(*args, **options)
+    return caught.value, getattr(caught.value, "__notes__", [])
+
+
+@pytest.mark.parametrize("args, options, note", [
+    ((3, X, Y), {}, "`f` must be a function of xdata and the parameters, got 3"),
+    ((3, X, Y, [1, 1]), {}, "`f` must be a function of xdata and the parameters, got 3"),
+    ((decay, X, Y), {"jac": 3}, "`jac` must be a function of xdata and the parameters, got 3"),
+    ((decay, X, marked(Y, np.inf, 2, 5)), {}, "`ydata`[2] is inf, the first of 2 that are not finite"),
+    ((decay, np.array([X, marked(X, np.nan, 7)]), Y), {}, "`xdata`[1, 7] is nan, the first of 1 that are not finite"),
+    ((decay, X, ["q"] * 12), {}, "`ydata` must be real numbers, got list"),
+    ((decay, X, {}), {}, "`ydata` must be real numbers, got dict"),
+    ((decay, ["q"] * 12, Y), {}, "`xdata` must be real numbers, got list"),
+    ((decay, X, Y), {"sigma": np.ones(13)}, "got (13,); one number, shape (12,) or (12, 12) are right for 12 data"),
+    ((decay, X, Y), {"sigma": COV - .1 * np.eye(12)}, "the least eigenvalue of it, of its lower triangle to be exact, is -0.097"),
+    ((decay, X, Y), {"sigma": np.where(COV == 0, np.nan, COV)}, "`sigma`[0, 2] is nan, the first of 110"),
+    ((decay, X, Y), {"bounds": ([0] * 3, 1)}, "lower bounds of shape (3,), upper ones of shape (), for 2 parameters"),
+    ((decay, X, Y), {"bounds": (0, 9), "x_scale": [1, -1]}, "got [1, -1]"),
+    ((decay, X, Y), {"bounds": (0, 9), "max_nfev": "3"}, "got '3'"),
+])
+def test_what_scipys_words_leave_out_stands_in_a_note(args, options, note):
+    assert [said[:len(note)] for said in notes_of(*args, **options)[1]] == [note]
+
+
+@pytest.mark.parametrize("args, options, words", [
+    ((decay, X, Y), {"jac": "exact"}, "`jac` must be callable, None or one of ['2-point', '3-point', 'cs'], got 'exact'."),
+    ((decay, X, Y, ["a", 1]), {}, "curve_fit: p0 must be real numbers that fit in float64, got ndarray of dtype <U21"),
+    ((decay, X, Y, [1j, 1]), {}, "curve_fit: p0 must be real numbers that fit in float64, got ndarray of dtype complex128"),
+    ((decay, X, Y, []), {}, "`p0` must have at least one element, got none."),
+    ((decay, X, Y, [1, 5]), {"bounds": (0, 2)}, "`p0` is infeasible: x[1] = 5.0 is outside its bounds [0.0, 2.0]."),
+    ((decay, X, Y, [1, np.nan]), {"bounds": (0, 2)}, "`p0` must not be nan, got x[1] = nan."),
+    ((decay, X, Y), {"history": True}, "curve_fit: history=True needs full_output=True, for infodict holds it"),
+    ((decay, X, Y), {"bounds": (0, 9), "maxfev": 1.5}, "leastsq: maxfev must be an integer, got float"),
+    ((decay, X, Y), {"bounds": (None, 2)}, "`bounds` must be real numbers, got None: -inf and inf leave a parameter free."),
+    ((decay, X, Y), {"sigma": "a"}, "curve_fit: sigma must be real numbers that fit in float64, got str of dtype <U1"),
+    ((decay, X, Y), {"sigma": SD + 1j}, "curve_fit: sigma must be real numbers that fit in float64, got ndarray of dtype "
+                                        "complex128"),
+])
+def test_bad_arguments_are_named(args, options, words):
+    assert str(notes_of(*args, **options)[0]) == words
+
+
+def test_callback_may_be_content():
+    seen = []
+
+    def enough(state):
+        seen.append(state.x)
+        return len(seen) == 3
+    popt, pcov, info, mesg, ier = curve_fit(decay, X, Y, callback=enough, full_output=True)
+    assert ier == 11 and "callback" in mesg and np.isfinite(pcov).all()
+    np.testing.assert_array_equal(popt, seen[-1])
+    np.testing.assert_array_equal(info["fvec"], decay(X, *popt) - Y)
+
+
 @pytest.mark.parametrize("jac", ["2-point", "3-point", "cs"])
 def test_derivatives_by_name(jac):
     np.testing.assert_allclose(curve_fit(decay, X, Y, jac=jac)[0], curve_fit(decay, X, Y)[0],
@@ -537,13 +593,13 @@ def test_fits_hold_nothing_once_they_end():
 
     def refused(x, a, b):
         raise ZeroDivisionError
-    model = functools.partial(decay)
-    data = [Data(t=X), X.copy(), Y.copy(), model, decay_jac, decay]
+    model, jac = functools.partial(decay), functools.partial(decay_jac)
+    data = [Data(t=X), X.copy(), Y.copy(), model, jac]
 
     def fit():
         for sigma in (None, SD, COV):
-            for jac in (None, decay_jac):
-                curve_fit(model, data[1], data[2], [1, 1], sigma, jac=jac)
+            for by in (None, jac):
+                curve_fit(model, data[1], data[2], [1, 1], sigma, jac=by)
                 curve_fit(lambda x, a, b: decay(x["t"], a, b), data[0], data[2], [1, 1], sigma)
             with pytest.raises(ZeroDivisionError):
                 curve_fit(refused, data[0], data[2], [1, 1], sigma)

@@ -78,6 +78,18 @@ def test_maxfev_counts_differences_too(name):
         assert_same(got, want)
 
 
+@pytest.mark.parametrize("workers, error, words", [
+    (0, ValueError, "workers must be positive, or -1, got 0"), (True, TypeError, "got bool"), ("2", TypeError, "got str"),
+    (lambda f, points: None, TypeError, "workers must return the results in the order of the points, got NoneType"),
+    (lambda f, points: [], ValueError, "workers must return a result for each of 3 points, got 0"),
+    (lambda f, points: map(f, points[1:]), ValueError, "a result for each of 3 points, got 2"),
+    (lambda f, points: [f(x) for x in points] * 2, ValueError, "a result for each of 3 points, got 6"),
+])
+def test_bad_workers_are_named(workers, error, words):
+    with pytest.raises(error, match=words):
+        leastsq(lambda x: x - np.array([1.0, 2.0, 3.0]), [0, 0, 0], workers=workers)
+
+
 def test_workers_keep_to_bounds_and_bits():
     lo, hi = np.array([0, 1.0, .5]), np.array([3.0, 1.0, .5 + 1e-10])
     for bounds, x0 in ((([0, 0, .6], [2.0, 1.1, 9]), [2, 1, .6]), ((lo, hi), [3, 1, .5])):

@@ -197,9 +197,16 @@ def test_every_infeasible_start_is_refused():
     assert refused > 2 * len(CASES)
 
 
-def test_nan_start_is_infeasible():
-    with pytest.raises(ValueError, match="infeasible"):
+def test_nan_start_is_refused():
+    with pytest.raises(ValueError, match=r"`x0` must not be nan, got x\[1\] = nan"):
         leastsq(residual, [2, np.nan, 0], bounds=(0, 9))
+
+
+@pytest.mark.parametrize("maxfev, got", [(1.5, "float"), ("9", "str"), (None, "NoneType")])
+def test_maxfev_is_named(maxfev, got):
+    for options in ({}, {"bounds": (0, 9)}):
+        with pytest.raises(TypeError, match=f"leastsq: maxfev must be an integer, got {got}"):
+            leastsq(residual, [2, 1, 0], maxfev=maxfev, **options)
 
 
 def test_failures_tell_the_same_with_bounds():

@@ -39,15 +39,13 @@ CLIENTS = {
 
 # Tests of SciPy's private habits: {client: {pattern of the test's name: reason}}.
 MORE_THAN_SCIPY = "the test wants what SciPy's method 'lm' cannot do to be refused; here it is done"
-SHAPES = "the test wants a ValueError for a wrong shape; here it is leastsq's TypeError, as from SciPy's leastsq and curve_fit"
+TRF_ALONE = "the test passes tr_solver, which SciPy's method 'lm' ignores; here it is refused by name"
 HABITS = {
     "scipy": {
         r"TestCurveFit::test_bounds$": MORE_THAN_SCIPY,
         r"TestLM::test_(bounds_not_supported|loss|callback_with_lm_method)$": MORE_THAN_SCIPY,
         r"test_small_tolerances_for_lm$": MORE_THAN_SCIPY,
-        r"TestLM::test_(rosenbrock_cropped|m_less_n_not_supported)$": SHAPES,
-        r"TestLM::test_(jac_wrong_dimensions|fun_and_jac_inconsistent_dimensions)$": SHAPES,
-        r"TestLM::test_(sparse|LinearOperator)_not_supported$": SHAPES,
+        r"TestLM::test_rosenbrock$": TRF_ALONE,
     },
     "lmfit": {
         r"test_parameters_usersyms$": "the test counts calls: SciPy's leastsq makes two more than it reports",

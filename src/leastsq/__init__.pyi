@@ -263,7 +263,7 @@ def least_squares(
     loss: _Loss = "linear",
     f_scale: float = 1.0,
     diff_step: ArrayLike | None = None,
-    tr_solver: Literal["exact", "lsmr"] | None = None,
+    tr_solver: None = None,
     tr_options: Mapping[str, Any] | None = None,
     jac_sparsity: None = None,
     max_nfev: int | None = None,

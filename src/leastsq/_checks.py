@@ -1,4 +1,4 @@
-"""Arguments of `leastsq_batch`, checked: what is wrong with them is said by name."""
+"""Arguments of `leastsq_batch` and of others, checked: what is wrong with them is said by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import os
 
 import numpy as np
 
-__all__ = ["both_bounds", "bound_rows", "check_sizes", "data_arrays", "jacobian_array", "real_array", "relative_error",
-           "scale_factors", "start_points", "thread_count", "tolerances", "whole_number"]
+__all__ = ["both_bounds", "bound_rows", "check_sizes", "data_arrays", "evaluation_limit", "factors_of_scales",
+           "jacobian_array", "noted", "real_array", "relative_error", "scale_factors", "start_points", "thread_count",
+           "tolerances", "whole_number"]
+
+AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
+
+
+def noted(error, note):
+    """An error whose text is SciPy's, with more beneath it."""
+    error.add_note(note)
+    return error
 
 
 def real_array(value, what, door="leastsq_batch"):
@@ -28,6 +37,31 @@ def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
     if array.shape != wanted:
         raise ValueError(f"{door}: the array that {name} returns must have shape {wanted}, got {array.shape}")
     return np.array(array.T if col_deriv else array, np.float64)
+
+
+def factors_of_scales(x_scale, n):
+    """What SciPy calls `x_scale` as `diag`, one over the scales; None: from the Jacobian."""
+    if x_scale is None or isinstance(x_scale, str) and x_scale == "jac":
+        return None
+    try:
+        scales = np.asarray(x_scale, float)
+        proper = bool(np.all(np.isfinite(scales)) and np.all(scales > 0))
+    except (TypeError, ValueError):
+        proper = False
+    if not proper:
+        raise noted(ValueError("`x_scale` must be 'jac' or array_like with positive numbers."), f"got {x_scale!r}")
+    if scales.ndim > 0 and scales.shape != (n,):
+        raise noted(ValueError("Inconsistent shapes between `x_scale` and `x0`."), f"got {scales.shape} and ({n},)")
+    return np.array(np.broadcast_to(1/scales, n))
+
+
+def evaluation_limit(max_nfev, default):
+    """SciPy's `max_nfev` as an integer."""
+    if max_nfev is None:
+        return default
+    if not hasattr(max_nfev, "__index__") or max_nfev <= 0:
+        raise noted(ValueError("`max_nfev` must be None or positive integer."), f"got {max_nfev!r}")
+    return max_nfev.__index__()
 
 
 def start_points(x0):
@@ -73,7 +107,8 @@ def both_bounds(bounds, name):
     except (TypeError, ValueError):
         count = operator.length_hint(bounds, -1)        # an array without dimensions has no len()
         got = type(bounds).__name__ if count < 0 else count
-        raise ValueError(f"{name} must contain 2 elements, lower and upper ones, got {got}") from None
+        error = ValueError(f"{name} must contain 2 elements, lower and upper ones, got {got}")
+        raise (noted(error, AS_PAIRS) if count > 2 and all(np.size(pair) == 2 for pair in bounds) else error) from None
     return low, high
 
 
@@ -133,7 +168,7 @@ def relative_error(epsfcn):
 def _real(value, name):
     try:
         return float(value)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"leastsq_batch: {name} must be a real number, "
                         f"got {type(value).__name__}") from None
 

@@ -10,18 +10,19 @@ from types import FunctionType
 
 import numpy as np
 
-from ._checks import jacobian_array
+from ._checks import evaluation_limit, factors_of_scales, jacobian_array, noted, real_array
 from ._compiled import CFunction
 from ._covariance import by_option, check_option
-from ._curve_fit_data import apply_nan_policy, finite_array, jacobian_of, residual_of, weigher
-from ._derivatives import Differences
+from ._curve_fit_data import apply_nan_policy, jacobian_of, real_data, residual_of, weigher
+from ._derivatives import SCHEMES, Differences
 from ._leastsq import leastsq
-from ._losses import LINEAR, bound_arrays, bound_pair, loss_values
+from ._losses import LINEAR, bound_arrays, bound_pair, bound_sides, loss_values
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
 _EPS = np.finfo(float).eps
-_SUCCESS = (1, 2, 3, 4)
+_CONTENT = 11                   # `callback` ended the fit
+_SUCCESS = (1, 2, 3, 4, _CONTENT)
 _NO_BOUNDS = (-np.inf, np.inf)
 
 
@@ -114,7 +115,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     pcov : ndarray, shape (n, n)
         Their covariance, in linear approximation at the solution; the square
         roots of its diagonal are their standard deviations.  Full of inf if it
-        could not be estimated.  With bounds or a loss, the pseudo-inverse of ``J.T @ J``
+        could not be estimated.  With bounds or a loss, or ended by `callback`, the pseudo-inverse of ``J.T @ J``
         for J at `popt`, as in SciPy: bounds that hold parameters do not change it, but
         fixed parameters have the variance 0.  With `covariance`: as
         `leastsq.covariance` makes it, infinite for those parameters alone that the data
@@ -127,7 +128,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     mesg : str
         Why the fit ended.  Only with `full_output`.
     ier : int
-        A member of `Status`, 1 to 4.  Only with `full_output`.
+        A member of `Status`: 1 to 4, or 11 if `callback` ended the fit, whose best
+        parameters are returned.  Only with `full_output`.
 
     Raises
     ------
@@ -189,11 +191,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
                          "the one method here.")
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
-    for name, function in (("f", f), ("jac", jac)):
-        if isinstance(function, CFunction):
-            raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction: leastsq "
-                            "and least_squares take those.")
+    if not (type(f) is FunctionType and (jac is None or type(jac) is FunctionType)):
+        _check_functions(f, jac, p0)
     check_option(covariance)
+    if kwargs.get("history") and not full_output:
+        raise ValueError("curve_fit: history=True needs full_output=True, for infodict holds it")
     bounded = bounds is not _NO_BOUNDS and _bounded(bounds)
     if p0 is None:
         n = _count_parameters(f)
@@ -201,22 +203,25 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     else:
         p0 = np.atleast_1d(p0)
         n = p0.size
+        if p0.dtype != float:
+            real_array(p0, "p0", "curve_fit")
+        if n == 0:
+            raise ValueError("`p0` must have at least one element, got none.")
     if bounded:
         kwargs = _with_bounds(kwargs, bounds, n, jac)
 
     if check_finite is None:
         check_finite = nan_policy is None
-    as_floats = finite_array if check_finite else np.asarray
-    ydata = as_floats(ydata, float)
+    ydata = real_data(ydata, "ydata", check_finite)
     if isinstance(xdata, (list, tuple, np.ndarray)):
-        xdata = as_floats(xdata, float)
+        xdata = real_data(xdata, "xdata", check_finite)
     if ydata.size == 0:
         raise ValueError("`ydata` must not be empty!")
     if nan_policy is not None:
         xdata, ydata, sigma = apply_nan_policy(nan_policy, xdata, ydata, sigma)
     free = n
     if bounded:
-        low, high = bound_arrays(bounds, p0)
+        low, high = bound_arrays(bounds, p0, "p0")
         free = int((low < high).sum())
     if ydata.size != 1 and free > ydata.size:
         raise TypeError(f"The number of func parameters={free} must not exceed the number of data "
@@ -234,7 +239,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if covariance is not None:
         pcov = _accurate_covariance(covariance, f, residual, popt, jac, info, absolute_sigma, kwargs)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
-    if bounded or kwargs.get("loss", LINEAR) != LINEAR:
+    if bounded or kwargs.get("loss", LINEAR) != LINEAR or ier == _CONTENT:
         pcov, chi_squared = _pseudo_covariance(residual, popt, jac, info, kwargs)
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
@@ -248,6 +253,21 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if full_output:
         return popt, pcov, info, mesg, ier
     return popt, pcov
+
+
+def _check_functions(f, jac, p0):
+    """What is not callable is refused in SciPy's words, which do not say what it was for."""
+    for name, function in (("f", f), ("jac", jac)):
+        if isinstance(function, CFunction):
+            raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction: leastsq "
+                            "and least_squares take those.")
+    if isinstance(jac, str) and jac not in SCHEMES:
+        raise TypeError(f"`jac` must be callable, None or one of {list(SCHEMES)}, got {jac!r}.")
+    for name, function in (("f", f), ("jac", jac)):
+        if not (callable(function) or name == "jac" and (jac is None or isinstance(jac, str))):
+            words = (f"{f!r} is not a callable object" if name == "f" and p0 is None else
+                     f"{type(function).__name__!r} object is not callable")
+            raise noted(TypeError(words), f"`{name}` must be a function of xdata and the parameters, got {function!r}")
 
 
 def _count_parameters(f):
@@ -271,7 +291,7 @@ def _bounded(bounds):
 
 def _inside(bounds, n):
     """A start between bounds, as SciPy's."""
-    low, high = (np.broadcast_to(side, n) for side in bound_pair(bounds))
+    low, high = bound_sides(bounds, n, "p0")
     p0 = np.ones(n)
     has_low, has_high = np.isfinite(low), np.isfinite(high)
     both = has_low & has_high
@@ -286,15 +306,12 @@ def _with_bounds(kwargs, bounds, n, jac):
     kwargs = {"factor": 1.0} | kwargs | {"bounds": bounds}
     if "max_nfev" in kwargs:            # which leaves out what differences take
         each = 1 if jac is not None and not isinstance(jac, str) else n + 1
-        limit = kwargs.pop("max_nfev")
-        if limit is not None:
+        limit = evaluation_limit(kwargs.pop("max_nfev"), 0)
+        if limit:
             kwargs["maxfev"] = limit*each
-    if "x_scale" in kwargs:
-        scale = kwargs.pop("x_scale")
-        if scale is not None and not isinstance(scale, str):
-            kwargs["diag"] = np.broadcast_to(1/np.asarray(scale, float), n)
-        elif scale not in (None, "jac"):
-            raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
+    factors = factors_of_scales(kwargs.pop("x_scale", None), n)
+    if factors is not None:
+        kwargs["diag"] = factors
     return kwargs
 
 

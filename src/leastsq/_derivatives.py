@@ -90,7 +90,8 @@ class Differences:
     def _evaluate(self, points, args):
         """func at the points, in order, as they are wanted."""
         self.evaluations += len(points)
-        return self.map(partial(_call, self.func, args), points)
+        values = self.map(partial(_call, self.func, args), points)
+        return values if self.map is map else _all_of(values, len(points))
 
     def _sizes(self, x):
         """|x|, but not what it is just when it passes close to zero."""
@@ -159,7 +160,7 @@ class Differences:
             value = np.atleast_1d(np.asarray(next(values)))
             if value.dtype.kind != "c" or value.shape != f.shape:
                 raise TypeError(
-                    "leastsq: Dfun='cs' needs a func that lets complex numbers through, and "
+                    "leastsq: complex steps ('cs') need a func that lets complex numbers through, and "
                     f"func(x) with a complex x[{j}] returned {value.dtype} of shape {value.shape}: "
                     "it drops the imaginary part (abs, real, a float64 array that is filled?). "
                     "'3-point' makes do with real numbers")
@@ -184,8 +185,8 @@ class Differences:
             wrong = error > _DISAGREE*np.linalg.norm(seen) + noise
         if wrong:
             raise ValueError(
-                "leastsq: Dfun='cs' disagrees with a difference of func: somewhere func drops the "
-                "imaginary part, or is not analytic (abs, real, conj, comparisons). '3-point' "
+                "leastsq: the Jacobian by complex steps ('cs') disagrees with a difference of func: somewhere "
+                "func drops the imaginary part, or is not analytic (abs, real, conj, comparisons). '3-point' "
                 "makes do with real numbers")
 
 
@@ -207,6 +208,17 @@ def _mapper(workers):
         with ThreadPoolExecutor(min(count, max(len(points), 1))) as pool:
             return list(pool.map(function, points))
     return map if count == 1 else by_threads
+
+
+def _all_of(values, count):
+    """What a map of the user's returned, if it is what was asked for."""
+    if not hasattr(values, "__iter__"):
+        raise TypeError("leastsq: workers must return the results in the order of the points, got "
+                        f"{type(values).__name__}")
+    values = list(values)
+    if len(values) != count:
+        raise ValueError(f"leastsq: workers must return a result for each of {count} points, got {len(values)}")
+    return values
 
 
 def _call(func, args, x):

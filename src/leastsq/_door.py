@@ -40,7 +40,10 @@ class Door:
         elif isinstance(Dfun, str):
             self.Dfun = None
         self.by_differences = self.Dfun is None or self.differences is not None
-        maxfev = operator.index(maxfev)
+        try:
+            maxfev = operator.index(maxfev)
+        except TypeError:
+            raise TypeError(f"leastsq: maxfev must be an integer, got {type(maxfev).__name__}") from None
         if maxfev <= 0:
             maxfev = (200 if self.by_differences else 100)*(np.size(x0) + 1)
         self.maxfev = maxfev

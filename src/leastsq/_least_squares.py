@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
-from ._checks import jacobian_array
+from ._checks import evaluation_limit, factors_of_scales, jacobian_array, noted, real_array
 from ._compiled import CFunction, call_compiled
 from ._covariance import by_option, check_option
 from ._derivatives import SCHEMES, Differences
@@ -97,10 +99,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         ``rho_(f**2) = f_scale**2*rho((f/f_scale)**2)``, > 0.
     diff_step : None, float or array_like, shape (n,), optional
         Relative steps of the differences.  None: from the machine precision.
-    tr_solver, tr_options : optional
-        For SciPy's other methods; not used, as by SciPy's "lm".
-    jac_sparsity : None
-        Not for this method; anything else is refused.
+    tr_solver, tr_options, jac_sparsity : None
+        For SciPy's other methods; anything else is refused.
     max_nfev : int, optional
         Most evaluations of `fun`, without those for differences.  None: 100*n.
     verbose : {0, 1, 2, 3}, optional
@@ -139,10 +139,10 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     ------
     ValueError
         An option is unknown, or not for this method; bad bounds; `x0` outside; the
-        residuals are not finite at `x0`.
+        residuals are not finite at `x0`, or fewer than the free parameters; `jac`
+        returns the wrong shape, or a sparse matrix.
     TypeError
-        Fewer residuals than free parameters; a wrong type; `args` or `kwargs` with a
-        `CFunction`.
+        A wrong type; `args` or `kwargs` with a `CFunction`.
     ArithmeticError
         A compiled function returned something else than 0.
 
@@ -172,10 +172,10 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if method != "lm":
         raise ValueError(f"`method` must be 'lm', got {method!r}: Levenberg–Marquardt is the one "
                          "method here, with and without bounds.")
-    if not (tr_solver is None or isinstance(tr_solver, str) and tr_solver in ("exact", "lsmr")):
-        raise ValueError(f"`tr_solver` must be None, 'exact' or 'lsmr', got {tr_solver!r}.")
-    if jac_sparsity is not None:
-        raise ValueError(f"`jac_sparsity` is not supported by method 'lm', got {jac_sparsity!r}.")
+    for name, value in (("tr_solver", tr_solver), ("tr_options", tr_options), ("jac_sparsity", jac_sparsity)):
+        if value is not None and not (name == "tr_options" and value == {}):
+            raise ValueError(f"`{name}` is not supported by method 'lm' and must be None, got {reprlib.repr(value)}: "
+                             "it is for SciPy's 'trf' and 'dogbox'.")
     compiled = isinstance(fun, CFunction) or isinstance(jac, CFunction)
     if isinstance(fun, CFunction) and isinstance(jac, str) and jac == "cs":
         raise TypeError("`jac` 'cs' needs a Python function of complex numbers, got a CFunction.")
@@ -187,24 +187,28 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if not (callable(fun) or isinstance(fun, CFunction)):
         raise TypeError(f"`fun` must be callable or a CFunction, got {type(fun).__name__}.")
     if not (callable(jac) or isinstance(jac, CFunction) or isinstance(jac, str) and jac in SCHEMES):
-        raise ValueError("`jac` must be '2-point', '3-point', 'cs', callable or a CFunction.")
+        raise ValueError(f"`jac` must be '2-point', '3-point', 'cs', callable or a CFunction, got {jac!r}.")
     x0 = np.atleast_1d(x0)
     if x0.ndim > 1:
         raise ValueError("`x0` must have at most 1 dimension.")
     if np.iscomplexobj(x0):
         raise ValueError("`x0` must be real.")
     n = x0.size
-    if max_nfev is None:
-        max_nfev = 100*n
-    elif not hasattr(max_nfev, "__index__") or max_nfev <= 0:
-        raise ValueError("`max_nfev` must be None or positive integer.")
-    ftol, xtol, gtol = _tolerances(ftol, xtol, gtol)
-    diag = _scales(x_scale, n)
+    if n == 0:
+        raise ValueError("`x0` must have at least one element, got none.")
+    max_nfev = evaluation_limit(max_nfev, 100*n)
+    ftol, xtol, gtol = _tolerances(ftol=ftol, xtol=xtol, gtol=gtol)
+    diag = factors_of_scales(x_scale, n)
     step = _relative_steps(diff_step, n)
+    try:
+        args = tuple(args)
+    except TypeError:
+        raise TypeError(f"`args` must be a tuple, got {type(args).__name__}: one argument a is (a,).") from None
+    if not (kwargs is None or isinstance(kwargs, Mapping)):
+        raise TypeError(f"`kwargs` must be a dict, got {type(kwargs).__name__}.")
     if kwargs:
         fun = partial(fun, **kwargs)
         jac = jac if isinstance(jac, str) else partial(jac, **kwargs)
-    args = tuple(args)
     check_option(covariance)
     if absolute_sigma and covariance is None:
         raise ValueError("`absolute_sigma` is for `covariance`, which is None.")
@@ -238,10 +242,24 @@ class _Door(Door):
         else:
             self.Dfun = self.jac
         self.njev = 0
+        self.m = fun.m if isinstance(fun, CFunction) else None
+        if self.m is None:
+            self._fun, self.func = self.func, self.fun
+
+    def fun(self, x, *args):
+        residuals = self._fun(x, *args)
+        if self.m is None and isinstance(residuals, np.ndarray) and residuals.dtype.kind in "biuf":
+            self.m, free = residuals.size, x.size if self.low is None else np.count_nonzero(self.low < self.high)
+            if self.m < free:           # (of other things the core says what they are)
+                raise noted(ValueError("Method 'lm' doesn't work when the number of residuals is less than the number of "
+                                       "variables."), f"fun returned {self.m} for {free} free parameters")
+        return residuals
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
         jacobian = self._jacobian(x, *args)
+        if self.differences is None and self.m is not None:
+            _check_form(jacobian, (self.m, x.size))
         self.last = where, jacobian
         return jacobian
 
@@ -255,6 +273,18 @@ class _Door(Door):
             self.njev = 1
             jacobian = self._jacobian(x.copy(), *args)
         return jacobian_array(jacobian, (f.size, x.size), "jac", "least_squares")
+
+
+def _check_form(jacobian, wanted):
+    """Refuse in SciPy's words what the core would in those of `leastsq`."""
+    if hasattr(jacobian, "toarray") or hasattr(jacobian, "matvec"):
+        raise noted(ValueError("method='lm' works only with dense Jacobian matrices."),
+                    f"jac returned {type(jacobian).__name__}; its toarray() may be what is wanted")
+    shape = jacobian.shape if isinstance(jacobian, np.ndarray) else wanted      # the core reads other things
+    if shape == wanted or 1 in wanted and np.size(jacobian) == wanted[0]*wanted[1]:
+        return
+    error = ValueError(f"The return value of `jac` has wrong shape: expected {wanted}, actual {shape}.")
+    raise noted(error, "its transpose has that shape") if shape == wanted[::-1] else error
 
 
 def _result(door, out, args, loss, verbose):
@@ -291,36 +321,27 @@ def _result(door, out, args, loss, verbose):
         success=status > 0)
 
 
-def _tolerances(ftol, xtol, gtol):
-    values = [0.0 if value is None else value for value in (ftol, xtol, gtol)]
+def _tolerances(**given):
+    values = []
+    for name, value in given.items():
+        try:
+            values.append(0.0 if value is None else float(value))
+        except (TypeError, ValueError):
+            raise TypeError(f"`{name}` must be a real number or None, got {value!r}.") from None
+        if not values[-1] >= 0:
+            raise TypeError(f"Improper input parameters. {name} must be zero or positive, got {value!r}")
     if all(value < _EPS for value in values):
-        raise ValueError("At least one of the tolerances must be higher than machine epsilon "
-                         f"({_EPS:.2e}).")
+        raise noted(ValueError(f"At least one of the tolerances must be higher than machine epsilon ({_EPS:.2e})."),
+                    "got " + ", ".join(f"{name}={value!r}" for name, value in given.items()))
     return values
-
-
-def _scales(x_scale, n):
-    """diag: one over the scales; None: from the Jacobian."""
-    if x_scale is None or isinstance(x_scale, str) and x_scale == "jac":
-        return None
-    try:
-        scales = np.asarray(x_scale, float)
-        proper = bool(np.all(np.isfinite(scales)) and np.all(scales > 0))
-    except (TypeError, ValueError):
-        proper = False
-    if not proper:
-        raise ValueError("`x_scale` must be 'jac' or array_like with positive numbers.")
-    if scales.ndim > 0 and scales.shape != (n,):
-        raise ValueError("Inconsistent shapes between `x_scale` and `x0`.")
-    return np.array(np.broadcast_to(1/scales, n))
 
 
 def _relative_steps(diff_step, n):
     if diff_step is None:
         return None
-    step = np.asarray(diff_step, float)
+    step = real_array(diff_step, "`diff_step`", "least_squares").astype(float)
     if step.ndim > 0 and step.shape != (n,):
-        raise ValueError("Inconsistent shapes between `diff_step` and `x0`.")
+        raise noted(ValueError("Inconsistent shapes between `diff_step` and `x0`."), f"got {step.shape} and ({n},)")
     if not np.all(np.abs(step) > 0) or not np.all(np.isfinite(step)):
         raise ValueError(f"`diff_step` must be finite and not zero, got {diff_step!r}.")
     return np.abs(step)

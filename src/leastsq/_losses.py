@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._checks import both_bounds, real_array
+from ._checks import AS_PAIRS, both_bounds, noted, real_array
 
-__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "core_loss", "held", "loss_values"]
+__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "bound_sides", "core_loss", "held", "loss_values"]
 
 LINEAR = "linear"
 _NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
@@ -90,10 +90,21 @@ def robust_variance(loss, f_scale, residuals, n):
 def bound_pair(bounds):
     """Lower and upper bounds, from a pair or an object with lb and ub, as arrays of floats."""
     low, high = both_bounds(bounds, "`bounds`")
+    if any(value is None for side in (low, high) for value in np.ravel(np.asarray(side, object))):
+        raise ValueError("`bounds` must be real numbers, got None: -inf and inf leave a parameter free.")
     try:
         return np.array(low, float), np.array(high, float)
     except (TypeError, ValueError) as error:
         raise type(error)(f"`bounds` must be real numbers, or n of them: {error}.") from None
+
+
+def bound_sides(bounds, n, name="x0"):
+    """As `bound_pair`, of shape (n,)."""
+    low, high = bound_pair(bounds)
+    if any(side.ndim > 0 and side.size != n for side in (low, high)):
+        raise noted(ValueError(f"Inconsistent shapes between bounds and `{name}`."),
+                    f"lower bounds of shape {low.shape}, upper ones of shape {high.shape}, for {n} parameters")
+    return tuple(np.array(np.broadcast_to(side.ravel(), n)) for side in (low, high))
 
 
 def bound_arrays(bounds, x0, name="x0"):
@@ -105,22 +116,24 @@ def bound_arrays(bounds, x0, name="x0"):
         Not a pair, of the wrong shape, nan, lower above upper, or `x0`, which messages
         call `name`, outside.
     """
-    low, high = bound_pair(bounds)
     x0 = np.asarray(x0)
     n = x0.size
-    if any(side.ndim > 0 and side.size != n for side in (low, high)):
-        raise ValueError(f"Inconsistent shapes between bounds and `{name}`.")
-    low, high = (np.array(np.broadcast_to(side.ravel(), n)) for side in (low, high))
+    low, high = bound_sides(bounds, n, name)
     for j in np.flatnonzero(np.isnan(low) | np.isnan(high)):
         raise ValueError(f"`bounds` must not be nan, got [{low[j]}, {high[j]}] for x[{j}].")
+    pairs = n == 2 and low[0] <= low[1] and high[0] <= high[1]
     for j in np.flatnonzero(low > high):
-        raise ValueError("Each lower bound must be at most the upper bound, "
-                         f"got [{low[j]}, {high[j]}] for x[{j}].")
+        error = ValueError("Each lower bound must be at most the upper bound, "
+                           f"got [{low[j]}, {high[j]}] for x[{j}].")
+        raise noted(error, AS_PAIRS) if pairs else error
     if x0.dtype.kind in "biuf":         # else the core says what is wrong with it
         x0 = x0.astype(float).ravel()
+        for j in np.flatnonzero(np.isnan(x0)):
+            raise ValueError(f"`{name}` must not be nan, got x[{j}] = nan.")
         for j in np.flatnonzero(~((low <= x0) & (x0 <= high))):
-            raise ValueError(f"`{name}` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
-                             f"[{low[j]}, {high[j]}].")
+            error = ValueError(f"`{name}` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
+                               f"[{low[j]}, {high[j]}].")
+            raise noted(error, AS_PAIRS) if pairs and low[0] <= x0[0] <= low[1] and high[0] <= x0[1] <= high[1] else error
     if np.all(low == -np.inf) and np.all(high == np.inf):
         return None, None
     return low, high
