@@ -44,8 +44,8 @@ suite() {
         tests/test_block_faults.py tests/test_blocked.py tests/test_blocked_faults.py tests/test_blocks.py \
         tests/test_callbacks.py tests/test_compiled.py tests/test_curve_fit.py tests/test_derivatives.py \
         tests/test_errors.py tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py \
-        tests/test_losses.py tests/test_parity.py tests/test_reference_engine.py tests/test_reproducibility.py \
-        tests/test_returns.py tests/test_scipy.py tests/test_signature.py \
+        tests/test_losses.py tests/test_parity.py tests/test_private.py tests/test_reference_engine.py \
+        tests/test_reproducibility.py tests/test_returns.py tests/test_scipy.py tests/test_signature.py \
         -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
             and not needs_ and not the_core_repeats and not gaussian-3-15-x100" "$@"
 }
