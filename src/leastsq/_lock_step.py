@@ -57,7 +57,7 @@ class Slab:
         columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0)
         self.w = np.zeros((size, columns, n))       # lm_core's vectors
         self.r = np.zeros((size, n, n))
-        self.ipvt = np.zeros((size, n), np.int64)
+        self.ipvt = np.tile(np.arange(1, n + 1, dtype=np.int64), (size, 1))     # in range before there is a model
         self.fvec = np.zeros((size, m))             # residuals at x
         self.jac = None                             # transposed, (size, n, m)
         self.arrays = (self.state, self.w, self.r, self.ipvt, self.fvec)
