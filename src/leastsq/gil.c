@@ -4,8 +4,8 @@
    a small fit.  Threads that fit with compiled functions need the GIL for two
    microseconds out of ten or twenty.  So they tell each other when they have it,
    and wait for the other's two microseconds awake.  Who has waited in vain (the
-   other does something else by now) takes back the notice and goes on like
-   everybody.  It is no more than a hint: no order of memory hangs on it.          */
+   other does something else by now) goes on like everybody; the notice is then
+   this thread's.  It is no more than a hint: no order of memory hangs on it.      */
 #include "shim.h"
 
 #include <time.h>
@@ -28,24 +28,26 @@ nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Until the notice is up in this thread's name.  It goes up before the GIL is
+   taken: a thread that comes between would find no notice and the GIL taken. */
 static void
 wait_awake(atomic_int *fitter_in_python)
 {
     int64_t until;
 
-    if (!atomic_load_explicit(fitter_in_python, memory_order_relaxed))
+    if (!atomic_exchange_explicit(fitter_in_python, 1, memory_order_relaxed))
         return;
     until = nanoseconds() + LONGEST_WAIT;
-    while (atomic_load_explicit(fitter_in_python, memory_order_relaxed)) {
-        if (nanoseconds() > until) {
-            atomic_store_explicit(fitter_in_python, 0, memory_order_relaxed);
-            return;
-        }
+    do {
+        while (atomic_load_explicit(fitter_in_python, memory_order_relaxed)) {
+            if (nanoseconds() > until)
+                return;
 #if defined(__x86_64__) || defined(__i386__)
-        for (int k = 0; k < PAUSES; k++)
-            __builtin_ia32_pause();
+            for (int k = 0; k < PAUSES; k++)
+                __builtin_ia32_pause();
 #endif
-    }
+        }
+    } while (atomic_exchange_explicit(fitter_in_python, 1, memory_order_relaxed));
 }
 #endif
 
@@ -56,7 +58,6 @@ callbacks_take_gil(callbacks *cb)
         return;
     wait_awake(cb->fitter_in_python);
     PyEval_RestoreThread(cb->released);
-    atomic_store_explicit(cb->fitter_in_python, 1, memory_order_relaxed);
 }
 
 void
