@@ -64,6 +64,11 @@ def test_blocks_that_are_none(blocks, error, match):
     (dict(loss="l2"), ValueError, "loss"), (dict(f_scale=0), ValueError, "f_scale"),
     (dict(callback=3), TypeError, "callback"), (dict(verbose=9), ValueError, "verbose"),
     (dict(x0=[1j, 2]), TypeError, "x0"), (dict(x0=[]), TypeError, "x0"), (dict(x0="ab"), TypeError, "x0"),
+    (dict(x0=[[1], [1, 2]]), ValueError, "x0 must be an array of real numbers, got an unusable list"),
+    (dict(x0=[[1], [1, 2]], bounds=(0, 9)), ValueError, "x0 must be an array of real numbers"),
+    (dict(map=lambda f, blocks: None), TypeError, "map must return an iterable of results, got NoneType"),
+    (dict(map=lambda f, blocks: [None]), TypeError,
+     "map must give the results of the function that it is called with, got NoneType"),
 ])
 def test_arguments_out_of_range_are_refused_before_func_is_called(options, error, match):
     refuses(error, match, **{"func": never} | options)
@@ -94,7 +99,7 @@ BAD_RESIDUALS = {
     "complex": (lambda f: f + 1j, TypeError, "func returns must be real numbers"),
     "text": (lambda f: "no", TypeError, "func returns must be real numbers"),
     "None": (lambda f: None, TypeError, "func returns must be real numbers"),
-    "ragged": (lambda f: [[1], [1, 2]], ValueError, None),
+    "ragged": (lambda f: [[1], [1, 2]], ValueError, "func returns must be an array of real numbers, got an unusable list"),
 }
 
 

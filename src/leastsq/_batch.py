@@ -6,7 +6,7 @@ import numpy as np
 
 from . import _core
 from ._batch_result import BatchResult
-from ._checks import (bound_rows, check_sizes, data_arrays, real_array, relative_error, scale_factors,
+from ._checks import (bound_rows, check_sizes, data_arrays, flag, real_array, relative_error, scale_factors,
                       start_points, thread_count, tolerances, whole_number)
 from ._compiled import CFunction
 from ._lock_step import Job, lock_step, settings_of
@@ -163,6 +163,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         weights = real_array(weights, "weights")
     bounds = bound_rows(bounds, x)
     loss, f_scale = core_loss(loss, f_scale)
+    col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (
+        (col_deriv, "col_deriv"), (return_cov, "return_cov"), (return_fvec, "return_fvec")))
     threads = thread_count(threads)
     slab = None if slab is None else whole_number(slab, "slab", 1)
     result = BatchResult(x, {"ftol": ftol, "xtol": xtol, "gtol": gtol, "maxfev": maxfev},
@@ -187,7 +189,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
                           show, result)
     else:
         settings = settings_of(n, maxfev, ftol, xtol, gtol, factor, diag is not None)
-        job = Job(func, Dfun, bool(col_deriv), x.copy(), data_arrays(data, count), args, weights,
+        job = Job(func, Dfun, col_deriv, x.copy(), data_arrays(data, count), args, weights,
                   diag, settings, epsfcn, bounds, loss, f_scale)
         with progress_of(progress, count) as show:
             lock_step(job, result, slab, show)

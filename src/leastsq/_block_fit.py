@@ -9,9 +9,8 @@ has it for any map: two methods, `norm` and `model`.  `fit` asks a scheduler wha
 from __future__ import annotations
 
 import math
-import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._ask_tell import LevenbergMarquardt
-from ._checks import check_sizes, real_array
+from ._checks import check_sizes, flag, real_array
 from ._core import RowAccumulator, weigh
 from ._derivatives import EPS, PRECISION, SCHEMES, Differences
 from ._door import Door
@@ -220,7 +219,14 @@ class Mapped:
                 yield pair
                 del pair
 
-        for index, result in self.map(partial(at_block, task), numbered()):
+        results = self.map(partial(at_block, task), numbered())
+        if not isinstance(results, Iterable):
+            raise TypeError(f"leastsq_blocks: map must return an iterable of results, got {type(results).__name__}")
+        for answer in results:
+            if not isinstance(answer, tuple):
+                raise TypeError("leastsq_blocks: map must give the results of the function that it is called with, "
+                                f"got {type(answer).__name__}")
+            index, result = answer
             rows[index] = result.rows
             if self._rows is not None and self._rows.get(index) != result.rows:
                 raise ValueError(
@@ -254,7 +260,8 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
     """
     if not isinstance(args, tuple):
         args = (args,)
-    full_output, col_deriv = _flag(full_output, "full_output"), _flag(col_deriv, "col_deriv")
+    full_output, col_deriv = (flag(value, name, "leastsq_blocks") for value, name in
+                              ((full_output, "full_output"), (col_deriv, "col_deriv")))
     if history and not full_output:
         raise ValueError("leastsq_blocks: history=True needs full_output=True, for infodict holds it")
     if not callable(func):
@@ -297,16 +304,6 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
     if history:
         info["history"] = door.watcher.history()
     return x, lm.cov_x, info, mesg, ier
-
-
-def _flag(value, name):
-    if isinstance(value, np.bool_):
-        return bool(value)
-    try:
-        return bool(operator.index(value))
-    except TypeError:
-        raise TypeError(f"leastsq_blocks: {name} must be an integer, got "
-                        f"{type(value).__name__}") from None
 
 
 def _drive(lm, scheduler, epsfcn, watcher):

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 __all__ = ["both_bounds", "bound_rows", "check_sizes", "data_arrays", "evaluation_limit", "factors_of_scales",
-           "jacobian_array", "noted", "real_array", "relative_error", "scale_factors", "start_points", "thread_count",
+           "flag", "jacobian_array", "noted", "real_array", "relative_error", "scale_factors", "start_points", "thread_count",
            "tolerances", "whole_number"]
 
 AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
@@ -22,7 +22,11 @@ def noted(error, note):
 
 def real_array(value, what, door="leastsq_batch"):
     """An array whose dtype casts safely to float64."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:            # such as rows of unequal lengths
+        raise type(error)(f"{door}: {what} must be an array of real numbers, got an unusable "
+                          f"{type(value).__name__}") from error
     if not np.can_cast(array.dtype, np.float64, "safe"):
         raise TypeError(f"{door}: {what} must be real numbers that fit in float64, "
                         f"got {type(value).__name__} of dtype {array.dtype}")
@@ -180,7 +184,19 @@ def whole_number(value, name, least=None):
     value = value.__index__()
     if least is not None and value < least:
         raise ValueError(f"leastsq_batch: {name} must be at least {least}, got {value}")
+    if value >= 2**63:
+        raise OverflowError(f"leastsq_batch: {name} must fit in 64 bits, got {value}")
     return value
+
+
+def flag(value, name, door="leastsq_batch"):
+    """A bool, of that or an integer, as in `leastsq`."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    try:
+        return bool(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{door}: {name} must be an integer, got {type(value).__name__}") from None
 
 
 def thread_count(threads):

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from ._checks import real_array
 from ._compiled import CFunction, call_compiled, handles
 from ._core import solve
 from ._derivatives import SCHEMES, Differences
@@ -28,6 +29,7 @@ class Door:
     def __init__(self, func, x0, Dfun, maxfev, epsfcn, bounds=None, loss=LINEAR, f_scale=1.0,
                  callback=None, history=False, verbose=0, workers=None, step=None,
                  count_differences=True):
+        x0 = real_array(x0, "x0", "leastsq")
         self.low = self.high = None
         self.has_bounds = bounds is not None
         if self.has_bounds:
@@ -45,7 +47,7 @@ class Door:
         except TypeError:
             raise TypeError(f"leastsq: maxfev must be an integer, got {type(maxfev).__name__}") from None
         if maxfev <= 0:
-            maxfev = (200 if self.by_differences else 100)*(np.size(x0) + 1)
+            maxfev = (200 if self.by_differences else 100)*(x0.size + 1)
         self.maxfev = maxfev
         watch_maxfev = self.differences is not None and count_differences
         self.watcher = None
