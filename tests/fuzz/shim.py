@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import pickle
 import sys
 import warnings
 
@@ -17,6 +18,7 @@ import atheris
 import numpy as np
 
 import leastsq
+from leastsq import _core
 
 ALLOWED = (TypeError, ValueError, OverflowError, MemoryError, BufferError, RuntimeError, ZeroDivisionError,
            IndexError, np.exceptions.ComplexWarning)
@@ -156,10 +158,92 @@ def fit(data):
         raise AssertionError(f"odd result {out}")
 
 
+def curve(data):
+    """A model with its data, called by itself and by `curve_fit`."""
+    func, Dfun = functions(data)
+    model, jac = (lambda x, *p: func(np.array(p))), Dfun and (lambda x, *p: Dfun(np.array(p)))
+    odd = [thing(data) if data.ConsumeIntInRange(0, 2) == 0 else np.ones(data.ConsumeIntInRange(1, 6)) for _ in range(4)]
+    if data.ConsumeBool():
+        made = _core.Curve(model, *(None if data.ConsumeIntInRange(0, 3) == 0 else value for value in odd[:3]))
+        for _ in range(2):
+            made(odd[3])
+        leastsq.leastsq(made, odd[3], Dfun=_core.Curve(jac, odd[0], None, odd[2]) if jac else None, maxfev=40)
+    else:
+        leastsq.curve_fit(model, odd[0], odd[1], np.ones(2) if data.ConsumeBool() else odd[3],
+                          odd[2] if data.ConsumeBool() else None, jac=jac, maxfev=40, full_output=data.ConsumeBool())
+
+
+def changed(data, made):
+    """By a pickle with another byte in it, or another part."""
+    make, parts, *rest = made.__reduce__()
+    parts, at = list(parts), data.ConsumeIntInRange(0, 3)
+    for values in (parts, rest):
+        if at < len(values):
+            if isinstance(values[at], bytes) and values[at] and data.ConsumeBool():
+                spoiled, k = bytearray(values[at]), data.ConsumeIntInRange(0, len(values[at]) - 1)
+                spoiled[k] ^= data.ConsumeIntInRange(0, 255)
+                values[at] = bytes(spoiled)
+            elif data.ConsumeBool():
+                values[at] = thing(data)
+    made = make(*parts)
+    if rest and rest[0] is not None:
+        made.__setstate__(rest[0])
+    return made
+
+
+def rows(data):
+    """A `RowAccumulator`, pushed to, merged and pickled."""
+    n = data.ConsumeIntInRange(1, 4)
+    made = leastsq.RowAccumulator(thing(data) if data.ConsumeIntInRange(0, 9) == 0 else n)
+    for _ in range(data.ConsumeIntInRange(0, 4)):
+        kind, k = data.ConsumeIntInRange(0, 5), data.ConsumeIntInRange(0, 6)
+        if kind == 0:
+            made.push(thing(data), thing(data))
+        elif kind == 1:
+            made.merge(thing(data))
+        elif kind == 2:
+            made = changed(data, made)
+        elif kind == 3:
+            made.merge(pickle.loads(pickle.dumps(made)))
+        else:
+            made.push(np.ones((k, n), "f8" if kind == 5 else "f4"), np.ones(k))
+    repr((made, made.rows, made.n))
+
+
+def machine(data):
+    """A fit without a loop, told the right and the odd."""
+    n = data.ConsumeIntInRange(1, 3)
+    options = {name: thing(data) for name in ("ftol", "xtol", "gtol", "maxfev", "factor", "diag", "bounds", "epsfcn")
+               if data.ConsumeIntInRange(0, 9) == 0}
+    made = leastsq.LevenbergMarquardt(thing(data) if data.ConsumeIntInRange(0, 9) == 0 else np.ones(n), **options)
+    for _ in range(data.ConsumeIntInRange(0, 12)):
+        kind, x = data.ConsumeIntInRange(0, 9), made.x_eval
+        if kind == 0:
+            made.tell_norm(thing(data), data.ConsumeIntInRange(-1, 3))
+        elif kind == 1:
+            made.tell_model(thing(data), thing(data), evaluations=data.ConsumeIntInRange(-1, 3))
+        elif kind == 2:
+            made = changed(data, made)
+        elif made.request == "norm":
+            made.tell_norm(x*x - 2)
+        elif made.request == "model":
+            made.points()
+            made.tell_model(np.diag(2*x), x*x - 2)
+    repr((made, made.message, made.cov_x, made.fault, made.active_mask))
+
+
 def one_input(data):
+    data = atheris.FuzzedDataProvider(data)
+    kind = data.ConsumeIntInRange(0, 7)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        fit(atheris.FuzzedDataProvider(data))
+        if kind < 3:
+            fit(data)
+            return
+        try:
+            (curve, curve, rows, machine, machine)[kind - 3](data)
+        except (*ALLOWED, AttributeError):              # the last is np.ma's own, for a model's values of 1j
+            pass
 
 
 if __name__ == "__main__":
