@@ -253,9 +253,12 @@ def test_bad_problems_are_named():
         least_squares(fun, [1j, 2, 3])
     with pytest.raises(ValueError, match="not finite in the initial point"):
         least_squares(lambda p: fun(p) * np.nan, X0)
-    with pytest.raises(ValueError, match="number of residuals is less than the number of variables") as caught:
-        least_squares(lambda p: p[:2], X0)
-    assert caught.value.__notes__ == ["fun returned 2 for 3 free parameters"]
+    for few, m in ((lambda p: p[:2], 2), (lambda p: p[0], 1), (lambda p: 1, 1), (lambda p: [1.0, p[0]], 2)):
+        with pytest.raises(ValueError, match="number of residuals is less than the number of variables") as caught:
+            least_squares(few, X0)
+        assert caught.value.__notes__ == [f"fun returned {m} for 3 free parameters"]
+    with pytest.raises(ValueError, match="the array that func returns must be an array of real numbers, got an unusable list"):
+        least_squares(lambda p: [[1], p], X0)
     with pytest.raises(TypeError, match="`fun` must be callable or a CFunction, got int"):
         least_squares(3, X0)
 

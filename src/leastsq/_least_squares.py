@@ -248,12 +248,20 @@ class _Door(Door):
 
     def fun(self, x, *args):
         residuals = self._fun(x, *args)
-        if self.m is None and isinstance(residuals, np.ndarray) and residuals.dtype.kind in "biuf":
-            self.m, free = residuals.size, x.size if self.low is None else np.count_nonzero(self.low < self.high)
-            if self.m < free:           # (of other things the core says what they are)
+        if self.m is None:
+            self._count(residuals, x.size if self.low is None else np.count_nonzero(self.low < self.high))
+        return residuals
+
+    def _count(self, residuals, free):
+        try:
+            array = np.asarray(residuals)
+        except (TypeError, ValueError):
+            return                      # the core says what is wrong with them
+        if array.dtype.kind in "biuf":
+            self.m = array.size
+            if self.m < free:
                 raise noted(ValueError("Method 'lm' doesn't work when the number of residuals is less than the number of "
                                        "variables."), f"fun returned {self.m} for {free} free parameters")
-        return residuals
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
