@@ -43,7 +43,7 @@ SOLVERS = ("leastsq", "libminpack", "libcminpack")
 PROBLEMS = {"decay": "decay n=3 m=100", "gaussian": "2-D Gaussian n=5 m=25"}
 METHODS = ("lmdif", "lmder")
 BATCH = 20                      # fits per round: short, to find quiet moments
-THREAD_SECONDS = 0.1
+THREAD_SECONDS = 0.05
 
 
 class Outcome(ct.Structure):
@@ -162,7 +162,7 @@ def throughput(fit, threads: int) -> float:
     def work():
         done = 0
         ready.wait()
-        while not stop.is_set():
+        while done == 0 or not stop.is_set():
             for _ in range(50):
                 fit()
             done += 50
@@ -193,7 +193,7 @@ def measure_python(library: ct.CDLL, problem: int, method: int, rounds: int) -> 
         library.time_fits(0, problem, method, BATCH)
 
     speeds = np.array([[throughput(action, threads) for action in (fit, fits_in_c) for threads in (1, 2)]
-                       for _ in range(max(1, rounds // 30))])
+                       for _ in range(max(1, rounds // 10))])
     one, two = speeds[:, 0].max(), speeds[:, 1].max()
     return FromPython(list(PROBLEMS)[problem], METHODS[method], 1e6 * whole, 1e6 * core, 1e6 * (whole - core),
                       one, two, float(np.median(speeds[:, 1] / speeds[:, 0])),
