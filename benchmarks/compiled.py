@@ -138,8 +138,9 @@ class FromPython:
     entry: float                # whole - core: entry and exit
     one_thread: float
     two_threads: float
-    ratio: float                # median of two threads' fits over one's, measured one after the other
-    ratio_from_c: float         # the same from C, without a GIL: what the machine gives
+    ratio: float                # of these two, each the best of many rounds
+    median_ratio: float         # of two rounds, one after the other
+    from_c: tuple[float, float]         # both from C, without a GIL: what the machine gives
 
 
 def python_fit(library: ct.CDLL, problem: int, method: int):
@@ -194,10 +195,10 @@ def measure_python(library: ct.CDLL, problem: int, method: int, rounds: int) -> 
 
     speeds = np.array([[throughput(action, threads) for action in (fit, fits_in_c) for threads in (1, 2)]
                        for _ in range(max(1, rounds // 10))])
-    one, two = speeds[:, 0].max(), speeds[:, 1].max()
+    one, two, one_in_c, two_in_c = speeds.max(0)
+    median, median_in_c = np.median(speeds[:, 1::2] / speeds[:, ::2], axis=0)
     return FromPython(list(PROBLEMS)[problem], METHODS[method], 1e6 * whole, 1e6 * core, 1e6 * (whole - core),
-                      one, two, float(np.median(speeds[:, 1] / speeds[:, 0])),
-                      float(np.median(speeds[:, 3] / speeds[:, 2])))
+                      one, two, two / one, median, (two_in_c / one_in_c, median_in_c))
 
 
 # ---------------------------------------------------------------- the report
@@ -224,9 +225,11 @@ def report(solved: list[Solved], python: list[FromPython], where: dict[str, str]
     lines += ["",
               "From Python.  Entry and exit: time of leastsq(CFunction, ...) less that of the same fit from C.",
               "",
-              "problem                 method     fit  from C  entry+exit   1 thread  2 threads   ratio  (from C)"]
+              "                                                              best of many rounds              median ratio",
+              "problem                 method     fit  from C  entry+exit   1 thread  2 threads   ratio (in C)   ratio (in C)"]
     lines += [f"{PROBLEMS[row.problem]:<23} {row.method:<7} {row.whole:>6.2f} {row.core:>7.2f} {row.entry:>11.2f} "
-              f"{row.one_thread:>8.0f}/s {row.two_threads:>8.0f}/s {row.ratio:>7.2f} {row.ratio_from_c:>9.2f}" for row in python]
+              f"{row.one_thread:>8.0f}/s {row.two_threads:>8.0f}/s {row.ratio:>7.2f} {row.from_c[0]:>6.2f} "
+              f"{row.median_ratio:>7.2f} {row.from_c[1]:>6.2f}" for row in python]
     return "\n".join(lines)
 
 

@@ -10,7 +10,8 @@
 
 #include <time.h>
 
-enum { LONGEST_WAIT = 10000, PAUSES = 8 };      /* nanoseconds; between looks at the clock */
+/* Nanoseconds, about what falling asleep and being woken takes; and between looks at the clock. */
+enum { LONGEST_WAIT = 40000, PAUSES = 8 };
 
 #ifdef Py_GIL_DISABLED
 static void
