@@ -72,24 +72,27 @@ contains
    !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator is used
    !> up: its room serves what follows.  A column norm that is not finite: ipvt is the
    !> identity and R not pivoted, so that the caller can say which column is at fault.
-   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, gang) bind(c)
+   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, gang, expected) bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout), target :: work(*)    !< the accumulator; then of no use until emptied
       integer(ik), intent(in), value :: ldr         !< leading dimension, >= n
       real(wp), intent(inout), target :: r(ldr, n)  !< R; zero below its diagonal
-      integer(ik), intent(out) :: ipvt(n)           !< column ipvt(j) of J became the j-th; from 1
+      integer(ik), intent(inout) :: ipvt(n)         !< column ipvt(j) of J became the j-th; from 1
       real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
       real(wp), intent(out), target :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
       type(c_ptr), intent(in), value :: gang        !< tsqr.h: lsq_gang; or NULL
+      integer(ik), intent(in), value :: expected    !< not 0: ipvt's permutation is likely to be it again
       type(layout_t) :: at
       type(reading_t), target :: job
-      integer(ik) :: j, settled, before
+      integer(ik) :: j, settled, before, heights
       logical :: worth_guessing
 
       at = layout_of(n)
       call tsqr_flush(at, work)
+      heights = at%heights - 1
       do j = 1, n
+         if (expected /= 0) work(heights + j) = real(ipvt(j), wp)
          ipvt(j) = j
          qtf(j) = work(at%triangle + (j - 1)*at%ldt + n)
       end do
@@ -101,6 +104,13 @@ contains
       settled = 0
       worth_guessing = all((column_norms >= SMALLEST_NORM .and. column_norms <= LARGEST_NORM) &
                            .or. column_norms <= 0)
+      if (expected /= 0 .and. worth_guessing .and. n >= GUESS_FROM) then
+         do j = 1, n
+            ipvt(j) = int(work(heights + j), ik)
+         end do
+         call settle_in_order(n, n, settled, r, ldr, qtf, rest, work, gang)
+         if (reach(gang, 0_ik, 1_ik)) return
+      end if
       do while (worth_guessing .and. n - settled >= GUESS_FROM)
          before = settled
          call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, gang)
@@ -164,6 +174,26 @@ contains
          call exchange_heights(work(heights + j), work(heights + k))
       end do
 
+      call settle_in_order(n, known, settled, r, ldr, qtf, rest, work, gang)
+   end subroutine settle_by_guess
+
+   !> Make the triangle with the columns not yet settled in the order of their heights,
+   !> and settle as many of the first `known` as prove to be pivots.
+   subroutine settle_in_order(n, known, settled, r, ldr, qtf, rest, work, gang)
+      integer(ik), intent(in) :: n, known, ldr
+      integer(ik), intent(inout) :: settled
+      real(wp), intent(inout), target :: r(ldr, n), qtf(n)
+      real(wp), intent(inout) :: rest
+      real(wp), intent(inout), target :: work(*)      !< an accumulator's room, the order in its heights
+      type(c_ptr), intent(in) :: gang
+      type(layout_t) :: at
+      integer(ik) :: first, left, heights, k
+
+      first = settled + 1
+      left = n - settled
+      at = layout_of(n)
+      heights = at%heights - 1
+      at = layout_of(left)
       call refold_by(gang, left, r(first, first), ldr, qtf(first), work(heights + 1), work)
       do k = 1, left
          qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)
@@ -171,7 +201,7 @@ contains
       ! Where r is singular to rounding, some of qtf is in no column's reach.
       rest = TAGGED(lsq_norm)(2_ik, [rest, work(at%triangle + left*at%ldt + left)])
       settled = settled + min(known, int(minval(work(heights + 1:heights + left)), ik))
-   end subroutine settle_by_guess
+   end subroutine settle_in_order
 
    !> The first rows of columns j and k change places.
    pure subroutine exchange_columns(rows, j, k, r, ldr, ipvt)

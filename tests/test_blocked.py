@@ -685,3 +685,32 @@ def test_benchmark_of_large_fits_measures_every_solver():
         assert {"blocked", "blocked, 2 threads", "minpack", "SciPy", "numpy qr", "peak"} <= set(row["ms"])
         assert all(ms > 0 for ms in row["ms"].values())
         assert set(row["memory"]) == {"blocked, Dfun", "SciPy, Dfun"}
+
+
+def test_an_order_that_stays_and_then_changes_is_followed():
+    """It is tried first after two models with the same; each end is that of MINPACK's path."""
+    n, m = 120, 1100
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal((m, n))*np.geomspace(1, 3, n)
+    target = a @ np.ones(n) + 0.1*rng.standard_normal(m)
+    made = []
+
+    def residual(x):
+        return a @ (x + 0.3*x**3) - target
+
+    def jacobian(x):
+        made.append(a*(1 + 0.9*x**2))
+        return made[-1]
+
+    ends = []
+    for qr in ("minpack", "blocked"):
+        made.clear()
+        x, _, info, _, ier = leastsq(residual, np.zeros(n), Dfun=jacobian, full_output=True, qr=qr, ftol=1e-15, xtol=1e-15)
+        order = info["ipvt"] - 1
+        last = made[-1][:, order]
+        np.testing.assert_allclose(np.abs(np.diag(info["fjac"][:, :n].T)), np.abs(np.diag(np.linalg.qr(last, mode="r"))),
+                                   rtol=1e-10)
+        assert info["njev"] > 5 and ier in (1, 2, 3, 4)
+        ends.append((x, order))
+    np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-8)
+    np.testing.assert_array_equal(ends[1][1], ends[0][1])

@@ -151,6 +151,42 @@ def test_pivot_order_is_that_of_pivoted_qr(library, shape, condition):
                                rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("condition", [2.0, 1e6, 1e14])
+@pytest.mark.parametrize("n", [95, 96, 200])
+def test_an_expected_order_is_taken_only_where_it_is_right(library, n, condition):
+    a, f = matrix(2 * n, n, condition)
+    accumulator = Accumulator(library, n).push(a, f)
+    guessed = accumulator.finish()
+    half = guessed.ipvt.copy()
+    half[n // 2:] = half[n // 2:][::-1]
+    for expected in (guessed.ipvt, half, guessed.ipvt[::-1], np.roll(guessed.ipvt, 1), np.arange(1, n + 1)):
+        model = accumulator.finish(expected)
+        check_model(model, a, f)
+        check_greedy(model)
+        told_apart = int(np.sum(np.abs(np.diag(guessed.r)) > 1e-7 * abs(guessed.r[0, 0])))
+        np.testing.assert_array_equal(model.ipvt[:told_apart], guessed.ipvt[:told_apart])
+
+
+def test_an_expected_order_that_is_right_gives_the_bits_of_the_guess(library):
+    a, f = matrix(400, 150, 10.0)
+    accumulator = Accumulator(library, 150).push(a, f)
+    guessed = accumulator.finish()
+    model = accumulator.finish(guessed.ipvt)
+    for one, other in ((model.r, guessed.r), (model.qtf, guessed.qtf), (model.ipvt, guessed.ipvt)):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 60, 119])
+def test_an_expected_order_of_a_matrix_of_short_rank(library, rank):
+    a, f = matrix(300, 120, 10.0)
+    a[:, rank:] = a[:, :1]*3 if rank else 0
+    accumulator = Accumulator(library, 120).push(a, f)
+    for expected in (accumulator.finish().ipvt, np.arange(120, 0, -1)):
+        model = accumulator.finish(expected)
+        check_model(model, a, f)
+        check_greedy(model)
+
+
 def test_equal_columns_take_the_first(library):
     a = np.zeros((50, 4))
     a[:4] = np.diag([2.0, 3.0, 3.0, 2.0])
@@ -504,7 +540,7 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
 
 # ---- threads, and a caller who wants an end -------------------------------------------------
 
-def every_part(library, n, gang):
+def every_part(library, n, gang, expected=None):
     """Rows, their pivoted QR, a damped step, the covariance: what is computed, bytes."""
     a, f = matrix(2 * n + 300, n, 10.0)
     at = None if gang is None else ctypes.addressof(gang)
@@ -513,9 +549,12 @@ def every_part(library, n, gang):
     diagonal = np.linspace(0.1, 1.0, n)
     library.push_by(n, len(a), a.ctypes.data, 0, *a.strides, f.ctypes.data, 0, 8,
                     accumulator.work.ctypes.data, at)
+    if expected is not None:
+        model.ipvt[:] = expected
     if gang is None or not gang.cancelled:
         library.finish(n, accumulator.work.ctypes.data, model.r.ctypes.data, n, model.ipvt.ctypes.data,
-                       model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at)
+                       model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at,
+                       expected is not None)
     if gang is None or not gang.cancelled:
         library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov[0].ctypes.data,
                       cov[1].ctypes.data, at)
@@ -526,23 +565,28 @@ def every_part(library, n, gang):
     return b"".join(part.tobytes() for part in (model.r, model.ipvt, model.qtf, cov[0], x, sdiag))
 
 
+EXPECTED = pytest.mark.parametrize("expected", [None, np.arange(130, 0, -1)], ids=["guessed", "expected"])
+
+
+@EXPECTED
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_gang_gives_the_bits_of_one_thread(library, size):
+def test_a_gang_gives_the_bits_of_one_thread(library, size, expected):
     gang = Gang(library, 130, size)
-    assert every_part(library, 130, gang) == every_part(library, 130, None)
+    assert every_part(library, 130, gang, expected) == every_part(library, 130, None, expected)
     assert gang.looks > 20
 
 
+@EXPECTED
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_gang_that_is_cancelled_at_any_look_comes_back(library, size):
+def test_a_gang_that_is_cancelled_at_any_look_comes_back(library, size, expected):
     """Ctrl-C: whoever waits, for a block, a panel or a band, waits no longer."""
     gang = Gang(library, 130, size)
-    every_part(library, 130, gang)
+    every_part(library, 130, gang, expected)
     for last in range(1, gang.looks + 1, 1 + gang.looks // 60):
         cut = Gang(library, 130, size, last)
-        every_part(library, 130, cut)
+        every_part(library, 130, cut, expected)
         assert cut.cancelled and cut.looks < last + 6 * size
-    assert every_part(library, 130, Gang(library, 130, size)) == every_part(library, 130, None)
+    assert every_part(library, 130, Gang(library, 130, size), expected) == every_part(library, 130, None, expected)
 
 
 # ---- the norm ---------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ factor(int threads, const double *rows, model *out)
     kernel.empty(COLUMNS, work);
     kernel.push_by(COLUMNS, ROWS, rows, LSQ_FLOAT64, (COLUMNS + 1) * 8, 8, rows + COLUMNS, LSQ_FLOAT64,
                    (COLUMNS + 1) * 8, work, &g.public);
-    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &g.public);
+    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &g.public, 0);
     kernel.qrsolv(COLUMNS, out->r, COLUMNS, out->ipvt, diag, out->qtf, out->x, out->sdiag, wa, work, &g.public);
     free(work), free(rooms), free(wa), free(counters), free(diag);
 }

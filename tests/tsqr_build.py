@@ -112,7 +112,7 @@ class Library:
                             address, size, size, address, address)
         self.merge = bind("lsq_tsqr_merge", None, size, address, address)
         self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
-                           address, address, address, address)
+                           address, address, address, address, size)
         self.qrsolv = bind("lsq_tsqr_qrsolv", None, size, address, size, address, address,
                            address, address, address, address, address, address)
         self.covar = bind("lsq_tsqr_covar", size, size, address, size, address, ctypes.c_double,
@@ -204,11 +204,14 @@ class Accumulator:
         self.library.merge(self.n, self.work.ctypes.data, other.work.ctypes.data)
         return self
 
-    def finish(self) -> Model:
+    def finish(self, expected=None) -> Model:
+        """`expected`: its ipvt, tried first."""
         model = Model(self.n)
+        if expected is not None:
+            model.ipvt[:] = expected
         used_up = aligned(len(self.work))
         used_up[:] = self.work
         self.library.finish(self.n, used_up.ctypes.data, model.r.ctypes.data, self.n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
-                            model.column_norms.ctypes.data, model.rest.ctypes.data, None)
+                            model.column_norms.ctypes.data, model.rest.ctypes.data, None, expected is not None)
         return model

@@ -75,13 +75,36 @@ all_finite(int64_t n, const double *values)
     return 1;
 }
 
+/* FNV-1a (Fowler, Noll, Vo), by element. */
+static uint64_t
+hash_order(int64_t n, const int64_t *ipvt)
+{
+    uint64_t hash = 0xcbf29ce484222325;
+
+    for (int64_t j = 0; j < n; j++)
+        hash = (hash ^ (uint64_t)ipvt[j]) * 0x100000001b3;
+    return hash;
+}
+
+/* The model's factors.  An order of the columns that came twice running is tried first
+   the next time: towards the end of a fit it seldom changes. */
+static void
+finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
+{
+    uint64_t before = b->order;
+    double rest;
+
+    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->gang.public, b->settled);
+    b->order = hash_order(n, ipvt);
+    b->settled = b->order == before;
+}
+
 int
 blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
                double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, void *data)
 {
     callbacks *cb = data;
     blocked *b = cb->blocks;
-    double rest;
     elements rows = {(const char *)fjac, sizeof(double), (npy_intp)sizeof(double) * m, 0};
     PyArrayObject *values = NULL;
     PyObject *result;
@@ -108,7 +131,7 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
     if (status == 0)
         status = chunks_fold(b, &rows, b->weighed == NULL ? blocked_at_x(b, fvec) : b->weighed);
     if (status == 0) {
-        b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->gang.public);
+        finish(b, n, r, ldr, ipvt, qtf, colnorm);
         status = b->gang.cancelled ? -1 : 0;
         if (status == 0 && !all_finite(n, colnorm))
             find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */

@@ -39,6 +39,8 @@ typedef struct blocked {
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
     double *weighed;            /* with a robust loss: lsq_weigh's, the caller's */
     double *rows;               /* then each of the crew's room for weighted rows */
+    uint64_t order;             /* of the last model: a hash of its permutation */
+    int settled;                /* was that the order of the one before, too? */
     void *memory;
 } blocked;
 

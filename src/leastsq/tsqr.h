@@ -77,9 +77,10 @@ typedef struct {
        is used up: `empty` it before the next rows.  A column norm that is not
        finite means: a row was not finite in that column (the first such column
        is right; those behind it may be tainted); ipvt is then the identity and R
-       is of no use.                                                           */
+       is of no use.  `expected`: ipvt comes as a permutation that is likely to be
+       the answer; it is tried before others are guessed, which saves a tenth.  */
     void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
-                   double *qtf, double *column_norms, double *rest, lsq_gang *gang);
+                   double *qtf, double *column_norms, double *rest, lsq_gang *gang, int64_t expected);
 
     /* MINPACK's qrsolv, by blocks.  `work`: work_size(n) doubles, overwritten. */
     void (*qrsolv)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
@@ -112,7 +113,7 @@ typedef struct {
     void lsq_tsqr_fold_##isa(int64_t, double *);                                  \
     int64_t lsq_tsqr_triangle_##isa(int64_t, int64_t *);                          \
     void lsq_tsqr_finish_##isa(int64_t, double *, double *, int64_t, int64_t *,   \
-                               double *, double *, double *, lsq_gang *);         \
+                               double *, double *, double *, lsq_gang *, int64_t);\
     void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
                                const double *, const double *, double *,          \
                                double *, double *, double *, lsq_gang *);         \
