@@ -5,9 +5,10 @@
 What is measured is the time of a fit less the time spent inside the user's functions,
 by the iteration (per Jacobian), on one thread of BLAS: processor time, so that other
 programs count as little as can be, but with two threads by the clock.  Dfun returns an
-array in C order that is there already.  Solvers, numpy.linalg.qr(mode="r") and a product of
-matrices (the peak) run interleaved in one process; each figure is the best of several
-rounds.  FLOPs are counted as 2 n² (m - n/3) for everybody, whatever they really spend.
+array in C order that is there already, the same each time, so that the pivots' order
+repeats.  Solvers, numpy.linalg.qr(mode="r") and a product of matrices (the peak) run
+interleaved in one process; each figure is the best of several rounds.  FLOPs are
+counted as 2 n² (m - n/3) for everybody, whatever they really spend.
 Peak memory is that of a process of its own for each solver, above the user's arrays.
 
 --crossover: small problems, to find where a QR by blocks starts to pay.

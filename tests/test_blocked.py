@@ -705,7 +705,8 @@ def test_an_order_that_stays_and_then_changes_is_followed():
     ends = []
     for qr in ("minpack", "blocked"):
         made.clear()
-        x, _, info, _, ier = leastsq(residual, np.zeros(n), Dfun=jacobian, full_output=True, qr=qr, ftol=1e-15, xtol=1e-15)
+        x, _, info, _, ier = leastsq(residual, np.zeros(n), Dfun=jacobian, full_output=True, qr=qr, factor=0.1,
+                                   ftol=1e-15, xtol=1e-15)
         order = info["ipvt"] - 1
         last = made[-1][:, order]
         np.testing.assert_allclose(np.abs(np.diag(info["fjac"][:, :n].T)), np.abs(np.diag(np.linalg.qr(last, mode="r"))),
@@ -714,3 +715,9 @@ def test_an_order_that_stays_and_then_changes_is_followed():
         ends.append((x, order))
     np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-8)
     np.testing.assert_array_equal(ends[1][1], ends[0][1])
+
+    # It stays for three models, changes, and stays again.
+    alone = [leastsq(lambda x, j=j: j @ x - target, np.zeros(n), Dfun=lambda x, j=j: j, full_output=True, qr="minpack",
+                     maxfev=1)[2]["ipvt"] for j in made]
+    stays = [np.array_equal(one, other) for one, other in zip(alone, alone[1:])]
+    assert all(stays[:3]) and not all(stays) and stays[-1]
