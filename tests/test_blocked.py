@@ -7,6 +7,7 @@ test_blocked_faults.py.
 import json
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from functools import cache, partial
 from pathlib import Path
@@ -277,6 +278,28 @@ def test_residuals_that_nobody_else_has_are_not_copied():
         x, _, info, *_ = blocked(func, p.x0, **options)
         assert info["fvec"].ctypes.data in places and info["fvec"].flags.owndata
         np.testing.assert_array_equal(info["fvec"], p.residual(x))
+
+
+@pytest.mark.parametrize("full_output, vectors", [(False, 0), (True, 2)])
+@pytest.mark.parametrize("door", ["lmdif", "lmder"])
+def test_residuals_are_not_kept_for_a_caller_who_does_not_want_them(door, full_output, vectors):
+    """Beside those that func makes at a trial point there are then none.  Else those at x, and an
+    array that serves where func keeps its own, untouched here."""
+    p, lying = Smooth(20000, 3), []
+
+    def func(x):
+        arrays = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
+        lying.append(sum(trace.size == 8 * p.m for trace in arrays.traces))
+        return p.residual(x)
+
+    first_trial = {"lmdif": 1 + p.n, "lmder": 1}[door]
+    tracemalloc.start()
+    try:
+        leastsq(func, p.x0, qr="blocked", full_output=full_output, **p.doors()[door])
+    finally:
+        tracemalloc.stop()
+    assert lying[first_trial] == vectors, lying
 
 
 class Own(np.ndarray):

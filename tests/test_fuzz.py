@@ -47,7 +47,7 @@ def test_random_arguments_do_what_they_do_in_scipy():
     import scipy
     if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
         pytest.skip("SciPy before 1.18 has not MINPACK's bits")
-    rows, findings = arguments.run(12_000, 0, optimize.leastsq)
+    rows, findings = arguments.run(arguments.LEASTSQ, 12_000, 0, optimize.leastsq)
     assert not findings
     assert rows["same"] > 6000
     assert all(rows[name] > 0 for name, _, _ in arguments.ROWS)

@@ -40,7 +40,8 @@ suite() {
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1:strict_init_order=1" \
         UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$PWD/$out/site" \
         python -m pytest -q -n auto -p no:cacheprovider -m "not slow" \
-        tests/test_accumulator.py tests/test_ask_tell.py tests/test_batch.py tests/test_batch_options.py \
+        tests/test_accumulator.py tests/test_ask_tell.py tests/test_batch.py tests/test_batch_faults.py \
+        tests/test_batch_options.py \
         tests/test_block_faults.py tests/test_blocked.py tests/test_blocked_faults.py tests/test_blocks.py \
         tests/test_callbacks.py tests/test_compiled.py tests/test_curve_fit.py tests/test_derivatives.py \
         tests/test_errors.py tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py \

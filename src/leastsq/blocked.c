@@ -136,7 +136,6 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
         if (status == 0 && !all_finite(n, colnorm))
             find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */
     }
-    if (values != NULL)
-        blocked_drop(cb, values);
+    blocked_model_made(b, values);
     return status;
 }

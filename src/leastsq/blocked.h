@@ -33,6 +33,7 @@ typedef struct blocked {
     PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
     int leaves_trial;           /* do they stay there? */
     PyArrayObject *current;     /* owned: those at x, where nobody else has the array; or NULL */
+    int returns_residuals;      /* are those at x wanted after the fit? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
     double *whole;              /* its accumulator; then the crew's */
@@ -59,7 +60,8 @@ int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, co
 /* blocked_residuals.c */
 int blocked_leaves_trial(const callbacks *cb, int weighed);
 const double *blocked_at_x(const blocked *b, const double *fvec);
-void blocked_drop(callbacks *cb, PyArrayObject *values);
+void blocked_drop(callbacks *cb, PyArrayObject *one, PyArrayObject *other);
+void blocked_model_made(blocked *b, PyArrayObject *jacobian);
 int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
 void blocked_settle(int64_t m, int accepted, double *fvec, void *data);
 PyArrayObject *blocked_residuals(blocked *b);

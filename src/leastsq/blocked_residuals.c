@@ -69,14 +69,15 @@ evaluate(callbacks *cb, const double *x)
     return values;
 }
 
-/* Give up an array, or nothing. */
+/* Give up two arrays, either of which may be NULL. */
 void
-blocked_drop(callbacks *cb, PyArrayObject *values)
+blocked_drop(callbacks *cb, PyArrayObject *one, PyArrayObject *other)
 {
-    if (values == NULL)
+    if (one == NULL && other == NULL)
         return;
     callbacks_take_gil(cb);
-    Py_DECREF(values);
+    Py_XDECREF(one);
+    Py_XDECREF(other);
     callbacks_give_gil(cb);
 }
 
@@ -107,7 +108,7 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
             return 0;
         }
         *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
-        blocked_drop(cb, values);
+        blocked_drop(cb, values, NULL);
     }
     if (b->weighed != NULL) {
         status = loss_weigh(m, fvec, b->weighed, 0, cb);
@@ -141,14 +142,29 @@ blocked_settle(int64_t m, int accepted, double *fvec, void *data)
     PyArrayObject *values = b->trial, *before = b->current;
 
     b->trial = NULL;
-    if (accepted) {
-        b->current = nobody_else_has(values) ? values : NULL;
-        blocked_drop(cb, before);
-        if (b->current != NULL)
-            return;
+    if (!accepted)
+        before = NULL;
+    else if (nobody_else_has(values)) {
+        b->current = values;
+        values = NULL;
+    }
+    else {
+        b->current = NULL;
         memcpy(fvec, PyArray_DATA(values), (size_t)m * sizeof *fvec);
     }
-    blocked_drop(cb, values);
+    blocked_drop(cb, before, values);
+}
+
+/* Done with a model's Jacobian, and with f(x) too if nobody asks for it in the end: until
+   there is another x, only the model is needed.  So it does not lie beside f(trial). */
+void
+blocked_model_made(blocked *b, PyArrayObject *jacobian)
+{
+    PyArrayObject *at_x = b->returns_residuals ? NULL : b->current;
+
+    if (at_x != NULL)
+        b->current = NULL;
+    blocked_drop(b->cb, jacobian, at_x);
 }
 
 /* f(x) as an array, which is the caller's now; NULL: it is where it was asked for. */
@@ -186,6 +202,6 @@ blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, do
     if (values == NULL)
         return -1;
     difference_into(m, PyArray_DATA(values), blocked_at_x(cb->blocks, fvec), h, column);
-    blocked_drop(cb, values);
+    blocked_drop(cb, values, NULL);
     return 0;
 }

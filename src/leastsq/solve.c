@@ -120,6 +120,7 @@ prepare(fit *f, const arguments *a)
         return;
     }
     f->cb.blocks = &f->blocks;
+    f->blocks.returns_residuals = a->full_output;
     p->norm = blocked_norm;
     p->difference = blocked_difference;
     p->factor = blocked_factor;

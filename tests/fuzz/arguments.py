@@ -1,9 +1,9 @@
-"""Random arguments for leastsq and for scipy.optimize.leastsq: the same outcome, or a
-difference that stands in the README's table.
+"""Random arguments for leastsq, curve_fit and least_squares (front_doors.py), and for SciPy's:
+the same outcome, or a difference that stands in the README's table.
 
     python tests/fuzz/arguments.py --cases 100000
 
-needs SciPy 1.18 or newer, whose bits are MINPACK's.  Where the outcomes differ, `ROWS`
+needs SciPy 1.18 or newer, whose bits are MINPACK's.  Where the outcomes differ, the rows
 must have a row whose condition holds for the arguments and whose end is ours; a row
 that never applies, or a difference without a row, is a finding.
 """
@@ -16,6 +16,9 @@ import io
 import random
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -136,27 +139,6 @@ ROWS = [
 ]
 
 
-def draw(chance):
-    """{argument: name of a value}: the first of each, but for a few."""
-    case = {name: next(iter(values)) for name, values in ARGUMENTS.items()}
-    for name in chance.sample(sorted(ARGUMENTS), chance.choice((1, 1, 2, 2, 3, 4))):
-        case[name] = chance.choice(list(ARGUMENTS[name]))
-    return case
-
-
-def outcome(solver, case):
-    """("result", tuple) or (name of an exception, text), and the warnings."""
-    values = {name: ARGUMENTS[name][value] for name, value in case.items()}
-    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), \
-            contextlib.redirect_stderr(io.StringIO()):          # SciPy prints causes there
-        warnings.simplefilter("always")
-        try:
-            end = "result", solver(**values)
-        except Exception as error:
-            end = type(error).__name__, str(error)
-    return *end, [w.category.__name__ for w in caught if "complex" not in str(w.message).lower()]
-
-
 def same_array(a, b):
     return type(a) is type(b) and (np.array_equal(a, b, equal_nan=True) if isinstance(a, (np.ndarray, float))
                                    else a == b)
@@ -184,27 +166,65 @@ def _limit(ours):
     return ours[3].rsplit(" ", 1)[-1].rstrip(".")
 
 
-def compare(case, scipy_leastsq):
+# ------------------------------------------------------- any public function
+
+@dataclass(frozen=True)
+class Door:
+    """A function of ours, and what is to be compared with SciPy's of the same name."""
+
+    function: Callable
+    arguments: dict             # {name: {name of a value: value}}; a value named None: left out
+    rows: list                  # as ROWS
+    same: Callable              # (our result, SciPy's): are they?
+    end: Callable = itemgetter(-1)      # of our result, for the rows
+    peer: Callable = lambda scipys: scipys   # SciPy's function as it is called
+
+
+LEASTSQ = Door(leastsq, ARGUMENTS, ROWS, same_result)
+
+
+def draw(chance, door):
+    """{argument: name of a value}: the first of each, but for a few."""
+    case = {name: next(iter(values)) for name, values in door.arguments.items()}
+    for name in chance.sample(sorted(case), chance.choice((1, 1, 2, 2, 3, 4))):
+        case[name] = chance.choice(list(door.arguments[name]))
+    return case
+
+
+def outcome(solver, case, door):
+    """("result", it) or (name of an exception, text), and the warnings."""
+    values = {name: door.arguments[name][value] for name, value in case.items() if value is not None}
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), \
+            contextlib.redirect_stderr(io.StringIO()):          # SciPy prints causes there
+        warnings.simplefilter("always")
+        try:
+            end = "result", solver(**values)
+        except Exception as error:
+            end = type(error).__name__, str(error)
+    return *end, [w.category.__name__ for w in caught if "complex" not in str(w.message).lower()]
+
+
+def compare(case, door, scipys):
     """None: the same; or the row that explains the difference; or "?" and what it was."""
-    ours = outcome(leastsq, case)
-    theirs = outcome(scipy_leastsq, case)
+    ours = outcome(door.function, case, door)
+    theirs = outcome(door.peer(scipys), case, door)
     related = ours[0] == theirs[0] or (ours[0], theirs[0]) == ("TypeError", "UFuncTypeError")
     if related and ours[2] == theirs[2]:
-        if ours[0] != "result" or same_result(ours[1], theirs[1]):
+        if ours[0] != "result" or door.same(ours[1], theirs[1]):
             return None
-    end = ours[1][-1] if ours[0] == "result" else ours[0]
-    for name, condition, ends in ROWS:
+    end = door.end(ours[1]) if ours[0] == "result" else ours[0]
+    for name, condition, ends in door.rows:
         if condition(case) and end in ends:
             return name
-    changed = {name: value for name, value in case.items() if value != next(iter(ARGUMENTS[name]))}
+    changed = {name: value for name, value in case.items() if value != next(iter(door.arguments[name]))}
     return f"? {changed}\n    ours:   {ours}\n    theirs: {theirs}"
 
 
-def run(cases, seed, scipy_leastsq):
+def run(door, cases, seed, scipys):
     """(counts by row, findings)."""
     chance, rows, findings = random.Random(seed), collections.Counter(), []
     for _ in range(cases):
-        verdict = compare(draw(chance), scipy_leastsq)
+        verdict = compare(draw(chance, door), door, scipys)
         if verdict is not None and verdict.startswith("?"):
             findings.append(verdict)
         else:
@@ -214,19 +234,25 @@ def run(cases, seed, scipy_leastsq):
 
 def main():
     import scipy
-    from scipy.optimize import leastsq as scipy_leastsq
+    import scipy.optimize
+    from front_doors import CURVE_FIT, LEAST_SQUARES
     if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
         print(f"arguments: not compared, for SciPy {scipy.__version__} has not MINPACK's bits (1.18 has)")
         return
+    doors = {door.function.__name__: door for door in (LEASTSQ, CURVE_FIT, LEAST_SQUARES)}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--cases", type=int, default=10_000, help="of each function")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=doors, help="one function")
+    parser.add_argument("--show", type=int, default=20, help="so many findings")
     options = parser.parse_args()
-    rows, findings = run(options.cases, options.seed, scipy_leastsq)
-    print(f"{options.cases} arguments:", ", ".join(f"{row} {count}" for row, count in rows.most_common()))
-    for finding in findings[:20]:
-        print(finding)
-    sys.exit(bool(findings))
+    found = 0
+    for name in [options.only] if options.only else doors:
+        rows, findings = run(doors[name], options.cases, options.seed, getattr(scipy.optimize, name))
+        print(f"{options.cases} arguments of {name}:", ", ".join(f"{row} {count}" for row, count in rows.most_common()))
+        print(*findings[:options.show], sep="\n", end="\n" if findings else "")
+        found += len(findings)
+    sys.exit(found > 0)
 
 
 if __name__ == "__main__":

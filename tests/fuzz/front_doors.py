@@ -1,0 +1,200 @@
+"""Random arguments for curve_fit and least_squares, and for SciPy's: see arguments.py.
+
+Where SciPy's own end is not Levenberg-Marquardt's (bounds: trf), the answers agree to
+what either's tolerances leave open.
+"""
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from arguments import Door, fails
+from leastsq import curve_fit, least_squares
+
+X = np.linspace(0, 1, 12)
+Y = np.exp(-X) + .1*np.cos(9*X)
+SD = 1 + np.arange(12.0)/4
+COV = .01*(np.eye(12) + .4*np.eye(12, k=1) + .4*np.eye(12, k=-1))
+
+
+def decay(x, a, b):
+    return a*np.exp(-b*np.asarray(x))
+
+
+def decay_jac(x, a, b):
+    x = np.asarray(x)
+    return np.stack([np.exp(-b*x), -a*x*np.exp(-b*x)], axis=1)
+
+
+def model(change):
+    def f(x, a, b):
+        return change(decay(x, a, b))
+    return f
+
+
+def derivatives(change):
+    def jac(x, a, b):
+        return change(decay_jac(x, a, b))
+    return jac
+
+
+def marked(values, value, *at):
+    values = np.array(values, float)
+    values[list(at)] = value
+    return values
+
+
+class Decay:
+    def __call__(self, x, a, b):
+        return decay(x, a, b)
+
+
+class Bounds:
+    def __init__(self, lb, ub):
+        self.lb, self.ub = lb, ub
+
+
+CURVE_FIT_ARGUMENTS = {
+    "f": {"plain": decay, "list": model(list), "tuple": model(tuple), "float32": model(np.float32),
+          "object": model(lambda f: f.astype(object)), "integers": model(np.rint), "masked": model(np.ma.array),
+          "strided": model(lambda f: np.repeat(f, 2)[::2]), "callable": Decay(), "partial": functools.partial(decay),
+          "stars": lambda x, *p: decay(x, *p), "default": lambda x, a, b=2: decay(x, a, b),
+          "keyword": lambda x, a, *, b=2: decay(x, a, b), "one": lambda x, a: decay(x, a, 1),
+          "idle": lambda x, a, b: decay(x, a, 1) + 0*b, "three": lambda x, a, b, c: decay(x, a, b) + c,
+          "column": model(lambda f: f[:, None]), "scalar": model(np.mean), "short": model(lambda f: f[:5]),
+          "empty": model(lambda f: f[:0]), "complex": model(lambda f: f + 0j), "none": model(lambda f: None),
+          "text": model(lambda f: "abc"), "nan": model(lambda f: f*np.nan), "raises": fails, "no parameters": np.cos,
+          "not callable": 3, "log": lambda x, a, b: np.log(a - 1.2) + b*np.asarray(x)},
+    "xdata": {"array": X, "list": X.tolist(), "tuple": tuple(X), "float32": np.float32(X), "2-D": X[None],
+              "nan": marked(X, np.nan, 3), "inf": marked(X, np.inf, 2), "integers": list(range(12)), "range": range(12),
+              "masked": np.ma.array(X, mask=X > 2), "short": X[:7], "empty": [], "None": None, "text": ["q"]*12,
+              "complex": X + 0j, "object": X.astype(object), "dict": {"t": X}},
+    "ydata": {"array": Y, "list": Y.tolist(), "float32": np.float32(Y), "integers": [1, 0]*6, "column": Y[:, None],
+              "nan": marked(Y, np.nan, 2, 7), "inf": marked(Y, np.inf, 2), "masked": np.ma.array(Y, mask=Y > 9),
+              "short": Y[:7], "two": Y[:2], "one": Y[:1], "scalar": 2.0, "empty": [], "None": None,
+              "text": ["q"]*12, "complex": Y + 0j, "object": Y.astype(object), "swapped": Y.astype(">f8")},
+    "p0": {"none": None, "list": [1.0, 1.0], "array": np.array([2.0, .1]), "integers": (1, 2), "2-D": [[1.0, 2.0]],
+           "float32": np.float32([1, 2]), "scalar": 2.0, "three": [1.0, 1, 0], "empty": [], "nan": [1.0, np.nan],
+           "text": "ab", "texts": ["1", "2"], "complex": [1j, 1], "zeros": [0.0, 0.0], "far": [1e3, -20.0],
+           "bools": [True, True], "object": np.array([1.0, 2.0], object)},
+    "sigma": {"none": None, "vector": SD, "scalar": .3, "list": SD.tolist(), "integers": list(range(1, 13)),
+              "one": [.3], "covariance": COV, "column": SD[:, None], "negative": -SD, "zero": marked(SD, 0, 3),
+              "nan": marked(SD, np.nan, 3), "inf": marked(SD, np.inf, 3), "short": SD[:5], "small": np.eye(5),
+              "3-D": np.ones((2, 2, 3)), "not definite": -COV, "nan matrix": COV*np.nan, "text": "x",
+              "complex": SD + 0j, "lower": np.tril(COV), "singular": np.ones((12, 12)), "empty": [],
+              "bools": [True]*12, "masked": np.ma.array(SD)},
+    "absolute_sigma": {"no": False, "yes": True, "1": 1, "0": 0, "none": None, "text": "x"},
+    "check_finite": {"none": None, "yes": True, "no": False, "0": 0},
+    "bounds": {"none": (-np.inf, np.inf), "wide": ([-9, -9], [9, 9]), "tight": ([0, 0], [2, .5]), "one": (0, 3),
+               "half": (0, np.inf), "infinite": ([-np.inf]*2, [np.inf]*2), "object": Bounds([0, 0], [2, 3]),
+               "crossed": ([2, 2], [1, 1]), "long": ([0]*3, [9]*3), "nan": ([0, np.nan], [9, 9]), "text": ("a", "b"),
+               "three": (0, 1, 2), "outside": ([5, 5], [9, 9])},
+    "method": {"none": None, "lm": "lm"},
+    "jac": {"none": None, "right": decay_jac, "lists": derivatives(np.ndarray.tolist), "fortran": derivatives(np.asfortranarray),
+            "float32": derivatives(np.float32), "columns": derivatives(np.transpose), "flat": derivatives(np.ravel),
+            "short": derivatives(lambda j: j[:-1]), "nan": derivatives(lambda j: j*np.nan), "raises": fails,
+            "complex": derivatives(lambda j: j + 0j), "zeros": derivatives(lambda j: 0*j), "number": 3, "word": "4-point",
+            "no rank": derivatives(lambda j: j[:, [0, 0]])},
+    "full_output": {"yes": True, "no": False, "1": 1, "0": 0, "none": None},
+    "nan_policy": {"none": None, "raise": "raise", "omit": "omit", "propagate": "propagate", "word": "ignore", "3": 3},
+    # keywords of leastsq
+    "maxfev": {None: None, "0": 0, "3": 3, "50": 50, "text": "7"},
+    "ftol": {None: None, "large": 1e-2, "tiny": 1e-20, "negative": -1.0, "text": "x"},
+    "epsfcn": {None: None, "1e-10": 1e-10, "text": "x"},
+    "factor": {None: None, "1": 1.0, "zero": 0},
+    "diag": {None: None, "graded": (1, 2), "long": [1, 2, 3]},
+    "col_deriv": {None: None, "yes": True},
+    "max_nfev": {None: None, "3": 3},
+    "args": {None: None, "one": (1,)},
+    "foo": {None: None, "3": 3},
+}
+
+
+def near(a, b, rtol):
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return a.shape == b.shape and np.allclose(a, b, rtol=rtol, atol=rtol*(1e-9 + np.abs(b[np.isfinite(b)]).max(initial=0)),
+                                              equal_nan=True)
+
+
+def same_curve(ours, theirs):
+    """To 1e-6 (bounded, that is by trf: 1e-3), the covariance to 1e-3 (1e-2); the words of an end that is no success differ."""
+    if len(ours) != len(theirs):
+        return False
+    bounded = len(theirs) == 5 and "ipvt" not in theirs[2]
+    if not (near(ours[0], theirs[0], 1e-3 if bounded else 1e-6) and near(ours[1], theirs[1], 1e-2 if bounded else 1e-3)):
+        return False
+    if len(ours) == 2 or bounded:
+        return True
+    return (ours[2]["nfev"] == theirs[2]["nfev"] and near(ours[2]["fvec"], theirs[2]["fvec"], 1e-6)
+            and np.shape(ours[2]["fvec"]) == np.shape(theirs[2]["fvec"])
+            and ours[3] == theirs[3] and ours[4] == theirs[4] and ours[2].keys() == theirs[2].keys())
+
+
+def same_optimum(ours, theirs):
+    names = ("x", "cost", "fun", "jac", "grad", "active_mask")
+    return (ours.keys() == theirs.keys() and ours.success == theirs.success
+            and near(ours.cost, theirs.cost, 1e-6) and near(ours.x, theirs.x, 1e-4)
+            and all(np.shape(ours[name]) == np.shape(theirs[name]) and type(ours[name]) is type(theirs[name])
+                    for name in names))
+
+
+def residual(x, *args, **kwargs):
+    return x[0]*np.exp(-x[1]*X) - Y
+
+
+def derivative(x, *args, **kwargs):
+    return decay_jac(X, *x)
+
+
+def changed(function, change):
+    def fun(x, *args, **kwargs):
+        return change(function(x))
+    return fun
+
+
+TOLERANCE = {"usual": 1e-8, "none": None, "large": 1e-3, "tiny": 1e-20, "negative": -1.0, "text": "x", "zero": 0, "nan": np.nan}
+LEAST_SQUARES_ARGUMENTS = {
+    "fun": {"plain": residual} | {name: changed(residual, change) for name, change in {
+        "list": list, "float32": np.float32, "object": lambda f: f.astype(object), "2-D": lambda f: f[:, None],
+        "scalar": np.sum, "one": lambda f: f[:1], "empty": lambda f: f[:0], "complex": lambda f: f + 0j,
+        "none": lambda f: None, "text": lambda f: "abc", "nan": lambda f: f*np.nan, "masked": np.ma.array,
+        "strided": lambda f: np.repeat(f, 2)[::2]}.items()} | {"raises": fails, "number": 3},
+    "x0": {"list": [1.0, 1.0], "array": np.array([.5, 2]), "integers": (1, 2), "2-D": [[1.0, 1.0]], "scalar": 1.0,
+           "three": [1.0, 1, 1], "empty": [], "nan": [np.nan, 1], "complex": [1j, 1], "text": "ab", "none": None,
+           "float32": np.float32([1, 1]), "object": np.array([1.0, 1.0], object), "zeros": [0.0, 0.0]},
+    "jac": {"2-point": "2-point", "3-point": "3-point", "cs": "cs", "right": derivative} | {
+        name: changed(derivative, change) for name, change in {
+            "lists": np.ndarray.tolist, "columns": np.transpose, "flat": np.ravel, "short": lambda j: j[:-1],
+            "nan": lambda j: j*np.nan, "complex": lambda j: j + 0j, "zeros": lambda j: 0*j, "none": lambda j: None,
+            "float32": np.float32, "no rank": lambda j: j[:, [0, 0]]}.items()} | {
+        "raises": fails, "number": 3, "word": "4-point", "None": None},
+    "bounds": {"none": (-np.inf, np.inf), "wide": ([-9, -9], [9, 9]), "tight": ([0, 0], [2, .5]), "one": (0, 3),
+               "crossed": ([2, 2], [1, 1]), "long": ([0]*3, [9]*3), "object": Bounds([0, 0], [2, 3]),
+               "three": (0, 1, 2), "outside": ([5, 5], [9, 9]), "text": ("a", "b"), "none at all": None},
+    "ftol": TOLERANCE, "xtol": TOLERANCE, "gtol": TOLERANCE,
+    "x_scale": {"none": None, "jac": "jac", "vector": [1.0, 2.0], "scalar": 2.0, "zero": 0.0, "negative": [1.0, -1],
+                "long": [1.0]*3, "text": "x", "nan": np.nan},
+    "loss": {"linear": "linear", "soft_l1": "soft_l1", "huber": "huber", "cauchy": "cauchy", "arctan": "arctan",
+             "word": "median", "number": 3, "none": None},
+    "f_scale": {"1": 1.0, "0.1": .1, "integer": 2, "zero": 0, "negative": -1.0, "text": "x", "nan": np.nan},
+    "diff_step": {"none": None, "scalar": 1e-6, "vector": [1e-6, 1e-7], "long": [1e-6]*3, "zero": 0.0, "text": "x"},
+    "tr_solver": {"none": None, "exact": "exact"},
+    "max_nfev": {"none": None, "3": 3, "100": 100, "zero": 0, "negative": -1, "float": 50.0, "text": "x"},
+    "verbose": {"0": 0, "3": 3, "9": 9, "text": "x"},
+    "args": {"none": (), "one": (1.0,), "scalar": 2.0, "None": None, "list": [1, 2]},
+    "kwargs": {"none": None, "one": {"k": 1}, "empty": {}, "number": 3},
+}
+
+
+def by_trf(scipys):
+    """SciPy's function; trf where its "lm" has no bounds and losses."""
+    def solver(fun, x0, bounds, loss, **options):
+        free = isinstance(bounds, tuple) and len(bounds) == 2 and np.ndim(bounds[0]) == 0 and bounds[0] == -np.inf
+        return scipys(fun, x0, bounds=bounds, loss=loss, method="lm" if free and loss == "linear" else "trf", **options)
+    return solver
+
+
+CURVE_FIT = Door(curve_fit, CURVE_FIT_ARGUMENTS, [], same_curve, end=lambda result: "result")
+LEAST_SQUARES = Door(least_squares, LEAST_SQUARES_ARGUMENTS, [], same_optimum, end=lambda result: result.status,
+                     peer=by_trf)
