@@ -323,8 +323,8 @@ def _result(door, out, args, loss, verbose):
     if verbose:
         door.watcher.finish(nfev, message)
     return OptimizeResult(
-        x=x, cost=0.5*float(rho[0].sum()), fun=f, jac=jacobian, grad=grad,
-        optimality=float(np.abs(grad[free]).max(initial=0.0)), active_mask=mask, nfev=nfev,
+        x=x, cost=0.5*rho[0].sum(), fun=f, jac=jacobian, grad=grad,
+        optimality=np.abs(grad[free]).max(initial=0.0), active_mask=mask, nfev=nfev,
         njev=None if door.by_differences else njev + door.njev, status=status, message=message,
         success=status > 0)
 

@@ -1,5 +1,5 @@
 """Random arguments for leastsq, curve_fit and least_squares (front_doors.py), and for SciPy's:
-the same outcome, or a difference that stands in the README's table.
+the same outcome, or a difference that stands in the README's table or a row of front_doors.py.
 
     python tests/fuzz/arguments.py --cases 100000
 
@@ -32,7 +32,7 @@ class Mine(Exception):
     pass
 
 
-def fails(*args):
+def fails(*args, **kwargs):
     raise Mine("of the user")
 
 
@@ -195,13 +195,23 @@ def outcome(solver, case, door):
     """("result", it) or (name of an exception, text), and the warnings."""
     values = {name: door.arguments[name][value] for name, value in case.items() if value is not None}
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), \
-            contextlib.redirect_stderr(io.StringIO()):          # SciPy prints causes there
+            contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):   # SciPy prints causes
         warnings.simplefilter("always")
         try:
             end = "result", solver(**values)
         except Exception as error:
             end = type(error).__name__, str(error)
     return *end, [w.category.__name__ for w in caught if "complex" not in str(w.message).lower()]
+
+
+def changes(case, door):
+    return {name: value for name, value in case.items() if value != next(iter(door.arguments[name]))}
+
+
+def faults(changed, door):
+    """The exceptions that each of the changed arguments leads to alone, which other draws compare."""
+    usual = {name: next(iter(values)) for name, values in door.arguments.items()}
+    return {outcome(door.function, usual | {name: value}, door)[0] for name, value in changed.items()} - {"result"}
 
 
 def compare(case, door, scipys):
@@ -216,7 +226,9 @@ def compare(case, door, scipys):
     for name, condition, ends in door.rows:
         if condition(case) and end in ends:
             return name
-    changed = {name: value for name, value in case.items() if value != next(iter(door.arguments[name]))}
+    changed = changes(case, door)
+    if theirs[0] != "result" and len(changed) > 1 and ours[0] in faults(changed, door):
+        return "of several faults, another"
     return f"? {changed}\n    ours:   {ours}\n    theirs: {theirs}"
 
 

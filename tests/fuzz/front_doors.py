@@ -195,6 +195,68 @@ def by_trf(scipys):
     return solver
 
 
-CURVE_FIT = Door(curve_fit, CURVE_FIT_ARGUMENTS, [], same_curve, end=lambda result: "result")
-LEAST_SQUARES = Door(least_squares, LEAST_SQUARES_ARGUMENTS, [], same_optimum, end=lambda result: result.status,
+def bounded(c):
+    return c["bounds"] not in ("none", "infinite")
+
+
+def refused_by_type(c):
+    return c["f"] in ("object", "complex", "column") or c["ydata"] == "column" or c["xdata"] == "2-D" \
+        or c["jac"] == "complex" or c["sigma"] == "complex" or c["p0"] == "complex"
+
+
+# as in arguments.py; an end is "result" or an exception
+CURVE_FIT_ROWS = [
+    ("improper input", lambda c: c["factor"] == "zero" or c["ftol"] == "negative", ("TypeError",)),
+    ("diag of the wrong length", lambda c: c["diag"] == "long" or c["diag"] == "graded" and (
+        c["f"] in ("one", "three", "keyword", "no parameters") or c["p0"] in ("scalar", "three")), ("ValueError",)),
+    ("not finite", lambda c: c["ydata"] == "None" or c["xdata"] == "empty" or c["f"] in ("nan", "log") or c["jac"] == "nan"
+     or c["p0"] in ("nan", "far"), ("RuntimeError",)),
+    ("not finite, and not omitted", lambda c: {c["xdata"], c["ydata"]} & {"nan", "inf"}, ("RuntimeError",)),
+    ("sigma of zero or nan", lambda c: c["sigma"] in ("zero", "nan"), ("ValueError",)),
+    ("residuals or derivatives not real, or 2-D", refused_by_type, ("TypeError", "ValueError")),
+    ("p0 without elements", lambda c: c["p0"] == "empty", ("ValueError",)),
+    ("p0 is float64 from the start", lambda c: c["p0"] == "bools", ("result",)),
+    ("checked before f is called", lambda c: bounded(c) or c["p0"] in ("texts", "text", "object"), ("ValueError", "TypeError")),
+    ("checked though not used", lambda c: c["epsfcn"] == "text" and c["jac"] != "none"
+     or c["check_finite"] == "yes" and c["nan_policy"] in ("word", "3", "propagate"), ("TypeError", "ValueError")),
+    ("nan_policy looks at arrays only", lambda c: c["xdata"] in ("range", "None", "dict") and c["nan_policy"] != "none",
+     ("result", "TypeError", "ValueError")),
+    ("n is counted, not taken from bounds", lambda c: c["f"] in ("one", "three", "keyword") and c["bounds"] != "none",
+     ("result",)),
+    ("a number as sigma, where nan is left out", lambda c: c["sigma"] in ("one", "scalar") and c["nan_policy"] == "omit",
+     ("result",)),
+    ("numbers left out before f is called", lambda c: c["nan_policy"] == "omit" and c["xdata"] == "empty", ("ValueError",)),
+    ("a number as sigma, with jac", lambda c: c["sigma"] == "scalar" and c["jac"] != "none",
+     ("result", "TypeError", "RuntimeError")),
+    ("rows weighted before their shape is looked at", lambda c: c["jac"] == "flat" and c["sigma"] != "none", ("ValueError",)),
+    ("another whitening rounds otherwise", lambda c: c["sigma"] in ("covariance", "lower"), ("result",)),
+    ("bounds of an object of any class", lambda c: c["bounds"] == "object", ("result",)),
+    ("Levenberg-Marquardt has bounds", lambda c: bounded(c), ("result", "RuntimeError", "TypeError", "UFuncTypeError", "Mine")),
+    ("settings checked before functions are called", lambda c: c["ftol"] == "text", ("TypeError",)),
+]
+# an end is `status`, or an exception
+LEAST_SQUARES_ROWS = [
+    ("improper input", lambda c: any(c[name] in ("negative", "nan") for name in ("ftol", "xtol", "gtol")), ("TypeError",)),
+    ("tolerances below SciPy's least", lambda c: any(c[name] in ("tiny", "none", "zero") for name in ("ftol", "xtol", "gtol")),
+     (0, 1, 2, 3, 4, "ValueError", "TypeError", "Mine")),
+    ("f_scale is checked", lambda c: c["f_scale"] in ("zero", "negative", "nan", "text"), ("ValueError", "TypeError")),
+    ("ill-typed", lambda c: c["x0"] in ("text", "none", "object", "empty") or c["max_nfev"] in ("float", "text"),
+     ("TypeError", "ValueError")),
+    ("derivatives not real", lambda c: c["jac"] in ("complex", "none") or c["fun"] in ("complex", "object", "2-D"),
+     ("TypeError", "ValueError")),
+    ("a Jacobian that is not finite is no success", lambda c: c["jac"] == "nan", (-3,)),
+    ("no option is ignored", lambda c: c["tr_solver"] != "none" or c["diff_step"] in ("zero", "long", "text", "vector"),
+     ("ValueError", "TypeError")),
+    ("no fewer residuals than parameters", lambda c: c["fun"] in ("one", "scalar", "empty"), ("ValueError",)),
+    ("another way to a place that is no minimum, or nearly one", lambda c: c["jac"] == "no rank" or c["fun"] == "float32"
+     or "large" in (c["ftol"], c["xtol"], c["gtol"]), (0, 1, 2, 3, 4)),
+    ("trf is elsewhere after three evaluations", lambda c: c["max_nfev"] == "3", (0,)),
+    ("complex steps need complex residuals", lambda c: c["fun"] == "float32" and c["jac"] == "cs", ("TypeError",)),
+    ("trf stays where it starts in a corner", lambda c: c["x0"] == "zeros" and c["bounds"] != "none", (1, 2, 3, 4)),
+    ("bounds None, or of an object of any class", lambda c: c["bounds"] in ("none at all", "object"),
+     (0, 1, 2, 3, 4, "ValueError")),
+    ("a table of iterations", lambda c: c["verbose"] == "3", (0, 1, 2, 3, 4, "TypeError")),
+]
+CURVE_FIT = Door(curve_fit, CURVE_FIT_ARGUMENTS, CURVE_FIT_ROWS, same_curve, end=lambda result: "result")
+LEAST_SQUARES = Door(least_squares, LEAST_SQUARES_ARGUMENTS, LEAST_SQUARES_ROWS, same_optimum, end=lambda result: result.status,
                      peer=by_trf)
