@@ -263,9 +263,18 @@ def test_scalar_data_are_fitted():
     assert popt == 2 and np.isinf(pcov).all()
 
 
-def test_improper_options_are_named():
-    with pytest.raises(TypeError, match="ftol must be zero or positive"):
-        curve_fit(decay, X, Y, ftol=-1.0)
+@pytest.mark.parametrize("options, words", [
+    ({"ftol": -1.0}, "ftol must be zero or positive, got -1.0"),
+    ({"xtol": np.nan}, "xtol must be zero or positive, got nan"),
+    ({"factor": 0}, "factor must be positive, got 0"),
+    ({"diag": [1, 0]}, r"every entry of diag must be positive, got \[1, 0\]"),
+])
+def test_improper_options_are_named(scipys, options, words):
+    with pytest.raises(RuntimeError, match=f"Optimal parameters not found: Improper input parameters. {words}"):
+        curve_fit(decay, X, Y, **options)
+    if not np.isnan(options.get("xtol", 0)):        # MINPACK lets nan pass
+        with pytest.raises(RuntimeError, match="Optimal parameters not found: Improper input parameters."):
+            scipys(decay, X, Y, **options)
 
 
 BOUNDED = {

@@ -24,6 +24,10 @@ _EPS = np.finfo(float).eps
 _CONTENT = 11                   # `callback` ended the fit
 _SUCCESS = (1, 2, 3, 4, _CONTENT)
 _NO_BOUNDS = (-np.inf, np.inf)
+# What may be improper, and as what it is not
+_SETTINGS = {"ftol": "ftol must be zero or positive", "xtol": "xtol must be zero or positive",
+             "gtol": "gtol must be zero or positive", "factor": "factor must be positive",
+             "diag": "every entry of diag must be positive"}
 
 
 class OptimizeWarning(UserWarning):
@@ -138,7 +142,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         positive definite; bad bounds, `p0` outside of them; another method, policy or
         `covariance`; `covariance` with a loss and `absolute_sigma`; the number of parameters is not known.
     RuntimeError
-        The fit failed.
+        The fit failed, or a setting is improper: a negative tolerance, say.
     TypeError
         More parameters than data; arguments that `leastsq` refuses.
     Exception
@@ -231,6 +235,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     residual = residual_of(f, xdata, ydata, weigh)
     if jac is not None and not isinstance(jac, str):
         jac = jacobian_of(jac, xdata, weigh)
+    if kwargs:
+        _refuse_improper(kwargs)
     popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
     if ier not in _SUCCESS:
         raise RuntimeError("Optimal parameters not found: " + mesg)
@@ -313,6 +319,21 @@ def _with_bounds(kwargs, bounds, n, jac):
     if factors is not None:
         kwargs["diag"] = factors
     return kwargs
+
+
+def _refuse_improper(kwargs):
+    """What MINPACK calls improper is a fit that failed, in SciPy's `curve_fit`; `leastsq` has a TypeError."""
+    for name, wanted in _SETTINGS.items():
+        value = kwargs.get(name)
+        try:
+            real = np.asarray(value).dtype.kind in "fiu"
+        except ValueError:                  # rows of several lengths
+            real = False
+        if not real:                        # leastsq says what is wrong with it
+            continue
+        if not np.all(np.greater_equal(value, 0) if "zero" in wanted else np.greater(value, 0)):
+            raise RuntimeError("Optimal parameters not found: Improper input parameters. "
+                               f"{wanted}, got {value!r}")
 
 
 def _accurate_covariance(choice, f, residual, popt, jac, info, absolute_sigma, kwargs):

@@ -206,7 +206,7 @@ def refused_by_type(c):
 
 # as in arguments.py; an end is "result" or an exception
 CURVE_FIT_ROWS = [
-    ("improper input", lambda c: c["factor"] == "zero" or c["ftol"] == "negative", ("TypeError",)),
+    ("improper input", lambda c: bounded(c) and (c["factor"] == "zero" or c["ftol"] == "negative"), ("RuntimeError",)),
     ("diag of the wrong length", lambda c: c["diag"] == "long" or c["diag"] == "graded" and (
         c["f"] in ("one", "three", "keyword", "no parameters") or c["p0"] in ("scalar", "three")), ("ValueError",)),
     ("not finite", lambda c: c["ydata"] == "None" or c["xdata"] == "empty" or c["f"] in ("nan", "log") or c["jac"] == "nan"
