@@ -8,8 +8,8 @@ import os
 import numpy as np
 
 __all__ = ["both_bounds", "bound_rows", "check_sizes", "data_arrays", "evaluation_limit", "factors_of_scales",
-           "flag", "jacobian_array", "noted", "real_array", "relative_error", "scale_factors", "start_points", "thread_count",
-           "tolerances", "whole_number"]
+           "flag", "improper", "jacobian_array", "noted", "real_array", "relative_error", "scale_factors",
+           "start_points", "thread_count", "tolerances", "whole_number"]
 
 AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
 
@@ -96,9 +96,8 @@ def scale_factors(diag, count, n):
     if array.shape not in ((n,), (count, n)):
         raise ValueError(f"leastsq_batch: diag must have shape ({n},) or ({count}, {n}), "
                          f"got {array.shape}")
-    if array.ndim == 1 and not (array > 0).all():
-        raise TypeError("Improper input parameters. every entry of diag must be positive, "
-                        f"got {diag!r}")
+    if array.ndim == 1 and (words := improper("diag", array, diag)):
+        raise TypeError(words)
     return np.ascontiguousarray(array, np.float64)
 
 
@@ -147,15 +146,26 @@ def _bound_side(side, name, shape):
     return np.array(np.broadcast_to(array, array.shape or shape[1:]), np.float64, order="C")
 
 
+def improper(name, value, given):
+    """What MINPACK calls improper about a tolerance, `factor` or `diag`, in words; or None.
+
+    The value is a float or a real array, and was given as is shown.
+    """
+    positive = name in ("factor", "diag")
+    right = value > 0 if positive else value >= 0           # nan is neither
+    if right is True or np.all(right):      # the former is quicker
+        return None
+    return (f"Improper input parameters. {'every entry of ' if name == 'diag' else ''}{name} must be "
+            f"{'positive' if positive else 'zero or positive'}, got {given!r}")
+
+
 def tolerances(ftol, xtol, gtol, factor):
     """The four as floats: not negative, the last positive."""
     named = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor}
     values = {name: _real(value, name) for name, value in named.items()}
     for name, value in values.items():
-        positive = name == "factor"
-        if not (value > 0 if positive else value >= 0):
-            wanted = "positive" if positive else "zero or positive"
-            raise TypeError(f"Improper input parameters. {name} must be {wanted}, got {value}")
+        if words := improper(name, value, value):
+            raise TypeError(words)
     return tuple(values.values())
 
 

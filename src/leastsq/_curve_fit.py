@@ -10,7 +10,7 @@ from types import FunctionType
 
 import numpy as np
 
-from ._checks import evaluation_limit, factors_of_scales, jacobian_array, noted, real_array
+from ._checks import evaluation_limit, factors_of_scales, improper, jacobian_array, noted, real_array
 from ._compiled import CFunction
 from ._covariance import by_option, check_option
 from ._curve_fit_data import apply_nan_policy, jacobian_of, real_data, residual_of, weigher
@@ -24,10 +24,6 @@ _EPS = np.finfo(float).eps
 _CONTENT = 11                   # `callback` ended the fit
 _SUCCESS = (1, 2, 3, 4, _CONTENT)
 _NO_BOUNDS = (-np.inf, np.inf)
-# What may be improper, and as what it is not
-_SETTINGS = {"ftol": "ftol must be zero or positive", "xtol": "xtol must be zero or positive",
-             "gtol": "gtol must be zero or positive", "factor": "factor must be positive",
-             "diag": "every entry of diag must be positive"}
 
 
 class OptimizeWarning(UserWarning):
@@ -323,17 +319,15 @@ def _with_bounds(kwargs, bounds, n, jac):
 
 def _refuse_improper(kwargs):
     """What MINPACK calls improper is a fit that failed, in SciPy's `curve_fit`; `leastsq` has a TypeError."""
-    for name, wanted in _SETTINGS.items():
-        value = kwargs.get(name)
+    for name in ("ftol", "xtol", "gtol", "factor", "diag"):
+        given = kwargs.get(name)
         try:
-            real = np.asarray(value).dtype.kind in "fiu"
+            value = np.asarray(given)
         except ValueError:                  # rows of several lengths
-            real = False
-        if not real:                        # leastsq says what is wrong with it
             continue
-        if not np.all(np.greater_equal(value, 0) if "zero" in wanted else np.greater(value, 0)):
-            raise RuntimeError("Optimal parameters not found: Improper input parameters. "
-                               f"{wanted}, got {value!r}")
+        # of any other kind: leastsq says what is wrong with it
+        if value.dtype.kind in "fiu" and (words := improper(name, value, given)):
+            raise RuntimeError("Optimal parameters not found: " + words)
 
 
 def _accurate_covariance(choice, f, residual, popt, jac, info, absolute_sigma, kwargs):

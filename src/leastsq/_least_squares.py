@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from ._checks import evaluation_limit, factors_of_scales, jacobian_array, noted, real_array
+from ._checks import evaluation_limit, factors_of_scales, improper, jacobian_array, noted, real_array
 from ._compiled import CFunction, call_compiled
 from ._covariance import by_option, check_option
 from ._derivatives import SCHEMES, Differences
@@ -336,8 +336,8 @@ def _tolerances(**given):
             values.append(0.0 if value is None else float(value))
         except (TypeError, ValueError):
             raise TypeError(f"`{name}` must be a real number or None, got {value!r}.") from None
-        if not values[-1] >= 0:
-            raise TypeError(f"Improper input parameters. {name} must be zero or positive, got {value!r}")
+        if words := improper(name, values[-1], value):
+            raise TypeError(words)
     if all(value < _EPS for value in values):
         raise noted(ValueError(f"At least one of the tolerances must be higher than machine epsilon ({_EPS:.2e})."),
                     "got " + ", ".join(f"{name}={value!r}" for name, value in given.items()))

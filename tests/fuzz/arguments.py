@@ -4,8 +4,8 @@ the same outcome, or a difference that stands in the README's table or a row of 
     python tests/fuzz/arguments.py --cases 100000
 
 needs SciPy 1.18 or newer, whose bits are MINPACK's.  Where the outcomes differ, the rows
-must have a row whose condition holds for the arguments and whose end is ours; a row
-that never applies, or a difference without a row, is a finding.
+must have a row whose condition holds for the arguments and whose end is ours; a difference
+without a row is a finding.
 """
 from __future__ import annotations
 

@@ -11,11 +11,7 @@ import numpy as np
 
 from arguments import Door, fails
 from leastsq import curve_fit, least_squares
-
-X = np.linspace(0, 1, 12)
-Y = np.exp(-X) + .1*np.cos(9*X)
-SD = 1 + np.arange(12.0)/4
-COV = .01*(np.eye(12) + .4*np.eye(12, k=1) + .4*np.eye(12, k=-1))
+from test_curve_fit import COV, SD, Decay, X, Y, marked
 
 
 def decay(x, a, b):
@@ -37,17 +33,6 @@ def derivatives(change):
     def jac(x, a, b):
         return change(decay_jac(x, a, b))
     return jac
-
-
-def marked(values, value, *at):
-    values = np.array(values, float)
-    values[list(at)] = value
-    return values
-
-
-class Decay:
-    def __call__(self, x, a, b):
-        return decay(x, a, b)
 
 
 class Bounds:
@@ -225,7 +210,8 @@ CURVE_FIT_ROWS = [
      ("result",)),
     ("a number as sigma, where nan is left out", lambda c: c["sigma"] in ("one", "scalar") and c["nan_policy"] == "omit",
      ("result",)),
-    ("numbers left out before f is called", lambda c: c["nan_policy"] == "omit" and c["xdata"] == "empty", ("ValueError",)),
+    ("numbers left out before f is called", lambda c: c["nan_policy"] == "omit" and c["xdata"] == "empty",
+     ("ValueError", "TypeError")),
     ("a number as sigma, with jac", lambda c: c["sigma"] == "scalar" and c["jac"] != "none",
      ("result", "TypeError", "RuntimeError")),
     ("rows weighted before their shape is looked at", lambda c: c["jac"] == "flat" and c["sigma"] != "none", ("ValueError",)),
