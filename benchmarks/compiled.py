@@ -65,7 +65,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     run("meson", "setup", core, ROOT, "--buildtype=release")
     run("ninja", "-C", core, "fortran/libleastsq_core.a")
     library, program = folder / "compiled.so", folder / "compiled"
-    common = ["cc", "-O2", "-ffp-contract=off", "-fPIC", f"-I{ROOT / 'src' / 'leastsq'}", SOURCE,
+    common = ["cc", "-O2", "-ffp-contract=off", "-fPIC", f"-I{ROOT / 'fortran' / 'api'}",
+              f"-I{ROOT / 'src' / 'leastsq' / 'include'}", SOURCE,
               core / "fortran" / "libleastsq_core.a", "-lm", "-ldl", "-lpthread"]
     run(*common, "-shared", "-o", library)
     run(*common, "-o", program)

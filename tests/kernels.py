@@ -1,5 +1,5 @@
 """Our Fortran core without Python's extension module: compiled as it stands,
-at a chosen optimisation level, and called through ctypes as src/leastsq/core.h
+at a chosen optimisation level, and called through ctypes as fortran/api/core.h
 says.  The header is read, not repeated: codes, the state record and the
 columns of the machine's vectors come from it.
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: What else our Fortran is compiled with here: tools/coverage.sh puts counters in.
 MORE_FLAGS = os.environ.get("LEASTSQ_TEST_FFLAGS", "").split()
 FORTRAN = ROOT / "fortran"
-HEADER = ROOT / "src" / "leastsq" / "core.h"
+HEADER = FORTRAN / "api" / "core.h"
 
 _i64, _dbl = ct.c_int64, ct.c_double
 _pdbl, _pi64 = ct.POINTER(_dbl), ct.POINTER(_i64)
@@ -98,7 +98,7 @@ def compile_order(files):
 
 
 def build(gfortran, level, folder, contraction="off"):
-    """Compile fortran/*.f90 at `level`, flags in a string, into `folder`, once for all
+    """Compile fortran/**/*.f90 at `level`, flags in a string, into `folder`, once for all
     processes that share it; return the shared library's path."""
     target = Path(folder) / f"leastsq{level.replace(' ', '')}-{contraction}"
     target.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def build(gfortran, level, folder, contraction="off"):
     with open(target / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            sources = [*compile_order(list(FORTRAN.glob("*.f90"))), FORTRAN / "lanes.F90"]
+            sources = [*compile_order(list(FORTRAN.rglob("*.f90"))), FORTRAN / "kernels" / "lanes.F90"]
             partial = target / "partial.so"
             done = subprocess.run(
                 [gfortran, *level.split(), f"-ffp-contract={contraction}", "-fPIC", "-std=f2018", "-shared",

@@ -481,8 +481,8 @@ def test_the_docstrings_examples_run():
 
 
 def test_as_many_rows_wait_in_c_as_in_fortran():
-    fortran = re.search(r"BLOCK_ROWS = (\d+)", (ROOT / "fortran/tsqr.F90").read_text())
-    header = re.search(r"LSQ_BLOCK_ROWS = (\d+)", (ROOT / "src/leastsq/tsqr.h").read_text())
+    fortran = re.search(r"BLOCK_ROWS = (\d+)", (ROOT / "fortran/kernels/tsqr.F90").read_text())
+    header = re.search(r"LSQ_BLOCK_ROWS = (\d+)", (ROOT / "fortran/kernels/kernels.h").read_text())
     assert fortran[1] == header[1]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kernels import MORE_FLAGS
 
-FORTRAN = pathlib.Path(__file__).resolve().parent.parent / "fortran"
+KERNELS = pathlib.Path(__file__).resolve().parent.parent / "fortran" / "kernels"
 #: In the order in which they use each other's modules.
 SOURCES = ["reflectors.F90", "panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90",
            "pivot_guess.F90", "pipeline.F90", "refold.F90", "triangle.F90"]
@@ -75,7 +75,7 @@ def _compile(isa: str, where: pathlib.Path, extra: tuple[str, ...], library: pat
     for name in SOURCES:
         target = where / (name + ".o")
         subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, *MORE_FLAGS, f"-DISA={isa}", f"-J{where}",
-                        "-c", str(FORTRAN / name), "-o", str(target)], check=True, cwd=where)
+                        "-c", str(KERNELS / name), "-o", str(target)], check=True, cwd=where)
         objects.append(str(target))
     # gcc, not gfortran: the kernels need no Fortran run-time library (but unoptimised, with counters).
     linker = [compiler(), *MORE_FLAGS] if MORE_FLAGS else ["gcc"]
@@ -126,7 +126,7 @@ COUNT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *3 * [ctypes.c_int64])
 
 
 class Gang(ctypes.Structure):
-    """tsqr.h: lsq_gang, of Python's threads; cancelled at its `last`-th look, if that comes."""
+    """kernels.h: lsq_gang, of Python's threads; cancelled at its `last`-th look, if that comes."""
 
     _fields_ = [("size", ctypes.c_int64), ("room_size", ctypes.c_int64), ("room", ctypes.c_void_p),
                 ("run", RUN), ("await", COUNT), ("reach", COUNT)]

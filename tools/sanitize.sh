@@ -59,9 +59,9 @@ driver() {
     rm -rf "$folder"
     mkdir -p "$folder"
     core=$(cd tests/fuzz && python -c 'from differential import FORTRAN, compile_order
-print(*compile_order(list(FORTRAN.glob("*.f90"))))')
+print(*compile_order(list(FORTRAN.rglob("*.f90"))))')
     for file in norms reflectors panels gang packing tsqr gram pivot_guess pipeline refold triangle; do
-        cat fortran/$file.F90
+        cat fortran/kernels/$file.F90
     done >"$folder/kernels.F90"
     headers=$(python -c 'import numpy, sysconfig
 print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include())')
@@ -72,7 +72,7 @@ print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include()
         done
         $FC $flags -std=f2018 -cpp -DISA=baseline -fopenmp-simd "-J$folder" -c "$folder/kernels.F90" \
             -o "$folder/kernels.o"
-        $CC $flags -std=c11 -Wall -Wextra -Werror $headers -c tests/threads.c -o "$folder/threads.o"
+        $CC $flags -std=c11 -Wall -Wextra -Werror -Isrc/leastsq -Isrc/leastsq/include -Ifortran/api -Ifortran/kernels $headers -c tests/threads.c -o "$folder/threads.o"
         $FC $flags -o "$folder/threads" "$folder"/*.o -lpthread -lm
     }
 }

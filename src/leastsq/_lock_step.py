@@ -1,4 +1,4 @@
-"""Many problems at once: a scheduler over the ask/tell machine of ``fortran/lm_core.f90``.
+"""Many problems at once: a scheduler over the ask/tell machine of ``fortran/core/lm_core.f90``.
 
 A slab of problems is at work at a time.  In each round those that want a model get it,
 those that are done leave and others take their slots, and all that are at work get
@@ -257,7 +257,7 @@ def make_models(slab, slots, job):
 
 
 def difference_jacobians(slab, slots, job, x, problems, weights):
-    """As fortran/fdjac2.f90, one parameter of all problems at a time; what each one cost."""
+    """As fortran/problems/fdjac2.f90, one parameter of all problems at a time; what each one cost."""
     relative_step = np.sqrt(max(job.epsfcn, _EPS))
     rows = job.rows(problems)
     jac = slab.jacobians(slots.size)

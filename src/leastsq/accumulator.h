@@ -9,7 +9,7 @@
 typedef struct {
     int64_t n, rows;
     not_finite fault;           /* in the first row that is not finite; column n is f */
-    double *work;               /* an accumulator of tsqr.h, on a cache line */
+    double *work;               /* an accumulator of kernels.h, on a cache line */
     void *memory;               /* that it lies in */
 } folded_rows;
 

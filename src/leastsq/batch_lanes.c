@@ -97,7 +97,7 @@ unpack(const batch_lanes *l, int q, const batch_model *model)
     }
 }
 
-/* What the dense provider does (fortran/dense.f90). */
+/* What the dense provider does (fortran/problems/dense.f90). */
 static void
 factor_alone(const batch_lanes *l, const batch_model *model)
 {

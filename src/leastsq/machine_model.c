@@ -55,7 +55,7 @@ allocate_model(model *answer, int64_t n, int64_t scratch)
     return 0;
 }
 
-/* The dense provider's arithmetic (fortran/dense.f90) on copies of J, by columns, and f;
+/* The dense provider's arithmetic (fortran/problems/dense.f90) on copies of J, by columns, and f;
    R moves to a place of its own. */
 static void
 factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)

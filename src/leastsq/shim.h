@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 
 #include "core.h"
-#include "tsqr.h"
+#include "kernels.h"
 
 enum { INLINE_ARGUMENTS = 6 };
 

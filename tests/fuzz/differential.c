@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/leastsq/core.h"
+#include "core.h"
 
 typedef void (*lmdif_function)(const int *, const int *, double *, double *, int *);
 typedef void (*lmder_function)(const int *, const int *, double *, double *, double *, const int *,

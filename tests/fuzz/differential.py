@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from kernels import FORTRAN, compile_order  # noqa: E402
+from kernels import FORTRAN, ROOT, compile_order  # noqa: E402
 
 OUTCOMES = ("same", "nan in a setting", "start not finite", "Jacobian not finite", "step overflows",
             "parted", "wrong end", "wrong answer", "endless")
@@ -35,9 +35,10 @@ def build(folder, level="-O3", contraction="off", gfortran="gfortran", cc="cc"):
     """Compile our Fortran, differential.c and the library into one, in `folder`."""
     library, folder = Path(folder) / "libdifferential.so", Path(folder)
     subprocess.run([cc, "-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fPIC",
+                    f"-I{FORTRAN / 'api'}", f"-I{ROOT / 'src' / 'leastsq' / 'include'}",
                     "-c", HERE / "differential.c", "-o", folder / "differential.o"], check=True)
     subprocess.run([gfortran, *level.split(), f"-ffp-contract={contraction}", "-fPIC", "-std=f2018", "-shared",
-                    f"-J{folder}", "-o", library, *compile_order(list(FORTRAN.glob("*.f90"))),
+                    f"-J{folder}", "-o", library, *compile_order(list(FORTRAN.rglob("*.f90"))),
                     folder / "differential.o", archive(gfortran), "-lm"], check=True)
     return ct.CDLL(str(library))
 

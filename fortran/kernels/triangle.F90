@@ -81,7 +81,7 @@ contains
       real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
       real(wp), intent(out), target :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
-      type(c_ptr), intent(in), value :: gang        !< tsqr.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: gang        !< kernels.h: lsq_gang; or NULL
       integer(ik), intent(in), value :: expected    !< not 0: ipvt's permutation is likely to be it again
       type(layout_t) :: at
       type(reading_t), target :: job
@@ -357,7 +357,7 @@ contains
       real(wp), intent(out) :: sdiag(n)           !< diagonal of S, of either sign
       real(wp), intent(out), target :: wa(n)      !< scratch
       real(wp), intent(inout), target :: work(*)  !< of tsqr_work_size(n); overwritten
-      type(c_ptr), intent(in), value :: gang      !< tsqr.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: gang      !< kernels.h: lsq_gang; or NULL
       type(layout_t) :: at
       integer(ik) :: j, k, row, rank
 

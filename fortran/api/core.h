@@ -1,12 +1,12 @@
-/* The Fortran core as C sees it: the mirror of fortran/c_api.f90 and of the
-   codes in fortran/kinds.f90 (tests/test_invariants.py compares them).
+/* The Fortran core as C sees it: the mirror of c_api.f90 and of the
+   codes in fortran/core/kinds.f90 (tests/test_invariants.py compares them).
 
    Arrays are column-major and owned by the caller.  Sizes are 64-bit.  No
    function here allocates, prints, keeps a pointer or touches Python.        */
 #ifndef LEASTSQ_CORE_H
 #define LEASTSQ_CORE_H
 
-#include "include/leastsq.h"
+#include "leastsq.h"
 
 /* Why a fit ended: MINPACK's info, then our own. */
 enum {
@@ -111,7 +111,7 @@ typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipv
                            const double *diag, const double *qtb, double *x, double *sdiag,
                            double *wa, double *work, struct lsq_gang *gang);
 
-/* door.f90: problem_record_t.  What is not needed is NULL. */
+/* problem_record.f90: problem_record_t.  What is not needed is NULL. */
 typedef struct {
     void *data;                 /* every function's last argument */
     double epsfcn;
@@ -130,7 +130,7 @@ typedef struct {
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
-    struct lsq_gang *gang;      /* damped's, or NULL: tsqr.h */
+    struct lsq_gang *gang;      /* damped's, or NULL: kernels.h */
 } lsq_problem;
 
 /* A whole fit.  Settings are in s and start in w, as for lsq_start; so is the answer.
@@ -138,7 +138,7 @@ typedef struct {
 void lsq_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
              double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
-/* The ask/tell machine: n-sized, see fortran/lm_core.f90. */
+/* The ask/tell machine: n-sized, see fortran/core/lm_core.f90. */
 int64_t lsq_core_columns(int64_t n, int64_t bounded);
 void lsq_start(lsq_state *s, double *w);
 void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
@@ -172,7 +172,7 @@ void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
    plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */
 enum { LSQ_LANES = 4 };
 
-typedef struct {                /* one instruction set's loops: fortran/lanes.F90 */
+typedef struct {                /* one instruction set's loops: fortran/kernels/lanes.F90 */
     void (*squares)(int64_t m, int64_t n, const double *a, double *totals);
     void (*reflect)(int64_t length, int64_t columns, int64_t m, const double *norm, double *v,
                     const double *a, const double *b, double *s, double *s_b);

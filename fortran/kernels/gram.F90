@@ -130,7 +130,7 @@ contains
       real(wp), intent(in), value :: tol          !< relative; 0 tells exact zeros only
       real(wp), intent(inout), target :: cov(n, n)     !< symmetric to the bit
       real(wp), intent(inout), target :: scratch(n, n)
-      type(c_ptr), intent(in), value :: gang      !< tsqr.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: gang      !< kernels.h: lsq_gang; or NULL
       integer(ik) :: rank                         !< see leastsq_covar
       type(covar_t), target :: job
       integer(ik) :: i, j, at_i, at_j

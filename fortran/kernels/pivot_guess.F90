@@ -41,7 +41,7 @@ contains
    !> The first `known` pivots of a.  The exchanges that bring them to the front,
    !> column j with column g(j, n+3), j = 1 to known, are left in g.
    subroutine guess_pivots(gang, n, a, lda, known, g, ldg)
-      type(c_ptr), intent(in) :: gang          !< tsqr.h: lsq_gang; or NULL
+      type(c_ptr), intent(in) :: gang          !< kernels.h: lsq_gang; or NULL
       integer(ik), intent(in) :: n, lda
       real(wp), intent(in), target :: a(lda, n)    !< upper triangle, zeros below
       integer(ik), intent(out) :: known        !< 0 to n

@@ -8,7 +8,7 @@
 !> `push` rows, `merge` two accumulators; no Q is ever stored.
 !>
 !> Public: tsqr_work_size, tsqr_empty, tsqr_push, tsqr_merge, each also as
-!> lsq_<name>_<ISA> for C (tsqr.h); for the other files tsqr_flush, layout_of, and fold_block
+!> lsq_<name>_<ISA> for C (kernels.h); for the other files tsqr_flush, layout_of, and fold_block
 !> with what it needs.
 !> Rows are m-sized and only read; the workspace is n-sized and the caller's.
 module TAGGED(leastsq_tsqr)

@@ -20,7 +20,7 @@ module leastsq_qrfac_lanes
 
    integer, parameter :: LANES = 4
 
-   !> One instruction set's loops: lsq_lanes_kernels of src/leastsq/core.h.
+   !> One instruction set's loops: lsq_lanes_kernels of core.h.
    type, bind(c) :: lanes_kernels_t
       type(c_funptr) :: squares, reflect, downdate, update
    end type lanes_kernels_t

@@ -4,7 +4,7 @@
 !> record of functions (core.h: lsq_problem), most of which may be NULL.
 !>
 !> Public: problem_record_t, open_door.  Its data is m-sized.
-module leastsq_door
+module leastsq_problem_record
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
       c_funptr, c_ptr
    use leastsq_kinds, only: wp, ik
@@ -122,4 +122,4 @@ contains
       problem%watch_data = record%data
    end subroutine set_watch
 
-end module leastsq_door
+end module leastsq_problem_record

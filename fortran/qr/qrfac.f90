@@ -7,6 +7,7 @@
 !> And the next pivot column is guessed before its norm is there, brought to its
 !> place while it is updated, and taken back if MINPACK's norms say otherwise.
 !> A right-hand side b rides along as one more column and becomes Q'b.
+!> (One file beyond 500 lines: the loops that run side by side are inlined into one another.)
 !>
 !> Public: qrfac, NORM_CANCELLATION.  Its data is m-sized.
 module leastsq_qrfac

@@ -1,4 +1,4 @@
-/* The row accumulator as C sees it: fortran/tsqr.F90, triangle.F90, gram.F90, norms.F90,
+/* The row accumulator as C sees it: tsqr.F90, triangle.F90, gram.F90, norms.F90,
    compiled once per instruction set and named lsq_..._<isa>.
 
    An accumulator is a workspace of work_size(n) doubles that holds the triangle
@@ -8,8 +8,8 @@
    keeps a pointer or touches Python.  Functions on different workspaces may
    run at the same time.  Workspaces should start on a 64-byte line (for speed
    only).                                                                      */
-#ifndef LEASTSQ_TSQR_H
-#define LEASTSQ_TSQR_H
+#ifndef LEASTSQ_KERNELS_H
+#define LEASTSQ_KERNELS_H
 
 #include <stdint.h>
 
@@ -25,7 +25,7 @@ enum {
 enum { LSQ_BLOCK_ROWS = 256 };
 
 /* Threads that work on one triangle, and where to go on with the kernels' help:
-   fortran/gang.F90.  NULL: the calling thread alone. */
+   gang.F90.  NULL: the calling thread alone. */
 typedef struct lsq_gang {
     int64_t size;               /* threads */
     int64_t room_size;          /* at least the kernels' room_size(n) */

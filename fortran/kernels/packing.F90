@@ -11,7 +11,7 @@ module TAGGED(leastsq_packing)
    private
    public :: pack_rows, moved
 
-   ! Types of the rows' elements, as in tsqr.h.
+   ! Types of the rows' elements, as in kernels.h.
    integer(ik), parameter, public :: FLOAT64 = 0
    integer(ik), parameter, public :: FLOAT32 = 1
 

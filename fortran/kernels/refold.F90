@@ -39,7 +39,7 @@ contains
 
    !> The triangle r with its columns in another order, and beside it qtf.
    subroutine refold_by(gang, n, r, ldr, qtf, heights, work)
-      type(c_ptr), intent(in) :: gang              !< tsqr.h: lsq_gang; or NULL
+      type(c_ptr), intent(in) :: gang              !< kernels.h: lsq_gang; or NULL
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(inout), target :: r(ldr, n)    !< zero below its diagonal; then the new one
       real(wp), intent(in), target :: qtf(n)

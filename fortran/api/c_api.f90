@@ -1,4 +1,4 @@
-!> The core's C surface: what src/leastsq/core.h declares, nothing else.
+!> The core's C surface: what core.h declares, nothing else.
 !>
 !> Each procedure hands its arguments on; a C pointer that may be NULL is settled
 !> here.
@@ -11,15 +11,13 @@ module leastsq_c_api
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
    use leastsq_blocked, only: blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_bounds, only: free_covar
-   use leastsq_door, only: problem_record_t, open_door
+   use leastsq_problem_record, only: problem_record_t, open_door
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: fdjac2, difference_point
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
-   use leastsq_fit, only: work_size
-   use leastsq_lmder, only: lmder
-   use leastsq_lmdif, only: lmdif
+   use leastsq_minpack, only: lmder, lmdif, work_size
    use leastsq_lmpar, only: lmpar
    use leastsq_qrfac, only: qrfac
    use leastsq_qrfac_lanes, only: qrfac_lanes, lanes_size, lanes_kernels_t, LANES

@@ -2,7 +2,7 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> Threads that work on one thing: who they are, and how they wait for each other.
 !>
-!> The caller makes and ends the threads (tsqr.h: lsq_gang); a body of ours runs in
+!> The caller makes and ends the threads (kernels.h: lsq_gang); a body of ours runs in
 !> each.  Each has a counter that only grows: one waits until another's has
 !> reached a value.  No gang (a null pointer): one thread, which never waits.
 !> Blocks of rows that are folded one behind the other have an order: wait_turn, pass_on.

@@ -55,7 +55,7 @@ contains
       type(c_ptr), intent(in), value :: a, f           !< f is not NULL here
       integer(ik), intent(in), value :: a_type, row_stride, column_stride, f_type, f_stride
       real(wp), intent(inout), target :: work(*)
-      type(c_ptr), intent(in), value :: gang           !< tsqr.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: gang           !< kernels.h: lsq_gang; or NULL
       type(job_t), target :: job
       type(layout_t) :: at
 
