@@ -63,7 +63,7 @@ counters() {
         --gcov-ignore-parse-errors=all --merge-mode-functions=merge-use-line-min "$@" 2>>"$out/gcovr.log"
 }
 
-for part in src/leastsq fortran; do
+for part in src/shim fortran; do
     name=$out/$(basename $part)
     counters $part --gcov-object-directory "$out/meson" --json "$name.json" "$out/meson"
     counters $part --json "$name-made.json" "$out"/made-*

@@ -47,11 +47,11 @@ def compilers():
 
 def clang_tidy():
     """C: clang's analysis (.clang-tidy says which)."""
-    sources = sorted((ROOT / "src" / "leastsq").glob("*.c"))
+    sources = sorted((ROOT / "src" / "shim").rglob("*.c"))
     if not (ROOT / "build" / "lint" / "build.ninja").exists() and not set_up():
         return False
     compiled = (BUILD / "compile_commands.json").read_text(encoding="utf-8")
-    return call(tool("clang-tidy"), "--quiet", "-p", BUILD, *(path for path in sources if path.name in compiled))
+    return call(tool("clang-tidy"), "--quiet", "-p", BUILD, *(path for path in sources if path.relative_to(ROOT).as_posix() in compiled))
 
 
 def stubs():

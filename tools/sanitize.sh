@@ -72,7 +72,7 @@ print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include()
         done
         $FC $flags -std=f2018 -cpp -DISA=baseline -fopenmp-simd "-J$folder" -c "$folder/kernels.F90" \
             -o "$folder/kernels.o"
-        $CC $flags -std=c11 -Wall -Wextra -Werror -Isrc/leastsq -Isrc/leastsq/include -Ifortran/api -Ifortran/kernels $headers -c tests/threads.c -o "$folder/threads.o"
+        $CC $flags -std=c11 -Wall -Wextra -Werror -Isrc/shim -Isrc/leastsq/include -Ifortran/api -Ifortran/kernels $headers -c tests/threads.c -o "$folder/threads.o"
         $FC $flags -o "$folder/threads" "$folder"/*.o -lpthread -lm
     }
 }

@@ -6,7 +6,7 @@
 
 enum { MOST_THREADS = 256 };
 
-/* isa.c */
+/* ../kernels.c */
 typedef lsq_tsqr_kernels kernels;
 const kernels *kernels_choose(void);
 
@@ -49,7 +49,7 @@ typedef struct blocked {
 int64_t chunks_rows(int64_t m, int64_t n);
 int chunks_fold(blocked *b, const elements *rows, const double *fvec);
 
-/* blocked.c */
+/* provider.c */
 int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
                  double *compiled_fjac, double *weighed);
 void blocked_clear(blocked *b);
@@ -57,7 +57,7 @@ int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, co
                    double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm,
                    void *data);
 
-/* blocked_residuals.c */
+/* residuals.c */
 int blocked_leaves_trial(const callbacks *cb, int weighed);
 const double *blocked_at_x(const blocked *b, const double *fvec);
 void blocked_drop(callbacks *cb, PyArrayObject *one, PyArrayObject *other);

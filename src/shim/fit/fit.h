@@ -2,7 +2,7 @@
 #ifndef LEASTSQ_FIT_H
 #define LEASTSQ_FIT_H
 
-#include "blocked.h"
+#include "blocked/blocked.h"
 
 /* Everything a fit allocates; dropped together. */
 typedef struct {

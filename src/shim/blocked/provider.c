@@ -1,6 +1,6 @@
 /* Long residual vectors: the problem whose model comes from row blocks, folded where
    the user's arrays lie (chunks.c).  What is here is its memory, and the model;
-   residuals are in blocked_residuals.c. */
+   residuals are in residuals.c. */
 #include "blocked.h"
 
 #include <math.h>

@@ -1,58 +1,24 @@
 /* Many fits of compiled functions, in threads, without the GIL.
 
    Every thread takes a bunch of problems at a time and fits them in an arena of its
-   own (batch_fit.c).  The calling thread waits, and looks at signals meanwhile.  */
+   own (fitter.c).  The calling thread waits, and looks at signals meanwhile.  */
 #include "batch.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 enum { POLL_MICROSECONDS = 20000, MOST_IN_A_BUNCH = 32 };
 
-/* What one thread writes lies this far from what others read: two cache lines, for
-   processors fetch them in pairs. */
-enum { APART = 128 };
-
-/* What the threads share. */
-typedef struct batch_crew {             /* NOLINT(*.Padding): it is meant */
-    const batch_job *job;
-    int64_t bunch;
-    PyThread_type_lock finished;        /* held while threads run */
-    atomic_int stop;
-    _Alignas(APART) _Atomic int64_t next;
-    _Atomic int64_t done;
-    atomic_int running;
-} crew;
-
 typedef struct {
-    crew *all;
+    batch_crew *all;
     pthread_t thread;
     batch_fitter *fitter;
 } worker;
-
-npy_intp
-batch_next(batch_queue *queue)
-{
-    crew *all = queue->crew;
-    int64_t count = all->job->count;
-
-    if (batch_stopped(queue))
-        return -1;
-    if (queue->next == queue->end) {
-        atomic_fetch_add(&all->done, queue->finished);
-        queue->finished = 0;
-        queue->next = atomic_load(&all->next) < count ? atomic_fetch_add(&all->next, all->bunch) : count;
-        queue->next = queue->next < count ? queue->next : count;
-        queue->end = queue->next + all->bunch < count ? queue->next + all->bunch : count;
-    }
-    return queue->next < queue->end ? queue->next++ : -1;
-}
 
 static void *
 work(void *argument)
 {
     worker *w = argument;
-    crew *all = w->all;
+    batch_crew *all = w->all;
 
     batch_fit(w->fitter);
     if (atomic_fetch_sub(&all->running, 1) == 1)
@@ -62,7 +28,7 @@ work(void *argument)
 
 /* Until all threads have ended; 0, or -1 if a signal or `progress` raised. */
 static int
-await_end(crew *all, PyObject *progress)
+await_end(batch_crew *all, PyObject *progress)
 {
     PyLockStatus status;
     PyObject *answer;
@@ -90,11 +56,11 @@ await_end(crew *all, PyObject *progress)
 int
 batch_run(const batch_job *job, int threads, PyObject *progress)
 {
-    size_t size = (batch_fitter_size(job) + APART - 1) / APART * APART;
+    size_t size = (batch_fitter_size(job) + BATCH_APART - 1) / BATCH_APART * BATCH_APART;
     worker *workers = PyMem_RawCalloc((size_t)threads, sizeof *workers);
-    char *memory = PyMem_RawMalloc((size_t)threads * size + APART), *fitter;
+    char *memory = PyMem_RawMalloc((size_t)threads * size + BATCH_APART), *fitter;
     int started = 0, failed = -1, missing;
-    crew all = {.job = job};
+    batch_crew all = {.job = job};
 
     all.bunch = job->count / (8 * (npy_intp)threads);
     all.bunch = all.bunch < 1 ? 1 : all.bunch > MOST_IN_A_BUNCH ? MOST_IN_A_BUNCH : all.bunch;
@@ -105,7 +71,7 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     }
     PyThread_acquire_lock(all.finished, WAIT_LOCK);
     atomic_store(&all.running, threads);
-    fitter = memory + (APART - (uintptr_t)memory % APART);
+    fitter = memory + (BATCH_APART - (uintptr_t)memory % BATCH_APART);
     for (; started < threads; started++, fitter += size) {
         workers[started].all = &all;
         workers[started].fitter = batch_fitter_make(fitter, job, (batch_queue){&all, &all.stop, 0, 0, 0});

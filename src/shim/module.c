@@ -1,10 +1,10 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
-#include "accumulator.h"
-#include "batch.h"
-#include "blocked.h"
-#include "curve.h"
-#include "machine.h"
+#include "accumulator/accumulator.h"
+#include "batch/batch.h"
+#include "blocked/blocked.h"
+#include "user/curve.h"
+#include "machine/machine.h"
 
 static PyMethodDef methods[] = {
     {"batch_compiled", batch_compiled, METH_VARARGS, batch_compiled_doc},

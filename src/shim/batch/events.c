@@ -1,7 +1,13 @@
-/* Many problems in lock-step: the events of lm_core that have to do with Jacobians,
-   each for a list of problems. */
+/* Many problems in lock-step: the events of lm_core, each for a list of problems.
+
+   First those without a Jacobian, then those that have to do with one.            */
 #include "batch.h"
 
+const char batch_start_doc[] =
+    "batch_start(slab, slots)\n--\n\nlsq_start for every slot.";
+const char batch_tell_norm_doc[] =
+    "batch_tell_norm(slab, slots, f, weights, loss)\n--\n\n"
+    "Here are the residuals at every slot's trial; weights and loss may be None.";
 const char batch_difference_doc[] =
     "batch_difference(slab, slots, f, weights, step, jac, j)\n--\n\n"
     "Row j of every jac is the difference of f and the slot's residuals, over step; zeros\n"
@@ -9,6 +15,69 @@ const char batch_difference_doc[] =
 const char batch_tell_model_doc[] =
     "batch_tell_model(slab, slots, jac, weights, loss, cost)\n--\n\n"
     "Here are the Jacobians, transposed, at every slot's x, for so many residuals each.";
+
+PyObject *
+batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    slab s;
+
+    (void)module;
+    if (!batch_takes("batch_start", 2, nargs) || batch_read_slab(args[0], args[1], &s) < 0)
+        return NULL;
+    for (npy_intp k = 0; k < s.count; k++)
+        lsq_start(s.state + s.slots[k], batch_vectors(&s, s.slots[k]));
+    Py_RETURN_NONE;
+}
+
+PyObject *
+batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    slab s;
+    slab_loss loss;
+    npy_intp shape[2];
+    const double *f, *weights;
+    double *row, *weighed;
+    PyThreadState *released;
+    int failed = 0;
+
+    (void)module;
+    if (!batch_takes("batch_tell_norm", 5, nargs) || batch_read_slab(args[0], args[1], &s) < 0
+        || batch_read_loss(args[4], &s, &loss) < 0)
+        return NULL;
+    shape[0] = s.count;
+    shape[1] = s.m;
+    f = batch_array(args[2], "f", NPY_DOUBLE, 2, shape);
+    weights = batch_optional(args[3], "weights", NPY_DOUBLE, 2, shape, &failed);
+    if (f == NULL || failed)
+        return NULL;
+    row = PyMem_RawMalloc((size_t)(3 * s.m) * sizeof *row);
+    if (row == NULL)
+        return PyErr_NoMemory();
+    weighed = row + s.m;
+    released = batch_release(&s);
+    for (npy_intp k = 0; k < s.count; k++) {
+        int64_t slot = s.slots[k];
+        const double *told = f + k * s.m, *fitted;
+
+        if (weights != NULL) {
+            for (npy_intp i = 0; i < s.m; i++)
+                row[i] = weighted(told[i], weights[k * s.m + i]);
+            told = row;
+        }
+        fitted = told;
+        if (!loss.none) {
+            batch_weigh(&s, &loss, k, told, weighed, 0);
+            fitted = weighed;
+        }
+        lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n,
+                      s.n, s.ipvt + slot * s.n, lsq_enorm(s.m, fitted), 1);
+        if (s.state[slot].accepted)
+            memcpy(s.fvec + slot * s.m, told, (size_t)s.m * sizeof *told);
+    }
+    batch_restore(released);
+    PyMem_RawFree(row);
+    Py_RETURN_NONE;
+}
 
 /* The Jacobian of the k-th problem, column by column, its rows weighted. */
 static void

@@ -1,7 +1,38 @@
-/* One fit of compiled functions, from its start to its results. */
-#include "batch_seats.h"
+/* Fits of compiled functions, several at a time: what a thread does without the GIL.
+
+   Each has a seat and goes on until it needs its Jacobian factored; when all do, they
+   are factored together.  A fit that ends leaves its seat to the next problem.  Who sits
+   beside whom changes no bit. */
+#include "batch.h"
 
 enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in `code` */
+
+typedef struct {
+    batch_fitter *fitter;
+    npy_intp k;                 /* the problem; -1: free */
+    lsq_state state;
+    double *w, *f, *trial, *fjac;
+    int64_t *ipvt;
+    void *func_data, *dfun_data;
+    const double *weights;
+    int64_t calls;              /* of func */
+    int32_t code;
+    int no_residuals;           /* func stopped it at x0 */
+} seat;
+
+/* Who fits, and where; its arena follows. */
+struct batch_fitter {
+    const batch_job *job;
+    batch_queue queue;
+    leastsq_residual func;
+    leastsq_jacobian dfun;
+    double *weighed, *scratch;
+    batch_lanes *lanes;
+    int count;                  /* of the seats that are there */
+    seat seats[LSQ_LANES];
+};
+
+/* ----------------------------------- one fit, from its start to its results */
 
 static int
 residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
@@ -39,7 +70,7 @@ jacobian(int64_t m, int64_t n, const double *x, double *fjac, seat *s)
     return code;
 }
 
-void
+static void
 seat_begin(seat *s, npy_intp k)
 {
     const batch_job *j = s->fitter->job;
@@ -124,7 +155,8 @@ make_jacobian(seat *s)
     return 0;
 }
 
-int
+/* 1: a Jacobian is there to be factored; 0: the fit has ended. */
+static int
 seat_go_on(seat *s)
 {
     int status = 0;
@@ -143,7 +175,8 @@ seat_go_on(seat *s)
     return 0;
 }
 
-void
+/* The results; the seat is free. */
+static void
 seat_conclude(seat *s)
 {
     const batch_job *j = s->fitter->job;
@@ -163,4 +196,105 @@ seat_conclude(seat *s)
     if (j->cov != NULL)
         batch_covariance(&s->state, s->w, s->fjac, m, s->ipvt, j->cov + k * n * n,
                          s->fitter->scratch);
+}
+
+/* -------------------------------------------- the several that a thread does */
+
+/* Lay out the arena behind *w, or with w NULL nothing; the bytes of both. */
+static size_t
+lay_out(batch_fitter *w, const batch_job *j)
+{
+    npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
+    npy_intp each = n * columns + 2 * m + m * n + n, size;
+    int seats = batch_lanes_count(m, n);
+
+    size = seats * each + 2 * m + n * (2 * n + 1);
+    if (w != NULL) {
+        double *room = (double *)(w + 1);
+
+        w->count = seats;
+        for (int q = 0; q < seats; q++, room += each) {
+            seat *s = w->seats + q;
+
+            s->fitter = w;
+            s->k = -1;
+            s->w = room;
+            s->f = s->w + n * columns;
+            s->trial = s->f + m;
+            s->fjac = s->trial + m;
+            s->ipvt = (int64_t *)(s->fjac + m * n);
+        }
+        w->weighed = room;
+        w->scratch = w->weighed + 2 * m;
+        w->lanes = batch_lanes_make(w->scratch + n * (2 * n + 1), j->kernels, m, n);
+    }
+    return sizeof *w + (size_t)size * sizeof(double) + batch_lanes_bytes(m, n);
+}
+
+size_t
+batch_fitter_size(const batch_job *job)
+{
+    return lay_out(NULL, job);
+}
+
+batch_fitter *
+batch_fitter_make(void *memory, const batch_job *j, batch_queue queue)
+{
+    batch_fitter *w = memory;
+
+    memset(w, 0, sizeof *w);
+    lay_out(w, j);
+    w->job = j;
+    w->queue = queue;
+    w->func = (leastsq_residual)j->func->function;
+    w->dfun = j->dfun == NULL ? NULL : (leastsq_jacobian)j->dfun->function;
+    return w;
+}
+
+/* Until this seat's fit has a Jacobian, one problem after another: 1; or there is none
+   left: 0. */
+static int
+occupy(seat *s)
+{
+    for (;;) {
+        if (s->k < 0) {
+            npy_intp k = batch_next(&s->fitter->queue);
+
+            if (k < 0)
+                return 0;
+            seat_begin(s, k);
+        }
+        if (seat_go_on(s))
+            return 1;
+        seat_conclude(s);
+        s->fitter->queue.finished++;
+    }
+}
+
+void
+batch_fit(batch_fitter *w)
+{
+    const batch_job *j = w->job;
+    batch_model models[LSQ_LANES];
+    seat *waiting[LSQ_LANES];
+    int count;
+
+    do {
+        count = 0;
+        for (int q = 0; q < w->count; q++) {
+            seat *s = w->seats + q;
+
+            if (!occupy(s))
+                continue;
+            waiting[count] = s;
+            models[count++] = (batch_model){s->fjac, s->trial, s->w, s->ipvt};
+        }
+        batch_factor(w->lanes, models, count);
+        for (int q = 0; q < count; q++) {
+            seat *s = waiting[q];
+            int64_t cost = j->dfun != NULL ? 0 : s->calls;
+
+            lsq_tell_model(&s->state, s->w, s->fjac, j->m, s->ipvt, cost);
+        }
+    } while (count > 0);
 }

@@ -1,9 +1,24 @@
-/* The ask/tell machine as an object: the event of a model, and points for one. */
-#include "accumulator.h"
+/* The ask/tell machine as an object: its two events, and points for a model. */
+#include "accumulator/accumulator.h"
 #include "machine.h"
 
 #include <math.h>
 
+const char machine_tell_norm_doc[] =
+    "tell_norm($self, fnorm, evaluations=1)\n--\n\n"
+    "Answer the request \"norm\": here is the norm of the residuals at `x_eval`.\n\n"
+    "Parameters\n----------\n"
+    "fnorm : float, or array_like of shape (m,)\n"
+    "    The norm, >= 0; or the residuals, whose norm is then taken as `leastsq` does, to the\n"
+    "    bit.  One that is not finite makes a rejected step, or at the start ends the fit with\n"
+    "    `ier` 9.\n"
+    "evaluations : int, optional\n"
+    "    What it adds to `nfev`.\n\n"
+    "Raises\n------\n"
+    "RuntimeError\n"
+    "    Something else is wanted, or nothing.\n"
+    "TypeError, ValueError\n"
+    "    `fnorm` or `evaluations` is of the wrong kind.  The fit has not changed.";
 const char machine_tell_model_doc[] =
     "tell_model($self, model, f=None, *, evaluations=0)\n--\n\n"
     "Answer the request \"model\": here are the Jacobian and the residuals at `x_eval`.\n\n"
@@ -31,6 +46,133 @@ const char machine_points_doc[] =
     "Raises\n------\n"
     "RuntimeError\n"
     "    The request is not \"model\".";
+
+/* Is this wanted?  If not, RuntimeError is set. */
+static int
+wants(int64_t request, int64_t answer, const char *method)
+{
+    if (request == answer)
+        return 1;
+    if (request == LSQ_ASK_DONE)
+        PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the fit has ended, nothing is wanted", method);
+    else
+        PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the request is \"%s\"", method,
+                     request == LSQ_ASK_NORM ? "norm" : "model");
+    return 0;
+}
+
+static int
+wants_now(machine *m, int64_t answer, const char *method)
+{
+    PyThreadState *released = lock_take(m->lock, 0);
+    int64_t request = m->state.s.request;
+
+    lock_give(m->lock, released);
+    return wants(request, answer, method);
+}
+
+static int
+read_evaluations(PyObject *object, int64_t *cost)
+{
+    if (object == NULL)
+        return 0;
+    if (integer_argument(object, "evaluations", cost) < 0)
+        return -1;
+    if (*cost >= 0 && *cost <= INT32_MAX)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "leastsq: evaluations must be from 0 to 2**31 - 1, got %lld",
+                 (long long)*cost);
+    return -1;
+}
+
+static void
+take_fault(machine_state *state, const not_finite *fault)
+{
+    state->fault_found = fault->found;
+    state->fault_row = fault->row;
+    state->fault_column = fault->column;
+    state->fault_value = fault->value;
+}
+
+/* A number, or the norm of the residuals; 0, or -1 with an error set. */
+static int
+read_norm(PyObject *object, double *fnorm, not_finite *fault)
+{
+    PyArrayObject *array = as_real_array(object, "fnorm"), *values = NULL;
+
+    if (array == NULL)
+        return -1;
+    if (PyArray_NDIM(array) <= 1)
+        values = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_DOUBLE, NPY_ARRAY_CARRAY_RO);
+    else
+        PyErr_Format(PyExc_ValueError, "leastsq: fnorm must be a number or a vector of residuals, "
+                     "got an array of %d dimensions", PyArray_NDIM(array));
+    Py_DECREF(array);
+    if (values == NULL)
+        return -1;
+    if (PyArray_NDIM(values) == 0)
+        *fnorm = *(double *)PyArray_DATA(values);
+    else {
+        elements where = {PyArray_BYTES(values), sizeof(double), 0, 0};
+        *fnorm = lsq_enorm(PyArray_SIZE(values), PyArray_DATA(values));
+        if (!isfinite(*fnorm))
+            find_not_finite(&where, PyArray_SIZE(values), 1, fault);
+    }
+    Py_DECREF(values);
+    if (!(*fnorm < 0))
+        return 0;
+    PyErr_Format(PyExc_ValueError, "leastsq: fnorm must not be negative, got %R", object);
+    return -1;
+}
+
+/* Scratch for the damped step by blocks; 0, or -1 with MemoryError set. */
+static int
+scratch_for(const machine *m, double **work, void **memory)
+{
+    *work = aligned_room(m->k->work_size(m->state.s.n), memory);
+    if (*memory != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* From so many variables on a step takes long enough to release the GIL. */
+static int
+is_long_step(const machine *m)
+{
+    return m->state.s.n > 40;
+}
+
+PyObject *
+machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"fnorm", "evaluations", NULL};
+    machine *m = (machine *)self;
+    PyObject *object, *evaluations = NULL;
+    PyThreadState *released;
+    not_finite fault = {0};
+    int64_t cost = 1, request;
+    double fnorm, *work;
+    void *memory = NULL;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:tell_norm", names, &object, &evaluations)
+        || !wants_now(m, LSQ_ASK_NORM, "tell_norm") || read_evaluations(evaluations, &cost) < 0
+        || read_norm(object, &fnorm, &fault) < 0 || scratch_for(m, &work, &memory) < 0)
+        return NULL;
+    released = lock_take(m->lock, is_long_step(m));
+    request = m->state.s.request;
+    if (request == LSQ_ASK_NORM) {
+        lsq_tell_norm_blocked(&m->state.s, m->room.w, m->room.r, m->state.s.n, m->room.ipvt, fnorm,
+                              cost, m->state.by_blocks ? m->k->qrsolv : NULL, work);
+        if (m->state.s.info == LSQ_NOT_FINITE)
+            take_fault(&m->state, &fault);
+    }
+    lock_give(m->lock, released);
+    PyMem_RawFree(memory);
+    return wants(request, LSQ_ASK_NORM, "tell_norm") ? Py_NewRef(Py_None) : NULL;
+}
+
+/* ------------------------------------------------------ the event of a model */
 
 /* What a provider made of J and f: r is n x n. */
 typedef struct {
@@ -169,7 +311,7 @@ tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
     lsq_tell_model_blocked(&state->s, m->room.w, m->room.r, n, m->room.ipvt, cost,
                            by_blocks ? m->k->qrsolv : NULL, work);
     if (state->s.info == LSQ_NOT_FINITE)
-        machine_take_fault(state, &told->fault);
+        take_fault(state, &told->fault);
 }
 
 PyObject *
@@ -189,8 +331,8 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     if (module == NULL
         || !PyArg_ParseTupleAndKeywords(args, keywords, "O|O$O:tell_model", names, &object, &f,
                                         &evaluations)
-        || !machine_wants_now(m, LSQ_ASK_MODEL, "tell_model")
-        || machine_evaluations(evaluations, &cost) < 0)
+        || !wants_now(m, LSQ_ASK_MODEL, "tell_model")
+        || read_evaluations(evaluations, &cost) < 0)
         return NULL;
     folded = PyObject_TypeCheck(object, module->accumulator_type);
     if (folded != (f == Py_None)) {
@@ -201,13 +343,13 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     }
     status = folded ? from_accumulator(m, (accumulator *)object, &told)
                     : from_arrays(m, object, f, &told);
-    if (status == 0 && (status = machine_scratch(m, &work, &memory)) == 0) {
-        released = lock_take(m->lock, machine_long_step(m));
+    if (status == 0 && (status = scratch_for(m, &work, &memory)) == 0) {
+        released = lock_take(m->lock, is_long_step(m));
         request = m->state.s.request;
         if (request == LSQ_ASK_MODEL)
             tell(m, &told, folded, cost, work);
         lock_give(m->lock, released);
-        status = machine_wants(request, LSQ_ASK_MODEL, "tell_model") ? 0 : -1;
+        status = wants(request, LSQ_ASK_MODEL, "tell_model") ? 0 : -1;
     }
     PyMem_RawFree(memory);
     PyMem_RawFree(told.memory);
@@ -237,7 +379,7 @@ machine_points(PyObject *self, PyObject *ignored)
                PyArray_DATA((PyArrayObject *)steps), bounded ? w + LSQ_LO * n : NULL,
                bounded ? w + LSQ_HI * n : NULL, bounded ? w + LSQ_LARGEST * n : NULL);
     lock_give(m->lock, released);
-    if (machine_wants(request, LSQ_ASK_MODEL, "points"))
+    if (wants(request, LSQ_ASK_MODEL, "points"))
         return Py_BuildValue("NN", points, steps);
     Py_DECREF(points);
     Py_DECREF(steps);

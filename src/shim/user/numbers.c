@@ -1,4 +1,4 @@
-/* The arguments of a fit: read, checked, refused by name. */
+/* Numbers that the user hands over: scalars and vectors, read, checked, refused by name. */
 #include "shim.h"
 
 int
@@ -33,7 +33,7 @@ integer_argument(PyObject *object, const char *name, int64_t *value)
     return -1;
 }
 
-static int
+int
 flag_argument(PyObject *object, const char *name, int *value)
 {
     int64_t number;
@@ -62,76 +62,6 @@ tolerance_argument(PyObject *object, const char *name, double *value)
     if (real_argument(object, name, value) < 0)
         return -1;
     return *value >= 0 ? 0 : improper(name, "zero or positive", object);
-}
-
-/* None, or (lo, hi, loss, f_scale, watcher), which Python has checked. */
-static int
-parse_extras(arguments *a, PyObject *extras)
-{
-    a->lo = a->hi = Py_None;
-    if (extras == Py_None)
-        return 0;
-    if (!PyTuple_Check(extras)) {
-        PyErr_SetString(PyExc_TypeError, "solve: extras must be a tuple or None");
-        return -1;
-    }
-    if (!PyArg_ParseTuple(extras, "OOOdO", &a->lo, &a->hi, &a->loss, &a->loss_scale, &a->watcher))
-        return -1;
-    if (a->loss == Py_None)
-        a->loss = NULL;
-    if (a->watcher == Py_None)
-        a->watcher = NULL;
-    return 0;
-}
-
-int
-arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs != 16) {
-        PyErr_Format(PyExc_TypeError, "solve takes 16 arguments, got %zd", nargs);
-        return -1;
-    }
-    a->func = args[0];
-    a->x0 = args[1];
-    a->args = args[2];
-    a->dfun = args[3] == Py_None ? NULL : args[3];
-    a->epsfcn_object = args[10];
-    a->diag_object = args[12];
-    if (!PyCallable_Check(a->func) && as_compiled(a->func) == NULL) {
-        PyErr_Format(PyExc_TypeError, "leastsq: func must be callable or a CFunction, got %s",
-                     Py_TYPE(a->func)->tp_name);
-        return -1;
-    }
-    if (a->dfun != NULL && !PyCallable_Check(a->dfun) && as_compiled(a->dfun) == NULL) {
-        PyErr_Format(PyExc_TypeError, "leastsq: Dfun must be callable, a CFunction or None, got %s",
-                     Py_TYPE(a->dfun)->tp_name);
-        return -1;
-    }
-    if (!PyTuple_Check(a->args)) {
-        PyErr_SetString(PyExc_TypeError, "solve: args must be a tuple");
-        return -1;
-    }
-    if (flag_argument(args[4], "full_output", &a->full_output) < 0
-        || flag_argument(args[5], "col_deriv", &a->col_deriv) < 0
-        || tolerance_argument(args[6], "ftol", &a->ftol) < 0
-        || tolerance_argument(args[7], "xtol", &a->xtol) < 0
-        || tolerance_argument(args[8], "gtol", &a->gtol) < 0
-        || integer_argument(args[9], "maxfev", &a->maxfev) < 0
-        || real_argument(args[11], "factor", &a->factor) < 0)
-        return -1;
-    a->qr = (int)PyLong_AsLong(args[13]);
-    a->threads = (int)PyLong_AsLong(args[14]);
-    if (PyErr_Occurred() || parse_extras(a, args[15]) < 0)
-        return -1;
-    if (!(a->factor > 0))
-        return improper("factor", "positive", args[11]);
-    if (a->epsfcn_object != Py_None) {
-        if (real_argument(a->epsfcn_object, "epsfcn", &a->epsfcn) < 0)
-            return -1;
-        if (a->epsfcn != a->epsfcn)
-            return improper("epsfcn", "a number or None", a->epsfcn_object);
-    }
-    return 0;
 }
 
 /* A new 1-D float64 array with x0's values. */

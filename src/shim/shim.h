@@ -19,7 +19,7 @@
 
 enum { INLINE_ARGUMENTS = 6 };
 
-/* compiled.c: a compiled function, in a capsule of this name. */
+/* user/compiled.c: a compiled function, in a capsule of this name. */
 #define COMPILED_CAPSULE "leastsq._core.compiled"
 
 typedef struct {
@@ -32,11 +32,11 @@ PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
 
-/* chkder.c */
+/* fit/chkder.c */
 PyObject *chkder(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 extern const char chkder_doc[];
 
-/* curve.c: curve_fit's residuals and derivatives, called without an array of x */
+/* user/curve.c: curve_fit's residuals and derivatives, called without an array of x */
 typedef struct curve curve;
 typedef struct callbacks callbacks;
 
@@ -51,9 +51,9 @@ typedef struct {
     double value;
 } not_finite;
 
-/* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
+/* user/loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
 typedef struct {
-    double (*rho)(double a, double *slope, double *curvature);  /* a = |f|/scale; see loss.c */
+    double (*rho)(double a, double *slope, double *curvature);  /* a = |f|/scale; see user/loss.c */
     PyObject *callable;         /* borrowed, or NULL */
     double scale;
 } robust_loss;
@@ -89,7 +89,7 @@ struct callbacks {
     struct blocked *blocks;     /* the blocked provider, if that is used */
 };
 
-/* callbacks.c */
+/* user/callbacks.c */
 int callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
                    npy_intp n, int col_deriv);
 void callbacks_clear(callbacks *cb);
@@ -101,14 +101,14 @@ int callbacks_compiled_jacobian(callbacks *cb, int64_t m, int64_t n, const doubl
 int callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data);
 int callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data);
 
-/* gil.c: for the whole fit; and for a call of Python's within, which is nothing
+/* user/gil.c: for the whole fit; and for a call of Python's within, which is nothing
    where the fit keeps the GIL */
 void gil_release(callbacks *cb);
 void gil_restore(callbacks *cb);
 void callbacks_take_gil(callbacks *cb);
 void callbacks_give_gil(callbacks *cb);
 
-/* read.c: what a callback returned, as float64 */
+/* user/read.c: what a callback returned, as float64 */
 typedef struct {
     const char *data;           /* of element (0, 0) */
     npy_intp row_stride, column_stride;     /* in bytes */
@@ -122,12 +122,20 @@ int read_residual(callbacks *cb, PyObject *result, double *fvec);
 int measure_residual(callbacks *cb, PyObject *result);
 int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
-
-/* shapes.c */
 void raise_too_few_residuals(npy_intp m, npy_intp n);
-void raise_jacobian_shape(const callbacks *cb, PyArrayObject *array);
 
-/* arguments.c */
+/* user/numbers.c */
+int integer_argument(PyObject *object, const char *name, int64_t *value);
+int real_argument(PyObject *object, const char *name, double *value);
+int flag_argument(PyObject *object, const char *name, int *value);
+int tolerance_argument(PyObject *object, const char *name, double *value);
+int improper(const char *name, const char *wanted, PyObject *got);
+PyArrayObject *arguments_start_point(PyObject *x0);
+int arguments_has_parameters(PyArrayObject *x);
+PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
+PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
+
+/* fit/arguments.c */
 enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
 
 typedef struct {
@@ -142,17 +150,9 @@ typedef struct {
     PyObject *watcher;          /* NULL: none */
 } arguments;
 
-int integer_argument(PyObject *object, const char *name, int64_t *value);
-int real_argument(PyObject *object, const char *name, double *value);
-int tolerance_argument(PyObject *object, const char *name, double *value);
-int improper(const char *name, const char *wanted, PyObject *got);
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
-PyArrayObject *arguments_start_point(PyObject *x0);
-int arguments_has_parameters(PyArrayObject *x);
-PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
-PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
 
-/* loss.c */
+/* user/loss.c */
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
 int loss_weigh(int64_t m, const double *f, double *weighed, int model, void *data);
 PyObject *loss_weigh_array(PyObject *module, PyObject *args);
@@ -162,7 +162,7 @@ void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, doubl
 void loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, int64_t stride,
                        double *weighed, int model);
 
-/* covariance.c: that of variables that are not at a bound, nan for the others; w is
+/* fit/covariance.c: that of variables that are not at a bound, nan for the others; w is
    lm_core's vectors, work holds n*(2n + 1).  0 if they are dependent. */
 int64_t covariance_between_bounds(npy_intp n, const double *r, int64_t ldr, const int64_t *ipvt,
                                   double *w, double *cov, double *work);
@@ -170,13 +170,13 @@ int64_t covariance_between_bounds(npy_intp n, const double *r, int64_t ldr, cons
 /* module.c */
 typedef struct {
     const lsq_tsqr_kernels *kernels;    /* for this processor */
-    atomic_int fitter_in_python;        /* gil.c: a thread that fits has the GIL */
+    atomic_int fitter_in_python;        /* user/gil.c: a thread that fits has the GIL */
     PyTypeObject *accumulator_type, *curve_type, *machine_type;
 } module_state;
 
 module_state *state_of(PyTypeObject *type);
 
-/* solve.c */
+/* fit/solve.c */
 PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 extern const char solve_doc[];
 

@@ -2,8 +2,8 @@
 #ifndef LEASTSQ_ACCUMULATOR_H
 #define LEASTSQ_ACCUMULATOR_H
 
-#include "blocked.h"
-#include "objects.h"
+#include "blocked/blocked.h"
+#include "object.h"
 
 /* The rows of [J f] that were pushed, as far as anybody needs them. */
 typedef struct {
@@ -20,13 +20,13 @@ typedef struct {
     folded_rows content;
 } accumulator;
 
-/* accumulator.c */
+/* type.c */
 extern PyType_Spec accumulator_spec;
 int accumulator_is_much(int64_t rows, int64_t n);
 int accumulator_snapshot(accumulator *a, folded_rows *copy);
 accumulator *as_accumulator(PyObject *object, PyTypeObject *type);
 
-/* accumulator_rows.c */
+/* rows.c */
 PyArrayObject *read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns,
                          elements *where);
 PyObject *accumulator_push(PyObject *self, PyObject *args, PyObject *keywords);
@@ -34,13 +34,13 @@ PyObject *accumulator_merge(PyObject *self, PyObject *object);
 int accumulator_finite(const kernels *k, int64_t n, const double *work);
 extern const char accumulator_push_doc[], accumulator_merge_doc[];
 
-/* accumulator_view.c */
+/* attributes.c */
 PyObject *accumulator_triangle(PyObject *self, PyObject *ignored);
 PyObject *accumulator_repr(PyObject *self);
 extern PyGetSetDef accumulator_attributes[];
 extern const char accumulator_triangle_doc[];
 
-/* accumulator_state.c */
+/* pickle.c */
 PyObject *accumulator_reduce(PyObject *self, PyObject *ignored);
 PyObject *accumulator_setstate(PyObject *self, PyObject *state);
 extern const char accumulator_reduce_doc[], accumulator_setstate_doc[];

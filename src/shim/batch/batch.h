@@ -16,7 +16,7 @@ typedef struct {
     npy_intp count;
 } slab;
 
-/* batch.c: the data of a C-contiguous array of this type and shape; -1 in `shape`
+/* slab.c: the data of a C-contiguous array of this type and shape; -1 in `shape`
    is any size, and is filled in.  NULL with an error set if it is not that. */
 void *batch_array(PyObject *object, const char *name, int type, int ndim, npy_intp *shape);
 void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy_intp *shape,
@@ -40,7 +40,7 @@ int batch_takes(const char *name, Py_ssize_t wanted, Py_ssize_t nargs);
 PyThreadState *batch_release(const slab *s);
 void batch_restore(PyThreadState *released);
 
-/* batch.c, batch_model.c, batch_collect.c: the events of the ask/tell machine, for many problems, and
+/* events.c, collect.c: the events of the ask/tell machine, for many problems, and
    what comes of them */
 PyObject *batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
@@ -50,7 +50,7 @@ PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t narg
 extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
     batch_difference_doc[], batch_collect_doc[];
 
-/* batch_lanes.c: the models of one event, at most so many at a time, in memory of this size */
+/* lanes.c: the models of one event, at most so many at a time, in memory of this size */
 typedef struct {
     double *fjac;               /* J, m x n; then R in its upper triangle */
     double *f;                  /* m residuals; then used up */
@@ -65,7 +65,7 @@ size_t batch_lanes_bytes(npy_intp m, npy_intp n);
 batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n);
 void batch_factor(batch_lanes *lanes, const batch_model *models, int count);
 
-/* batch_collect.c: (J'J)^-1 of a fit that ended, or nan; scratch holds n*(2n + 1) */
+/* collect.c: (J'J)^-1 of a fit that ended, or nan; scratch holds n*(2n + 1) */
 void batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
                       const int64_t *ipvt, double *cov, double *scratch);
 /* May x leave its bounds at all? */
@@ -89,12 +89,27 @@ typedef struct {
     int32_t *code;              /* what a function returned that ended the fit */
 } batch_job;
 
-/* batch_threads.c: do it; 0, or -1 with an error set */
+/* threads.c: do it; 0, or -1 with an error set */
 int batch_run(const batch_job *job, int threads, PyObject *progress);
 
-/* Where a thread gets its problems from. */
+/* What one thread writes lies this far from what others read: two cache lines, for
+   processors fetch them in pairs. */
+enum { BATCH_APART = 128 };
+
+/* What the threads of a job share. */
+typedef struct batch_crew {             /* NOLINT(*.Padding): it is meant */
+    const batch_job *job;
+    int64_t bunch;
+    PyThread_type_lock finished;        /* held while threads run */
+    atomic_int stop;
+    _Alignas(BATCH_APART) _Atomic int64_t next;
+    _Atomic int64_t done;
+    atomic_int running;
+} batch_crew;
+
+/* queue.c: where a thread gets its problems from. */
 typedef struct {
-    struct batch_crew *crew;
+    batch_crew *crew;
     const atomic_int *stop;     /* not 0: leave everything */
     int64_t next, end;          /* at hand */
     int64_t finished;           /* not yet reported */
@@ -108,14 +123,14 @@ batch_stopped(const batch_queue *queue)
     return atomic_load_explicit(queue->stop, memory_order_relaxed);
 }
 
-/* batch_fit.c: one thread's work, in memory of this size */
+/* fitter.c: one thread's work, in memory of this size */
 typedef struct batch_fitter batch_fitter;
 
 size_t batch_fitter_size(const batch_job *job);
 batch_fitter *batch_fitter_make(void *memory, const batch_job *job, batch_queue queue);
 void batch_fit(batch_fitter *fitter);
 
-/* batch_compiled.c */
+/* compiled_job.c */
 PyObject *batch_compiled(PyObject *module, PyObject *args);
 extern const char batch_compiled_doc[];
 

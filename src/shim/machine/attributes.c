@@ -1,7 +1,7 @@
 /* The ask/tell machine as an object: what it says of itself.
 
    Each looks at the state once, in a copy. */
-#include "fit.h"
+#include "fit/fit.h"
 #include "machine.h"
 
 #include <stddef.h>

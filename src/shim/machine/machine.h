@@ -2,7 +2,7 @@
 #ifndef LEASTSQ_MACHINE_H
 #define LEASTSQ_MACHINE_H
 
-#include "objects.h"
+#include "object.h"
 
 /* All that changes in a fit.  Nothing but 64-bit numbers, which is what is pickled. */
 typedef struct {
@@ -28,30 +28,21 @@ typedef struct {
     machine_room room;
 } machine;
 
-/* machine.c */
+/* type.c */
 extern PyType_Spec machine_spec;
 int machine_allocate(machine_room *room, int64_t n);
 int machine_snapshot(machine *m, machine_state *state, machine_room *room);
 
-/* machine_events.c */
+/* tell.c */
 PyObject *machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords);
-int machine_wants(int64_t request, int64_t answer, const char *method);
-int machine_wants_now(machine *m, int64_t answer, const char *method);
-int machine_evaluations(PyObject *object, int64_t *cost);
-int machine_scratch(const machine *m, double **work, void **memory);
-int machine_long_step(const machine *m);
-void machine_take_fault(machine_state *state, const not_finite *fault);
-extern const char machine_tell_norm_doc[];
-
-/* machine_model.c */
 PyObject *machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords);
 PyObject *machine_points(PyObject *self, PyObject *ignored);
-extern const char machine_tell_model_doc[], machine_points_doc[];
+extern const char machine_tell_norm_doc[], machine_tell_model_doc[], machine_points_doc[];
 
-/* machine_view.c */
+/* attributes.c */
 extern PyGetSetDef machine_attributes[];
 
-/* machine_state.c */
+/* pickle.c */
 PyObject *machine_reduce(PyObject *self, PyObject *ignored);
 PyObject *machine_setstate(PyObject *self, PyObject *state);
 
