@@ -521,7 +521,7 @@ def test_memory_is_bounded_by_the_slab(method):
 
 
 def test_the_state_record_is_that_of_c():
-    from leastsq._lock_step import STATE
+    from leastsq._many.lock_step import STATE
     assert [(name, STATE[name].kind, STATE.fields[name][1]) for name in STATE.names] == [
         (name, "f" if kind is ctypes.c_double else "i", getattr(State, name).offset)
         for name, kind in State._fields_]
@@ -530,7 +530,7 @@ def test_the_state_record_is_that_of_c():
 
 def test_the_extension_refuses_arrays_that_do_not_fit():
     from leastsq import _core
-    from leastsq._lock_step import Slab
+    from leastsq._many.lock_step import Slab
     slab = Slab(4, M, N)
     slab.state["n"] = N
     slots = np.arange(2)
@@ -570,7 +570,7 @@ def test_the_extension_refuses_arrays_that_do_not_fit():
 
 
 def test_the_documentations_examples_run():
-    import leastsq._batch as module
+    import leastsq._many.batch as module
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         failed, tried = doctest.testmod(module)

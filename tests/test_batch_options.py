@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from leastsq import CFunction, Status, leastsq, leastsq_batch
-from leastsq._losses import loss_values
+from leastsq._problem.losses import loss_values
 from test_batch import (METHODS, M, N, Recorder, arrays, assert_same, compiled, curve, curve_jacobian,
                         curves, library, methods, quiet, with_hopeless_ones)
 
@@ -437,7 +437,7 @@ def test_options_take_what_is_documented(options):
 
 def test_the_extension_refuses_vectors_and_losses_that_do_not_fit():
     from leastsq import _core
-    from leastsq._lock_step import Slab
+    from leastsq._many.lock_step import Slab
     slots, f = np.arange(2), np.ones((2, M))
     slab = Slab(4, M, N)
     slab.state["n"] = N

@@ -4,7 +4,7 @@ import pytest
 
 import enzyme
 from leastsq import Status, leastsq, leastsq_blocks
-from leastsq._block_fit import Norm, merge_norms
+from leastsq._many.block_fit import Norm, merge_norms
 from test_blocks import in_blocks, quiet  # noqa: F401
 
 # -------------------------------------------------------- bad input and faults

@@ -16,7 +16,7 @@ import pytest
 import block_problems as blocks_of
 from block_problems import cut, jacobian, residual, start
 from leastsq import RowAccumulator, leastsq_blocks
-from leastsq._block_fit import Point, Problem
+from leastsq._many.block_fit import Point, Problem
 from test_blocks import ROWS, decay, decay_jacobian, in_blocks, quiet  # noqa: F401
 
 HERE = Path(__file__).resolve().parent

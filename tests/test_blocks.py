@@ -8,7 +8,7 @@ import pytest
 import strd
 from block_problems import by_columns, cut, cut_at, jacobian, residual, start
 from leastsq import Status, leastsq, leastsq_blocks
-from leastsq._block_fit import Point, Problem, merge_models, merge_norms
+from leastsq._many.block_fit import Point, Problem, merge_models, merge_norms
 from test_blocked import (ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, assert_minpack_hangs_on_roundings, minima,
                           minpack)
 from test_nist import FITS, digits, fit_id

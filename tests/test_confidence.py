@@ -5,8 +5,9 @@ import pytest
 import strd
 
 import leastsq
-from leastsq import _profile, confidence_band, confidence_intervals, covariance
-from leastsq._student import chi2_sf, f_quantile, t_quantile
+from leastsq import confidence_band, confidence_intervals, covariance
+from leastsq._uncertainty import profile as _profile
+from leastsq._uncertainty.student import chi2_sf, f_quantile, t_quantile
 
 T = np.array([1.0, 2, 3, 4, 5, 7])
 Y = np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])       # Bates and Watts' oxygen demand

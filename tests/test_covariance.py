@@ -8,7 +8,7 @@ import strd
 
 import leastsq
 from leastsq import covariance
-from leastsq._accurate_jacobian import accurate_jacobian
+from leastsq._problem.accurate_jacobian import accurate_jacobian
 
 T = np.linspace(0.0, 1.0, 20)
 

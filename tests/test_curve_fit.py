@@ -707,6 +707,6 @@ def test_jacobian_of_the_wrong_shape_is_named():
 
 
 def test_examples_of_the_documentation():
-    module = sys.modules["leastsq._curve_fit"]
+    module = sys.modules["leastsq._scipy.curve_fit"]
     result = doctest.testmod(module)
     assert result.attempted > 5 and result.failed == 0

@@ -20,7 +20,7 @@ from distributed import Client, KilledWorker, LocalCluster          # noqa: E402
 from distributed.comm import CommClosedError                        # noqa: E402
 
 from leastsq import leastsq_blocks                                  # noqa: E402
-from leastsq._dask import Cluster                                   # noqa: E402
+from leastsq._many.dask_schedulers import Cluster                                   # noqa: E402
 from leastsq.dask import leastsq_blocks as on_dask                  # noqa: E402
 
 # Dask's own warnings (ports in use, slow starts on a busy machine) are not ours to judge.
@@ -282,7 +282,7 @@ def test_a_block_that_kills_its_worker_again_is_named():
 @pytest.mark.slow
 def test_a_block_that_goes_down_with_its_worker_is_not_sent_for_ever(monkeypatch):
     # Two of the five times: a nanny whose worker is killed while it starts may give up.
-    monkeypatch.setattr("leastsq._dask._TIMES_LOST", 2)
+    monkeypatch.setattr("leastsq._many.dask_schedulers._TIMES_LOST", 2)
     with cluster() as local, Client(local, set_as_default=False) as client, \
             pytest.raises(RuntimeError, match="were lost 2 times in one evaluation: does func end its process"):
         on_dask(deadly, [1, 1, 0], cut(*data(), 1000), client=client)

@@ -8,7 +8,7 @@ import pytest
 import problems
 import strd
 from leastsq import CFunction, check_gradient, leastsq
-from leastsq._derivatives import Differences
+from leastsq._problem.derivatives import Differences
 
 T = np.linspace(0, 4, 40)
 Y = 2.5 * np.exp(-1.3 * T) + .5

@@ -291,15 +291,18 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 # ---------------------------------------------------------------------------
 # the wheel
 
-IN_PACKAGE = {"_accurate_jacobian.py", "_confidence.py", "_covariance.py", "_format.py", "_profile.py", "_report.py",
-              "_strict.py", "_student.py", "plot.py", "plot.pyi",
-              "__init__.py", "__init__.pyi", "__main__.py", "_ask_tell.py", "_batch.py", "_batch_result.py", "_block_fit.py",
-              "_blocks.py", "_build.py", "_checks.py",
-              "_dask.py", "dask.py", "_compiled.py", "_config.py", "_core.pyi", "_curve_fit.py", "_curve_fit_data.py",
-              "_derivatives.py",
-              "_door.py", "_gradient_check.py",
-              "_least_squares.py", "_leastsq.py", "_lock_step.py", "_losses.py", "_progress.py",
-              "_status.py", "_watch.py", "py.typed", "include/leastsq.h"}
+IN_PACKAGE = {
+    "__init__.py", "__init__.pyi", "__main__.py", "_build.py", "_config.py", "_core.pyi", "_fit/__init__.py",
+    "_fit/ask_tell.py", "_fit/gradient_check.py", "_fit/leastsq.py", "_fit/options.py", "_fit/status.py", "_fit/strict.py",
+    "_fit/watch.py", "_many/__init__.py", "_many/arguments.py", "_many/batch.py", "_many/batch_result.py",
+    "_many/block_fit.py", "_many/blocks.py", "_many/dask_schedulers.py", "_many/lock_step.py", "_many/progress.py",
+    "_problem/__init__.py", "_problem/accurate_jacobian.py", "_problem/arguments.py", "_problem/bounds.py",
+    "_problem/compiled.py", "_problem/derivatives.py", "_problem/losses.py", "_scipy/__init__.py", "_scipy/arguments.py",
+    "_scipy/curve_data.py", "_scipy/curve_fit.py", "_scipy/least_squares.py", "_uncertainty/__init__.py",
+    "_uncertainty/confidence.py", "_uncertainty/covariance.py", "_uncertainty/format.py", "_uncertainty/names.py",
+    "_uncertainty/profile.py", "_uncertainty/report.py", "_uncertainty/student.py", "dask.py", "include/leastsq.h",
+    "plot.py", "plot.pyi", "py.typed",
+}
 IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 import strd
 from leastsq import leastsq
-from leastsq._losses import loss_values
+from leastsq._problem.losses import loss_values
 
 LOSSES = ["soft_l1", "huber", "cauchy", "arctan"]
 QR = ["minpack", "blocked"]

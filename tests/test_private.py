@@ -10,7 +10,7 @@ from enzyme import X0, jacobian, residual
 from test_ask_tell import sealed
 
 from leastsq import CFunction, LevenbergMarquardt, RowAccumulator, _core, leastsq, leastsq_batch
-from leastsq._lock_step import Slab
+from leastsq._many.lock_step import Slab
 
 M, N, COUNT = 3, 2, 2
 F, J, X = np.ones(M), np.ones((M, N)), np.array(X0)

@@ -8,7 +8,7 @@ import uncertainty
 
 import leastsq
 from leastsq import report
-from leastsq._format import value_and_error
+from leastsq._uncertainty.format import value_and_error
 
 T = np.linspace(0, 4, 40)
 X = np.array([2.5, 1.3, 0.5])

@@ -8,7 +8,7 @@ import pytest
 
 import leastsq
 from leastsq import StrictError, StrictWarning
-from leastsq._strict import Watch
+from leastsq._fit.strict import Watch
 
 T = np.linspace(0, 2, 10)
 Y = 2*np.exp(-1.3*T) + 0.01*np.cos(20*T)

@@ -51,7 +51,8 @@ def clang_tidy():
     if not (ROOT / "build" / "lint" / "build.ninja").exists() and not set_up():
         return False
     compiled = (BUILD / "compile_commands.json").read_text(encoding="utf-8")
-    return call(tool("clang-tidy"), "--quiet", "-p", BUILD, *(path for path in sources if path.relative_to(ROOT).as_posix() in compiled))
+    return call(tool("clang-tidy"), "--quiet", "-p", BUILD,
+                *(path for path in sources if path.relative_to(ROOT).as_posix() in compiled))
 
 
 def stubs():

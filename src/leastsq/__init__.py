@@ -3,29 +3,33 @@
 ``from leastsq import leastsq`` replaces ``from scipy.optimize import leastsq``.
 """
 
+from types import FunctionType
+
 from . import plot
-from ._ask_tell import LevenbergMarquardt
-from ._batch import BatchResult, leastsq_batch
-from ._blocks import leastsq_blocks
 from ._build import version as __version__
-from ._compiled import CFunction, get_include
 from ._config import show_config
-from ._confidence import (
+from ._core import RowAccumulator
+from ._fit.ask_tell import LevenbergMarquardt
+from ._fit.gradient_check import GradientCheck, check_gradient
+from ._fit.leastsq import leastsq
+from ._fit.status import Status
+from ._fit.strict import StrictError, StrictWarning
+from ._fit.watch import State
+from ._many.batch import BatchResult, leastsq_batch
+from ._many.blocks import leastsq_blocks
+from ._problem.compiled import CFunction, get_include
+from ._scipy.curve_fit import OptimizeWarning, curve_fit
+from ._scipy.least_squares import OptimizeResult, least_squares
+from ._uncertainty.confidence import (
     BandResult,
     ConfidenceResult,
     confidence_band,
     confidence_intervals,
     profile_time,
 )
-from ._core import RowAccumulator
-from ._covariance import CovarianceResult, covariance
-from ._curve_fit import OptimizeWarning, curve_fit
-from ._gradient_check import GradientCheck, check_gradient
-from ._least_squares import OptimizeResult, least_squares
-from ._leastsq import leastsq
-from ._report import Report, report
-from ._status import Status
-from ._strict import StrictError, StrictWarning
+from ._uncertainty.covariance import CovarianceResult, covariance
+from ._uncertainty.profile import Profile
+from ._uncertainty.report import Report, report
 
 __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
@@ -34,6 +38,13 @@ __all__ = [
     "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
     "report", "show_config",
 ]
+
+# Pickles name this package, not the rooms, which may change: the public names, and what a ConfidenceResult
+# holds and a callback gets.
+for _thing in [*map(globals().get, __all__), Profile, State]:
+    if isinstance(_thing, (type, FunctionType)) and _thing is not RowAccumulator:
+        _thing.__module__ = __name__
+del _thing
 
 
 def __dir__():

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from ._block_fit import fit
-from ._blocks import check_blocks
-from ._dask import Blocks, Chunks, Cluster, the_client
-from ._losses import LINEAR
+from ._many.block_fit import fit
+from ._many.blocks import check_blocks
+from ._many.dask_schedulers import Blocks, Chunks, Cluster, the_client
+from ._problem.losses import LINEAR
 
 __all__ = ["leastsq", "leastsq_blocks"]
 

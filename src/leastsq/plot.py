@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._confidence import ConfidenceResult, confidence_band
-from ._covariance import CovarianceResult, _names
-from ._format import label
-from ._student import t_quantile
+from ._uncertainty.confidence import ConfidenceResult, confidence_band
+from ._uncertainty.covariance import CovarianceResult
+from ._uncertainty.format import label
+from ._uncertainty.names import _names
+from ._uncertainty.student import t_quantile
 
 __all__ = ["convergence", "correlation", "fit", "profile", "residuals"]
 

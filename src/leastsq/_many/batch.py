@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _core
-from ._batch_result import BatchResult
-from ._checks import (bound_rows, check_sizes, data_arrays, flag, real_array, relative_error, scale_factors,
-                      start_points, thread_count, tolerances, whole_number)
-from ._compiled import CFunction
-from ._lock_step import Job, lock_step, settings_of
-from ._losses import LINEAR, core_loss
-from ._progress import progress_of
+from .. import _core
+from .._problem.arguments import flag, real_array, relative_error, tolerances, whole_number
+from .._problem.bounds import bound_rows
+from .._problem.compiled import CFunction
+from .._problem.losses import LINEAR, core_loss
+from .arguments import check_sizes, data_arrays, scale_factors, start_points, thread_count
+from .batch_result import BatchResult
+from .lock_step import Job, lock_step, settings_of
+from .progress import progress_of
 
 __all__ = ["BatchResult", "leastsq_batch"]
 

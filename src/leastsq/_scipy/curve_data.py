@@ -7,8 +7,8 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from ._checks import noted, real_array
-from ._core import Curve
+from .._core import Curve
+from .._problem.arguments import noted, real_array
 
 __all__ = ["apply_nan_policy", "jacobian_of", "real_data", "residual_of", "weigher"]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import _core
-from ._checks import check_sizes, real_array
-from ._derivatives import LEAST_PART
+from .. import _core
+from .._problem.arguments import real_array
+from .._problem.derivatives import LEAST_PART
+from .arguments import check_sizes
 
 __all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._losses import active_mask, held
-from ._status import Status, message
+from .._fit.status import Status, message
+from .._problem.bounds import active_mask, held
 
 __all__ = ["BatchResult"]
 

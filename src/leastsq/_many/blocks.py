@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from ._block_fit import Mapped, fit
-from ._losses import LINEAR
+from .._problem.losses import LINEAR
+from .block_fit import Mapped, fit
 
 __all__ = ["check_blocks", "leastsq_blocks"]
 

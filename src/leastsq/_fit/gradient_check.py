@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._core import chkder
-from ._derivatives import EPS, Differences, steps_of
+from .._core import chkder
+from .._problem.derivatives import EPS, Differences, steps_of
 
 __all__ = ["GradientCheck", "check_gradient"]
 

@@ -7,12 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from ._checks import real_array
-from ._compiled import CFunction, call_compiled, handles
-from ._core import solve
-from ._derivatives import SCHEMES, Differences
-from ._losses import LINEAR, active_mask, bound_arrays, core_loss, held
-from ._watch import Watcher
+from .._core import solve
+from .._problem.arguments import real_array
+from .._problem.bounds import active_mask, bound_arrays, held
+from .._problem.compiled import CFunction, call_compiled, handles
+from .._problem.derivatives import SCHEMES, Differences
+from .._problem.losses import LINEAR, core_loss
+from .watch import Watcher
 
 __all__ = ["Door"]
 

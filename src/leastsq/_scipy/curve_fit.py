@@ -10,13 +10,15 @@ from types import FunctionType
 
 import numpy as np
 
-from ._checks import evaluation_limit, factors_of_scales, improper, jacobian_array, noted, real_array
-from ._compiled import CFunction
-from ._covariance import by_option, check_option
-from ._curve_fit_data import apply_nan_policy, jacobian_of, real_data, residual_of, weigher
-from ._derivatives import SCHEMES, Differences
-from ._leastsq import leastsq
-from ._losses import LINEAR, bound_arrays, bound_pair, bound_sides, loss_values
+from .._fit.leastsq import leastsq
+from .._problem.arguments import improper, jacobian_array, noted, real_array
+from .._problem.bounds import bound_arrays, bound_pair, bound_sides
+from .._problem.compiled import CFunction
+from .._problem.derivatives import SCHEMES, Differences
+from .._problem.losses import LINEAR, loss_values
+from .._uncertainty.covariance import by_option, check_option
+from .arguments import evaluation_limit, factors_of_scales
+from .curve_data import apply_nan_policy, jacobian_of, real_data, residual_of, weigher
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 

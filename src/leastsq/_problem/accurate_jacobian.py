@@ -17,8 +17,8 @@ from functools import partial
 
 import numpy as np
 
-from ._checks import jacobian_array
-from ._compiled import CFunction, call_compiled
+from .arguments import jacobian_array
+from .compiled import CFunction, call_compiled
 
 __all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluator"]
 

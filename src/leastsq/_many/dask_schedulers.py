@@ -1,4 +1,4 @@
-"""The schedulers of blocks and of chunks for `leastsq.dask`; their contract is that of `_block_fit.Mapped`."""
+"""The schedulers of blocks and of chunks for `leastsq.dask`; their contract is that of `block_fit.Mapped`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from itertools import count
 
 import numpy as np
 
-from ._block_fit import at_block, merge_models, merge_norms
-from ._derivatives import Differences
+from .._problem.derivatives import Differences
+from .block_fit import at_block, merge_models, merge_norms
 
 __all__ = ["Blocks", "Chunks", "Cluster", "the_client"]
 

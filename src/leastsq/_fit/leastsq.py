@@ -8,12 +8,12 @@ import warnings
 
 import numpy as np
 
-from . import _build
-from ._compiled import CFunction, handles
-from ._core import solve
-from ._door import Door
-from ._losses import LINEAR
-from ._status import message, not_finite_message, stopped_message
+from .. import _build
+from .._core import solve
+from .._problem.compiled import CFunction, handles
+from .._problem.losses import LINEAR
+from .options import Door
+from .status import message, not_finite_message, stopped_message
 
 __all__ = ["leastsq"]
 
@@ -297,7 +297,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         args = (args,)
     watch = None
     if strict:
-        from ._strict import Watch
+        from .strict import Watch
         watch = Watch(func, Dfun, args, col_deriv, epsfcn, bounds)
         func, Dfun = watch.func, watch.Dfun
     door = None

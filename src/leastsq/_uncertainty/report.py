@@ -6,10 +6,11 @@ import textwrap
 
 import numpy as np
 
-from ._accurate_jacobian import evaluator
-from ._covariance import CovarianceResult, _mask, _names, _parameters, covariance, from_jacobian, weigh
-from ._format import value_and_error
-from ._student import chi2_sf
+from .._problem.accurate_jacobian import evaluator
+from .covariance import CovarianceResult, covariance, from_jacobian, weigh
+from .format import value_and_error
+from .names import _mask, _names, _parameters
+from .student import chi2_sf
 
 __all__ = ["Report", "report"]
 
@@ -301,7 +302,7 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
 
 
 def _is_compiled(fit):
-    from ._compiled import CFunction
+    from .._problem.compiled import CFunction
     return isinstance(fit, CFunction)
 
 

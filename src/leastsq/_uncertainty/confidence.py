@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._accurate_jacobian import accurate_jacobian
-from ._covariance import CovarianceResult, _parameters, covariances
-from ._format import label, value_and_error
-from ._losses import LINEAR
-from ._profile import Profile, Profiler, progress_line
-from ._student import f_quantile, t_quantile
+from .._problem.accurate_jacobian import accurate_jacobian
+from .._problem.losses import LINEAR
+from .covariance import CovarianceResult, covariances
+from .format import label, value_and_error
+from .names import _parameters
+from .profile import Profile, Profiler, progress_line
+from .student import f_quantile, t_quantile
 
 __all__ = ["BandResult", "ConfidenceResult", "confidence_band", "confidence_intervals", "profile_time"]
 

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._ask_tell import LevenbergMarquardt
-from ._checks import check_sizes, flag, real_array
-from ._core import RowAccumulator, weigh
-from ._derivatives import EPS, PRECISION, SCHEMES, Differences
-from ._door import Door
-from ._status import message, not_finite_message
+from .._core import RowAccumulator, weigh
+from .._fit.ask_tell import LevenbergMarquardt
+from .._fit.options import Door
+from .._fit.status import message, not_finite_message
+from .._problem.arguments import flag, real_array
+from .._problem.derivatives import EPS, PRECISION, SCHEMES, Differences
+from .arguments import check_sizes
 
 __all__ = ["Mapped", "Model", "Norm", "Point", "Problem", "at_block", "fit",
            "merge_models", "merge_norms"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._core import Machine
-from ._losses import active_mask, bound_arrays, held
-from ._status import message, not_finite_message
+from .._core import Machine
+from .._problem.bounds import active_mask, bound_arrays, held
+from .status import message, not_finite_message
 
 __all__ = ["LevenbergMarquardt"]
 

@@ -7,10 +7,10 @@ import warnings
 
 import numpy as np
 
-from ._accurate_jacobian import accurate_jacobian
-from ._checks import real_array
-from ._compiled import CFunction
-from ._losses import bound_arrays
+from .._problem.accurate_jacobian import accurate_jacobian
+from .._problem.arguments import real_array
+from .._problem.bounds import bound_arrays
+from .._problem.compiled import CFunction
 
 __all__ = ["StrictError", "StrictWarning", "Watch"]
 
@@ -329,6 +329,6 @@ def _moves(before, x):
 def _warn(text):
     """From the line outside of this package that called it."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__.split(".")[0]:
         frame, level = frame.f_back, level + 1
     warnings.warn(f"strict: {text}", StrictWarning, stacklevel=max(level, 1))

@@ -1,90 +1,30 @@
-"""Robust losses by name, and bounds: checked, in the form that the core wants; what they hold."""
+"""Bounds, checked: a pair or an object with lb and ub, of one problem or with a row for each; what they hold."""
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 
-from ._checks import AS_PAIRS, both_bounds, noted, real_array
+from .arguments import noted, real_array
 
-__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "bound_sides", "core_loss", "held", "loss_values"]
+__all__ = ["active_mask", "bound_arrays", "bound_pair", "bound_rows", "bound_sides", "held"]
 
-LINEAR = "linear"
-_NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
+AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
 
 
-def core_loss(loss, f_scale):
-    """(what `_core.solve` takes as loss, the scale as a float)."""
-    if not isinstance(loss, str) and callable(loss):
-        number = loss
-    elif isinstance(loss, str) and loss in _NUMBERS:
-        number = _NUMBERS[loss]
-    else:
-        raise ValueError(f"`loss` must be one of {list(_NUMBERS)} or a callable, got {loss!r}.")
+def both_bounds(bounds, name):
+    """The lower and the upper one, as they are, of a pair or an object with lb and ub."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        return bounds.lb, bounds.ub
     try:
-        scale = float(f_scale)
+        low, high = bounds
     except (TypeError, ValueError):
-        raise TypeError(f"`f_scale` must be a real number, got {type(f_scale).__name__}.") from None
-    if not 0 < scale < np.inf:
-        raise ValueError(f"`f_scale` must be positive and finite, got {f_scale!r}.")
-    return number, scale
-
-
-def loss_values(loss, f_scale, residuals):
-    """The loss of each residual, and its first two derivatives, for residuals scaled.
-
-    Returns an array of shape (3, m): ``f_scale**2*rho(z)``, ``rho'(z)`` and
-    ``rho''(z)/f_scale**2`` with ``z = (residuals/f_scale)**2``.
-    """
-    z = (residuals/f_scale)**2
-    if not isinstance(loss, str):
-        rho = np.array(real_array(loss(z), "the array that loss returns", "leastsq"), float)
-        if rho.shape != (3, z.size):
-            raise ValueError(f"leastsq: the array that loss returns must have shape (3, {z.size}), got {rho.shape}")
-    elif loss == LINEAR:
-        rho = np.array([z, np.ones_like(z), np.zeros_like(z)])
-    elif loss == "soft_l1":
-        root = np.sqrt(1 + z)
-        rho = np.array([2*z/(root + 1), 1/root, -0.5/root**3])
-    elif loss == "huber":
-        root = np.sqrt(np.maximum(z, 1))
-        rho = np.where(z <= 1, [z, np.ones_like(z), np.zeros_like(z)],
-                       [2*root - 1, 1/root, -0.5/root**3])
-    elif loss == "cauchy":
-        rho = np.array([np.log1p(z), 1/(1 + z), -1/(1 + z)**2])
-    else:
-        rho = np.array([np.arctan(z), 1/(1 + z**2), -2*z/(1 + z**2)**2])
-    rho[0] *= f_scale**2
-    rho[2] /= f_scale**2
-    return rho
-
-
-def robust_variance(loss, f_scale, residuals, n):
-    """
-    Of an estimate of n parameters that minimizes the losses of m > n residuals.
-
-    Returns
-    -------
-    psi : ndarray, shape (m,)
-        Halves of the losses' derivatives with respect to the residuals: what takes the
-        place of the residuals in the gradient.
-    twice_cost : float
-        Sum of the losses.
-    bend : float
-        Mean of psi': how curved the cost is, in units of the sum of squares'.
-    variance : float
-        What ``inv(J.T @ J)`` is to be multiplied by: Huber's estimate with his correction of
-        order n/m (Robust Statistics, 1981, section 7.6).  nan if the cost is not curved
-        upwards.
-    """
-    m = residuals.size
-    rho, slope, curvature = loss_values(loss, f_scale, residuals)
-    psi = slope*residuals
-    bends = slope + 2*curvature*residuals**2
-    bend = float(bends.mean())
-    if not (bend > 0 and m > n):
-        return psi, float(rho.sum()), bend, np.nan
-    correction = 1 + n/m*bends.var()/bend**2
-    return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)
+        count = operator.length_hint(bounds, -1)        # an array without dimensions has no len()
+        got = type(bounds).__name__ if count < 0 else count
+        error = ValueError(f"{name} must contain 2 elements, lower and upper ones, got {got}")
+        raise (noted(error, AS_PAIRS) if count > 2 and all(np.size(pair) == 2 for pair in bounds) else error) from None
+    return low, high
 
 
 def bound_pair(bounds):
@@ -137,6 +77,37 @@ def bound_arrays(bounds, x0, name="x0"):
     if np.all(low == -np.inf) and np.all(high == np.inf):
         return None, None
     return low, high
+
+
+def bound_rows(bounds, x):
+    """Lower and upper bounds, float64 of shape (n,) or (B, n); None if none is finite."""
+    if bounds is None:
+        return None
+    low, high = both_bounds(bounds, "leastsq_batch: bounds")
+    low, high = _bound_side(low, "lower", x.shape), _bound_side(high, "upper", x.shape)
+    for wrong, what in ((np.isnan(low) | np.isnan(high), "bounds must not be nan"),
+                        (low > high, "each lower bound must be at most the upper bound"),
+                        ((x < low) | (x > high), "x0 is infeasible: it must be within its bounds")):
+        if wrong.any():
+            *row, j = first = tuple(np.argwhere(wrong)[0])
+            problem = f" of problem {row[0]}" if row else ""
+            at = f"x[{j}] = {x[first]} outside " if what.startswith("x0") else ""
+            of = "" if at else f" for x[{j}]"
+            ends = [np.broadcast_to(side, wrong.shape)[first] for side in (low, high)]
+            others = np.count_nonzero(wrong.any(-1)) - 1 if row else 0
+            more = f", and so in {others} more" if others else ""
+            raise ValueError(f"leastsq_batch: {what}, got {at}[{ends[0]}, {ends[1]}]{of}{problem}{more}")
+    if (low == -np.inf).all() and (high == np.inf).all():
+        return None
+    return low, high
+
+
+def _bound_side(side, name, shape):
+    array = real_array(side, f"the {name} bounds")
+    if array.shape not in ((), shape[1:], shape):
+        raise ValueError(f"leastsq_batch: the {name} bounds must have shape (), {shape[1:]} or {shape}, "
+                         f"got {array.shape}")
+    return np.array(np.broadcast_to(array, array.shape or shape[1:]), np.float64, order="C")
 
 
 def active_mask(x, low, high, dtype=np.int64):

@@ -9,13 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from ._checks import evaluation_limit, factors_of_scales, improper, jacobian_array, noted, real_array
-from ._compiled import CFunction, call_compiled
-from ._covariance import by_option, check_option
-from ._derivatives import SCHEMES, Differences
-from ._door import Door
-from ._losses import loss_values
-from ._status import not_finite_message, stopped_message
+from .._fit.options import Door
+from .._fit.status import not_finite_message, stopped_message
+from .._problem.arguments import improper, jacobian_array, noted, real_array
+from .._problem.compiled import CFunction, call_compiled
+from .._problem.derivatives import SCHEMES, Differences
+from .._problem.losses import loss_values
+from .._uncertainty.covariance import by_option, check_option
+from .arguments import evaluation_limit, factors_of_scales
 
 __all__ = ["OptimizeResult", "least_squares"]
 

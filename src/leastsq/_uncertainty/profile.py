@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._accurate_jacobian import evaluator
-from ._checks import jacobian_array
-from ._covariance import weigh
-from ._leastsq import leastsq
-from ._losses import LINEAR, loss_values
+from .._fit.leastsq import leastsq
+from .._problem.accurate_jacobian import evaluator
+from .._problem.arguments import jacobian_array
+from .._problem.losses import LINEAR, loss_values
+from .covariance import weigh
 
 __all__ = ["Profile", "Profiler", "progress_line"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _core
+from .. import _core
 
 __all__ = ["CFunction", "call_compiled", "get_include", "handles"]
 
@@ -35,7 +35,8 @@ def get_include():
     >>> os.path.exists(os.path.join(leastsq.get_include(), "leastsq.h"))
     True
     """
-    return str(Path(__file__).parent / "include")
+    import leastsq                      # not at the top: it imports this module
+    return str(Path(leastsq.__file__).parent / "include")
 
 
 class CFunction:

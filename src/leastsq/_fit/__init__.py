@@ -1,0 +1,1 @@
+"""One fit: its options, its end, those who look on."""

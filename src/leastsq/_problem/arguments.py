@@ -1,0 +1,100 @@
+"""Arguments of all doors, checked: what is wrong with them is said by name."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+__all__ = ["flag", "improper", "jacobian_array", "noted", "real_array", "relative_error", "tolerances", "whole_number"]
+
+def noted(error, note):
+    """An error whose text is SciPy's, with more beneath it."""
+    error.add_note(note)
+    return error
+
+
+def real_array(value, what, door="leastsq_batch"):
+    """An array whose dtype casts safely to float64."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:            # such as rows of unequal lengths
+        raise type(error)(f"{door}: {what} must be an array of real numbers, got an unusable "
+                          f"{type(value).__name__}") from error
+    if not np.can_cast(array.dtype, np.float64, "safe"):
+        raise TypeError(f"{door}: {what} must be real numbers that fit in float64, "
+                        f"got {type(value).__name__} of dtype {array.dtype}")
+    return array
+
+
+def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
+    """What a Jacobian of the user's returned, as a float64 array of this shape of its own."""
+    array, wanted = real_array(value, f"the array that {name} returns", door), shape[::-1] if col_deriv else shape
+    if 1 in wanted and array.ndim < 3 and array.size == wanted[0]*wanted[1]:
+        array = array.reshape(wanted)
+    if array.shape != wanted:
+        raise ValueError(f"{door}: the array that {name} returns must have shape {wanted}, got {array.shape}")
+    return np.array(array.T if col_deriv else array, np.float64)
+
+
+def improper(name, value, given):
+    """What MINPACK calls improper about a tolerance, `factor` or `diag`, in words; or None.
+
+    The value is a float or a real array, and was given as is shown.
+    """
+    positive = name in ("factor", "diag")
+    right = value > 0 if positive else value >= 0           # nan is neither
+    if right is True or np.all(right):      # the former is quicker
+        return None
+    return (f"Improper input parameters. {'every entry of ' if name == 'diag' else ''}{name} must be "
+            f"{'positive' if positive else 'zero or positive'}, got {given!r}")
+
+
+def tolerances(ftol, xtol, gtol, factor):
+    """The four as floats: not negative, the last positive."""
+    named = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor}
+    values = {name: _real(value, name) for name, value in named.items()}
+    for name, value in values.items():
+        if words := improper(name, value, value):
+            raise TypeError(words)
+    return tuple(values.values())
+
+
+def relative_error(epsfcn):
+    """epsfcn as a float, or None."""
+    if epsfcn is None:
+        return None
+    value = _real(epsfcn, "epsfcn")
+    if value != value:
+        raise TypeError("Improper input parameters. epsfcn must be a number or None, got nan")
+    return value
+
+
+def _real(value, name):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"leastsq_batch: {name} must be a real number, "
+                        f"got {type(value).__name__}") from None
+
+
+def whole_number(value, name, least=None):
+    """An integer, at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"leastsq_batch: {name} must be an integer, got {type(value).__name__}")
+    value = value.__index__()
+    if least is not None and value < least:
+        raise ValueError(f"leastsq_batch: {name} must be at least {least}, got {value}")
+    if value >= 2**63:
+        raise OverflowError(f"leastsq_batch: {name} must fit in 64 bits, got {value}")
+    return value
+
+
+def flag(value, name, door="leastsq_batch"):
+    """A bool, of that or an integer, as in `leastsq`."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    try:
+        return bool(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{door}: {name} must be an integer, got {type(value).__name__}") from None

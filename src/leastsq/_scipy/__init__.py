@@ -1,0 +1,1 @@
+"""SciPy's doors: `curve_fit` and `least_squares`."""
