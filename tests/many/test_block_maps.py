@@ -19,7 +19,7 @@ from leastsq import RowAccumulator, leastsq_blocks
 from leastsq._many.block_fit import Point, Problem
 from test_blocks import ROWS, decay, decay_jacobian, in_blocks, quiet  # noqa: F401
 
-HERE = Path(__file__).resolve().parent
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 # ---------------------------------------------------------------------- maps
 
@@ -76,7 +76,7 @@ def test_mpi_makes_the_bits_of_the_builtin_map(need_program):
     mpiexec = need_program("mpiexec")
     done = subprocess.run(
         [mpiexec, "--oversubscribe", "-n", "2", sys.executable, "-m", "mpi4py.futures",
-         str(HERE / "block_problems.py")], capture_output=True, text=True, timeout=120,
+         str(SUPPORT / "block_problems.py")], capture_output=True, text=True, timeout=120,
         env=os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["100 ['leastsq_blocks: in block 1']", "same bits"]

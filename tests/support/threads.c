@@ -2,7 +2,7 @@
    look at (tools/sanitize.sh).  Fits of compiled functions in THREADS threads at once; row
    blocks in as many accumulators at once, merged; and one triangle by a gang of as many.
    Each must give the bits that one thread gives.                                        */
-#include "../src/shim/blocked/gang.c"
+#include "../../src/shim/blocked/gang.c"
 
 #include <math.h>
 #include <stdio.h>

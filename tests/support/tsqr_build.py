@@ -17,7 +17,7 @@ import numpy as np
 
 from kernels import MORE_FLAGS
 
-KERNELS = pathlib.Path(__file__).resolve().parent.parent / "fortran" / "kernels"
+KERNELS = pathlib.Path(__file__).resolve().parents[2] / "fortran" / "kernels"
 #: In the order in which they use each other's modules.
 SOURCES = ["reflectors.F90", "panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90",
            "pivot_guess.F90", "pipeline.F90", "refold.F90", "triangle.F90"]
