@@ -11,12 +11,13 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow fuzz sanitize bench lint clients wheels docs clean
+.PHONY: help demo test slow portable fuzz sanitize bench lint clients wheels docs clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
+	@echo "make portable  set up, then run the tests with numbers in them under other processors, libraries and Pythons"
 	@echo "make fuzz    set up, then compare FUZZ_CASES random fits with MINPACK, and arguments with SciPy"
 	@echo "make sanitize  set up, then run the suite and the threads under sanitizers, the Fortran under valgrind"
 	@echo "make bench   set up, then measure against SciPy, MINPACK and others: out/bench.json and out/bench.png"
@@ -41,6 +42,11 @@ test:
 slow:
 	@tools/setup.sh test
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+# environments of its own, in build/portable; some 12 minutes
+portable:
+	@tools/setup.sh test
+	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python tools/portable.py $(ARGS)
 
 # FUZZ_CASES=1000000 takes some two minutes; SciPy before 1.18 has not MINPACK's bits
 FUZZ_CASES ?= 1000000

@@ -50,7 +50,7 @@ class Contestant:
         n, model = self.accumulator.n, self.model
         self.library.finish(n, self.accumulator.work.ctypes.data, model.r.ctypes.data, n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
-                            model.column_norms.ctypes.data, model.rest.ctypes.data, None)
+                            model.column_norms.ctypes.data, model.rest.ctypes.data, None, 0)
 
 
 def compare(m: int, n: int, libraries, rounds: int) -> list[tuple[str, float, float]]:

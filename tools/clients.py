@@ -146,8 +146,14 @@ def main():
     parser = argparse.ArgumentParser(description="Test suites of SciPy's users, with SciPy and with leastsq.")
     parser.add_argument("--only", default=",".join(CLIENTS), help="some of these, with commas between")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one suite")
+    parser.add_argument("--list", action="store_true", help="print the suites and the versions they are pinned to")
     parser.add_argument("--json", type=Path, default=ROOT / "out" / "clients.json", help="where all results go")
     options = parser.parse_args()
+    if options.list:
+        pinned = requirements()
+        for name, modules in CLIENTS.items():
+            print(*(text for text in pinned if text.startswith(f"{name}==")), modules)
+        return
     folder = set_up()
     report, wrong = {}, []
     for name in options.only.split(","):

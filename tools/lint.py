@@ -79,7 +79,12 @@ CHECKS = {check.__name__.replace("_", "-"): check for check in (ruff, compilers,
 def main():
     parser = argparse.ArgumentParser(description="Run the checks of style and of types.")
     parser.add_argument("checks", nargs="*", choices=[*CHECKS, []], metavar="CHECK", help=f"of {', '.join(CHECKS)}")
-    wanted = parser.parse_args().checks or list(CHECKS)
+    parser.add_argument("--list", action="store_true", help="print what the checks are")
+    options = parser.parse_args()
+    if options.list:
+        print(*(f"{name}: {check.__doc__}" for name, check in CHECKS.items()), sep="\n")
+        return
+    wanted = options.checks or list(CHECKS)
     os.environ["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"     # meson looks for ninja
     failed = []
     for name in wanted:

@@ -5,7 +5,7 @@ the sdist holds, with the network's index switched off, then given its manylinux
 looked into (`complaints` says for what), and installed into two empty environments, with the oldest
 NumPy that it admits and with the newest, where tests/package/test_smoke.py has to pass.
 
-    python tools/wheels.py [--dist dist] [--python python3.12 ...] | --check WHEEL ...
+    python tools/wheels.py [--dist dist] [--python python3.12 ...] [--list] | --check WHEEL ...
 """
 import argparse
 import ast
@@ -205,6 +205,7 @@ def main(arguments=None):
     parser.add_argument("--python", action="append", metavar="PATH",
                         help="build for this one only; may be repeated (default: every CPython found)")
     parser.add_argument("--check", nargs="+", type=Path, metavar="WHEEL", help="only look into these, made elsewhere")
+    parser.add_argument("--list", action="store_true", help="print for which Pythons wheels would be built")
     options = parser.parse_args(arguments)
     for wheel in options.check or []:
         insist(wheel.name, complaints(wheel))
@@ -220,6 +221,9 @@ def main(arguments=None):
     if not pythons:
         raise SystemExit(f"wheels: no CPython {'.'.join(map(str, oldest))} or newer among "
                          f"{', '.join(options.python or ['those on PATH'])}")
+    if options.list:
+        print(*(f"{name}: {python}" for name, python in pythons.items()), sep="\n")
+        return
     work = ROOT / "build" / "wheels"
     options.dist.mkdir(parents=True, exist_ok=True)
     build_requirements = [*project["build-system"]["requires"], "ninja", "build", "pip>=23"]

@@ -11,6 +11,7 @@ import sys
 import threading
 from functools import cache
 
+import guards
 import compiled_problems
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from test_callbacks import LAYOUTS, assert_same
 
 from leastsq import leastsq
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
 # --------------------------------------------------------------- not finite
@@ -276,7 +276,7 @@ def test_fits_with_threads_of_their_own_run_in_threads_at_once():
     assert not failures and not any(thread.is_alive() for thread in threads)
 
 
-@linux
+@guards.LINUX
 def test_threads_that_cannot_be_had_are_done_without():
     out = script("""
 if resource.getrlimit(resource.RLIMIT_STACK)[0] != 1 << 30:     # of threads, from the next exec on
@@ -296,7 +296,7 @@ say(refused=refused, same=same(clean, p.fit(threads=8)))
     assert out == {"refused": True, "same": True}
 
 
-@linux
+@guards.LINUX
 @pytest.mark.parametrize("room", [256, 2500])
 def test_a_batch_does_with_the_threads_that_can_be_had(room, need_program, tmp_path):
     """Or says that there is none: one needs 1 GiB of address space here."""
@@ -320,7 +320,7 @@ except RuntimeError as error:
     assert out == ({"same": True} if room > 1024 else {"error": "leastsq_batch: no thread can be started"})
 
 
-@linux
+@guards.LINUX
 def test_a_fork_after_threaded_fits_can_fit():
     out = script("""
 p = Linear(70000, 8)
@@ -336,7 +336,7 @@ say(codes=codes, same=same(p.fit(threads=2), clean))
     assert out == {"codes": [0, 0, 0], "same": True}
 
 
-@linux
+@guards.LINUX
 def test_func_may_fork_and_its_child_may_fit():
     out = script("""
 p = Linear(70000, 8)
@@ -356,7 +356,7 @@ say(codes=set(codes) == {0}, same=same(got, clean))
 
 # -------------------------------------------------------------------- signals
 
-@linux
+@guards.LINUX
 @pytest.mark.parametrize("where, threads", [
     ("push", 2), ("together", 2),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in
@@ -427,7 +427,7 @@ say(growth=(status("VmHWM") - before)/size, ier=out[-1])
 """
 
 
-@linux
+@guards.LINUX
 @pytest.mark.parametrize("full", [False, True], ids=["short", "full"])
 def test_a_fit_with_dfun_needs_one_vector_beside_the_users_arrays(full):
     """With 60 parameters it is 1.7 % of the Jacobian, blocks and triangles 0.7 %; 1.3 %
@@ -437,19 +437,19 @@ def test_a_fit_with_dfun_needs_one_vector_beside_the_users_arrays(full):
     assert out["ier"] in (1, 2, 3, 4) and out["growth"] < (0.05 if full else 0.037)
 
 
-@linux
+@guards.LINUX
 @pytest.mark.parametrize("full", [False, True], ids=["short", "full"])
 def test_a_fit_by_differences_needs_one_jacobian_and_vectors(full):
     out = script(PEAK.format(qr="blocked", dfun=False, full=full))
     assert out["ier"] in (1, 2, 3, 4) and 0.9 < out["growth"] < 1.06
 
 
-@linux
+@guards.LINUX
 def test_the_measure_of_memory_sees_the_minpack_paths_copy():
     assert script(PEAK.format(qr="minpack", dfun=True, full=False))["growth"] > 0.95
 
 
-@linux
+@guards.LINUX
 @pytest.mark.parametrize("dfun", [True, False], ids=["lmder", "lmdif"])
 def test_memory_that_cannot_be_had_is_a_memory_error_and_nothing_is_lost(dfun):
     out = script(f"""
@@ -505,7 +505,7 @@ def available():
 
 
 def need_memory(gib):
-    if not sys.platform.startswith("linux") or available() < gib:
+    if not guards.IS_LINUX or available() < gib:
         pytest.skip(f"needs {gib} GiB of free memory")
 
 
@@ -547,7 +547,7 @@ def check_sparse(out, exact):
 
 
 @pytest.mark.slow
-@linux
+@guards.LINUX
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_jacobian_of_more_than_two_to_31_elements(order):
     need_memory(7)
@@ -557,7 +557,7 @@ def test_a_jacobian_of_more_than_two_to_31_elements(order):
 
 
 @pytest.mark.slow
-@linux
+@guards.LINUX
 def test_a_not_finite_element_beyond_two_to_31_is_named():
     need_memory(7)
     out = script("""
@@ -572,7 +572,7 @@ say(mesg=mesg, ier=ier)
 
 
 @pytest.mark.slow
-@linux
+@guards.LINUX
 def test_differences_of_more_than_two_to_31_elements():
     need_memory(20)
     out = script(SPARSE.format(m=2 ** 25 + 1000, n=64, order="C", dfun=False), timeout=2400)
@@ -580,7 +580,7 @@ def test_differences_of_more_than_two_to_31_elements():
 
 
 @pytest.mark.slow
-@linux
+@guards.LINUX
 def test_overlapping_windows_are_a_jacobian_of_more_than_two_to_31_elements():
     """A filter of 20 coefficients on a long record: rows that share their memory."""
     need_memory(7)

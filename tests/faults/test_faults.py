@@ -8,6 +8,7 @@ import traceback
 import tracemalloc
 import warnings
 
+import guards
 import numpy as np
 import pytest
 
@@ -450,7 +451,7 @@ def least_growth(measure, number):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm")
+@guards.LINUX
 def test_twenty_thousand_fits_do_not_grow_the_process():
     # 32 bytes lost in each successful full fit would be 17 pages of 4 kB.
     assert least_growth(resident_pages, 5000) < 12

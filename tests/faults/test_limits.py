@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import guards
 import numpy as np
 import pytest
 import enzyme
@@ -109,7 +110,7 @@ assert package.leastsq(residual, X0)[0].tobytes() == first
 """)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no sub-interpreter has a lock of its own before Python 3.12")
+@guards.SUBINTERPRETERS
 def test_an_interpreter_with_a_lock_of_its_own_is_refused():
     """As the module's slots say; NumPy refuses too."""
     run = python("""

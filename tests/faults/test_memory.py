@@ -6,18 +6,16 @@ NumPy's, which has places that crash).
 """
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import guards
 import compiled_problems
 import entries
 import pytest
 
 SUPPORT = Path(__file__).parents[1] / "support"
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc",
-                           reason="preloads functions of glibc's malloc")
 
 # Python functions of ours run within the module there, which call NumPy: see below.
 PYTHON_WITHIN = ["3-point", "least_squares"]
@@ -51,13 +49,13 @@ def starve(need_program, tmp_path_factory):
     return run
 
 
-@glibc
+@guards.GLIBC
 def test_the_list_of_compiled_entries_is_whole(starve, tmp_path, need_program):
     library = compiled_problems.build(need_program("cc"), tmp_path)
     assert list(entries.compiled_entries(library)) == COMPILED
 
 
-@glibc
+@guards.GLIBC
 @pytest.mark.parametrize("first", range(6))
 def test_any_allocation_of_the_module_may_fail(starve, first):
     """One alone, or it and the next hundred."""
@@ -70,7 +68,7 @@ def test_any_allocation_of_the_module_may_fail(starve, first):
         assert said["errors"] > 20
 
 
-@glibc
+@guards.GLIBC
 def test_any_allocation_of_a_refusal_may_fail(starve):
     """A mistake of the user's is told, or there is a MemoryError.  (NumPy's names of types and
     CPython's notes lose blocks.)"""
@@ -80,7 +78,7 @@ def test_any_allocation_of_a_refusal_may_fail(starve):
         assert said["errors"] > 20
 
 
-@glibc
+@guards.GLIBC
 def test_any_allocation_of_loading_the_module_may_fail(starve):
     said, = starve("module", "load")
     assert said["wrong"] == said["next"] == []
@@ -89,7 +87,7 @@ def test_any_allocation_of_loading_the_module_may_fail(starve):
     assert all("without setting an exception" in other for other in said["others"])
 
 
-@glibc
+@guards.GLIBC
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in [*entries.ENTRIES, *COMPILED] if name not in CONTEXT])
 def test_any_allocation_of_a_fit_may_fail(starve, name):

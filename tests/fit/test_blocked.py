@@ -12,6 +12,7 @@ import weakref
 from functools import cache, partial
 from pathlib import Path
 
+import guards
 import numpy as np
 import pytest
 
@@ -122,7 +123,7 @@ def test_classic_problems_end_in_the_same_minimum(run, method):
     elif why == FALSE_END:
         assert ier in CONVERGED and norm < 0.5 and np.linalg.norm(p.residual(p.start(factor))) > 1e6
     else:
-        assert norm == pytest.approx(want, rel=1e-7, abs=1e-8)
+        assert_same_end(norm, want, run, method)
 
 
 class minima:
@@ -135,6 +136,12 @@ class minima:
 
     def __contains__(self, norm):
         return any(norm == pytest.approx(own, rel=1e-5, abs=1e-6) for own in self.norms)
+
+
+def assert_same_end(norm, want, run, method):
+    """Or a run that no list names, for it depends on the last bits of this processor's functions."""
+    if norm != pytest.approx(want, rel=1e-7, abs=1e-8):
+        assert_minpack_hangs_on_roundings(run, "lmder" if method == "col_deriv" else method)
 
 
 def assert_minpack_hangs_on_roundings(run, method):
@@ -696,7 +703,7 @@ def test_show_config_names_the_kernels():
 
 # ----------------------------------------------------------------- benchmark
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+@guards.LINUX
 def test_benchmark_of_large_fits_measures_every_solver():
     program = Path(__file__).resolve().parents[2] / "benchmarks" / "large.py"
     done = subprocess.run([sys.executable, program, "--quick", "--json", "--shapes", "64x40",

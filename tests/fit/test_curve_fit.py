@@ -9,6 +9,7 @@ import sys
 import warnings
 import weakref
 
+import guards
 import numpy as np
 import pytest
 
@@ -177,6 +178,8 @@ SAME = {
 
 @pytest.mark.parametrize("args, options", SAME.values(), ids=SAME.keys())
 def test_same_as_scipy(scipys, args, options):
+    if options.get("nan_policy") == "ignore":
+        guards.need_scipy((1, 16), "an older one words the refusal differently")
     kind, got, seen = outcome(curve_fit, args, options)
     want_kind, want, expected = outcome(scipys, args, options)
     assert kind == want_kind, (got, want)

@@ -4,6 +4,7 @@ import sys
 import warnings
 from functools import partial
 
+import guards
 import numpy as np
 import pytest
 
@@ -336,8 +337,7 @@ def test_trial_not_finite_is_a_rejected_step(dfun, value):
 
 # ----------------------------------------- what func and Dfun may not return
 
-LONG = pytest.mark.skipif(np.dtype("longdouble").itemsize == 8,
-                          reason="longdouble is float64 here")
+LONG = guards.LONGDOUBLE
 REFUSED = {
     "complex": (lambda a: a + 0j, "complex128"),
     "complex64": (lambda a: a.astype("F"), "complex64"),

@@ -3,6 +3,7 @@ import inspect
 import sys
 from collections import namedtuple
 
+import guards
 import numpy as np
 import pytest
 
@@ -211,15 +212,13 @@ def test_subclass_of_ndarray_as_x0_is_seen_as_a_plain_array():
     assert type(x) is np.ndarray and set(seen) == {np.ndarray}
 
 
-LONG = np.dtype("longdouble").itemsize > 8
-
 
 @pytest.mark.parametrize("x0", [
     1j, [1 + 0j, 1], np.ones(2, "c8"), "abc", ["1", "2"], np.array(["1", "2"]), b"1", None,
     [None, 1], [object(), 1], np.ones(2, object), {}, np.datetime64("2020-01-01"),
     np.zeros(2, "m8[s]"), np.zeros(2, [("a", "f8")]),
     pytest.param(np.ones(2, "longdouble"),
-                 marks=pytest.mark.skipif(not LONG, reason="longdouble is float64 here"))],
+                 marks=guards.LONGDOUBLE)],
     ids=lambda v: f"{type(v).__name__}-{np.asarray(v).dtype}")
 def test_x0_without_safe_cast_is_refused_before_func_is_called(x0):
     func = Recorder(residual)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+import guards
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -248,7 +249,7 @@ def main():
     import scipy
     import scipy.optimize
     from front_doors import CURVE_FIT, LEAST_SQUARES
-    if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
+    if not guards.scipy_has_minpacks_bits():
         print(f"arguments: not compared, for SciPy {scipy.__version__} has not MINPACK's bits (1.18 has)")
         return
     doors = {door.function.__name__: door for door in (LEASTSQ, CURVE_FIT, LEAST_SQUARES)}

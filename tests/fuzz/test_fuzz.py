@@ -2,6 +2,7 @@
 import sys
 from pathlib import Path
 
+import guards
 import numpy as np
 import pytest
 
@@ -36,9 +37,7 @@ def test_random_fits_have_minpacks_bits(fuzzer):
 @pytest.mark.slow
 def test_a_changed_bit_is_a_finding(need_program, fuzzer, tmp_path):
     """With contraction into fused multiply-adds it finds many."""
-    has = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
-    if not {"fma", "avx2", "bmi2"} <= has:
-        pytest.skip("this processor has no fused multiply-add")
+    guards.need_processor({"fma", "avx2", "bmi2"})
     contracted = differential.build(tmp_path, "-O2 -march=x86-64-v3", contraction="fast")
     assert differential.run(contracted, 0, 500)[3]
 
@@ -48,9 +47,7 @@ def test_a_changed_bit_is_a_finding(need_program, fuzzer, tmp_path):
                          ids=["leastsq", "curve_fit", "least_squares"])
 def test_random_arguments_do_what_they_do_in_scipy(door, cases):
     optimize = pytest.importorskip("scipy.optimize", reason="SciPy is not installed")
-    import scipy
-    if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
-        pytest.skip("SciPy before 1.18 has not MINPACK's bits")
+    guards.need_scipys_bits()
     rows, findings = arguments.run(door, cases, 0, getattr(optimize, door.function.__name__))
     assert not findings
     assert rows["same"] > 0.5*cases

@@ -4,7 +4,7 @@ Made with SciPy 1.18.1, the reference the tests name:
 
     python3.12 -m venv /tmp/reference
     /tmp/reference/bin/pip install scipy==1.18.1 numpy
-    /tmp/reference/bin/python tests/golden/make_nist_scipy.py
+    python tests/golden/make_nist_scipy.py
 
 How many digits lmdif reaches depends on the last bits of the model (of exp, that
 is: on NumPy's version and the processor's vector unit).  So every fit is also

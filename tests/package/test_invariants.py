@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import guards
 import pytest
 
 from kernels import CODES, FORTRAN, HEADER, ROOT, State
@@ -236,6 +237,17 @@ def test_the_header_declares_what_fortran_binds():
     assert bound == declared
 
 
+def test_what_tests_ask_of_processor_and_versions_stands_in_guards():
+    asked = re.compile(r"sys\.version_info|(?:scipy|numpy|np)\.__version__|cpuinfo|platform\.(machine|libc_ver|python_version)|"
+                       r"sys\.platform|__cpu_features__")
+    # what these print or compare is the version itself
+    known = {"guards.py", "tsqr_build.py", "test_invariants.py", "test_wheels.py", "test_readme.py",
+             "make_nist_scipy.py", "make_bounded_scipy.py", "arguments.py"}
+    found = {f"{path.name}:{number}: {line.strip()}" for path in sorted((ROOT / "tests").rglob("*.py")) if path.name not in known
+             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if asked.search(line)}
+    assert not found
+
+
 # ---------------------------------------------------------------------------
 # the built module
 
@@ -243,8 +255,7 @@ def test_the_header_declares_what_fortran_binds():
 @pytest.fixture(scope="module")
 def inspect(need_program):
     """inspect("nm", "-D", path) is the program's output, as lists of words."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("looks at an ELF file")
+    guards.need_elf()
 
     def run(program, *arguments):
         done = subprocess.run([need_program(program), *map(str, arguments)],

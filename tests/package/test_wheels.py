@@ -4,6 +4,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import guards
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -20,8 +21,7 @@ INIT = "__attribute__((visibility(\"default\"))) void *PyInit__core(void) { retu
 @pytest.fixture
 def library(tmp_path, need_program):
     """library(source, *arguments) is a shared library, as bytes."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("looks at an ELF file")
+    guards.need_elf()
     need_program("readelf"), need_program("nm")
 
     def make(source, *arguments):

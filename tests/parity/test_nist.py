@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import guards
 import numpy as np
 import pytest
 
@@ -63,9 +64,7 @@ def test_same_evaluations_and_reason_as_scipy(fit):
     dataset, (_, _, info, _, ier) = fit_by_us(fit)
     wanted = fit["ier"], fit["nfev"]
     if not same_last_bits(dataset):                         # the reference is of another processor
-        scipy = pytest.importorskip("scipy")
-        if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 18):
-            pytest.skip("the model's last bits differ here from those of the reference run, and SciPy is older than 1.18")
+        guards.need_scipys_bits()
         wanted = fit_by_scipy(fit, dataset)
     assert (ier, info["nfev"]) == wanted
 

@@ -4,10 +4,10 @@ golden/bits.json holds what MINPACK computes on the elementary problems
 (golden/make_bits.py says how it was made); it needs no MINPACK here.
 """
 import json
-import platform
 import sys
 from pathlib import Path
 
+import guards
 import numpy as np
 import pytest
 
@@ -34,15 +34,8 @@ SLOW = [f"{optimise} -march={level}" for optimise in ("-O0", "-O1", "-O2", "-O3"
 @pytest.fixture
 def build(build_core):
     """build(flags): our Fortran compiled so, if this processor can run it."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("not an x86-64 processor")
-    cpuinfo = Path("/proc/cpuinfo")
-    has = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-
     def make(flags, contraction="off"):
-        lacks = NEEDED[flags.split("-march=")[1]] - has
-        if lacks:
-            pytest.skip(f"this processor lacks {', '.join(sorted(lacks))}")
+        guards.need_processor(NEEDED[flags.split("-march=")[1]])
         return build_core(flags, contraction)
     return make
 

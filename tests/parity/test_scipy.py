@@ -1,24 +1,22 @@
 """Side by side with scipy.optimize.leastsq: the same results, ends, messages,
 warnings and exceptions, apart from the differences that are asserted here."""
-import platform
-import re
 import warnings
 from functools import partial
 
 import numpy as np
 import pytest
 
+import guards
 import problems
 from leastsq import leastsq
 
 scipy = pytest.importorskip("scipy", reason="SciPy, which this compares with, is not installed")
 from scipy.optimize import leastsq as scipy_leastsq  # noqa: E402
 
-VERSION = tuple(int(part) for part in re.findall(r"\d+", scipy.__version__)[:2])
 # Between 1.15 and 1.17 SciPy read one element too many in its QR factorization;
 # before 1.15 it was the Fortran with decimal constants, compiled as it came.
-SAME_BITS = VERSION >= (1, 18) and platform.machine() in ("x86_64", "AMD64")
-ZERO_BASED = VERSION >= (1, 15)
+SAME_BITS = guards.scipy_has_minpacks_bits()
+ZERO_BASED = guards.scipy_version() >= (1, 15)
 
 from enzyme import T, X0, Y, by_columns, jacobian, residual  # noqa: E402
 
@@ -81,11 +79,9 @@ def assert_same(func, x0, bits=True, **options):
 RUNS = [(f"{number}-{p.name}-{p.n}x{p.m}-{factor:g}", p, factor)
         for number, p, factor in problems.minpack_cases()]
 RUNS += [(f"{p.name}-{p.n}x{p.m}", p, 1.0) for p in problems.extra_problems()]
-NEEDS_BITS = pytest.mark.skipif(
-    not SAME_BITS, reason="SciPy >= 1.18 on x86-64 is what the bits are compared with")
 
 
-@NEEDS_BITS
+@guards.NEEDS_SCIPYS_BITS
 @pytest.mark.parametrize("name, problem, factor", RUNS, ids=[run[0] for run in RUNS])
 @pytest.mark.parametrize("door", ["lmdif", "lmder", "col_deriv"])
 def test_collection_at_default_options(name, problem, factor, door):
@@ -102,7 +98,7 @@ OPTIONS = [{"ftol": 1e-3}, {"xtol": 1e-3}, {"gtol": 1e-3}, {"ftol": 0.0, "xtol":
 ELEMENTARY = [run for run in RUNS if run[1].elementary and run[2] == 1.0]
 
 
-@NEEDS_BITS
+@guards.NEEDS_SCIPYS_BITS
 @pytest.mark.parametrize("name, problem, factor", ELEMENTARY, ids=[run[0] for run in ELEMENTARY])
 @pytest.mark.parametrize("with_dfun", [False, True], ids=["lmdif", "lmder"])
 def test_elementary_problems_under_every_option(name, problem, factor, with_dfun):

@@ -233,7 +233,8 @@ def restored(thing):
 
 
 def pickled():
-    rows, model, norm = (restored(thing) for thing in _PICKLED)
+    # no generator expression: CPython 3.12.1 crashes where there is no memory for one
+    rows, model, norm = restored(_PICKLED[0]), restored(_PICKLED[1]), restored(_PICKLED[2])
     return rows.triangle(), model.points(), model.x_eval, [(lm.x, lm.bounds, lm.fault, lm.qtf, lm.ipvt) for lm in (model, norm)]
 
 

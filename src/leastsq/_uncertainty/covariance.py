@@ -38,7 +38,8 @@ class CovarianceResult:
     rank : int
         Numerical rank of the Jacobian of the free parameters.
     condition : float
-        Its condition number, with columns scaled to length one.
+        Its condition number, with columns scaled to length one; inf if `rank` is less
+        than the number of free parameters.
     dof : int
         Degrees of freedom, m - rank.
     chi2 : float
@@ -376,7 +377,7 @@ def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcon
     directions = np.zeros((n, k - rank))
     directions[free] = _legible(null, scale)
     weakest = None
-    condition = s[0]/s[-1] if k and s[-1] > 0 else np.inf
+    condition = s[0]/s[-1] if k and rank == k else np.inf        # of less rank: decided by roundings
     if rank == k and condition > _NEARLY:
         weakest = np.zeros(n)
         weakest[free] = Vt[-1]/scale

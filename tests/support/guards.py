@@ -1,0 +1,73 @@
+"""Guards: where a test depends on the processor, the system, Python, NumPy or SciPy, by name and with the reason.
+
+No other file of the tests asks for a version or a processor; test_invariants.py sees to that.
+"""
+import platform
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+IS_LINUX = sys.platform.startswith("linux")
+X86_64 = platform.machine() in ("x86_64", "AMD64")
+
+
+def _numbers(version):
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def scipy_version():
+    """(major, minor); (0, 0) if SciPy is not installed."""
+    try:
+        import scipy
+    except ImportError:
+        return 0, 0
+    return _numbers(scipy.__version__)
+
+
+def scipy_has_minpacks_bits():
+    """SciPy translated MINPACK into C; from 1.18 on it computes MINPACK's bits (before, `qrfac` read too far)."""
+    return scipy_version() >= (1, 18) and X86_64
+
+
+NEEDS_SCIPYS_BITS = pytest.mark.skipif(not scipy_has_minpacks_bits(),
+                                       reason="SciPy >= 1.18 on x86-64 is what the bits are compared with")
+
+
+def need_scipys_bits():
+    if not scipy_has_minpacks_bits():
+        pytest.skip("SciPy >= 1.18 on x86-64 is what the bits are compared with")
+
+
+def need_scipy(version, why):
+    """Skip with an older SciPy, whose behaviour differs for the reason given."""
+    if scipy_version() < version:
+        pytest.skip(f"SciPy {'.'.join(map(str, version))} or newer is what this compares with: {why}")
+
+
+def processor_flags():
+    """Linux's words for what the processor can do; empty where Linux does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+
+
+def need_processor(flags):
+    """Skip unless this is an x86-64 processor with all of these flags."""
+    if not X86_64:
+        pytest.skip("not an x86-64 processor")
+    if lacks := set(flags) - processor_flags():
+        pytest.skip(f"this processor lacks {', '.join(sorted(lacks))}")
+
+
+def need_elf():
+    if not IS_LINUX:
+        pytest.skip("looks at an ELF file")
+
+
+LINUX = pytest.mark.skipif(not IS_LINUX, reason="reads /proc")
+GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="preloads functions of glibc's malloc")
+LONGDOUBLE = pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="longdouble is float64 here")
+SUBINTERPRETERS = pytest.mark.skipif(sys.version_info < (3, 12),
+                                     reason="no sub-interpreter has a lock of its own before Python 3.12")
