@@ -38,6 +38,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 
 from leastsq._many.block_fit import BlockTask, Mapped, Point, merge_models  # noqa: E402
+from leastsq._problem.derivatives import Differences  # noqa: E402
 
 ROWS = 64                       # of a block, or n + 1 if that is more
 SIZES = 3, 10, 30, 100          # n
@@ -64,11 +65,11 @@ def jacobian(x, block):
 
 
 def problem():
-    return BlockTask(residuals, jacobian, (), False, None, None, None, 1.0)
+    return BlockTask(residuals, Dfun=jacobian)
 
 
 def point(n):
-    return Point(np.ones(n), 0.0, np.ones(n), True)
+    return Point(np.ones(n), Differences(), np.ones(n), True)
 
 
 def best(action, rounds):

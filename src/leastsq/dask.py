@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from ._many.block_fit import fit
+from ._many.block_fit import fit, parse_blocks
 from ._many.blocks import check_blocks
 from ._many.dask_schedulers import Blocks, Chunks, Cluster, the_client
+from ._problem.derivatives import forward_differences
 from ._problem.losses import LINEAR
+from ._problem.settings import Settings, Watching
 
 __all__ = ["leastsq", "leastsq_blocks"]
 
@@ -93,9 +95,10 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     """
     check_blocks(blocks)
     cluster = Cluster(the_client(client), timeout)
-    return fit(partial(Blocks, blocks, cluster), func, x0, args, Dfun, full_output, col_deriv,
-               {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
-               f_scale, callback, history, verbose)
+    problem = parse_blocks(func, x0, args, Dfun, forward_differences(epsfcn, "leastsq_blocks"), bounds, (loss, f_scale))
+    return fit(partial(Blocks, blocks, cluster), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag),
+               Watching(callback, history, verbose), full_output=full_output, col_deriv=col_deriv,
+               with_mask=bounds is not None)
 
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ftol=1.49012e-8,
@@ -163,6 +166,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
     if Dfun == "cs":
         raise ValueError("leastsq.dask: Dfun must be a function, None, '2-point' or '3-point', got 'cs'")
     cluster = Cluster(the_client(client, needed=False), timeout)
-    return fit(partial(Chunks, cluster), func, x0, args, Dfun, full_output, col_deriv,
-               {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
-               f_scale, callback, history, verbose)
+    problem = parse_blocks(func, x0, args, Dfun, forward_differences(epsfcn, "leastsq_blocks"), bounds, (loss, f_scale))
+    return fit(partial(Chunks, cluster), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag),
+               Watching(callback, history, verbose), full_output=full_output, col_deriv=col_deriv,
+               with_mask=bounds is not None)

@@ -8,7 +8,8 @@ import pytest
 import problems
 import strd
 from leastsq import CFunction, check_gradient, leastsq
-from leastsq._problem.derivatives import Differences
+from leastsq._problem.bounds import Bounds
+from leastsq._problem.derivatives import DifferenceJacobian, Differences
 
 T = np.linspace(0, 4, 40)
 Y = 2.5 * np.exp(-1.3 * T) + .5
@@ -203,7 +204,7 @@ def test_another_shape_at_a_difference_is_named(bad, error):
 @pytest.mark.parametrize("scheme, digits", [("3-point", 6.5), ("cs", 9)])
 def test_jacobians_of_nist_models(name, scheme, digits):
     data = strd.load(name)
-    maker = Differences(data.residual, scheme)
+    maker = DifferenceJacobian(data.residual, Differences(scheme))
     got = maker.jacobian_at(data.certified, data.residual(data.certified))
     want = data.jacobian(data.certified)
     scale = np.abs(want).max(axis=0)
@@ -225,7 +226,7 @@ def test_exact_derivatives_count_their_calls():
 def test_difference_points_stay_within_bounds(scheme, lo, hi):
     x, lo, hi = np.array([2.0, 1, .4]), np.array(lo, float), np.array(hi, float)
     func = Recorded(residual)
-    maker = Differences(func, scheme, lo, hi)
+    maker = DifferenceJacobian(func, Differences(scheme), Bounds(lo, hi))
     got = maker.jacobian_at(x, residual(x))
     points = np.array(func.points).real
     assert np.all((lo <= points) & (points <= hi)) and len(points) == maker.evaluations

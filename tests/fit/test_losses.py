@@ -4,7 +4,7 @@ import pytest
 
 import strd
 from leastsq import leastsq
-from leastsq._problem.losses import loss_values
+from leastsq._problem.losses import Loss
 
 LOSSES = ["soft_l1", "huber", "cauchy", "arctan"]
 QR = ["minpack", "blocked"]
@@ -17,7 +17,7 @@ def scipys():
 
 
 def cost(loss, f_scale, residuals):
-    return .5 * loss_values(loss, f_scale, np.asarray(residuals))[0].sum()
+    return .5 * Loss(loss, f_scale).values(np.asarray(residuals))[0].sum()
 
 
 def soft_l1(z):
@@ -131,12 +131,12 @@ def test_linear_by_name_changes_no_bit():
 def test_values_and_derivatives(loss):
     f = np.array([-3.0, -.9, 0, 1e-9, .5, 1.5, 40])
     h = 1e-6
-    rho, slope, curvature = loss_values(loss, 2.0, f)
+    rho, slope, curvature = Loss(loss, 2.0).values(f)
     known = {"soft_l1": lambda z: 2 * (np.sqrt(1 + z) - 1), "cauchy": np.log1p, "arctan": np.arctan,
              "huber": lambda z: np.where(z <= 1, z, 2 * np.sqrt(z) - 1)}[loss]
     z = (f / 2) ** 2
     np.testing.assert_allclose(rho, 4 * known(z), rtol=1e-7, atol=1e-15)
     np.testing.assert_allclose(slope, (known(z + h) - known(np.maximum(z - h, 0))) /
                                np.where(z > h, 2 * h, z + h), rtol=1e-4)
-    high, low = loss_values(loss, 2.0, 2 * np.sqrt(z + h))[1], slope
+    high, low = Loss(loss, 2.0).values(2 * np.sqrt(z + h))[1], slope
     np.testing.assert_allclose(curvature * 4, (high - low) / h, rtol=1e-3, atol=1e-6)

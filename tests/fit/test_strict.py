@@ -9,6 +9,7 @@ import pytest
 import leastsq
 from leastsq import StrictError, StrictWarning
 from leastsq._fit.strict import Watch
+from leastsq._problem.derivatives import Differences
 
 T = np.linspace(0, 2, 10)
 Y = 2*np.exp(-1.3*T) + 0.01*np.cos(20*T)
@@ -264,9 +265,9 @@ def test_a_process_pool_evaluates_what_strict_watches():
 
 def test_what_goes_to_another_process_is_small():
     big = np.zeros(10**6)
-    sent = pickle.dumps(Watch(good, None, (big,), False).residuals)
+    sent = pickle.dumps(Watch(good, None, (big,), False, Differences()).residuals)
     assert len(sent) < 2*big.nbytes         # args, but not a copy to compare them with
-    assert len(pickle.dumps(Watch(good, None, (), False).func)) < 10**4
+    assert len(pickle.dumps(Watch(good, None, (), False, Differences()).func)) < 10**4
 
 
 def test_workers_in_threads_are_watched():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from leastsq import CFunction, Status, leastsq, leastsq_batch
-from leastsq._problem.losses import loss_values
+from leastsq._problem.losses import Loss
 from test_batch import (METHODS, M, N, Recorder, arrays, assert_same, compiled, curve, curve_jacobian,
                         curves, library, methods, quiet, with_hopeless_ones)
 
@@ -226,7 +226,7 @@ def test_robust_problems_with_hopeless_ones_repeat_leastsq_bit_for_bit(method, l
     assert result.success.mean() > 0.3      # 60 evaluations are few for "arctan"
     tame = np.abs(result.fvec).max(1) < 1e6
     if isinstance(loss, str):
-        cost = loss_values(loss, 0.15, result.fvec[tame])[0].sum(1)
+        cost = Loss(loss, 0.15).values(result.fvec[tame])[0].sum(1)
         np.testing.assert_allclose(result.fnorm[tame]**2, cost, rtol=1e-12)
 
 

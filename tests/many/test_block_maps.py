@@ -17,6 +17,7 @@ import block_problems as blocks_of
 from block_problems import cut, jacobian, residual, start
 from leastsq import RowAccumulator, leastsq_blocks
 from leastsq._many.block_fit import BlockTask, Point
+from leastsq._problem.derivatives import Differences
 from test_blocks import ROWS, decay, decay_jacobian, in_blocks, quiet  # noqa: F401
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -126,11 +127,11 @@ def test_one_block_is_in_memory_at_a_time(Dfun):
 @pytest.mark.parametrize("n", [1, 7, 30])
 @pytest.mark.parametrize("Dfun", ["2-point", jacobian])
 def test_only_triangles_travel(Dfun, n):
-    problem = BlockTask(residual, Dfun, (), False, None, None, None, 1.0)
+    problem = BlockTask(residual, Dfun=Dfun if callable(Dfun) else None)
     sizes = []
     for m in (n, 100, 20000):
         (block,) = (rows.load() for rows in cut(m, n, m))
-        part = problem.model(Point(start(n), 0.0, 0.0, True), 0, block)
+        part = problem.model(Point(start(n), Differences(), 0.0, True), 0, block)
         assert part.rows == m
         sizes.append((len(pickle.dumps(part)), len(pickle.dumps(problem.norm(start(n), 0, block)))))
     models, norms = np.array(sizes).T
@@ -139,6 +140,6 @@ def test_only_triangles_travel(Dfun, n):
 
 
 def test_row_accumulators_are_what_travels():
-    problem = BlockTask(residual, "2-point", (), False, None, None, None, 1.0)
-    part = problem.model(Point(start(4), 0.0, 0.0, True), 0, WORK[0])
+    problem = BlockTask(residual)
+    part = problem.model(Point(start(4), Differences(), 0.0, True), 0, WORK[0])
     assert type(part.accumulator) is RowAccumulator and part.evaluations == 4

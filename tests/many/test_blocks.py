@@ -9,6 +9,7 @@ import strd
 from block_problems import by_columns, cut, cut_at, jacobian, residual, start
 from leastsq import Status, leastsq, leastsq_blocks
 from leastsq._many.block_fit import BlockTask, Point, merge_models, merge_norms
+from leastsq._problem.derivatives import Differences
 from test_blocked import (ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, assert_minpack_hangs_on_roundings,
                           assert_same_end, minima, minpack)
 from test_nist import FITS, digits, fit_id
@@ -152,8 +153,8 @@ def test_blocks_may_be_merged_in_any_order(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_any_tree_of_merges_is_a_model_of_the_same_rows(seed):
     rng = np.random.default_rng(seed)
-    problem = BlockTask(residual, jacobian, (), False, None, None, None, 1.0)
-    point = Point(start(N) + rng.random(N), 0.0, 0.0, True)
+    problem = BlockTask(residual, Dfun=jacobian)
+    point = Point(start(N) + rng.random(N), Differences(), 0.0, True)
     parts = [problem.model(point, k, block) for k, block in enumerate(pieces(100))]
     norms = [problem.norm(point.x, k, block) for k, block in enumerate(pieces(100))]
     whole = problem.model(point, 0, large()[0])
@@ -172,8 +173,8 @@ def test_any_tree_of_merges_is_a_model_of_the_same_rows(seed):
 
 
 def test_merging_leaves_the_parts_as_they_are():
-    problem = BlockTask(residual, jacobian, (), False, None, None, None, 1.0)
-    parts = [problem.model(Point(start(N), 0.0, 0.0, True), k, b) for k, b in enumerate(pieces(1000))]
+    problem = BlockTask(residual, Dfun=jacobian)
+    parts = [problem.model(Point(start(N), Differences(), 0.0, True), k, b) for k, b in enumerate(pieces(1000))]
     before = [part.accumulator.triangle() for part in parts]
     once, twice = (merge_models(parts).accumulator.triangle() for _ in range(2))
     np.testing.assert_array_equal(once, twice)
@@ -184,7 +185,7 @@ def test_merging_leaves_the_parts_as_they_are():
 @pytest.mark.parametrize("scale", [1e-200, 1e-160, 1e160, 1e200])
 def test_norms_neither_overflow_nor_underflow(scale):
     f = np.arange(1.0, 9)
-    problem = BlockTask(lambda x, block: scale * f[block], "2-point", (), False, None, None, None, 1.0)
+    problem = BlockTask(lambda x, block: scale * f[block])
     parts = [problem.norm(np.ones(1), k, slice(k, k + 3)) for k in (0, 3, 6)]
     assert merge_norms(parts).norm == pytest.approx(scale * np.linalg.norm(f), rel=1e-14)
 

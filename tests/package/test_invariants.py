@@ -304,11 +304,12 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 
 IN_PACKAGE = {
     "__init__.py", "__init__.pyi", "__main__.py", "_build.py", "_config.py", "_core.pyi", "_fit/__init__.py",
-    "_fit/ask_tell.py", "_fit/gradient_check.py", "_fit/leastsq.py", "_fit/options.py", "_fit/status.py", "_fit/strict.py",
+    "_fit/ask_tell.py", "_fit/gradient_check.py", "_fit/leastsq.py", "_fit/fit.py", "_fit/info.py", "_fit/status.py", "_fit/strict.py",
     "_fit/watch.py", "_many/__init__.py", "_many/arguments.py", "_many/batch.py", "_many/batch_result.py",
     "_many/block_fit.py", "_many/blocks.py", "_many/dask_schedulers.py", "_many/lock_step.py", "_many/progress.py",
     "_problem/__init__.py", "_problem/accurate_jacobian.py", "_problem/arguments.py", "_problem/bounds.py",
-    "_problem/compiled.py", "_problem/derivatives.py", "_problem/losses.py", "_scipy/__init__.py", "_scipy/arguments.py",
+    "_problem/compiled.py", "_problem/derivatives.py", "_problem/losses.py", "_problem/problem.py", "_problem/settings.py",
+    "_problem/weights.py", "_scipy/__init__.py", "_scipy/arguments.py",
     "_scipy/curve_data.py", "_scipy/curve_fit.py", "_scipy/least_squares.py", "_uncertainty/__init__.py",
     "_uncertainty/confidence.py", "_uncertainty/covariance.py", "_uncertainty/format.py", "_uncertainty/names.py",
     "_uncertainty/profile.py", "_uncertainty/report.py", "_uncertainty/student.py", "dask.py", "include/leastsq.h",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .._core import Machine
-from .._problem.bounds import active_mask, bound_arrays, held
-from .status import message, not_finite_message
+from .._problem.arguments import real_array
+from .._problem.bounds import Bounds, parse_bounds
+from .status import SUCCESS, Status, message, not_finite_message
 
 __all__ = ["LevenbergMarquardt"]
-
-_NOT_FINITE = 9
 
 
 class LevenbergMarquardt(Machine):
@@ -128,12 +127,18 @@ class LevenbergMarquardt(Machine):
 
     def __new__(cls, x0, *, ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, factor=100,
                 diag=None, bounds=None, epsfcn=None):
-        low, high = (None, None) if bounds is None else bound_arrays(bounds, x0)
+        low = high = None
+        if bounds is not None:
+            start = real_array(x0, "x0", "LevenbergMarquardt")
+            parsed = parse_bounds(bounds, (start.size,))
+            parsed.check_start(start)
+            if parsed.finite:
+                low, high = parsed.low, parsed.high
         return super().__new__(cls, x0, ftol, xtol, gtol, maxfev, factor, diag, low, high, epsfcn)
 
     @property
     def success(self):
-        return self.ier in (1, 2, 3, 4)
+        return self.ier in SUCCESS
 
     @property
     def message(self):
@@ -141,11 +146,11 @@ class LevenbergMarquardt(Machine):
         if ier is None:
             return None
         x, bounds = self.x, self.bounds
-        if ier == _NOT_FINITE:
+        if ier == Status.NOT_FINITE:
             said = self._not_finite(x)
         else:
             said = message(ier, ftol=self.ftol, xtol=self.xtol, gtol=self.gtol, maxfev=self.maxfev)
-        return said if bounds is None else said + held(x, *bounds)
+        return said if bounds is None else said + Bounds(*bounds).describe(x)
 
     def _not_finite(self, x):
         at = f"at x = {np.array2string(x, threshold=20)}"
@@ -158,7 +163,7 @@ class LevenbergMarquardt(Machine):
     @property
     def active_mask(self):
         bounds = self.bounds
-        return np.zeros(self.n, np.int64) if bounds is None else active_mask(self.x, *bounds)
+        return np.zeros(self.n, np.int64) if bounds is None else Bounds(*bounds).active_mask(self.x)
 
     def __repr__(self):
         doing = f"wants the {self.request}" if self.request else f"ended with ier {self.ier}"

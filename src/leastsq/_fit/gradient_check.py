@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._core import chkder
-from .._problem.derivatives import EPS, Differences, steps_of
+from .._problem.derivatives import EPS, DifferenceJacobian, Differences, steps_of
 
 __all__ = ["GradientCheck", "check_gradient"]
 
@@ -128,7 +128,7 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
 
 
 def _central(func, args, x, f, relative):
-    maker = Differences(func, "3-point", step=relative)
+    maker = DifferenceJacobian(func, Differences("3-point", steps=relative))
     return maker.jacobian_at(x, f, args)
 
 

@@ -11,14 +11,17 @@ import numpy as np
 from .. import _build
 from .._core import solve
 from .._problem.compiled import CFunction, handles
+from .._problem.derivatives import Differences
 from .._problem.losses import LINEAR
-from .options import Door
-from .status import message, not_finite_message, stopped_message
+from .._problem.problem import Problem, parse_problem
+from .._problem.settings import Settings, Watching, most_evaluations
+from .fit import Fit, why_it_ended
+from .info import Info
+from .status import SUCCESS, Status, message
 
 __all__ = ["leastsq"]
 
-_SUCCESS = (1, 2, 3, 4)
-_QUIET = (*_SUCCESS, 11)        # 11: the caller's own doing
+_QUIET = (*SUCCESS, Status.WATCHER)     # the caller's own doing
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _REFERENCE = 3                  # instead of one of these: the original
 _MOST_THREADS = 256
@@ -72,14 +75,18 @@ def _default_threads(text):
 _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
 
 
-def _nothing_to_fit(func, args, Dfun):
+def _nothing_to_fit(func, args, Dfun, source):
     """All outputs without a parameter: callers that hold every one of them fixed ask for that."""
     x = np.empty(0)
     f = func(x, *args)
     fvec = solve(lambda _: f, [0.0], (), None, True, False, 0.0, 0.0, 0.0, 1, None, 1.0, None, 0, 1, None)[2]
     info = {"fvec": fvec, "nfev": 1} | ({} if Dfun is None else {"njev": 0})
     info |= {"fjac": np.empty((0, np.size(fvec))), "ipvt": np.empty(0, np.intc), "qtf": np.empty(0)}
-    return x, None, info, message(0, ftol=0.0, xtol=0.0, gtol=0.0, maxfev=0), 0
+    return x, None, Info(info, source), message(0, ftol=0.0, xtol=0.0, gtol=0.0, maxfev=0), 0
+
+
+def _plain_problem(func, args, Dfun, col_deriv, precision):
+    return Problem(func, args, Dfun, col_deriv, Differences(precision=precision))
 
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
@@ -295,12 +302,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     """
     if not isinstance(args, tuple):
         args = (args,)
-    watch = None
+    watch = fit = None
     if strict:
         from .strict import Watch
-        watch = Watch(func, Dfun, args, col_deriv, epsfcn, bounds)
+        watch = Watch(func, Dfun, args, col_deriv, Differences(precision=epsfcn), bounds)
         func, Dfun = watch.func, watch.Dfun
-    door = None
     if engine is not None and _is_reference(
             engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
             history=history, verbose=verbose, workers=workers, Dfun=Dfun):
@@ -312,46 +318,43 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             or history or verbose or workers is not None or type(Dfun) is str):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
-        door = Door(func, x0, Dfun, maxfev, epsfcn, bounds, loss, f_scale, callback, history,
-                    verbose, workers)
-        out = door.solve(x0, args, full_output or bool(verbose), col_deriv, ftol, xtol, gtol,
-                         epsfcn, factor, diag, qr, threads)
-        if door.by_differences:
-            Dfun = None
+        source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,
+                               (loss, f_scale))
+        fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads),
+                  Watching(callback, history, verbose))
+        out = fit.solve(full_output or bool(verbose))
+        Dfun = source.Dfun
     else:
+        source = _plain_problem, func, args, Dfun, col_deriv, epsfcn      # made when it is first asked for
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
         out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
                     epsfcn, factor, diag, qr, threads, None)
         if out is None:
-            return _nothing_to_fit(func, args, Dfun)
+            return _nothing_to_fit(func, args, Dfun, source)
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]
-    if not full_output and not verbose and ier in _SUCCESS:
+    if not full_output and not verbose and ier in SUCCESS:
         return out
 
     x = out[0]
-    if ier == 9:
-        mesg = not_finite_message(x, out[4], out[9], loss=loss)
-    elif ier == 10:
-        mesg = stopped_message(*out[10])
-    else:
-        maxfev = operator.index(maxfev)
-        if maxfev <= 0:
-            maxfev = (100 if Dfun is not None else 200)*(x.size + 1)
-        mesg = message(ier, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
-    if door is not None:
-        mesg += door.held(x)
+    maxfev = operator.index(maxfev)
+    if maxfev <= 0:
+        maxfev = most_evaluations(x.size, Dfun is None)
+    mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+    if fit is not None:
+        if source.bounds is not None:
+            mesg += source.bounds.describe(x)
         if verbose:
-            door.watcher.finish(out[3], mesg)
+            fit.watcher.finish(out[3], mesg)
     if not full_output:
         if ier not in _QUIET:
             warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 
     _, _, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
-    if ier == 10 and nfev == 1 and out[10][0] == "func":
+    if ier == Status.STOPPED and nfev == 1 and out[10][0] == "func":
         fvec.fill(np.nan)               # there is no f(x0)
     info = {"fvec": np.float64(fvec) if type(fvec) is float else fvec, "nfev": nfev}
     if Dfun is not None:
@@ -360,7 +363,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     info["ipvt"] = ipvt
     info["qtf"] = qtf
     if bounds is not None:
-        info["active_mask"] = door.active_mask(x)
+        info["active_mask"] = np.zeros(x.size, np.int64) if source.bounds is None else source.bounds.active_mask(x)
     if history:
-        info["history"] = door.watcher.history()
-    return x, cov_x, info, mesg, ier
+        info["history"] = fit.watcher.history()
+    return x, cov_x, Info(info, source), mesg, ier

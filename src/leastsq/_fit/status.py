@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["Status", "message"]
+__all__ = ["SUCCESS", "Status", "message", "not_finite_message", "stopped_message"]
 
 
 class Status(IntEnum):
@@ -28,6 +28,8 @@ class Status(IntEnum):
     STOPPED = 10
     WATCHER = 11
 
+
+SUCCESS = (1, 2, 3, 4)
 
 # SciPy's sentences, line breaks included: scripts compare them.
 _SENTENCES = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.arguments import real_array
-from .._problem.bounds import bound_arrays
+from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 
 __all__ = ["StrictError", "StrictWarning", "Watch"]
@@ -33,8 +33,10 @@ class Watch:
 
     Parameters
     ----------
-    func, Dfun, args, col_deriv, epsfcn, bounds
+    func, Dfun, args, col_deriv, bounds
         As given to `leastsq`.
+    differences : Differences
+        How the solver makes its Jacobian, if there is no `Dfun`.
 
     Attributes
     ----------
@@ -42,10 +44,10 @@ class Watch:
         What to give to the solver, with the same `args`.
     """
 
-    def __init__(self, func, Dfun, args, col_deriv, epsfcn=None, bounds=None):
+    def __init__(self, func, Dfun, args, col_deriv, differences, bounds=None):
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             raise TypeError("leastsq: strict=True watches Python functions; a CFunction cannot be watched")
-        self.args, self.col_deriv, self.epsfcn, self.bounds = args, bool(col_deriv), epsfcn, bounds
+        self.args, self.col_deriv, self.differences, self.bounds = args, bool(col_deriv), differences, bounds
         self.user_func, self.user_Dfun = func, Dfun
         self.residuals = _Watched(func, "func", args)
         self.jacobians = None if Dfun is None else _Watched(Dfun, "Dfun", args)
@@ -104,13 +106,14 @@ class Watch:
         made = self._differences(x, args)
         if made is None:
             return
-        eps = max(self.epsfcn or 0.0, np.finfo(dtype if dtype.kind == "f" else float).eps)
+        bounds = self._bounds(x)
+        eps = max(self.differences.relative_error(0.0), np.finfo(dtype if dtype.kind == "f" else float).eps)
         for j in range(x.size):
             truth = made.J[:, j]
             size = np.linalg.norm(truth)
             moved = x.copy()
             moved[j] += np.sqrt(eps)*abs(x[j]) or np.sqrt(eps)
-            if (moved > self._edges(x)[1]).any():
+            if bounds is not None and (moved > bounds.high).any():
                 continue
             with np.errstate(all="ignore"):
                 value = _numbers(self.residuals(moved.copy(), args))
@@ -132,14 +135,13 @@ class Watch:
                 _warn(f"the derivative by x[{j}] = {x[j]}, as the solver makes it with a step of {step:.1e}, is "
                       f"{100*off:.0f} % off. {why[0].upper()}{why[1:]}.")
 
-    def _edges(self, x):
-        low, high = (None, None) if self.bounds is None else bound_arrays(self.bounds, x)
-        return (np.full(x.size, -np.inf), np.full(x.size, np.inf)) if low is None else (low, high)
+    def _bounds(self, x):
+        return None if self.bounds is None else parse_bounds(self.bounds, (x.size,))
 
     def _differences(self, x, args):
         """The Jacobian by differences, or None; with bounds, from within them."""
         try:
-            return accurate_jacobian(self.user_func, x, args, bounds=self._edges(x))
+            return accurate_jacobian(self.user_func, x, args, bounds=self._bounds(x))
         except ValueError:
             return None                 # no step is possible
 

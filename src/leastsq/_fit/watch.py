@@ -54,7 +54,8 @@ class Watcher:
     known of a trial is told in two events, of which `last` is the earlier.
     """
 
-    def __init__(self, callback, history, verbose, maxfev, extra_nfev):
+    def __init__(self, watching, maxfev, extra_nfev):
+        callback, verbose = watching.callback, watching.verbose
         if callback is not None and not callable(callback):
             raise TypeError(f"leastsq: callback must be callable or None, got "
                             f"{type(callback).__name__}")
@@ -63,7 +64,7 @@ class Watcher:
         if verbose not in range(_MOST_VERBOSE + 1):
             raise ValueError(f"`verbose` must be in [0, 1, 2, 3], got {verbose!r}.")
         self.callback = callback
-        self.records = [] if history else None
+        self.records = [] if watching.history else None
         self.verbose = verbose
         self.maxfev = maxfev            # to be kept here, as the core does not count them all
         self.extra_nfev = extra_nfev
@@ -71,6 +72,11 @@ class Watcher:
         self.first = self.last = None
         self.shown = None
         self.bar = _progress_bar() if verbose == 3 else None
+
+    @property
+    def is_wanted(self):
+        """Is there anything to do at events?"""
+        return self.callback is not None or self.records is not None or self.verbose > 0 or self.maxfev is not None
 
     def __call__(self, is_model, accepted, x, trial, fnorm, gnorm, radius, par, actual,
                  predicted, ratio, nfev, njev, iteration):

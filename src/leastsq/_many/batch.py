@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _core
-from .._problem.arguments import flag, real_array, relative_error, tolerances, whole_number
-from .._problem.bounds import bound_rows
+from .._problem.arguments import flag, real_array, tolerances, whole_number
+from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
-from .._problem.losses import LINEAR, core_loss
+from .._problem.derivatives import forward_differences
+from .._problem.losses import LINEAR, parse_loss
+from .._problem.problem import Problem
+from .._problem.settings import Settings, most_evaluations
 from .arguments import check_sizes, data_arrays, scale_factors, start_points, thread_count
 from .batch_result import BatchResult
-from .lock_step import Job, lock_step, settings_of
+from .lock_step import Job, lock_step
 from .progress import progress_of
 
 __all__ = ["BatchResult", "leastsq_batch"]
@@ -157,19 +160,22 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     ftol, xtol, gtol, factor = tolerances(ftol, xtol, gtol, factor)
     maxfev = whole_number(maxfev, "maxfev")
     if maxfev <= 0:
-        maxfev = (200 if Dfun is None else 100)*(n + 1)
-    epsfcn = relative_error(epsfcn)
-    diag = scale_factors(diag, count, n)
+        maxfev = most_evaluations(n, Dfun is None)
+    differences = forward_differences(epsfcn, "leastsq_batch")
+    settings = Settings(ftol, xtol, gtol, maxfev, factor, scale_factors(diag, count, n))
     if weights is not None:
         weights = real_array(weights, "weights")
-    bounds = bound_rows(bounds, x)
-    loss, f_scale = core_loss(loss, f_scale)
+    if bounds is not None:
+        bounds = parse_bounds(bounds, x.shape, door="leastsq_batch")
+        bounds.check_starts(x)
+        bounds = bounds if bounds.finite else None
+    loss = parse_loss(loss, f_scale)
     col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (
         (col_deriv, "col_deriv"), (return_cov, "return_cov"), (return_fvec, "return_fvec")))
     threads = thread_count(threads)
     slab = None if slab is None else whole_number(slab, "slab", 1)
-    result = BatchResult(x, {"ftol": ftol, "xtol": xtol, "gtol": gtol, "maxfev": maxfev},
-                         return_cov, return_fvec, bounds)
+    problem = Problem(func, args, Dfun, col_deriv, differences, bounds, loss)
+    result = BatchResult(x, settings, bounds, return_cov, return_fvec)
 
     compiled = isinstance(func, CFunction)
     if Dfun is not None and isinstance(Dfun, CFunction) is not compiled:
@@ -180,30 +186,25 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
             raise TypeError(f"leastsq_batch: {name} must be callable or a CFunction, "
                             f"got {type(function).__name__}")
     if compiled:
-        if callable(loss):
+        if callable(loss.code):
             raise TypeError("leastsq_batch: loss must be one of the names with a CFunction, which "
-                            f"runs without Python, got {type(loss).__name__}")
-        loss = None if loss is None else (loss, f_scale)
-        settings = (ftol, xtol, gtol, maxfev, np.finfo(float).eps if epsfcn is None else epsfcn, factor)
+                            f"runs without Python, got {type(loss.rho).__name__}")
         with progress_of(progress, count) as show:
-            _fit_compiled(func, Dfun, data, args, settings, diag, weights, bounds, loss, threads,
-                          show, result)
+            _fit_compiled(problem, settings, data, weights, min(threads, count), show, result)
     else:
-        settings = settings_of(n, maxfev, ftol, xtol, gtol, factor, diag is not None)
-        job = Job(func, Dfun, col_deriv, x.copy(), data_arrays(data, count), args, weights,
-                  diag, settings, epsfcn, bounds, loss, f_scale)
+        job = Job(problem, settings, x.copy(), data_arrays(data, count), weights)
         with progress_of(progress, count) as show:
             lock_step(job, result, slab, show)
     result.find_active()
     return result
 
 
-def _fit_compiled(func, Dfun, data, args, settings, diag, weights, bounds, loss, threads, show,
-                  result):
+def _fit_compiled(problem, settings, data, weights, threads, show, result):
+    func, Dfun, bounds, loss = problem.func, problem.Dfun, problem.bounds, problem.loss
     count, n = result.x.shape
-    if args:
+    if problem.args:
         raise TypeError("leastsq_batch: args must be empty with a CFunction, which gets a row of "
-                        f"data, got {len(args)} arguments")
+                        f"data, got {len(problem.args)} arguments")
     check_sizes(n, func.m, weights, count)
     if Dfun is not None and Dfun.m != func.m:
         raise ValueError(f"leastsq_batch: the compiled Dfun is for m = {Dfun.m} residuals, func has "
@@ -222,10 +223,12 @@ def _fit_compiled(func, Dfun, data, args, settings, diag, weights, bounds, loss,
         weights = np.ascontiguousarray(weights, np.float64)
     result.set_size(func.m)
     result._code = np.zeros(count, np.int32)
+    numbers = (settings.ftol, settings.xtol, settings.gtol, settings.maxfev, problem.differences.relative_error(),
+               settings.factor)
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
-                         result.x, weights, diag, bounds, loss, settings, result.ier, result.nfev,
-                         result.njev, result.fnorm, result.cov_x, result.fvec, result._code,
-                         min(threads, count), show)
+                         result.x, weights, settings.diag, None if bounds is None else (bounds.low, bounds.high),
+                         None if loss.is_linear else (loss.code, loss.scale), numbers, result.ier, result.nfev,
+                         result.njev, result.fnorm, result.cov_x, result.fvec, result._code, threads, show)
 
 
 def _check_rows(array, function, name):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._fit.status import Status, message
-from .._problem.bounds import active_mask, held
+from .._fit.status import SUCCESS, Status, message
+from .._problem.bounds import Bounds
+from .._problem.settings import Settings
 
 __all__ = ["BatchResult"]
-
-_FIRST_FAILURE = 5
 
 
 class BatchResult:
@@ -44,7 +43,7 @@ class BatchResult:
     __slots__ = ("_bounds", "_code", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec", "ier", "nfev",
                  "njev", "x")
 
-    def __init__(self, x, settings, cov, fvec, bounds):
+    def __init__(self, x, settings, bounds, cov, fvec):
         count, n = x.shape
         self.x = x
         self.ier, self.nfev, self.njev = (np.zeros(count, np.int64) for _ in range(3))
@@ -52,10 +51,23 @@ class BatchResult:
         self.cov_x = np.empty((count, n, n)) if cov else None
         self.fvec = None
         self.active_mask = None
-        self._bounds = bounds       # None, or lower and upper ones, each (n,) or (B, n)
+        self._bounds = bounds       # None, or `Bounds`, each side (n,) or (B, n)
         self._code = None           # what compiled functions returned
-        self._settings = settings   # ftol, xtol, gtol, maxfev
+        self._settings = settings
         self._wants_fvec = fvec
+
+    def __getstate__(self):
+        """In plain types, which other versions know."""
+        state = {name: getattr(self, name) for name in self.__slots__}
+        state["_settings"] = self._settings.tolerances() | {"maxfev": self._settings.maxfev}
+        state["_bounds"] = None if self._bounds is None else (self._bounds.low, self._bounds.high)
+        return state
+
+    def __setstate__(self, state):
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._settings = Settings(**self._settings)
+        self._bounds = None if self._bounds is None else Bounds(*self._bounds)
 
     def set_size(self, m):
         """The number of residuals, once known."""
@@ -65,11 +77,11 @@ class BatchResult:
     def find_active(self):
         """Which parameters are at a bound, once `x` is known."""
         if self._bounds is not None:
-            self.active_mask = active_mask(self.x, *self._bounds, np.int8)
+            self.active_mask = self._bounds.active_mask(self.x, np.int8)
 
     @property
     def success(self):
-        return (self.ier >= 1) & (self.ier < _FIRST_FAILURE)
+        return np.isin(self.ier, SUCCESS)
 
     def message(self, i):
         """
@@ -88,8 +100,7 @@ class BatchResult:
             return self._reason(i)
         if self.ier[i] == Status.IMPROPER and np.isnan(self.x[i]).any():
             return f"x0 = {np.array2string(self.x[i], threshold=20)} is not within the bounds."
-        low, high = (side if side.ndim == 1 else side[i] for side in self._bounds)
-        return self._reason(i) + held(self.x[i], low, high)
+        return self._reason(i) + self._bounds.row(i).describe(self.x[i])
 
     def _reason(self, i):
         ier = int(self.ier[i])
@@ -97,14 +108,14 @@ class BatchResult:
         if ier == Status.STOPPED:
             return f"A compiled function stopped the fit by returning {self._code[i]}."
         if ier != Status.NOT_FINITE:
-            return message(ier, **self._settings)
+            return message(ier, **self._settings.tolerances(), maxfev=self._settings.maxfev)
         if self.njev[i] == 0:
             return f"The residuals, or their norm, are not finite at x0 = {at}."
         return f"The Jacobian, or the norm of a column, is not finite at x = {at}."
 
     def __repr__(self):
         counts = np.bincount(self.ier, minlength=len(Status))
-        converged = counts[1:_FIRST_FAILURE].sum()
+        converged = counts[list(SUCCESS)].sum()
         parts = [f"{converged} converged"]
-        parts += [f"{counts[s]} {s.name}" for s in Status if s not in (1, 2, 3, 4) and counts[s]]
+        parts += [f"{counts[s]} {s.name}" for s in Status if s not in SUCCESS and counts[s]]
         return f"<BatchResult of {self.ier.size} fits: {', '.join(parts)}>"

@@ -19,17 +19,18 @@ import numpy as np
 
 from .._core import RowAccumulator, weigh
 from .._fit.ask_tell import LevenbergMarquardt
-from .._fit.options import Door
-from .._fit.status import message, not_finite_message
+from .._fit.info import Info
+from .._fit.status import SUCCESS, Status, message, not_finite_message
+from .._fit.watch import Watcher
 from .._problem.arguments import flag, real_array
-from .._problem.derivatives import EPS, PRECISION, SCHEMES, Differences
+from .._problem.bounds import Bounds
+from .._problem.derivatives import EPS, PRECISION, SCHEMES, DifferenceJacobian, Differences
+from .._problem.losses import LEAST_SQUARES, Loss
+from .._problem.problem import parse_problem
 from .arguments import check_sizes
 
-__all__ = ["BlockTask", "Mapped", "Model", "Norm", "Point", "at_block", "fit",
-           "merge_models", "merge_norms"]
+__all__ = ["BlockTask", "Mapped", "Model", "Norm", "Point", "at_block", "fit", "merge_models", "merge_norms", "parse_blocks"]
 
-_SUCCESS = (1, 2, 3, 4)
-_NOT_FINITE, _WATCHER = 9, 11
 _SAFE_SUM = 1e-260, 1e300       # a sum of squares between has lost nothing to under- or overflow
 
 
@@ -64,7 +65,7 @@ class Point(NamedTuple):
     """Where a Jacobian is wanted, and what its differences need to know."""
 
     x: np.ndarray
-    epsfcn: float
+    differences: Differences
     largest: np.ndarray         # |x| so far
     checked: bool               # not the first one
 
@@ -99,19 +100,15 @@ def _first(faults):
 class BlockTask:
     """What is done where a block is; pickles if the user's functions and arguments do.
 
-    Parameters are those of `leastsq`, checked; `Dfun` is a function or the name of a
-    scheme of differences, `low` and `high` are n bounds or None, and `loss` is a number of
-    ``loss.c``, a function or None.
+    It travels to other processes: the part of a `Problem` that is needed there.
     """
 
     func: Callable[..., Any]
-    Dfun: Callable[..., Any] | str
-    args: tuple[Any, ...]
-    col_deriv: bool
-    low: np.ndarray | None
-    high: np.ndarray | None
-    loss: int | Callable[..., Any] | None
-    f_scale: float
+    args: tuple[Any, ...] = ()
+    Dfun: Callable[..., Any] | None = None          # None: differences, as a `Point` says
+    col_deriv: bool = False
+    bounds: Bounds | None = None
+    loss: Loss = LEAST_SQUARES
 
     def residuals(self, x, block):
         """A new float64 array, and the precision of func."""
@@ -125,8 +122,8 @@ class BlockTask:
     def norm(self, x, index, block):
         """The block's `Norm`."""
         f, eps = self.residuals(x, block)
-        if self.loss is not None:
-            f = weigh(self.loss, self.f_scale, f, False)[0]
+        if not self.loss.is_linear:
+            f = weigh(self.loss.code, self.loss.scale, f, False)[0]
         norm = _norm(f)
         fault = None if math.isfinite(norm) else _find_fault(index, f)
         return Norm(f.size, norm, eps if f.size else math.inf, fault)
@@ -135,15 +132,15 @@ class BlockTask:
         """The block's `Model`."""
         x = point.x
         f, _ = self.residuals(x, block)
-        if callable(self.Dfun):
+        if self.Dfun is not None:
             jacobian, evaluations = self._given(x, block, f.size), 0
         else:
-            maker = Differences(self.func, self.Dfun, self.low, self.high, None, point.epsfcn)
+            maker = DifferenceJacobian(self.func, point.differences, self.bounds)
             maker.largest, maker.checked = point.largest, point.checked
             jacobian = maker.jacobian_at(x, f, (block, *self.args))
             evaluations = maker.evaluations
-        if self.loss is not None:
-            f, weights = weigh(self.loss, self.f_scale, f, True)
+        if not self.loss.is_linear:
+            f, weights = weigh(self.loss.code, self.loss.scale, f, True)
             jacobian = jacobian*weights[:, None]
         accumulator = RowAccumulator(x.size)
         accumulator.push(jacobian, f)
@@ -197,15 +194,15 @@ class Mapped:
     ValueError if a block has not the number of rows that it had before.
     """
 
-    def __init__(self, blocks, map, problem):       # noqa: A002
-        self.blocks, self.map, self.problem = blocks, map, problem
+    def __init__(self, blocks, map, task):          # noqa: A002
+        self.blocks, self.map, self.task = blocks, map, task
         self._rows = None           # of each block
 
     def norm(self, x):
-        return merge_norms(self._evaluate(partial(self.problem.norm, x)))
+        return merge_norms(self._evaluate(partial(self.task.norm, x)))
 
     def model(self, point):
-        return merge_models(self._evaluate(partial(self.problem.model, point)))
+        return merge_models(self._evaluate(partial(self.task.model, point)))
 
     def _evaluate(self, task):
         """What the task gives for each block, as it comes; the first error ends it."""
@@ -245,76 +242,81 @@ class Mapped:
         self._rows = rows
 
 
-def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxfev, epsfcn, factor,
-        diag, bounds, loss, f_scale, callback, history, verbose):
+def parse_blocks(func, x0, args, Dfun, differences, bounds, loss):
+    """The `Problem` of a function of blocks, but for `col_deriv`, from what the user gave."""
+    if not callable(func):
+        raise TypeError(f"leastsq_blocks: func must be callable, got {type(func).__name__}")
+    if not (Dfun is None or callable(Dfun) or isinstance(Dfun, str) and Dfun in SCHEMES):
+        raise TypeError(f"leastsq_blocks: Dfun must be callable, None or one of {list(SCHEMES)}, "
+                        f"got {Dfun!r}")
+    return parse_problem(func, x0, args if isinstance(args, tuple) else (args,), Dfun, False, differences, bounds, loss)
+
+
+def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, with_mask):
     """
     `leastsq_blocks`, but for how the blocks are evaluated.
 
     Parameters
     ----------
     schedule : callable
-        ``schedule(problem)`` is a scheduler: see `Mapped`.
-    tolerances : dict
-        ftol, xtol and gtol.
-    func, x0, ... :
+        ``schedule(task)`` is a scheduler: see `Mapped`.
+    problem : Problem
+        Its functions take a block after x.
+    settings : Settings
+    watching : Watching
+    x0, full_output, col_deriv
         Those of `leastsq_blocks`.
+    with_mask : bool
+        Return ``active_mask``: bounds were given, infinite ones perhaps.
     """
-    if not isinstance(args, tuple):
-        args = (args,)
     full_output, col_deriv = (flag(value, name, "leastsq_blocks") for value, name in
                               ((full_output, "full_output"), (col_deriv, "col_deriv")))
-    if history and not full_output:
+    if watching.history and not full_output:
         raise ValueError("leastsq_blocks: history=True needs full_output=True, for infodict holds it")
-    if not callable(func):
-        raise TypeError(f"leastsq_blocks: func must be callable, got {type(func).__name__}")
-    Dfun = "2-point" if Dfun is None else Dfun
-    if not callable(Dfun) and not (isinstance(Dfun, str) and Dfun in SCHEMES):
-        raise TypeError(f"leastsq_blocks: Dfun must be callable, None or one of {list(SCHEMES)}, "
-                        f"got {Dfun!r}")
-    by_differences = isinstance(Dfun, str)
-    door = Door(func, x0, None if by_differences else Dfun, maxfev, epsfcn, bounds, loss, f_scale,
-                callback, history, verbose)
-    lm = LevenbergMarquardt(x0, **tolerances, maxfev=door.maxfev, factor=factor, diag=diag,
-                            epsfcn=epsfcn, bounds=None if door.low is None else (door.low, door.high))
-    problem = BlockTask(func, Dfun, args, col_deriv, door.low, door.high, door.loss, door.f_scale)
+    bounds = problem.bounds
+    limit = settings.limit(real_array(x0, "x0", "leastsq_blocks").size, problem.by_differences)
+    watcher = Watcher(watching, None, lambda: 0)
+    lm = LevenbergMarquardt(x0, **settings.tolerances(), maxfev=limit, factor=settings.factor, diag=settings.diag,
+                            bounds=None if bounds is None else (bounds.low, bounds.high))
+    task = BlockTask(problem.func, problem.args, problem.Dfun, col_deriv, bounds, problem.loss)
     try:
-        ier, fault = _drive(lm, schedule(problem), epsfcn, door.watcher)
+        ier, fault = _drive(lm, schedule(task), problem.differences, watcher if watcher.is_wanted else None)
     finally:
-        if door.watcher is not None:
-            door.watcher.close()
+        watcher.close()
 
     x = lm.x
-    if ier == _NOT_FINITE:
+    if ier == Status.NOT_FINITE:
         block, *where = fault or (None,)
         mesg = not_finite_message(x, lm.njev, where or None, block)
     else:
-        mesg = message(ier, **tolerances, maxfev=door.maxfev)
-    mesg += door.held(x)
-    if verbose:
-        door.watcher.finish(lm.nfev, mesg)
+        mesg = message(ier, **settings.tolerances(), maxfev=limit)
+    if bounds is not None:
+        mesg += bounds.describe(x)
+    if watching.verbose:
+        watcher.finish(lm.nfev, mesg)
     if not full_output:
-        if ier not in (*_SUCCESS, _WATCHER):
+        if ier not in (*SUCCESS, Status.WATCHER):
             warnings.warn(mesg, RuntimeWarning, stacklevel=3)
         return x, ier
     info = {"fnorm": lm.fnorm, "nfev": lm.nfev}
-    if not by_differences:
+    if not problem.by_differences:
         info["njev"] = lm.njev
-    info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf if ier != _NOT_FINITE else np.full(x.size, np.nan)
-    if bounds is not None:
-        info["active_mask"] = door.active_mask(x)
-    if history:
-        info["history"] = door.watcher.history()
-    return x, lm.cov_x, info, mesg, ier
+    info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf if ier != Status.NOT_FINITE else np.full(x.size, np.nan)
+    if with_mask:
+        info["active_mask"] = np.zeros(x.size, np.int64) if bounds is None else bounds.active_mask(x)
+    if watching.history:
+        info["history"] = watcher.history()
+    return x, lm.cov_x, Info(info, problem), mesg, ier
 
 
-def _drive(lm, scheduler, epsfcn, watcher):
+def _drive(lm, scheduler, differences, watcher):
     """Answer until it is done; (ier, the last evaluation's fault)."""
     rows, largest, fault = None, 0.0, None
     while lm.request is not None:
         x = lm.x_eval
         wants_model = lm.request == "model"
         if wants_model:
-            part = scheduler.model(Point(x, epsfcn, largest, lm.njev > 0))
+            part = scheduler.model(Point(x, differences, largest, lm.njev > 0))
             largest = np.maximum(largest, np.abs(x))
             fault = part.fault
             lm.tell_model(part.accumulator, evaluations=part.evaluations)
@@ -323,7 +325,7 @@ def _drive(lm, scheduler, epsfcn, watcher):
             if rows is None:
                 check_sizes(x.size, part.rows, None, None)
                 rows, fault = part.rows, part.fault
-                epsfcn = part.eps if epsfcn is None else epsfcn
+                differences = differences.of_precision(part.eps)
             lm.tell_norm(part.norm)
         if part.rows != rows:
             raise ValueError("leastsq_blocks: the array returned by func changed size between calls: "
@@ -331,5 +333,5 @@ def _drive(lm, scheduler, epsfcn, watcher):
         if watcher is not None and watcher(
                 wants_model, lm.accepted, lm.x, lm.x_eval, lm.fnorm, lm.gnorm, lm.radius, lm.par,
                 lm.actual, lm.predicted, lm.ratio, lm.nfev, lm.njev, lm.iteration):
-            return _WATCHER, fault
+            return int(Status.WATCHER), fault
     return lm.ier, fault

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from .._problem.derivatives import forward_differences
 from .._problem.losses import LINEAR
-from .block_fit import Mapped, fit
+from .._problem.settings import Settings, Watching
+from .block_fit import Mapped, fit, parse_blocks
 
 __all__ = ["check_blocks", "leastsq_blocks"]
 
@@ -132,9 +134,10 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     check_blocks(blocks)
     if not callable(map):
         raise TypeError(f"leastsq_blocks: map must be callable, got {type(map).__name__}")
-    return fit(partial(Mapped, blocks, map), func, x0, args, Dfun, full_output, col_deriv,
-               {"ftol": ftol, "xtol": xtol, "gtol": gtol}, maxfev, epsfcn, factor, diag, bounds, loss,
-               f_scale, callback, history, verbose)
+    problem = parse_blocks(func, x0, args, Dfun, forward_differences(epsfcn, "leastsq_blocks"), bounds, (loss, f_scale))
+    return fit(partial(Mapped, blocks, map), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag),
+               Watching(callback, history, verbose), full_output=full_output, col_deriv=col_deriv,
+               with_mask=bounds is not None)
 
 
 def check_blocks(blocks):

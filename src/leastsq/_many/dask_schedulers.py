@@ -12,7 +12,7 @@ from itertools import count
 
 import numpy as np
 
-from .._problem.derivatives import Differences
+from .._problem.derivatives import DifferenceJacobian
 from .block_fit import at_block, merge_models, merge_norms
 
 __all__ = ["Blocks", "Chunks", "Cluster", "the_client"]
@@ -144,16 +144,16 @@ def _same(value):
     return value
 
 
-def _at(method, problem, argument, index, block):
-    return at_block(partial(getattr(problem, method), argument), (index, block))[1]
+def _at(method, task, argument, index, block):
+    return at_block(partial(getattr(task, method), argument), (index, block))[1]
 
 
 class Blocks:
     """The scheduler for blocks on workers."""
 
-    def __init__(self, blocks, cluster, problem):
+    def __init__(self, blocks, cluster, task):
         self.blocks, self.cluster, self.client = blocks, cluster, cluster.client
-        self.problem, self.future = problem, None       # on the cluster
+        self.task, self.future = task, None             # the latter on the cluster
         self.held = {}              # a future of each block, by its index
         self.sent = set()           # those whose data went from here
         self._hold(())
@@ -167,10 +167,10 @@ class Blocks:
         return self._evaluate("model", point, merge_models)
 
     def _hold(self, lost):
-        """Get hold of the blocks that are not, or are lost, and of the problem."""
+        """Get hold of the blocks that are not, or are lost, and of the task."""
         if self.future is None or self.future.status == "cancelled":
             # The result of a task, not scattered: Dask can make it again where a worker is lost.
-            self.future = self.client.submit(_same, self.problem, key=f"problem-{_token()}")
+            self.future = self.client.submit(_same, self.task, key=f"task-{_token()}")
         total = len(self.blocks) if hasattr(self.blocks, "__len__") else None
         for index, block in enumerate(self.blocks):
             if index in self.held and index not in lost:
@@ -204,9 +204,9 @@ class Blocks:
     def _evaluate(self, method, argument, merge):
         from dask import delayed
         for times in count(1):
-            shared, task, run = delayed(argument, traverse=False), delayed(_at, pure=False), _token()
+            shared, at, run = delayed(argument, traverse=False), delayed(_at, pure=False), _token()
             keys = {f"leastsq-{method}-{index}-{run}": index for index in self.held}
-            parts = [task(method, self.future, shared, index, self.held[index], dask_key_name=key)
+            parts = [at(method, self.future, shared, index, self.held[index], dask_key_name=key)
                      for key, index in keys.items()]
             try:
                 return self.cluster.result(_merged(parts, merge))
@@ -237,28 +237,27 @@ def _next(x, values):
     return next(values)
 
 
-def _of_chunk(method, problem, argument, index, values):
+def _of_chunk(method, task, argument, index, values):
     """The functions' values take the place of a block: `BlockTask` asks for them in their order."""
-    return _at(method, problem, argument, index, iter(values))
+    return _at(method, task, argument, index, iter(values))
 
 
 class Chunks:
     """The scheduler for residuals that are Dask arrays, chunk by chunk."""
 
-    def __init__(self, cluster, problem):
-        self.cluster, self.problem = cluster, problem
-        self.of_chunk = replace(problem, func=_next, args=(), col_deriv=False,
-                                Dfun=_next if callable(problem.Dfun) else problem.Dfun)
+    def __init__(self, cluster, task):
+        self.cluster, self.task = cluster, task
+        self.of_chunk = replace(task, func=_next, args=(), col_deriv=False, Dfun=None if task.Dfun is None else _next)
 
     def norm(self, x):
         return self._evaluate("norm", x, merge_norms, [self._residuals(x)])
 
     def model(self, point):
-        problem, x = self.problem, point.x
+        task, x = self.task, point.x
         f = self._residuals(x)
-        if callable(problem.Dfun):
-            jacobian = _dask_array(problem.Dfun(x.copy(), *problem.args), "Dfun", 2)
-            jacobian = jacobian.T if problem.col_deriv else jacobian
+        if task.Dfun is not None:
+            jacobian = _dask_array(task.Dfun(x.copy(), *task.args), "Dfun", 2)
+            jacobian = jacobian.T if task.col_deriv else jacobian
             if jacobian.shape[1] != x.size:
                 raise ValueError(f"leastsq.dask: the array that Dfun returns must have {x.size} columns, "
                                  f"got shape {jacobian.shape}")
@@ -268,20 +267,20 @@ class Chunks:
         return self._evaluate("model", point, merge_models, arrays)
 
     def _points(self, point):
-        """Where `Differences` wants the function."""
+        """Where `DifferenceJacobian` wants the function."""
         points = []
 
         def note(function, wanted):
             points.extend(wanted)
             return [np.empty(0)]*len(wanted)
 
-        maker = Differences(None, self.problem.Dfun, self.problem.low, self.problem.high, note, point.epsfcn)
+        maker = DifferenceJacobian(None, replace(point.differences, workers=note), self.task.bounds)
         maker.largest, maker.checked = point.largest, point.checked
         maker.jacobian_at(point.x, np.empty(0))
         return points
 
     def _residuals(self, x):
-        return _dask_array(self.problem.func(x.copy(), *self.problem.args), "func", 1)
+        return _dask_array(self.task.func(x.copy(), *self.task.args), "func", 1)
 
     def _evaluate(self, method, argument, merge, arrays):
         from dask import delayed
@@ -290,10 +289,10 @@ class Chunks:
         if len(lengths) > 1:
             raise ValueError("leastsq.dask: func must return the same chunks at every x, got "
                              f"{sorted(lengths)} of them")
-        problem = delayed(self.of_chunk, traverse=False)
+        task = delayed(self.of_chunk, traverse=False)
         argument = delayed(argument, traverse=False)
-        task = delayed(_of_chunk, pure=False)
-        parts = [task(method, problem, argument, index, list(values))
+        of_chunk = delayed(_of_chunk, pure=False)
+        parts = [of_chunk(method, task, argument, index, list(values))
                  for index, values in enumerate(zip(*columns, strict=True))]
         return self.cluster.result(_merged(parts, merge))
 

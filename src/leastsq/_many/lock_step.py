@@ -8,17 +8,18 @@ each problem goes its own way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import _core
 from .._problem.arguments import real_array
-from .._problem.derivatives import LEAST_PART
+from .._problem.derivatives import EPS, LEAST_PART, PRECISION
+from .._problem.problem import Problem
+from .._problem.settings import Settings
 from .arguments import check_sizes
 
-__all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
+__all__ = ["STATE", "Job", "lock_step", "slab_size"]
 
 # lsq_state of core.h
 STATE = np.dtype(
@@ -34,7 +35,6 @@ _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
 _LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
 _BOUND_VECTORS = 6              # and n more: what bounds take
-_EPS = float(np.finfo(np.float64).eps)
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
 # share of a round would then show.
@@ -68,15 +68,16 @@ class Slab:
         slots = np.flatnonzero(self.problem < 0)[:len(problems)]
         problems = problems[:slots.size]
         self.problem[slots] = problems
-        self.state[slots] = job.settings
+        self.state[slots] = job.state()
         self.w[slots, _X] = job.x[problems]
-        if job.diag is not None:
-            self.w[slots, _DIAG] = job.diag if job.diag.ndim == 1 else job.diag[problems]
-        if job.bounds is not None:
-            low, high = job.bounds_of(problems)
-            self.w[slots, _LO], self.w[slots, _HI] = low, high
+        diag, bounds = job.settings.diag, job.problem.bounds
+        if diag is not None:
+            self.w[slots, _DIAG] = diag if diag.ndim == 1 else diag[problems]
+        if bounds is not None:
+            part = bounds.row(problems)
+            self.w[slots, _LO], self.w[slots, _HI] = part.low, part.high
             self.w[slots, _LARGEST] = 0         # the machine's, where it is bounded
-            self.state["bounded"][slots] = ((low > -np.inf) | (high < np.inf)).any(-1)
+            self.state["bounded"][slots] = ((part.low > -np.inf) | (part.high < np.inf)).any(-1)
         _core.batch_start(self.arrays, slots)
         return slots.size
 
@@ -91,34 +92,26 @@ class Slab:
         return np.flatnonzero((self.state["request"] == request) & (self.problem >= 0))
 
 
-def settings_of(n, maxfev, ftol, xtol, gtol, factor, user_scaling):
-    """A state with what must be set before the start."""
-    state = np.zeros((), STATE)
-    for name, value in (("n", n), ("maxfev", maxfev), ("ftol", ftol), ("xtol", xtol),
-                        ("gtol", gtol), ("factor", factor)):
-        state[name] = value
-    state["scaling"] = _SCALE_USER if user_scaling else _SCALE_COLUMNS
-    return state
-
-
 @dataclass(eq=False)
 class Job:
-    """What is to be fitted: B problems, their functions and the settings of all."""
+    """What is to be fitted: B problems of one kind, where each starts, and the data of each."""
 
-    func: Callable
-    Dfun: Callable | None
-    col_deriv: bool
+    problem: Problem                # of all; its bounds may have a row for each
+    settings: Settings              # diag is (n,) or (B, n)
     x: np.ndarray                   # (B, n), where to start
     data: tuple[np.ndarray, ...]    # each (B, ...)
-    args: tuple
     weights: np.ndarray | None      # (B, m)
-    diag: np.ndarray | None         # (n,) or (B, n)
-    settings: np.ndarray            # a STATE
-    epsfcn: float | None
-    bounds: tuple[np.ndarray, np.ndarray] | None = None     # each (n,) or (B, n)
-    loss: int | Callable | None = None      # the core's number, or rho
-    f_scale: float = 1.0
+    eps: float = EPS                # precision of func, once it was called
     m: int | None = None            # until func was called
+
+    def state(self):
+        """A state with what must be set before the start."""
+        state, settings = np.zeros((), STATE), self.settings
+        state["n"], state["maxfev"], state["factor"] = self.x.shape[1], settings.maxfev, settings.factor
+        for name, value in settings.tolerances().items():
+            state[name] = value
+        state["scaling"] = _SCALE_COLUMNS if settings.diag is None else _SCALE_USER
+        return state
 
     def rows(self, problems):
         """The data of these problems, as arrays of their own."""
@@ -128,9 +121,6 @@ class Job:
         if self.weights is None:
             return None
         return self.weights.take(problems, axis=0).astype(np.float64, copy=False)
-
-    def bounds_of(self, problems):
-        return tuple(side if side.ndim == 1 else side[problems] for side in self.bounds)
 
     def call(self, function, name, problems, *args):
         try:
@@ -143,7 +133,7 @@ class Job:
     def residuals(self, x, problems, rows=None):
         """f at x, (k, m), for these k problems."""
         rows = self.rows(problems) if rows is None else rows
-        f = real_array(self.call(self.func, "func", problems, x, *rows, *self.args),
+        f = real_array(self.call(self.problem.func, "func", problems, x, *rows, *self.problem.args),
                        "the array that func returns")
         if self.m is None:
             self.learn(f, x)
@@ -162,39 +152,39 @@ class Job:
         m = f.shape[1]
         check_sizes(n, m, self.weights, len(self.x))
         self.m = m
-        if self.epsfcn is None:
-            self.epsfcn = float(np.finfo(f.dtype).eps) if f.dtype.kind == "f" else 0.0
+        self.eps = PRECISION.get(f.dtype, EPS)
 
     def jacobians(self, x, problems):
         """J at x, transposed, (k, n, m), for these k problems."""
         rows = self.rows(problems)
-        jac = real_array(self.call(self.Dfun, "Dfun", problems, x, *rows, *self.args),
+        jac = real_array(self.call(self.problem.Dfun, "Dfun", problems, x, *rows, *self.problem.args),
                          "the array that Dfun returns")
         by_row, by_column = (len(x), self.m, x.shape[1]), (len(x), x.shape[1], self.m)
-        wanted, other = (by_column, by_row) if self.col_deriv else (by_row, by_column)
+        wanted, other = (by_column, by_row) if self.problem.col_deriv else (by_row, by_column)
         if jac.shape != wanted:
-            hint = f"; col_deriv={not self.col_deriv} is for that" if jac.shape == other else ""
+            hint = f"; col_deriv={not self.problem.col_deriv} is for that" if jac.shape == other else ""
             raise TypeError(f"leastsq_batch: Dfun must return shape {wanted} for x of shape {x.shape}, "
                             f"got {jac.shape}{hint}")
-        return jac if self.col_deriv else jac.transpose(0, 2, 1)
+        return jac if self.problem.col_deriv else jac.transpose(0, 2, 1)
 
     def loss_at(self, f, problems, weights=None):
         """The core's loss for these residuals, and what multiplies them: a callable's rho is
         found here."""
-        if self.loss is None:
+        loss = self.problem.loss
+        if loss.is_linear:
             return None
-        if not callable(self.loss):
-            return self.loss, self.f_scale
+        if not callable(loss.code):
+            return loss.code, loss.scale
         with np.errstate(all="ignore"):
             if weights is not None:
                 f = np.where(weights == 0, 0.0, f*weights)
-            z = f/self.f_scale
+            z = f/loss.scale
             z *= z
-        rho = real_array(self.call(self.loss, "loss", problems, z), "the array that loss returns")
+        rho = real_array(self.call(loss.code, "loss", problems, z), "the array that loss returns")
         if rho.shape != (3, *f.shape):
             raise ValueError(f"leastsq_batch: the array that loss returns must have shape {(3, *f.shape)} "
                              f"for z of shape {f.shape}, got {rho.shape}")
-        return np.ascontiguousarray(rho, np.float64), self.f_scale
+        return np.ascontiguousarray(rho, np.float64), loss.scale
 
 
 def lock_step(job, result, size=None, progress=None):
@@ -215,7 +205,7 @@ def lock_step(job, result, size=None, progress=None):
     count, n = job.x.shape
     first = np.arange(min(count, size or _FIRST, _FIRST))
     f = job.residuals(job.x[first], first)
-    slab = Slab(min(count, size or slab_size(job.m)), job.m, n, job.bounds is not None)
+    slab = Slab(min(count, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None)
     result.set_size(job.m)
     waiting, done = slab.start(first, job), 0
     slots = slab.wanting(_NORM)
@@ -248,22 +238,23 @@ def make_models(slab, slots, job):
     problems = slab.problem[slots]
     weights = job.weights_of(problems)
     x = slab.w[slots, _X]
-    if job.Dfun is not None:
+    if job.problem.Dfun is not None:
         jac, cost = job.jacobians(x, problems), np.zeros(slots.size, np.int64)
     else:
         jac, cost = difference_jacobians(slab, slots, job, x, problems, weights)
         weights = None              # they are in it
-    loss = None if job.loss is None else job.loss_at(slab.fvec[slots], problems)
+    loss = job.loss_at(slab.fvec[slots], problems)
     _core.batch_tell_model(slab.arrays, slots, jac, weights, loss, cost)
 
 
 def difference_jacobians(slab, slots, job, x, problems, weights):
     """As fortran/problems/fdjac2.f90, one parameter of all problems at a time; what each one cost."""
-    relative_step = np.sqrt(max(job.epsfcn, _EPS))
+    relative_step = np.sqrt(job.problem.differences.relative_error(job.eps))
     rows = job.rows(problems)
     jac = slab.jacobians(slots.size)
     cost = np.full(slots.size, slab.n)
-    bounds = None if job.bounds is None else job.bounds_of(problems)
+    bounds = job.problem.bounds
+    bounds = None if bounds is None else bounds.row(problems)
     for j in range(slab.n):
         size = np.abs(x[:, j])
         if bounds is not None:
@@ -273,7 +264,7 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
         moved = x.copy()
         moved[:, j] += step
         if bounds is not None:
-            stay_within(x[:, j], step, *(side[..., j] for side in bounds), moved[:, j])
+            stay_within(x[:, j], step, bounds.low[..., j], bounds.high[..., j], moved[:, j])
         if bounds is None or step.all():
             f = job.residuals(moved, problems, rows)
         else:                       # no derivative is wanted of what is fixed

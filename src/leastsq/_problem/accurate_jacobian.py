@@ -20,7 +20,7 @@ import numpy as np
 from .arguments import jacobian_array
 from .compiled import CFunction, call_compiled
 
-__all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluator"]
+__all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluate_jacobian", "evaluator"]
 
 METHODS = ("richardson", "3-point", "2-point", "cs")
 _EPS = np.finfo(float).eps
@@ -68,7 +68,7 @@ def evaluator(func, args=(), name="func"):
     return call
 
 
-def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None, bounds=(None, None)):
+def accurate_jacobian(func, x, args=(), Dfun=None, method=None, *, bounds=None, col_deriv=False):
     """
     The Jacobian of `func` at `x`.
 
@@ -82,11 +82,11 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None, bounds=
         If given and `method` is None, called; its errors are taken as rounding.
     method : {None, "richardson", "3-point", "2-point", "cs"}
         None: `Dfun`, or "richardson" without one.
-    f0 : ndarray, optional
-        ``func(x, *args)``, if known.
-    bounds : pair of ndarray, shape (n,), or of None
+    bounds : Bounds, optional
         Between which `func` may be called.  The column of a parameter between equal
         ones is zero.
+    col_deriv : bool
+        `Dfun` returns shape (n, m).
 
     Returns
     -------
@@ -102,26 +102,28 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, f0=None, bounds=
         raise ValueError(f"method must be None or one of {', '.join(map(repr, METHODS))}, got {method!r}")
     if not isinstance(args, tuple):
         args = (args,)
-    counter = _Counter(evaluator(func, args), *bounds)
-    f0 = counter(x) if f0 is None else f0
-    counter.size = f0.size
+    counter = _Counter(evaluator(func, args), bounds)
+    f0 = counter(x)
     if not np.isfinite(f0).all():
         bad = int(np.flatnonzero(~np.isfinite(f0))[0])
         raise ValueError(f"residuals are not finite at x: func(x)[{bad}] is {f0[bad]}")
     if method is None and Dfun is not None:
-        return _given(Dfun, x, args, f0, counter)
+        return _given(Dfun, x, args, f0, counter, col_deriv)
     if method == "cs":
         return _complex_steps(func, x, args, f0, counter)
     with np.errstate(all="ignore"):
         return _differences(counter, x, f0, method or "richardson")
 
 
-def _given(Dfun, x, args, f0, counter):
+def evaluate_jacobian(Dfun, x, args, m, col_deriv=False, door="leastsq"):
+    """The user's Jacobian at x, shape (m, n), as a float64 array of its own."""
     if isinstance(Dfun, CFunction):
-        J = call_compiled(Dfun, x, x.size)
-    else:
-        J = Dfun(x.copy(), *args)
-    J = jacobian_array(J, (f0.size, x.size))
+        return call_compiled(Dfun, x, x.size)
+    return jacobian_array(Dfun(x.copy(), *args), (m, x.size), door=door, col_deriv=col_deriv)
+
+
+def _given(Dfun, x, args, f0, counter, col_deriv):
+    J = evaluate_jacobian(Dfun, x, args, f0.size, col_deriv)
     if not np.isfinite(J).all():
         row, column = map(int, np.argwhere(~np.isfinite(J))[0])
         raise ValueError(f"Dfun(x)[{row}, {column}] is {J[row, column]}")
@@ -131,12 +133,12 @@ def _given(Dfun, x, args, f0, counter):
 class _Counter:
     """The function, counted, where a failing evaluation at a probe counts as not finite."""
 
-    def __init__(self, f, low=None, high=None):
+    def __init__(self, f, bounds=None):
         self.f, self.nfev, self.size, self.cause = f, 0, None, None
-        self.low, self.high = low, high
+        self.bounds = bounds
 
     def fixed(self, j):
-        return self.low is not None and self.low[j] == self.high[j]
+        return self.bounds is not None and not self.bounds.free[j]
 
     def __call__(self, x):
         self.nfev += 1
@@ -149,7 +151,7 @@ class _Counter:
 
     def probe(self, x):
         """f(x), or None where it is not finite, or out of bounds."""
-        if self.low is not None and not ((self.low <= x) & (x <= self.high)).all():
+        if self.bounds is not None and not ((self.bounds.low <= x) & (x <= self.bounds.high)).all():
             return None
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+from math import isfinite
 
 import numpy as np
 
-__all__ = ["flag", "improper", "jacobian_array", "noted", "real_array", "relative_error", "tolerances", "whole_number"]
+__all__ = ["flag", "improper", "jacobian_array", "noted", "real_array", "real_data", "real_number", "tolerances", "whole_number"]
+
 
 def noted(error, note):
     """An error whose text is SciPy's, with more beneath it."""
@@ -37,6 +39,27 @@ def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
     return np.array(array.T if col_deriv else array, np.float64)
 
 
+def real_data(values, name, finite):
+    """As `numpy.asarray` or `numpy.asarray_chkfinite`, to floats; errors say of what."""
+    try:
+        array = np.asarray(values, float)
+        if finite and not isfinite(np.vdot(array, array)):      # or the squares overflow
+            np.asarray_chkfinite(array)
+    except (TypeError, ValueError) as error:
+        error.add_note(_what_is_wrong(values, name))
+        raise
+    return array
+
+
+def _what_is_wrong(values, name):
+    try:
+        bad = np.argwhere(~np.isfinite(np.asarray(values, float)))
+    except (TypeError, ValueError):
+        return f"`{name}` must be real numbers, got {type(values).__name__}"
+    where = tuple(map(int, bad[0]))
+    return f"`{name}`{list(where)} is {np.asarray(values, float)[where]}, the first of {len(bad)} that are not finite"
+
+
 def improper(name, value, given):
     """What MINPACK calls improper about a tolerance, `factor` or `diag`, in words; or None.
 
@@ -53,28 +76,19 @@ def improper(name, value, given):
 def tolerances(ftol, xtol, gtol, factor):
     """The four as floats: not negative, the last positive."""
     named = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor}
-    values = {name: _real(value, name) for name, value in named.items()}
+    values = {name: real_number(value, name) for name, value in named.items()}
     for name, value in values.items():
         if words := improper(name, value, value):
             raise TypeError(words)
     return tuple(values.values())
 
 
-def relative_error(epsfcn):
-    """epsfcn as a float, or None."""
-    if epsfcn is None:
-        return None
-    value = _real(epsfcn, "epsfcn")
-    if value != value:
-        raise TypeError("Improper input parameters. epsfcn must be a number or None, got nan")
-    return value
-
-
-def _real(value, name):
+def real_number(value, name, door="leastsq_batch"):
+    """A float."""
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"leastsq_batch: {name} must be a real number, "
+        raise TypeError(f"{door}: {name} must be a real number, "
                         f"got {type(value).__name__}") from None
 
 

@@ -1,20 +1,125 @@
-"""Bounds, checked: a pair or an object with lb and ub, of one problem or with a row for each; what they hold."""
+"""Bounds of parameters: parsed from what a user gives, for one problem or many, and what they hold."""
 
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 
 import numpy as np
 
 from .arguments import noted, real_array
 
-__all__ = ["active_mask", "bound_arrays", "bound_pair", "bound_rows", "bound_sides", "held"]
+__all__ = ["Bounds", "parse_bounds"]
 
-AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
+_AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
 
 
-def both_bounds(bounds, name):
-    """The lower and the upper one, as they are, of a pair or an object with lb and ub."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """Lower and upper bounds, float64 of shape (n,); in a batch also (B, n), a row for each problem."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def free(self):
+        """Which parameters are not fixed."""
+        return self.low < self.high
+
+    @property
+    def finite(self):
+        """Is there any bound?"""
+        return bool((self.low != -np.inf).any() or (self.high != np.inf).any())
+
+    def row(self, i):
+        """Those of problem i of a batch, or of several."""
+        return Bounds(*(side if side.ndim == 1 else side[i] for side in (self.low, self.high)))
+
+    def part(self, which):
+        """Those of some of the parameters."""
+        return Bounds(self.low[which], self.high[which])
+
+    def inside(self):
+        """A start between the bounds, as SciPy chooses it."""
+        start = np.ones(self.low.size)
+        has_low, has_high = np.isfinite(self.low), np.isfinite(self.high)
+        both, low, high = has_low & has_high, has_low & ~has_high, has_high & ~has_low
+        start[both] = 0.5*(self.low[both] + self.high[both])
+        start[low] = self.low[low] + 1
+        start[high] = self.high[high] - 1
+        return start
+
+    def active_mask(self, x, dtype=np.int64):
+        """-1 for a parameter at its lower bound, 1 at its upper one, else 0: where x is, not what holds it."""
+        mask = np.zeros(x.shape, dtype)
+        mask[x >= self.high] = 1
+        mask[x <= self.low] = -1
+        return mask
+
+    def describe(self, x):
+        """A line about the parameters at a bound, or an empty string."""
+        fixed, low, high = ~self.free, x <= self.low, x >= self.high
+        said = [f"{', '.join(f'x[{j}]' for j in np.flatnonzero(which))} {what}" for which, what in (
+            (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"), (fixed, "fixed")) if which.any()]
+        return f"\n  Held: {'; '.join(said)}." if said else ""
+
+    def check_start(self, x0, name="x0"):
+        """Refuse a start that is nan or outside, in SciPy's words; what is no number the core refuses."""
+        x0 = np.asarray(x0)
+        if x0.dtype.kind not in "biuf":
+            return
+        x0 = x0.astype(float).ravel()
+        for j in np.flatnonzero(np.isnan(x0)):
+            raise ValueError(f"`{name}` must not be nan, got x[{j}] = nan.")
+        for j in np.flatnonzero(~((self.low <= x0) & (x0 <= self.high))):
+            error = ValueError(f"`{name}` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
+                               f"[{self.low[j]}, {self.high[j]}].")
+            as_pairs = self._may_be_pairs() and self.low[0] <= x0[0] <= self.low[1] and self.high[0] <= x0[1] <= self.high[1]
+            raise noted(error, _AS_PAIRS) if as_pairs else error
+
+    def check_starts(self, x0):
+        """The same for the starts of a batch; a nan ends its own problem only."""
+        _refuse_any((x0 < self.low) | (x0 > self.high), self, x0)
+
+    def _may_be_pairs(self):
+        return self.low.size == 2 and self.low[0] <= self.low[1] and self.high[0] <= self.high[1]
+
+
+def parse_bounds(bounds, shape, name="x0", door=None):
+    """
+    The `Bounds` that a user's `bounds` mean.
+
+    Parameters
+    ----------
+    bounds : 2-tuple or object with lb and ub
+        Each side a number, or as many as there are parameters; in a batch also a row for each problem.
+    shape : tuple of int
+        That of the start: (n,), or (B, n) in a batch.
+    name : str
+        What messages call the start.
+    door : str, optional
+        The function that the user called, where messages begin with it; else they are SciPy's.
+
+    Raises
+    ------
+    ValueError
+        Not a pair, of the wrong shape, nan, or lower above upper.
+    """
+    sides = _both(bounds, "`bounds`" if door is None else f"{door}: bounds")
+    if door is None:
+        low, high = _real_sides(*sides)
+        if any(side.ndim > 0 and side.size != shape[0] for side in (low, high)):
+            raise noted(ValueError(f"Inconsistent shapes between bounds and `{name}`."),
+                        f"lower bounds of shape {low.shape}, upper ones of shape {high.shape}, for {shape[0]} parameters")
+        parsed = Bounds(*(np.array(np.broadcast_to(side.ravel(), shape)) for side in (low, high)))
+    else:
+        parsed = Bounds(*(_side_of_rows(side, which, shape, door) for side, which in zip(sides, ("lower", "upper"))))
+    _check_order(parsed, door)
+    return parsed
+
+
+def _both(bounds, name):
+    """The lower and the upper side, as they are, of a pair or an object with lb and ub."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         return bounds.lb, bounds.ub
     try:
@@ -23,13 +128,11 @@ def both_bounds(bounds, name):
         count = operator.length_hint(bounds, -1)        # an array without dimensions has no len()
         got = type(bounds).__name__ if count < 0 else count
         error = ValueError(f"{name} must contain 2 elements, lower and upper ones, got {got}")
-        raise (noted(error, AS_PAIRS) if count > 2 and all(np.size(pair) == 2 for pair in bounds) else error) from None
+        raise (noted(error, _AS_PAIRS) if count > 2 and all(np.size(pair) == 2 for pair in bounds) else error) from None
     return low, high
 
 
-def bound_pair(bounds):
-    """Lower and upper bounds, from a pair or an object with lb and ub, as arrays of floats."""
-    low, high = both_bounds(bounds, "`bounds`")
+def _real_sides(low, high):
     if any(value is None for side in (low, high) for value in np.ravel(np.asarray(side, object))):
         raise ValueError("`bounds` must be real numbers, got None: -inf and inf leave a parameter free.")
     try:
@@ -38,94 +141,35 @@ def bound_pair(bounds):
         raise type(error)(f"`bounds` must be real numbers, or n of them: {error}.") from None
 
 
-def bound_sides(bounds, n, name="x0"):
-    """As `bound_pair`, of shape (n,)."""
-    low, high = bound_pair(bounds)
-    if any(side.ndim > 0 and side.size != n for side in (low, high)):
-        raise noted(ValueError(f"Inconsistent shapes between bounds and `{name}`."),
-                    f"lower bounds of shape {low.shape}, upper ones of shape {high.shape}, for {n} parameters")
-    return tuple(np.array(np.broadcast_to(side.ravel(), n)) for side in (low, high))
-
-
-def bound_arrays(bounds, x0, name="x0"):
-    """Lower and upper bounds, float64 of shape (n,), or (None, None) if none is finite.
-
-    Raises
-    ------
-    ValueError
-        Not a pair, of the wrong shape, nan, lower above upper, or `x0`, which messages
-        call `name`, outside.
-    """
-    x0 = np.asarray(x0)
-    n = x0.size
-    low, high = bound_sides(bounds, n, name)
-    for j in np.flatnonzero(np.isnan(low) | np.isnan(high)):
-        raise ValueError(f"`bounds` must not be nan, got [{low[j]}, {high[j]}] for x[{j}].")
-    pairs = n == 2 and low[0] <= low[1] and high[0] <= high[1]
-    for j in np.flatnonzero(low > high):
-        error = ValueError("Each lower bound must be at most the upper bound, "
-                           f"got [{low[j]}, {high[j]}] for x[{j}].")
-        raise noted(error, AS_PAIRS) if pairs else error
-    if x0.dtype.kind in "biuf":         # else the core says what is wrong with it
-        x0 = x0.astype(float).ravel()
-        for j in np.flatnonzero(np.isnan(x0)):
-            raise ValueError(f"`{name}` must not be nan, got x[{j}] = nan.")
-        for j in np.flatnonzero(~((low <= x0) & (x0 <= high))):
-            error = ValueError(f"`{name}` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
-                               f"[{low[j]}, {high[j]}].")
-            raise noted(error, AS_PAIRS) if pairs and low[0] <= x0[0] <= low[1] and high[0] <= x0[1] <= high[1] else error
-    if np.all(low == -np.inf) and np.all(high == np.inf):
-        return None, None
-    return low, high
-
-
-def bound_rows(bounds, x):
-    """Lower and upper bounds, float64 of shape (n,) or (B, n); None if none is finite."""
-    if bounds is None:
-        return None
-    low, high = both_bounds(bounds, "leastsq_batch: bounds")
-    low, high = _bound_side(low, "lower", x.shape), _bound_side(high, "upper", x.shape)
-    for wrong, what in ((np.isnan(low) | np.isnan(high), "bounds must not be nan"),
-                        (low > high, "each lower bound must be at most the upper bound"),
-                        ((x < low) | (x > high), "x0 is infeasible: it must be within its bounds")):
-        if wrong.any():
-            *row, j = first = tuple(np.argwhere(wrong)[0])
-            problem = f" of problem {row[0]}" if row else ""
-            at = f"x[{j}] = {x[first]} outside " if what.startswith("x0") else ""
-            of = "" if at else f" for x[{j}]"
-            ends = [np.broadcast_to(side, wrong.shape)[first] for side in (low, high)]
-            others = np.count_nonzero(wrong.any(-1)) - 1 if row else 0
-            more = f", and so in {others} more" if others else ""
-            raise ValueError(f"leastsq_batch: {what}, got {at}[{ends[0]}, {ends[1]}]{of}{problem}{more}")
-    if (low == -np.inf).all() and (high == np.inf).all():
-        return None
-    return low, high
-
-
-def _bound_side(side, name, shape):
-    array = real_array(side, f"the {name} bounds")
+def _side_of_rows(side, which, shape, door):
+    array = real_array(side, f"the {which} bounds", door)
     if array.shape not in ((), shape[1:], shape):
-        raise ValueError(f"leastsq_batch: the {name} bounds must have shape (), {shape[1:]} or {shape}, "
-                         f"got {array.shape}")
+        raise ValueError(f"{door}: the {which} bounds must have shape (), {shape[1:]} or {shape}, got {array.shape}")
     return np.array(np.broadcast_to(array, array.shape or shape[1:]), np.float64, order="C")
 
 
-def active_mask(x, low, high, dtype=np.int64):
-    """-1 for a variable at its lower bound, 1 at its upper one, else 0."""
-    mask = np.zeros(x.shape, dtype)
-    mask[x >= high] = 1
-    mask[x <= low] = -1
-    return mask
+def _check_order(parsed, door):
+    unordered, crossed = np.isnan(parsed.low) | np.isnan(parsed.high), parsed.low > parsed.high
+    if door is not None:
+        _refuse_any(unordered, parsed, what="bounds must not be nan")
+        _refuse_any(crossed, parsed, what="each lower bound must be at most the upper bound")
+        return
+    for j in np.flatnonzero(unordered):
+        raise ValueError(f"`bounds` must not be nan, got [{parsed.low[j]}, {parsed.high[j]}] for x[{j}].")
+    for j in np.flatnonzero(crossed):
+        error = ValueError("Each lower bound must be at most the upper bound, "
+                           f"got [{parsed.low[j]}, {parsed.high[j]}] for x[{j}].")
+        raise noted(error, _AS_PAIRS) if parsed._may_be_pairs() else error
 
 
-def held(x, low, high):
-    """What to say of parameters at a bound, or an empty string."""
-    fixed, low, high = low == high, x <= low, x >= high
-    said = [f"{_names(which)} {what}" for which, what in (
-        (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"),
-        (fixed, "fixed")) if which.any()]
-    return f"\n  Held: {'; '.join(said)}." if said else ""
-
-
-def _names(which):
-    return ", ".join(f"x[{j}]" for j in np.flatnonzero(which))
+def _refuse_any(wrong, parsed, x0=None, what="x0 is infeasible: it must be within its bounds"):
+    """Where any of a batch's problems is wrong: which is the first, and in how many others."""
+    if not wrong.any():
+        return
+    *row, j = first = tuple(np.argwhere(wrong)[0])
+    problem = f" of problem {row[0]}" if row else ""
+    ends = "[{}, {}]".format(*(np.broadcast_to(side, wrong.shape)[first] for side in (parsed.low, parsed.high)))
+    got = f"{ends} for x[{j}]" if x0 is None else f"x[{j}] = {x0[first]} outside {ends}"
+    others = np.count_nonzero(wrong.any(-1)) - 1 if row else 0
+    more = f", and so in {others} more" if others else ""
+    raise ValueError(f"leastsq_batch: {what}, got {got}{problem}{more}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-__all__ = ["EPS", "LEAST_PART", "PRECISION", "SCHEMES", "Differences", "steps_of"]
+from .arguments import real_number
+
+__all__ = ["EPS", "LEAST_PART", "PRECISION", "SCHEMES", "DifferenceJacobian", "Differences", "forward_differences", "steps_of"]
 
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
@@ -18,7 +22,51 @@ LEAST_PART = 2.0**-10           # of a parameter's largest size: fdjac2.f90's
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Differences:
+    """How a Jacobian is made of residuals.
+
+    Parameters
+    ----------
+    scheme : {"2-point", "3-point", "cs"}
+        "2-point" makes the differences of MINPACK's fdjac2, to the bit.
+    precision : float or None
+        Relative error of the function; None: that of the type it returns.
+    workers : None, int or callable
+        Number of threads, or a map: ``workers(f, points)``.
+    steps : float, ndarray or None
+        Relative steps, in place of those from `precision`.
+    """
+
+    scheme: str = "2-point"
+    precision: float | None = None
+    workers: int | Callable | None = None
+    steps: float | np.ndarray | None = None
+
+    def relative_error(self, eps=EPS):
+        """That of a function whose results have the precision `eps`, at least the machine's."""
+        return max(eps if self.precision is None else float(self.precision), EPS)
+
+    def by(self, scheme):
+        """The same by another scheme."""
+        return replace(self, scheme=scheme)
+
+    def of_precision(self, eps):
+        """The same where that of the function is known now."""
+        return replace(self, precision=eps) if self.precision is None else self
+
+
+def forward_differences(epsfcn, door):
+    """`Differences` from a user's `epsfcn`, checked."""
+    if epsfcn is None:
+        return Differences()
+    value = real_number(epsfcn, "epsfcn", door)
+    if value != value:
+        raise TypeError("Improper input parameters. epsfcn must be a number or None, got nan")
+    return Differences(precision=value)
+
+
+class DifferenceJacobian:
     """The residuals of a fit, and their Jacobian from more of them.
 
     `residual` and `jacobian` take the place of func and Dfun.  The solver asks for
@@ -28,16 +76,9 @@ class Differences:
     ----------
     func : callable
         ``func(x, *args)``.
-    scheme : {"2-point", "3-point", "cs"}
-        "2-point" makes the differences of MINPACK's fdjac2, to the bit.
-    low, high : ndarray, shape (n,), or None
-        Bounds; no point lies outside.
-    workers : None, int or callable
-        Number of threads, or a map: ``workers(f, points)``.
-    epsfcn : float or None
-        Relative error of func; None: that of the type it returns.
-    step : array_like or None
-        Relative steps, in place of those from `epsfcn`.
+    differences : Differences
+    bounds : Bounds or None
+        No point lies outside.
 
     Attributes
     ----------
@@ -45,19 +86,16 @@ class Differences:
         How many residuals the Jacobians took.
     """
 
-    def __init__(self, func, scheme, low=None, high=None, workers=None, epsfcn=None, step=None):
-        self.func = func
-        self.low, self.high = low, high
-        self.map = _mapper(workers)
-        self.epsfcn = epsfcn
-        self.step = step
+    def __init__(self, func, differences, bounds=None):
+        self.func, self.differences, self.bounds = func, differences, bounds
+        self.map = _mapper(differences.workers)
         self.evaluations = 0
         self.checked = False
         self._scheme = {"2-point": self._two_point, "3-point": self._three_point,
-                        "cs": self._complex_step}[scheme]
+                        "cs": self._complex_step}[differences.scheme]
         self._f = None
         self.largest = 0.0             # |x| so far
-        self._eps = None
+        self._eps = None                # of what func returns
 
     def residual(self, x, *args):
         result = self.func(x, *args)
@@ -77,15 +115,13 @@ class Differences:
         return self._scheme(x.copy(), np.atleast_1d(f), args)
 
     def _relative_step(self, root):
-        if self.step is not None:
-            return self.step
-        eps = (self._eps or EPS) if self.epsfcn is None else float(self.epsfcn)
-        return root(max(eps, EPS))
+        steps = self.differences.steps
+        return root(self.differences.relative_error(self._eps or EPS)) if steps is None else steps
 
     def _bounds(self, n):
-        if self.low is None:
+        if self.bounds is None:
             return np.full(n, -np.inf), np.full(n, np.inf)
-        return self.low, self.high
+        return self.bounds.low, self.bounds.high
 
     def _evaluate(self, points, args):
         """func at the points, in order, as they are wanted."""
@@ -101,7 +137,7 @@ class Differences:
     def _two_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        size = x if self.low is None else self._sizes(x)
+        size = x if self.bounds is None else self._sizes(x)
         steps = steps_of(size, self._relative_step(np.sqrt))
         which, points = [], []
         for j in range(n):
@@ -152,7 +188,7 @@ class Differences:
         n = x.size
         low, high = self._bounds(n)
         free = np.flatnonzero(low < high)
-        steps = steps_of(x, _COMPLEX_STEP if self.step is None else self.step)
+        steps = steps_of(x, _COMPLEX_STEP if self.differences.steps is None else self.differences.steps)
         points = [_replaced(x.astype(complex), j, x[j] + 1j*steps[j]) for j in free]
         rows = np.zeros((n, f.size))
         values = iter(self._evaluate(points, args))

@@ -1,40 +1,101 @@
-"""Robust losses by name: checked, in the form that the core wants."""
+"""Robust losses: parsed, their values for residuals, and what they make of the variance."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from .arguments import real_array
 
-__all__ = ["LINEAR", "core_loss", "loss_values", "robust_variance"]
+__all__ = ["LEAST_SQUARES", "LINEAR", "Loss", "parse_loss"]
 
 LINEAR = "linear"
-_NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
+_CODES = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
+_LEAST_WEIGHT = np.finfo(float).eps     # of a row of the Jacobian, squared: SciPy's
 
 
-def core_loss(loss, f_scale):
-    """(what `_core.solve` takes as loss, the scale as a float)."""
-    if not isinstance(loss, str) and callable(loss):
-        number = loss
-    elif isinstance(loss, str) and loss in _NUMBERS:
-        number = _NUMBERS[loss]
-    else:
-        raise ValueError(f"`loss` must be one of {list(_NUMBERS)} or a callable, got {loss!r}.")
+@dataclass(frozen=True, slots=True, eq=False)
+class Loss:
+    """What is made of each residual: ``scale**2*rho((residual/scale)**2)``."""
+
+    rho: str | Callable = LINEAR
+    scale: float = 1.0
+
+    @property
+    def is_linear(self):
+        return isinstance(self.rho, str) and self.rho == LINEAR
+
+    @property
+    def code(self):
+        """What the core takes: None for least squares, a number of ``loss.c``, or the user's function."""
+        return _CODES[self.rho] if isinstance(self.rho, str) else self.rho
+
+    def values(self, residuals):
+        """
+        The loss of each residual, and its first two derivatives.
+
+        Returns an array of shape (3, m): ``scale**2*rho(z)``, ``rho'(z)`` and ``rho''(z)/scale**2``
+        with ``z = (residuals/scale)**2``.
+        """
+        return _values(self.rho, self.scale, residuals)
+
+    def cost(self, residuals):
+        """Sum of squares, or of the losses."""
+        return float(np.sum(residuals*residuals) if self.is_linear else self.values(residuals)[0].sum())
+
+    def row_weights(self, residuals):
+        """What the rows of a Jacobian are multiplied by so that ``J.T @ J`` approximates the Hessian, shape (m,)."""
+        _, slope, curvature = self.values(residuals)
+        return np.sqrt(np.maximum(slope + 2*curvature*residuals**2, _LEAST_WEIGHT))
+
+    def variance(self, residuals, n):
+        """
+        Huber's, of an estimate of n parameters that minimizes the losses of m > n residuals.
+
+        Returns
+        -------
+        psi : ndarray, shape (m,)
+            Halves of the losses' derivatives with respect to the residuals: what takes the
+            place of the residuals in the gradient.
+        twice_cost : float
+            Sum of the losses.
+        bend : float
+            Mean of psi': how curved the cost is, in units of the sum of squares'.
+        variance : float
+            What ``inv(J.T @ J)`` is to be multiplied by: Huber's estimate with his correction of
+            order n/m (Robust Statistics, 1981, section 7.6).  nan if the cost is not curved
+            upwards.
+        """
+        m = residuals.size
+        rho, slope, curvature = self.values(residuals)
+        psi = slope*residuals
+        bends = slope + 2*curvature*residuals**2
+        bend = float(bends.mean())
+        if not (bend > 0 and m > n):
+            return psi, float(rho.sum()), bend, np.nan
+        correction = 1 + n/m*bends.var()/bend**2
+        return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)
+
+
+LEAST_SQUARES = Loss()
+
+
+def parse_loss(loss, f_scale):
+    """The `Loss` that a user's `loss` and `f_scale` mean."""
+    if not (isinstance(loss, str) and loss in _CODES or not isinstance(loss, str) and callable(loss)):
+        raise ValueError(f"`loss` must be one of {list(_CODES)} or a callable, got {loss!r}.")
     try:
         scale = float(f_scale)
     except (TypeError, ValueError):
         raise TypeError(f"`f_scale` must be a real number, got {type(f_scale).__name__}.") from None
     if not 0 < scale < np.inf:
         raise ValueError(f"`f_scale` must be positive and finite, got {f_scale!r}.")
-    return number, scale
+    return Loss(loss, scale)
 
 
-def loss_values(loss, f_scale, residuals):
-    """The loss of each residual, and its first two derivatives, for residuals scaled.
-
-    Returns an array of shape (3, m): ``f_scale**2*rho(z)``, ``rho'(z)`` and
-    ``rho''(z)/f_scale**2`` with ``z = (residuals/f_scale)**2``.
-    """
+def _values(loss, f_scale, residuals):
     z = (residuals/f_scale)**2
     if not isinstance(loss, str):
         rho = np.array(real_array(loss(z), "the array that loss returns", "leastsq"), float)
@@ -56,32 +117,3 @@ def loss_values(loss, f_scale, residuals):
     rho[0] *= f_scale**2
     rho[2] /= f_scale**2
     return rho
-
-
-def robust_variance(loss, f_scale, residuals, n):
-    """
-    Of an estimate of n parameters that minimizes the losses of m > n residuals.
-
-    Returns
-    -------
-    psi : ndarray, shape (m,)
-        Halves of the losses' derivatives with respect to the residuals: what takes the
-        place of the residuals in the gradient.
-    twice_cost : float
-        Sum of the losses.
-    bend : float
-        Mean of psi': how curved the cost is, in units of the sum of squares'.
-    variance : float
-        What ``inv(J.T @ J)`` is to be multiplied by: Huber's estimate with his correction of
-        order n/m (Robust Statistics, 1981, section 7.6).  nan if the cost is not curved
-        upwards.
-    """
-    m = residuals.size
-    rho, slope, curvature = loss_values(loss, f_scale, residuals)
-    psi = slope*residuals
-    bends = slope + 2*curvature*residuals**2
-    bend = float(bends.mean())
-    if not (bend > 0 and m > n):
-        return psi, float(rho.sum()), bend, np.nan
-    correction = 1 + n/m*bends.var()/bend**2
-    return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)

@@ -5,26 +5,27 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
+from dataclasses import replace
 from math import isnan
 from types import FunctionType
 
 import numpy as np
 
 from .._fit.leastsq import leastsq
-from .._problem.arguments import improper, jacobian_array, noted, real_array
-from .._problem.bounds import bound_arrays, bound_pair, bound_sides
+from .._fit.status import SUCCESS, Status
+from .._problem.arguments import improper, jacobian_array, noted, real_array, real_data
+from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
-from .._problem.derivatives import SCHEMES, Differences
-from .._problem.losses import LINEAR, loss_values
+from .._problem.derivatives import SCHEMES, DifferenceJacobian
+from .._problem.losses import LINEAR
+from .._problem.weights import weigher
 from .._uncertainty.covariance import by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
-from .curve_data import apply_nan_policy, jacobian_of, real_data, residual_of, weigher
+from .curve_data import apply_nan_policy, jacobian_of, residual_of
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
 _EPS = np.finfo(float).eps
-_CONTENT = 11                   # `callback` ended the fit
-_SUCCESS = (1, 2, 3, 4, _CONTENT)
 _NO_BOUNDS = (-np.inf, np.inf)
 
 
@@ -198,10 +199,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     check_option(covariance)
     if kwargs.get("history") and not full_output:
         raise ValueError("curve_fit: history=True needs full_output=True, for infodict holds it")
-    bounded = bounds is not _NO_BOUNDS and _bounded(bounds)
     if p0 is None:
         n = _count_parameters(f)
-        p0 = _inside(bounds, n) if bounded else np.ones(n)
+        bounds = _finite_bounds(bounds, n)
+        p0 = np.ones(n) if bounds is None else bounds.inside()
     else:
         p0 = np.atleast_1d(p0)
         n = p0.size
@@ -209,7 +210,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
             real_array(p0, "p0", "curve_fit")
         if n == 0:
             raise ValueError("`p0` must have at least one element, got none.")
-    if bounded:
+        bounds = _finite_bounds(bounds, n)
+    if bounds is not None:
         kwargs = _with_bounds(kwargs, bounds, n, jac)
 
     if check_finite is None:
@@ -222,9 +224,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if nan_policy is not None:
         xdata, ydata, sigma = apply_nan_policy(nan_policy, xdata, ydata, sigma)
     free = n
-    if bounded:
-        low, high = bound_arrays(bounds, p0, "p0")
-        free = int((low < high).sum())
+    if bounds is not None:
+        bounds.check_start(p0, "p0")
+        free = int(bounds.free.sum())
     if ydata.size != 1 and free > ydata.size:
         raise TypeError(f"The number of func parameters={free} must not exceed the number of data "
                         f"points={ydata.size}")
@@ -236,15 +238,17 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if kwargs:
         _refuse_improper(kwargs)
     popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
-    if ier not in _SUCCESS:
+    if ier not in SUCCESS and ier != Status.WATCHER:
         raise RuntimeError("Optimal parameters not found: " + mesg)
+    if full_output or covariance is not None:
+        info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
     fvec = info["fvec"]
     if covariance is not None:
-        pcov = _accurate_covariance(covariance, f, residual, popt, jac, info, absolute_sigma, kwargs)
+        pcov = _accurate_covariance(covariance, popt, info)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
-    if bounded or kwargs.get("loss", LINEAR) != LINEAR or ier == _CONTENT:
-        pcov, chi_squared = _pseudo_covariance(residual, popt, jac, info, kwargs)
+    if bounds is not None or kwargs.get("loss", LINEAR) != LINEAR or ier == Status.WATCHER:
+        pcov, chi_squared = _pseudo_covariance(popt, info)
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
     if pcov is not None and not absolute_sigma:
@@ -257,6 +261,12 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if full_output:
         return popt, pcov, info, mesg, ier
     return popt, pcov
+
+
+def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
+    """What was fitted, and to what."""
+    return replace(problem, model=f, xdata=xdata, ydata=ydata, sigma=sigma, absolute_sigma=bool(absolute_sigma),
+                   names=_parameter_names(f, n))
 
 
 def _check_functions(f, jac, p0):
@@ -287,27 +297,17 @@ def _count_parameters(f):
     return count - 1
 
 
-def _bounded(bounds):
-    """Is any of them finite (or nan)?  A pair, or an object with lb and ub."""
-    low, high = bound_pair(bounds)
-    return not (np.all(low == -np.inf) and np.all(high == np.inf))
-
-
-def _inside(bounds, n):
-    """A start between bounds, as SciPy's."""
-    low, high = bound_sides(bounds, n, "p0")
-    p0 = np.ones(n)
-    has_low, has_high = np.isfinite(low), np.isfinite(high)
-    both = has_low & has_high
-    p0[both] = 0.5*(low[both] + high[both])
-    p0[has_low & ~both] = low[has_low & ~both] + 1
-    p0[has_high & ~both] = high[has_high & ~both] - 1
-    return p0
+def _finite_bounds(bounds, n):
+    """The `Bounds` of n parameters; None if none is finite."""
+    if bounds is _NO_BOUNDS:
+        return None
+    parsed = parse_bounds(bounds, (n,), "p0")
+    return parsed if parsed.finite else None
 
 
 def _with_bounds(kwargs, bounds, n, jac):
     """The arguments of `leastsq`; SciPy's for bounded fits are translated."""
-    kwargs = {"factor": 1.0} | kwargs | {"bounds": bounds}
+    kwargs = {"factor": 1.0} | kwargs | {"bounds": (bounds.low, bounds.high)}
     if "max_nfev" in kwargs:            # which leaves out what differences take
         each = 1 if jac is not None and not isinstance(jac, str) else n + 1
         limit = evaluation_limit(kwargs.pop("max_nfev"), 0)
@@ -332,65 +332,53 @@ def _refuse_improper(kwargs):
             raise RuntimeError("Optimal parameters not found: " + words)
 
 
-def _accurate_covariance(choice, f, residual, popt, jac, info, absolute_sigma, kwargs):
+def _accurate_covariance(choice, popt, info):
     """From derivatives made afresh at the solution; it goes into `info` as well."""
-    Dfun = jac
-    if callable(jac) and kwargs.get("col_deriv"):
-        def Dfun(x):
-            return np.transpose(jac(x))
-    bounds = kwargs.get("bounds")
-    found = by_option(choice, residual, popt, (), Dfun, absolute_sigma=absolute_sigma,
-                      names=_parameter_names(f, popt.size), bounds=bounds,
-                      loss=kwargs.get("loss", LINEAR), f_scale=kwargs.get("f_scale", 1.0))
-    info["covariance"] = found
+    problem = info.problem
+    info["covariance"] = found = by_option(choice, problem, popt)
     info["nfev"] += found.nfev
     if found.method == "Dfun":
         info["njev"] += 1
-    if found.null_space.shape[1] or found.dof <= 0 and not absolute_sigma:
+    if found.null_space.shape[1] or found.dof <= 0 and not problem.absolute_sigma:
         why = found.explain() if found.null_space.shape[1] else "There are no degrees of freedom."
         warnings.warn(f"Covariance of the parameters could not be estimated. {why}",
                       category=_category(), stacklevel=3)
     pcov = found.cov.copy()
-    if bounds is not None:
-        low, high = bound_arrays(bounds, popt)
-        if low is not None:
-            pcov[low == high], pcov[:, low == high] = 0, 0
+    if problem.bounds is not None:
+        fixed = ~problem.bounds.free
+        pcov[fixed], pcov[:, fixed] = 0, 0
     return pcov
 
 
 def _parameter_names(f, n):
-    """Those of `f` after its first, or None."""
+    """Those of `f` after its first, if there are n of them, or None."""
     try:
-        names = list(inspect.signature(f).parameters)[1:]
+        names = tuple(inspect.signature(f).parameters)[1:]
     except (TypeError, ValueError):
         return None
     return names if len(names) == n else None
 
 
-def _pseudo_covariance(residual, popt, jac, info, kwargs):
+def _pseudo_covariance(popt, info):
     """Of J at the solution, its rows weighted as SciPy does; and the sum of the losses."""
-    low, high = (bound_arrays(kwargs["bounds"], popt) if "bounds" in kwargs else (None, None))
+    problem = info.problem
     fvec = np.atleast_1d(info["fvec"])
-    if callable(jac):
-        jacobian = jacobian_array(jac(popt.copy()), (fvec.size, popt.size), "jac", "curve_fit",
-                                  bool(kwargs.get("col_deriv")))
-        info["njev"] += 1
-    else:
-        maker = Differences(residual, jac or "2-point", low, high, kwargs.get("workers"),
-                            kwargs.get("epsfcn"))
+    if problem.by_differences:
+        maker = DifferenceJacobian(problem.func, problem.differences, problem.bounds)
         jacobian = maker.jacobian_at(popt, fvec)
         info["nfev"] += maker.evaluations
+    else:
+        jacobian = jacobian_array(problem.Dfun(popt.copy()), (fvec.size, popt.size), "jac", "curve_fit",
+                                  bool(problem.col_deriv))
+        info["njev"] += 1
     if not np.isfinite(jacobian).all():
         row, column = map(int, np.argwhere(~np.isfinite(jacobian))[0])
         raise ValueError("curve_fit: the Jacobian at the solution is not finite: the derivative of residual "
                          f"{row} with respect to x[{column}] is {jacobian[row, column]}")
-    f_scale = float(kwargs.get("f_scale", 1.0))
-    rho, slope, curvature = loss_values(kwargs.get("loss", LINEAR), f_scale, fvec)
-    weights = np.sqrt(np.maximum(slope + 2*curvature*fvec**2, _EPS))
-    jacobian = jacobian*weights[:, None]
-    if low is not None:
-        jacobian[:, low == high] = 0
+    jacobian = jacobian*problem.loss.row_weights(fvec)[:, None]
+    if problem.bounds is not None:
+        jacobian[:, ~problem.bounds.free] = 0
     _, values, vectors = np.linalg.svd(jacobian, full_matrices=False)
     keep = values > _EPS*max(jacobian.shape)*values[0]
     vectors = vectors[keep]/values[keep, None]
-    return vectors.T @ vectors, rho.sum()
+    return vectors.T @ vectors, problem.loss.values(fvec)[0].sum()

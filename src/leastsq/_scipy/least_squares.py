@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from .._fit.options import Door
-from .._fit.status import not_finite_message, stopped_message
+from .._fit.fit import Fit
+from .._fit.status import Status, not_finite_message, stopped_message
 from .._problem.arguments import improper, jacobian_array, noted, real_array
 from .._problem.compiled import CFunction, call_compiled
-from .._problem.derivatives import SCHEMES, Differences
-from .._problem.losses import loss_values
+from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
+from .._problem.problem import parse_problem
+from .._problem.settings import Settings, Watching
 from .._uncertainty.covariance import by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
 
@@ -33,7 +35,6 @@ _MESSAGES = {
 _TO_ROUNDING = {6: "No further reduction of the cost is possible.",
                 7: "No further improvement of `x` is possible.",
                 8: "The residuals are orthogonal to the Jacobian to machine precision."}
-_MODIFIED_LEAST = _EPS          # of a Jacobian's row weight, squared
 
 
 class OptimizeResult(dict):
@@ -214,55 +215,55 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if absolute_sigma and covariance is None:
         raise ValueError("`absolute_sigma` is for `covariance`, which is None.")
 
-    door = _Door(fun, x0, jac, max_nfev, bounds, loss, f_scale, _callback(callback), verbose,
-                 workers, step)
-    out = door.solve(x0, args, True, False, ftol, xtol, gtol, None,
-                     100.0 if door.low is None else 1.0, diag, 0, 1)
-    result = _result(door, out, args, loss, verbose)
+    user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
+    functions = _Functions(user, n)
+    fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, max_nfev, 100.0 if user.bounds is None else 1.0, diag),
+              Watching(_callback(callback), False, verbose), count_differences=False)
+    result = _result(fit, fit.solve(True), functions, user)
     if covariance is not None:
-        bounds = None if door.low is None else (door.low, door.high)
-        result["covariance"] = by_option(covariance, fun, result.x, args, jac, bounds=bounds, loss=loss,
-                                         f_scale=door.f_scale, absolute_sigma=absolute_sigma)
+        result["covariance"] = by_option(covariance, replace(user, absolute_sigma=bool(absolute_sigma)), result.x)
     return result
 
 
-class _Door(Door):
-    """A door that remembers the last Jacobian, and always makes it itself."""
+class _Functions:
+    """The user's functions as the solver calls them: they check in SciPy's words, and remember the last Jacobian."""
 
-    def __init__(self, fun, x0, jac, max_nfev, bounds, loss, f_scale, callback, verbose, workers,
-                 step):
-        super().__init__(fun, x0, jac, max_nfev, None, bounds, loss, f_scale, callback, False,
-                         verbose, workers, step, count_differences=False)
-        if isinstance(jac, str) and self.differences is None:
-            self.differences = Differences(fun, jac, self.low, self.high)
-            self.func, self.Dfun = self.differences.residual, self.differences.jacobian
-        self.last = None
-        self._jacobian = self.Dfun
-        if isinstance(jac, CFunction):
-            self._jacobian = partial(call_compiled, jac, columns=np.size(x0))
+    def __init__(self, user, n):
+        func, jac = user.func, user.Dfun
+        self.user, self.last, self.njev = user, None, 0
+        self.free = user.free_count(n)
+        self.m = func.m if isinstance(func, CFunction) else None
+        self.differences = None
+        if jac is None:
+            self.differences = DifferenceJacobian(func, user.differences, user.bounds)
+            func, self._jacobian = self.differences.residual, self.differences.jacobian
         else:
-            self.Dfun = self.jac
-        self.njev = 0
-        self.m = fun.m if isinstance(fun, CFunction) else None
+            self._jacobian = partial(call_compiled, jac, columns=n) if isinstance(jac, CFunction) else jac
+        self._fun = func
         if self.m is None:
-            self._fun, self.func = self.func, self.fun
+            func = self.fun
+        if not isinstance(jac, CFunction):
+            jac = self.jac
+        # (workers beside a Jacobian of the user's are refused, as by leastsq)
+        differences = Differences() if user.by_differences else user.differences
+        self.problem = replace(user, func=func, Dfun=jac, differences=differences)
 
     def fun(self, x, *args):
         residuals = self._fun(x, *args)
         if self.m is None:
-            self._count(residuals, x.size if self.low is None else np.count_nonzero(self.low < self.high))
+            self._count(residuals)
         return residuals
 
-    def _count(self, residuals, free):
+    def _count(self, residuals):
         try:
             array = np.asarray(residuals)
         except (TypeError, ValueError):
             return                      # the core says what is wrong with them
         if array.dtype.kind in "biuf":
             self.m = array.size
-            if self.m < free:
+            if self.m < self.free:
                 raise noted(ValueError("Method 'lm' doesn't work when the number of residuals is less than the number of "
-                                       "variables."), f"fun returned {self.m} for {free} free parameters")
+                                       "variables."), f"fun returned {self.m} for {self.free} free parameters")
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
@@ -272,8 +273,9 @@ class _Door(Door):
         self.last = where, jacobian
         return jacobian
 
-    def jacobian_at(self, x, f, args):
+    def jacobian_at(self, x, f):
         """Shape (m, n), at the answer."""
+        args = self.user.args
         if self.last is not None and np.array_equal(self.last[0], x):
             jacobian = self.last[1]
         elif self.differences is not None:
@@ -296,37 +298,37 @@ def _check_form(jacobian, wanted):
     raise noted(error, "its transpose has that shape") if shape == wanted[::-1] else error
 
 
-def _result(door, out, args, loss, verbose):
+def _result(fit, out, functions, user):
     x, ier, fvec, nfev, njev = out[:5]
-    f = np.atleast_1d(fvec)
-    if ier == 9 and njev == 0:
+    f, loss, bounds = np.atleast_1d(fvec), user.loss, user.bounds
+    if ier == Status.NOT_FINITE and njev == 0:
         raise ValueError("Residuals are not finite in the initial point. "
-                         + not_finite_message(x, 0, out[9], loss=loss))
-    if ier == 10:
+                         + not_finite_message(x, 0, out[9], loss=loss.rho))
+    if ier == Status.STOPPED:
         raise ArithmeticError(stopped_message(*out[10]))
     status = _STATUS[ier]
-    if ier == 9:
-        message = not_finite_message(x, njev, out[9], loss=loss)
+    if ier == Status.NOT_FINITE:
+        message = not_finite_message(x, njev, out[9], loss=loss.rho)
     else:
         message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
-    message += door.held(x)
+    if bounds is not None:
+        message += bounds.describe(x)
 
-    jacobian = door.jacobian_at(x, f, args)
-    rho = loss_values(loss, door.f_scale, f)
+    jacobian = functions.jacobian_at(x, f)
+    rho = loss.values(f)
     grad = jacobian.T @ (rho[1]*f)
-    if door.loss is not None:
-        weight = np.sqrt(np.maximum(rho[1] + 2*rho[2]*f**2, _MODIFIED_LEAST))
-        jacobian = jacobian*weight[:, None]
-    mask = door.active_mask(x)
+    if not loss.is_linear:
+        jacobian = jacobian*loss.row_weights(f)[:, None]
+    mask = np.zeros(x.size, np.int64) if bounds is None else bounds.active_mask(x)
     free = ~((mask < 0) & (grad >= 0) | (mask > 0) & (grad <= 0))
-    if door.low is not None:
-        free &= door.low < door.high
-    if verbose:
-        door.watcher.finish(nfev, message)
+    if bounds is not None:
+        free &= bounds.free
+    if fit.watcher is not None and fit.watcher.verbose:
+        fit.watcher.finish(nfev, message)
     return OptimizeResult(
         x=x, cost=0.5*rho[0].sum(), fun=f, jac=jacobian, grad=grad,
         optimality=np.abs(grad[free]).max(initial=0.0), active_mask=mask, nfev=nfev,
-        njev=None if door.by_differences else njev + door.njev, status=status, message=message,
+        njev=None if user.by_differences else njev + functions.njev, status=status, message=message,
         success=status > 0)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._problem.accurate_jacobian import accurate_jacobian
+from .._problem.bounds import Bounds
 from .._problem.losses import LINEAR
 from .covariance import CovarianceResult, covariances
 from .format import label, value_and_error
-from .names import _parameters
+from .names import _parameters, loose_problem
 from .profile import Profile, Profiler, progress_line
 from .student import f_quantile, t_quantile
 
@@ -174,9 +175,10 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
         raise ValueError(f"method must be 't' or 'profile', got {method!r}")
     if not (isinstance(level, (int, float)) and 0 < level < 1):
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
-    spread, free = covariances(func, x, args, Dfun, sigma=sigma, absolute_sigma=absolute_sigma, names=names,
-                               bounds=bounds, loss=loss, f_scale=f_scale)
-    x = spread.x
+    x = _parameters(x)
+    problem = loose_problem(func, args, Dfun, x, sigma=sigma, absolute_sigma=absolute_sigma, names=names, bounds=bounds,
+                            loss=loss, f_scale=f_scale)
+    spread, free = covariances(problem, x)
     chosen = _chosen(parameters, spread)
     t = (free if method == "profile" else spread).t(level)
     reasons = [f"{spread.label(j)}: the data do not determine it." for j in range(x.size)
@@ -194,8 +196,7 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
         others = np.setdiff1d(np.arange(x.size), chosen)
         lower[others] = upper[others] = np.nan
         if free.dof > 0:
-            profiler = Profiler(func, spread, free, args, Dfun, sigma, t,
-                                None if timeout is None else began + timeout)
+            profiler = Profiler(problem, spread, free, t, None if timeout is None else began + timeout)
             with progress_line(progress, profiler, 2*len(chosen)) as tell:
                 for j in chosen:
                     profile = profiler.profile(j, points, tell)
@@ -263,9 +264,10 @@ def profile_time(func, x, args=(), Dfun=None, *, parameters=None, sigma=None, bo
     >>> profile_time(lambda x: x[0] + x[1]*t - t**2, [-2.0, 4.0]) < 1
     True
     """
-    spread, free = covariances(func, x, args, Dfun, sigma=sigma, method=None if Dfun else "3-point", bounds=bounds,
-                               loss=loss, f_scale=f_scale)
-    profiler = Profiler(func, spread, free, args, Dfun, sigma, free.t(0.95), None)
+    x = _parameters(x)
+    problem = loose_problem(func, args, Dfun, x, sigma=sigma, bounds=bounds, loss=loss, f_scale=f_scale)
+    spread, free = covariances(problem, x, method=None if Dfun else "3-point")
+    profiler = Profiler(problem, spread, free, free.t(0.95), None)
     return profiler.estimate(2*len(_chosen(parameters, spread)))
 
 
@@ -350,12 +352,12 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
     (array([5.081, 0.033]), array([0.365, 0.021]))
     """
     x = _parameters(x)
-    bounds = None, None
+    bounds = None
     if simultaneous and noise is not None:
         raise ValueError("noise and simultaneous exclude each other: there is no end of new observations, and no band "
                          "that holds them all")
     if isinstance(cov, CovarianceResult):
-        matrix, t, bounds = cov.cov, cov.t(level), cov.bounds or bounds
+        matrix, t, bounds = cov.cov, cov.t(level), None if cov.bounds is None else Bounds(*cov.bounds)
         dof = np.inf if cov.absolute_sigma else cov.dof
         if noise is True:
             if cov.loss != LINEAR:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .._problem.accurate_jacobian import METHODS, accurate_jacobian
-from .._problem.bounds import bound_arrays
-from .._problem.losses import LINEAR, core_loss, robust_variance
+from .._problem.losses import LINEAR
 from .format import label, value_and_error
-from .names import _mask, _names, _parameters
+from .names import _mask, _parameters, loose_problem
 from .student import t_quantile
 
 __all__ = ["CovarianceResult", "covariance"]
@@ -277,30 +276,23 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
       rate    0.504 ± 0.012
     rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.004902
     """
-    return covariances(func, x, args, Dfun, method=method, sigma=sigma, absolute_sigma=absolute_sigma, names=names,
-                       fixed=fixed, rcond=rcond, bounds=bounds, loss=loss, f_scale=f_scale)[0]
-
-
-def covariances(func, x, args, Dfun, *, method=None, sigma=None, absolute_sigma=False, names=None, fixed=None,
-                rcond=None, bounds=None, loss=LINEAR, f_scale=1.0):
-    """The covariance, and what it would be if no parameter were held but the fixed ones."""
     x = _parameters(x)
-    names = _names(names, x.size)
+    problem = loose_problem(func, args, Dfun, x, sigma=sigma, absolute_sigma=absolute_sigma, names=names, bounds=bounds,
+                            loss=loss, f_scale=f_scale)
+    return covariances(problem, x, fixed=fixed, method=method, rcond=rcond)[0]
+
+
+def covariances(problem, x, *, fixed=None, method=None, rcond=None):
+    """The covariance at x, and what it would be if no parameter were held but the fixed ones."""
     held = _mask(fixed, x.size)
-    f_scale = core_loss(loss, f_scale)[1]
-    low, high = (None, None) if bounds is None else bound_arrays(bounds, x, "x")
-    alone = held
-    if low is not None:
-        held, alone = held | (x <= low) | (x >= high), held | (low == high)
-    model = accurate_jacobian(func, x, args, Dfun, method, bounds=(low, high))
-    f, J = weigh(model.f, model.J, sigma)
-    options = {"absolute_sigma": absolute_sigma, "names": names, "rcond": rcond, "method": model.method,
-               "errors": model.error, "nfev": model.nfev, "bounds": None if low is None else (low, high),
-               "loss": loss, "f_scale": f_scale}
-    found = from_jacobian(x, f, J, fixed=held, **options)
+    alone, bounds = held, problem.bounds
+    if bounds is not None:
+        held, alone = held | (x <= bounds.low) | (x >= bounds.high), held | ~bounds.free
+    made = accurate_jacobian(problem.func, x, problem.args, problem.Dfun, method, bounds=bounds, col_deriv=problem.col_deriv)
+    found = from_jacobian(problem, x, made, fixed=held, rcond=rcond)
     if np.array_equal(held, alone):
         return found, found
-    return found, from_jacobian(x, f, J, fixed=alone, **options)
+    return found, from_jacobian(problem, x, made, fixed=alone, rcond=rcond)
 
 
 def check_option(choice):
@@ -309,25 +301,22 @@ def check_option(choice):
         raise ValueError(f"`covariance` must be None, {', '.join(map(repr, (ACCURATE, *METHODS)))}, got {choice!r}.")
 
 
-def by_option(choice, func, x, args, Dfun, **options):
-    """What curve_fit and least_squares make of their `covariance`, after a fit with `Dfun`."""
+def by_option(choice, problem, x):
+    """What curve_fit and least_squares make of their `covariance`, after a fit."""
     if choice == ACCURATE:
-        method = "cs" if isinstance(Dfun, str) and Dfun == "cs" else None
-    else:
-        method = choice
-    return covariance(func, x, args, None if isinstance(Dfun, str) else Dfun, method=method, **options)
+        choice = "cs" if problem.by_differences and problem.differences.scheme == "cs" else None
+    return covariances(problem, x, method=choice)[0]
 
 
-def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcond=None,
-                  method="given", errors=None, nfev=0, bounds=None, loss=LINEAR, f_scale=1.0):
-    """A CovarianceResult from weighted residuals f, shape (m,), and Jacobian J, shape (m, n)."""
-    n = x.size
-    if absolute_sigma and loss != LINEAR:
+def from_jacobian(problem, x, made, *, fixed=None, rcond=None):
+    """A CovarianceResult from an `AccurateJacobian`, made or given."""
+    n, f, J, loss = x.size, made.f, made.J, problem.loss
+    absolute_sigma, errors, bounds = problem.absolute_sigma, made.error, problem.bounds
+    if absolute_sigma and not loss.is_linear:
         raise ValueError("absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
                          "the data's errors, and how many is estimated from the residuals")
     held = np.zeros(n, dtype=bool) if fixed is None else fixed
     free = np.flatnonzero(~held)
-    errors = np.full(n, 4*_EPS) if errors is None else errors
     J, error = J[:, free], float(errors[free].max(initial=0.0))
     m, k = J.shape
 
@@ -350,13 +339,13 @@ def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcon
     inner[unknown, unknown] = np.inf
 
     dof = m - rank
-    if loss == LINEAR:
+    if loss.is_linear:
         chi2, bend = float(f @ f), 1.0
         reduced = chi2/dof if dof > 0 else np.nan
     else:
-        f, chi2, bend, reduced = robust_variance(loss, f_scale, f, rank)
+        f, chi2, bend, reduced = loss.variance(f, rank)
         if dof > 0 and np.isnan(reduced):
-            raise ValueError(f"with this loss and f_scale={f_scale:g} nearly all residuals count as outliers: the cost "
+            raise ValueError(f"with this loss and f_scale={loss.scale:g} nearly all residuals count as outliers: the cost "
                              "is not curved upwards, and says nothing about errors; take a larger f_scale")
     if not absolute_sigma:
         known = ~unknown
@@ -385,8 +374,9 @@ def from_jacobian(x, f, J, *, absolute_sigma=False, names=None, fixed=None, rcon
     return CovarianceResult(
         x=x, cov=cov, stderr=stderr, correlation=correlation, rank=rank, condition=float(condition), dof=dof,
         chi2=chi2, reduced_chi2=reduced, absolute_sigma=bool(absolute_sigma),
-        optimality=float(cosines.max(initial=0.0)), null_space=directions, names=names, fixed=held,
-        method=method, derivative_error=error, nfev=nfev, bounds=bounds, loss=loss, f_scale=f_scale, _bend=bend,
+        optimality=float(cosines.max(initial=0.0)), null_space=directions, names=problem.names,
+        fixed=held, method=made.method, derivative_error=error, nfev=made.nfev,
+        bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale, _bend=bend,
         _weakest=weakest)
 
 
@@ -407,22 +397,3 @@ def _legible(null, scale):
         used.append(row)
     basis[np.abs(basis) < 1e-6] = 0.0
     return basis/scale[:, None]
-
-
-def weigh(f, J, sigma):
-    """f and J divided by the data's standard deviations, or by the root of their covariance."""
-    if sigma is None:
-        return f, J
-    sigma = np.asarray(sigma, dtype=float)
-    m = f.size
-    if sigma.shape in ((), (1,), (m,)):
-        if not (np.isfinite(sigma).all() and (sigma > 0).all()):
-            raise ValueError("sigma must be positive and finite")
-        return f/sigma, None if J is None else J/sigma.reshape(-1, 1)
-    if sigma.shape != (m, m):
-        raise ValueError(f"sigma must be a number or have shape ({m},) or ({m}, {m}), got {sigma.shape}")
-    try:
-        lower = np.linalg.cholesky(sigma)
-    except np.linalg.LinAlgError:
-        raise ValueError("sigma must be positive definite") from None
-    return np.linalg.solve(lower, f), None if J is None else np.linalg.solve(lower, J)

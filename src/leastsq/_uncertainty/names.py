@@ -1,8 +1,16 @@
-"""Parameters, their names, and which of them are fixed: as the user gave them, checked."""
+"""What the user tells a tool about a fit: parameters, names, which are fixed, and the problem."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+
+from .._problem.bounds import parse_bounds
+from .._problem.compiled import CFunction, call_compiled
+from .._problem.losses import LINEAR, parse_loss
+from .._problem.problem import Problem
+from .._problem.weights import Weighted
 
 
 def _parameters(x):
@@ -40,3 +48,26 @@ def _mask(fixed, n):
             raise ValueError(f"fixed must be indices from 0 to {n - 1}, got {fixed}")
         mask[fixed] = True
     return mask
+
+
+def loose_problem(func, args, Dfun, x, *, sigma=None, absolute_sigma=False, names=None, bounds=None, loss=LINEAR,
+                  f_scale=1.0):
+    """The `Problem` of a function and facts about it that were told one by one."""
+    if not isinstance(args, tuple):
+        args = (args,)
+    parsed = None
+    if bounds is not None:
+        parsed = parse_bounds(bounds, x.shape, "x")
+        parsed.check_start(x, "x")
+        parsed = parsed if parsed.finite else None
+    if sigma is not None:
+        func, Dfun = (_python(function, sigma, n) for function, n in ((func, None), (Dfun, x.size)))
+    return Problem(func, args, Dfun, bounds=parsed, loss=parse_loss(loss, f_scale), names=_names(names, x.size), sigma=sigma,
+                   absolute_sigma=bool(absolute_sigma))
+
+
+def _python(function, sigma, columns):
+    """A function divided by sigma, in Python; what is no function stays, for others to refuse."""
+    if isinstance(function, CFunction):
+        function = partial(call_compiled, function, columns=columns)
+    return Weighted(function, sigma) if callable(function) else function

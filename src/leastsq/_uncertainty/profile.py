@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._fit.leastsq import leastsq
-from .._problem.accurate_jacobian import evaluator
-from .._problem.arguments import jacobian_array
-from .._problem.losses import LINEAR, loss_values
-from .covariance import weigh
+from .._fit.status import SUCCESS, Status
+from .._problem.accurate_jacobian import evaluate_jacobian, evaluator
 
 __all__ = ["Profile", "Profiler", "progress_line"]
 
@@ -75,37 +73,32 @@ class Profiler:
     variance is: a bound may hold at the minimum and let go on the way.
     """
 
-    def __init__(self, func, spread, free, args, Dfun, sigma, t, deadline):
-        self.spread, self.free, self.x = spread, free, spread.x
-        self.t, self.sigma, self.deadline = t, sigma, deadline
-        self.low, self.high = spread.bounds or (np.full(self.x.size, -np.inf), np.full(self.x.size, np.inf))
-        self.args = args if isinstance(args, tuple) else (args,)
-        self.plain, self.Dfun, self.nfev = evaluator(func, self.args), Dfun, 0
-        self.variance = 1.0 if spread.absolute_sigma else free.reduced_chi2*free._bend
+    def __init__(self, problem, spread, free, t, deadline):
+        self.problem, self.spread, self.free, self.x = problem, spread, free, spread.x
+        self.t, self.deadline, self.nfev = t, deadline, 0
+        bounds = problem.bounds
+        infinite = np.full(self.x.size, np.inf)
+        self.low, self.high = (-infinite, infinite) if bounds is None else (bounds.low, bounds.high)
+        self._evaluate = evaluator(problem.func, problem.args)
+        self.variance = 1.0 if problem.absolute_sigma else free.reduced_chi2*free._bend
         self.least = spread.chi2
 
     def residual(self, x):
         self.nfev += 1
-        f = self.plain(x)
+        f = self._evaluate(x)
         self.size = f.size
-        return weigh(f, None, self.sigma)[0]
-
-    def cost(self, f):
-        """The sum of squares, or of the losses."""
-        if self.spread.loss == LINEAR:
-            return float(np.sum(f*f))
-        return float(loss_values(self.spread.loss, self.spread.f_scale, f)[0].sum())
+        return f
 
     def refit(self, j, value, guess):
         """Least cost with parameter j at `value`, and where."""
         if self.deadline is not None and time.perf_counter() > self.deadline:
             raise _Stop("the time was up")
-        free = self.low < self.high
+        problem, free = self.problem, self.low < self.high
         free[j] = False
         whole = np.clip(guess, self.low, self.high)
         whole[j] = value
         if not free.any():
-            return self.cost(self.residual(whole)), whole
+            return self.problem.loss.cost(self.residual(whole)), whole
 
         def reduced(z):
             whole[free] = z
@@ -113,20 +106,19 @@ class Profiler:
 
         def derivative(z):
             whole[free] = z
-            J = jacobian_array(self.Dfun(whole.copy(), *self.args), (self.size, whole.size),
-                               door="confidence_intervals")
-            return weigh(np.zeros(self.size), J, self.sigma)[1][:, free]
+            return evaluate_jacobian(problem.Dfun, whole, problem.args, self.size, problem.col_deriv,
+                                     "confidence_intervals")[:, free]
 
         with np.errstate(all="ignore"):
             z, _, info, mesg, ier = leastsq(
-                reduced, whole[free], Dfun=None if self.Dfun is None else derivative, full_output=True,
+                reduced, whole[free], Dfun=None if problem.by_differences else derivative, full_output=True,
                 ftol=1e-10, xtol=1e-10, maxfev=100*(self.x.size + 1),
-                bounds=None if self.spread.bounds is None else (self.low[free], self.high[free]),
-                loss=self.spread.loss, f_scale=self.spread.f_scale)
-        if ier not in (1, 2, 3, 4, 6, 7, 8):
+                bounds=None if problem.bounds is None else (self.low[free], self.high[free]),
+                loss=problem.loss.rho, f_scale=problem.loss.scale)
+        if ier not in (*SUCCESS, Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL):
             raise _Failed(f"the refit at {value:.6g} failed ({' '.join(mesg.split())})")
         whole[free] = z
-        return self.cost(np.atleast_1d(info["fvec"])), whole
+        return self.problem.loss.cost(np.atleast_1d(info["fvec"])), whole
 
     def tau(self, j, value, guess):
         """The size of the profile statistic, and the parameters there."""

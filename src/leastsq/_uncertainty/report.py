@@ -6,8 +6,10 @@ import textwrap
 
 import numpy as np
 
-from .._problem.accurate_jacobian import evaluator
-from .covariance import CovarianceResult, covariance, from_jacobian, weigh
+from .._problem.accurate_jacobian import AccurateJacobian, evaluator
+from .._problem.problem import Problem
+from .._problem.weights import Weighted
+from .covariance import CovarianceResult, covariance, from_jacobian
 from .format import value_and_error
 from .names import _mask, _names, _parameters
 from .student import chi2_sf
@@ -16,6 +18,7 @@ __all__ = ["Report", "report"]
 
 _MANY = 25              # parameters whose correlations are all looked at in the text
 _CLOSE_TO_BOUND = 1e-8
+_EPS = np.finfo(float).eps
 _WIDTH = 92
 _REASONS = {            # in a few words; the fit's own message quotes tolerances
     1: "the sum of squares no longer decreases",
@@ -266,7 +269,7 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
         if np.isfinite(f).all():
             spread = covariance(func, x, args, Dfun, method=method, sigma=sigma, absolute_sigma=absolute_sigma,
                                 names=names, fixed=held)
-            f = weigh(f, None, sigma)[0]
+            f = f if sigma is None else Weighted(None, sigma).weigh(f)
         else:
             spread = None
     else:
@@ -354,7 +357,8 @@ def _inverse_of(cov, inner, free):
 def _given(state, x, f, names, held, absolute_sigma):
     """A CovarianceResult of what the fit says itself, or None."""
     if state["J"] is not None:
-        return from_jacobian(x, f, state["J"], absolute_sigma=absolute_sigma, names=names, fixed=held)
+        given = AccurateJacobian(state["J"], np.full(x.size, 4*_EPS), f, "given", 0)
+        return from_jacobian(Problem(None, names=names, absolute_sigma=bool(absolute_sigma)), x, given, fixed=held)
     cov = state["cov"]
     if cov is None or not np.isfinite(cov).any():
         return None
@@ -380,8 +384,8 @@ def _r_squared(f, y, sigma):
     y = np.asarray(y, dtype=float).reshape(-1)
     if y.size != f.size:
         raise ValueError(f"report: y must have {f.size} values, got {y.size}")
-    ones, weighted = weigh(y, np.ones((y.size, 1)), sigma)[::-1]
-    ones = ones[:, 0]
+    ones = np.ones(y.size)
+    ones, weighted = (ones, y) if sigma is None else (Weighted(None, sigma).weigh(rows) for rows in (ones, y))
     centred = weighted - ones*(ones @ weighted)/(ones @ ones)
     total = centred @ centred
     return float(1 - (f @ f)/total) if total > 0 else np.nan

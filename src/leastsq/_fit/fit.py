@@ -1,0 +1,149 @@
+"""What a fit adds to MINPACK: bounds, losses, differences of its own, and those who watch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from .._core import solve
+from .._problem.arguments import real_array
+from .._problem.compiled import CFunction, call_compiled, handles
+from .._problem.derivatives import DifferenceJacobian
+from .status import Status, message, not_finite_message, stopped_message
+from .watch import Watcher
+
+__all__ = ["Fit", "why_it_ended"]
+
+
+class Fit:
+    """One fit with any of the options, from the problem to the core.
+
+    Parameters
+    ----------
+    problem : Problem
+    x0 : array_like
+        Where to start.
+    settings : Settings
+    watching : Watching
+    count_differences : bool
+        Whether evaluations for differences count, and count against `maxfev`.
+    """
+
+    def __init__(self, problem, x0, settings, watching, count_differences=True):
+        self.problem, self.settings, self.count_differences = problem, settings, count_differences
+        self.x0 = x0
+        n = real_array(x0, "x0", "leastsq").size
+        self.differences = _differences(problem)
+        self.maxfev = settings.limit(n, problem.by_differences)
+        watch_maxfev = self.differences is not None and count_differences
+        watcher = Watcher(watching, self.maxfev if watch_maxfev else None,
+                          self._extra if count_differences else lambda: 0)
+        self.watcher = watcher if watcher.is_wanted else None
+
+    def _extra(self):
+        return 0 if self.differences is None else self.differences.evaluations
+
+    def solve(self, full_output):
+        """As `_core.solve`: its tuple, but of other counts if differences count."""
+        problem, settings = self.problem, self.settings
+        func, Dfun, col_deriv = problem.func, problem.Dfun, problem.col_deriv
+        if self.differences is not None:
+            func, Dfun, col_deriv = self.differences.residual, self.differences.jacobian, False
+        bounds, loss, filled = problem.bounds, problem.loss, None
+        if bounds is not None and not bounds.free.all():
+            filled = _Filled(func, Dfun, col_deriv, bounds)
+            func, Dfun = filled.func, filled.Dfun
+        if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
+            func, Dfun = handles(func, Dfun, problem.args)
+        extras = None
+        if bounds is not None or loss.code is not None or self.watcher is not None:
+            sides = (None, None) if bounds is None else (bounds.low, bounds.high)
+            extras = *sides, loss.code, loss.scale, self.watcher
+        try:
+            out = solve(func, self.x0, problem.args, Dfun, full_output, col_deriv, settings.ftol, settings.xtol,
+                        settings.gtol, self.maxfev, problem.differences.precision, settings.factor, settings.diag, settings.qr,
+                        settings.threads, extras)
+        finally:
+            if self.watcher is not None:
+                self.watcher.close()
+        ier = out[1]
+        if ier == Status.WATCHER and self.watcher.reached_maxfev:
+            ier = int(Status.MAXFEV)
+        if len(out) == 2:
+            return out[0], ier
+        extra = self._extra() if self.count_differences else 0
+        fvec = out[2] if filled is None else filled.own(out[2])
+        return (out[0], ier, fvec, out[3] + extra, *out[4:])
+
+
+def why_it_ended(out, loss, **settings):
+    """The sentence for what `_core.solve` returned; `settings` are the tolerances and `maxfev`."""
+    x, ier = out[:2]
+    if ier == Status.NOT_FINITE:
+        return not_finite_message(x, out[4], out[9], loss=loss)
+    if ier == Status.STOPPED:
+        return stopped_message(*out[10])
+    return message(ier, **settings)
+
+
+class _Filled:
+    """Functions with zeros below their rows, where these are fewer than the parameters.
+
+    The core wants m >= n; parameters that the bounds fix need no residuals.
+    """
+
+    def __init__(self, func, Dfun, col_deriv, bounds):
+        self.m, n, free = None, bounds.low.size, int(bounds.free.sum())
+        self.func, self.Dfun = func, Dfun
+        if isinstance(func, CFunction):
+            if not free <= func.m < n:
+                return                  # enough, or the core says that they are not
+            func = partial(call_compiled, func)
+        if isinstance(Dfun, CFunction) and Dfun.m < n:
+            Dfun, col_deriv = partial(call_compiled, Dfun, columns=n), False
+
+        def residual(x, *args):
+            value = func(x, *args)
+            if free <= np.size(value) < n and np.ndim(value) < 2:
+                value = np.atleast_1d(value)
+                self.m = value.size
+                value = np.concatenate([value, np.zeros(n - self.m, value.dtype)])
+            return value
+
+        def jacobian(x, *args):
+            value = Dfun(x, *args)
+            if self.m is None:
+                return value
+            value, shape = np.asarray(value), (n, self.m) if col_deriv else (self.m, n)
+            if value.shape != shape and not (self.m == 1 and value.size == n):
+                raise TypeError("leastsq: there is a mismatch between the input and output shape of the 'Dfun' "
+                                f"argument. Shape should be {shape} but it is {value.shape}.")
+            rest = np.zeros((n, n - self.m) if col_deriv else (n - self.m, n), value.dtype)
+            return np.concatenate([value.reshape(shape), rest], axis=1 if col_deriv else 0)
+
+        self.func = residual
+        if callable(Dfun):
+            jacobian.__name__ = getattr(Dfun, "__name__", "Dfun")
+            self.Dfun = jacobian
+
+    def own(self, fvec):
+        return fvec if self.m is None else fvec[:self.m].copy()
+
+
+def _differences(problem):
+    """The maker of the Jacobian, if it is neither the core nor the user."""
+    func, how = problem.func, problem.differences
+    if problem.Dfun is not None:
+        if how.workers is not None:
+            raise ValueError("leastsq: workers evaluate differences, and Dfun makes none")
+        return None
+    if how.scheme == "2-point" and how.workers is None and how.steps is None:
+        return None                     # the core's
+    if isinstance(func, CFunction):
+        raise TypeError(f"leastsq: Dfun={how.scheme!r} with workers or steps, '3-point' and 'cs' need "
+                        "a Python function, got a CFunction")
+    if not callable(func):
+        raise TypeError("leastsq: func must be callable or a CFunction, got "
+                        f"{type(func).__name__}")
+    return DifferenceJacobian(func, how, problem.bounds)

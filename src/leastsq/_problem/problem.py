@@ -1,0 +1,99 @@
+"""What is fitted, in one record: whatever speaks about a fit asks it, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arguments import real_array
+from .bounds import Bounds, parse_bounds
+from .derivatives import SCHEMES, Differences
+from .losses import LEAST_SQUARES, LINEAR, Loss, parse_loss
+
+__all__ = ["Problem", "parse_problem"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """
+    The function whose squares are summed, and what is known about it.
+
+    Attributes
+    ----------
+    func : callable or CFunction
+        ``func(x, *args)``: the residuals as they are squared, already divided by `sigma`.
+    args : tuple
+        Further arguments of `func` and `Dfun`.
+    Dfun : callable, CFunction or None
+        ``Dfun(x, *args)``: their Jacobian, shape (m, n), or (n, m) with `col_deriv`; None: `differences`.
+    col_deriv : bool
+    differences : Differences
+        How a Jacobian is made of residuals.
+    bounds : Bounds or None
+        None: no parameter has any.
+    loss : Loss
+    names : tuple of str or None
+        Of the parameters.
+    model : callable or None
+        ``model(xdata, *parameters)``, where there are data apart from it.
+    xdata, ydata : object, ndarray or None
+        The data: what the model is called with, and what it is compared with.
+    sigma : None, float or ndarray, shape (m,) or (m, m)
+        Standard deviations of the data, or their covariance.
+    absolute_sigma : bool
+        The sizes of `sigma` are known, and not only their ratios.
+    """
+
+    func: Callable | Any
+    args: tuple = ()
+    Dfun: Callable | Any | None = None
+    col_deriv: bool = False
+    differences: Differences = Differences()
+    bounds: Bounds | None = None
+    loss: Loss = LEAST_SQUARES
+    names: tuple | None = None
+    model: Callable | None = None
+    xdata: Any = None
+    ydata: np.ndarray | None = None
+    sigma: Any = None
+    absolute_sigma: bool = False
+
+    @property
+    def by_differences(self):
+        return self.Dfun is None
+
+    def free_count(self, n):
+        """Of n parameters, those that the bounds do not fix."""
+        return n if self.bounds is None else int(np.count_nonzero(self.bounds.free))
+
+
+def parse_problem(func, x0, args, Dfun, col_deriv, differences, bounds=None, loss=(LINEAR, 1.0)):
+    """
+    The `Problem` of a residual function, from what the user of `leastsq` gave.
+
+    Parameters
+    ----------
+    func, x0, args, Dfun, col_deriv : object
+        As given; `Dfun` may be the name of a scheme of differences.
+    differences : Differences
+        Its scheme is that of `Dfun`, if that is a name.
+    bounds : object
+        As given; None: there are none.
+    loss : tuple
+        `loss` and `f_scale` as given.
+    """
+    parsed = None
+    if bounds is not None:
+        x0 = real_array(x0, "x0", "leastsq")
+        parsed = parse_bounds(bounds, (x0.size,))
+        parsed.check_start(x0)
+        parsed = parsed if parsed.finite else None
+    loss = parse_loss(*loss)
+    if isinstance(Dfun, str):
+        if Dfun not in SCHEMES:
+            raise TypeError(f"leastsq: Dfun must be callable, None or one of {list(SCHEMES)}, got {Dfun!r}")
+        differences, Dfun = differences.by(Dfun), None
+    return Problem(func, args, Dfun, col_deriv, differences, parsed, loss)
