@@ -12,18 +12,17 @@ matplotlib `Figure`.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from ._uncertainty.confidence import ConfidenceResult, confidence_band
-from ._uncertainty.covariance import CovarianceResult
+from ._uncertainty.confidence import ConfidenceResult, confidence_band, confidence_intervals
+from ._uncertainty.covariance import CovarianceResult, correlation_of, shown_covariance
 from ._uncertainty.format import label
-from ._uncertainty.names import _names
 from ._uncertainty.student import t_quantile
+from ._uncertainty.told import fit_of, names_of, parameters_of
 
 __all__ = ["convergence", "correlation", "fit", "profile", "residuals"]
-
-INK, MUTED, PALE = "#222222", "#8a8a8a", "#eef1f5"
-DATA, CURVE, BAND = "#3f6a97", "#c8553d", "#f0c9be"
 
 
 def _pyplot():
@@ -34,6 +33,21 @@ def _pyplot():
     return plt
 
 
+def _style():
+    """Colours and sizes of the style in force: rcParams of the user's, dark ones too."""
+    _pyplot()                           # or the error that says what to install
+    from matplotlib import colors, rcParams
+    cycle = rcParams["axes.prop_cycle"].by_key().get("color", ["C0", "C1"])
+    ink, paper = rcParams["text.color"], rcParams["axes.facecolor"]
+
+    def mixed(colour, share):
+        rgb, ground = (np.array(colors.to_rgb(c)) for c in (colour, paper if paper != "none" else "white"))
+        return tuple(share*rgb + (1 - share)*ground)
+
+    return SimpleNamespace(ink=ink, paper=paper, muted=mixed(ink, 0.5), pale=mixed(ink, 0.07), data=cycle[0],
+                           curve=cycle[1 % len(cycle)], band=mixed(cycle[1 % len(cycle)], 0.3), size=rcParams["font.size"])
+
+
 def _axes(ax, **size):
     """A figure and its axes, new if there is no `ax`."""
     if ax is not None:
@@ -41,40 +55,45 @@ def _axes(ax, **size):
     return _pyplot().subplots(layout="constrained", **size)
 
 
-def _quiet(*axes):
+def _quiet(style, *axes):
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(MUTED)
-        ax.tick_params(color=MUTED, labelcolor=INK, labelsize=9)
+        ax.spines[["left", "bottom"]].set_color(style.muted)
+        ax.tick_params(color=style.muted, labelsize=0.9*style.size)
 
 
-def _dots(m):
-    return {"linestyle": "none", "marker": "o", "color": DATA, "markeredgecolor": "white", "markeredgewidth": 0.5,
+def _titled(ax, title, style):
+    if title:
+        ax.set_title(title, loc="left", fontweight="bold", fontsize=1.1*style.size)
+
+
+def _dots(m, style):
+    return {"linestyle": "none", "marker": "o", "color": style.data, "markeredgecolor": style.paper, "markeredgewidth": 0.5,
             "markersize": float(np.interp(np.log10(m), [1, 3], [6.5, 3.0]))}
 
 
-def fit(t, y, model, x, cov=None, *, sigma=None, level=0.95, prediction=False, grid=None, xlabel=None,
+def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, prediction=False, grid=None, xlabel=None,
         ylabel=None, title=None, label="fit", ax=None):
     """
     Data, fitted curve and its confidence band, with the residuals below.
 
     Parameters
     ----------
-    t, y : array_like, shape (m,)
-        The data.
-    model : callable
-        ``model(t, x)``: the curve's values at any t for parameters x.
-    x : array_like, shape (n,)
-        The fitted parameters.
-    cov : CovarianceResult or array_like, shape (n, n), optional
-        Their covariance; without it there is no band.  A matrix gets Student's t
-        with m - n degrees of freedom.
+    result : result, CovarianceResult or tuple (popt, pcov)
+        What `curve_fit` returned with ``full_output=True`` needs nothing else; another result, or parameters and
+        their covariance matrix, with `x`, `y` and `model`.  A matrix gets Student's t with m - n degrees of freedom.
+    x, y : array_like, shape (m,), optional
+        The data, if `result` does not know them.
+    model : callable, optional
+        ``model(x, *parameters)``: the curve's values at any x, if `result` does not know it.
     sigma : float or array_like, shape (m,), optional
-        Standard deviations of the data, drawn as bars.
+        Standard deviations of the data, if `result` does not know them.  Drawn as bars; residuals are then drawn
+        in units of them.
     level : float, optional
         Confidence level of the band.
-    prediction : bool, optional
-        Draw the band of new observations too (needs a `CovarianceResult`).
+    prediction : bool, float, array_like or callable, optional
+        Draw the band of new observations too: True where the fit knows their standard deviation, else that, as
+        `confidence_band` takes it as `noise`.
     grid : array_like, optional
         Where to evaluate the curve; None: 400 points over the data and a little more.
     xlabel, ylabel, title, label : str, optional
@@ -85,22 +104,28 @@ def fit(t, y, model, x, cov=None, *, sigma=None, level=0.95, prediction=False, g
     -------
     matplotlib.figure.Figure
 
+    Raises
+    ------
+    TypeError
+        Data or model are not known.
+    ValueError
+        x has more than one dimension; what is given is not what the fit knows; `prediction` as in
+        `confidence_band`.
+
     Examples
     --------
     >>> import numpy as np, leastsq, matplotlib
     >>> matplotlib.use("Agg")
     >>> t, y = np.arange(6.0), np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
-    >>> def model(t, x):
-    ...     return x[0]*np.exp(-x[1]*t)
-    >>> def residual(x):
-    ...     return model(t, x) - y
-    >>> x, ier = leastsq.leastsq(residual, [1.0, 1.0])
-    >>> figure = leastsq.plot.fit(t, y, model, x, leastsq.covariance(residual, x))
+    >>> def decay(t, height, rate):
+    ...     return height*np.exp(-rate*t)
+    >>> figure = leastsq.plot.fit(leastsq.curve_fit(decay, t, y, full_output=True))
     >>> len(figure.axes)
     2
     """
-    t, y, x = (np.asarray(a, dtype=float).reshape(-1) for a in (t, y, x))
-    below = None
+    spread, parameters, data = _facts("plot.fit", result, x, y, model, sigma)
+    t, y, model, sigma = data.x, data.y, data.model, data.sigma
+    style, below = _style(), None
     if ax is None:
         figure, (ax, below) = _pyplot().subplots(2, 1, sharex=True, layout="constrained", figsize=(6.4, 5.2),
                                                  height_ratios=[3.2, 1])
@@ -110,64 +135,92 @@ def fit(t, y, model, x, cov=None, *, sigma=None, level=0.95, prediction=False, g
         margin = 0.02*(t.max() - t.min())
         grid = np.linspace(t.min() - (margin if t.min() < 0 or t.min() > margin else 0.0), t.max() + margin, 400)
     grid = np.asarray(grid, dtype=float)
-
-    curve = np.asarray(model(grid, x), dtype=float)
-    if cov is not None:
-        extra = {} if isinstance(cov, CovarianceResult) else {"dof": max(t.size - x.size, 1)}
-
-        def at(x):
-            return model(grid, x)
-
-        if prediction:
-            wide = confidence_band(at, x, cov, level=level, noise=True, **extra)
-            ax.fill_between(grid, wide.lower, wide.upper, color=PALE, linewidth=0, zorder=0,
-                            label=f"{100*level:g} % of new data")
-        band = confidence_band(at, x, cov, level=level, **extra)
-        ax.fill_between(grid, band.lower, band.upper, color=BAND, linewidth=0, zorder=1,
-                        label=f"{100*level:g} % confidence")
-    if sigma is None:
-        ax.plot(t, y, zorder=3, label="data", **_dots(t.size))
-    else:
-        ax.errorbar(t, y, yerr=np.broadcast_to(sigma, y.shape), zorder=3, label="data", ecolor=DATA, elinewidth=0.9,
-                    **_dots(t.size))
-    ax.plot(grid, curve, color=CURVE, linewidth=1.6, zorder=2, label=label)
+    options = {"level": level, "model": model}
+    if not isinstance(spread, CovarianceResult):
+        options["dof"] = max(t.size - parameters.size, 1)
+    if prediction is not False:
+        wide = confidence_band(spread, grid, noise=prediction, **options)
+        ax.fill_between(grid, wide.lower, wide.upper, color=style.pale, linewidth=0, zorder=0,
+                        label=f"{100*level:g} % of new data")
+    band = confidence_band(spread, grid, **options)
+    ax.fill_between(grid, band.lower, band.upper, color=style.band, linewidth=0, zorder=1,
+                    label=f"{100*level:g} % confidence")
+    _points(ax, t, y, sigma, style, label="data")
+    ax.plot(grid, band.fit, color=style.curve, zorder=2, label=label)
     ax.set_ylabel("y" if ylabel is None else ylabel)
-    ax.legend(frameon=False, fontsize=9)
-    if title:
-        ax.set_title(title, loc="left", fontweight="bold", fontsize=11)
-    _quiet(ax)
+    ax.legend(frameon=False, fontsize=0.9*style.size)
+    _titled(ax, title, style)
+    _quiet(style, ax)
     if below is None:
         ax.set_xlabel("x" if xlabel is None else xlabel)
         return figure
 
-    off = y - np.asarray(model(t, x), dtype=float)
-    below.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
-    if sigma is None:
-        below.plot(t, off, zorder=2, **_dots(t.size))
-    else:
-        below.errorbar(t, off, yerr=np.broadcast_to(sigma, y.shape), zorder=2, ecolor=DATA, elinewidth=0.9,
-                       **_dots(t.size))
-    reach = 1.2*(np.abs(off).max() + (0 if sigma is None else np.max(sigma)) or 1.0)
+    off = y - np.asarray(model(t, *parameters), dtype=float).reshape(-1)
+    below.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
+    _points(below, t, off if sigma is None else off/sigma, None if sigma is None else np.ones(t.size), style)
+    shown = np.abs(off if sigma is None else off/sigma)
+    reach = 1.2*(shown[np.isfinite(shown)].max(initial=0.0) + (sigma is not None) or 1.0)
     below.set_ylim(-reach, reach)
-    below.set_ylabel("residual")
+    below.set_ylabel("residual" if sigma is None else "residual / σ")
     below.set_xlabel("x" if xlabel is None else xlabel)
-    _quiet(below)
+    _quiet(style, below)
     figure.align_ylabels([ax, below])
     return figure
 
 
-def residuals(t, f, *, sigma=None, xlabel=None, title=None):
+def _points(ax, t, y, sigma, style, **more):
+    if sigma is None:
+        ax.plot(t, y, zorder=3, **more, **_dots(t.size, style))
+    else:
+        ax.errorbar(t, y, yerr=np.where(np.isfinite(sigma), sigma, 0.0), zorder=3, ecolor=style.data, elinewidth=0.9, **more,
+                    **_dots(t.size, style))
+
+
+def _facts(tool, result, x, y, model, sigma):
+    """(what a band is made of, parameters, data) of a fit and what is told beside it."""
+    if isinstance(result, tuple) and len(result) == 2 and np.ndim(result[1]) == 2:
+        spread, parameters, problem = result, parameters_of(result[0]), None
+    else:
+        spread = result if isinstance(result, CovarianceResult) else shown_covariance(tool, result)
+        parameters, problem = spread.x, spread.problem
+    known = {name: getattr(problem, name, None) for name in ("xdata", "ydata", "model", "sigma")}
+    found = {}
+    for name, given in (("xdata", x), ("ydata", y), ("model", model), ("sigma", sigma)):
+        of_fit = known[name]
+        if given is not None and of_fit is not None and given is not of_fit and not (
+                name != "model" and np.shape(given) == np.shape(of_fit) and np.array_equal(given, of_fit)):
+            raise ValueError(f"{tool}: {name[0] if name.endswith('data') else name} must be that of the fit")
+        found[name] = of_fit if given is None else given
+    missing = [name for name, value in (("x", found["xdata"]), ("y", found["ydata"]), ("model", found["model"])) if value is None]
+    if missing:
+        raise TypeError(f"{tool}: {', '.join(missing)} must be given: this fit does not know "
+                        f"{'them' if len(missing) > 1 else 'it'} (curve_fit's does)")
+    t = np.asarray(found["xdata"], dtype=float)
+    if t.ndim != 1:
+        raise ValueError(f"{tool}: x must have one dimension to be drawn, got shape {t.shape}")
+    y = np.asarray(found["ydata"], dtype=float).reshape(-1)
+    if y.size != t.size:
+        raise ValueError(f"{tool}: x and y must have as many values, got {t.size} and {y.size}")
+    sigma = found["sigma"]
+    if sigma is not None:
+        sigma = np.asarray(sigma, dtype=float)
+        sigma = np.sqrt(np.diag(sigma)) if sigma.ndim == 2 else np.array(np.broadcast_to(np.abs(sigma), t.shape))
+    return spread, parameters, SimpleNamespace(x=t, y=y, model=found["model"], sigma=sigma)
+
+
+def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
     """
     Residuals in units of their standard deviation, and their histogram.
 
     Parameters
     ----------
-    t : array_like, shape (m,)
-        What to draw them against.
-    f : array_like, shape (m,)
-        Residuals, data minus model (or the solver's, with the sign turned).
+    result : result or array_like, shape (m,)
+        A fit made with ``full_output=True``, or residuals, data minus model.
+    x : array_like, shape (m,), optional
+        What to draw them against.  None: the fit's data, or the number of the residual.
     sigma : float or array_like, optional
-        Their standard deviations.  None: their root mean square.
+        Their standard deviations, with an array.  None: those of the fit if it knows them absolutely, else the
+        root mean square.
     xlabel, title : str, optional
 
     Returns
@@ -178,31 +231,52 @@ def residuals(t, f, *, sigma=None, xlabel=None, title=None):
     --------
     >>> import numpy as np, leastsq, matplotlib
     >>> matplotlib.use("Agg")
-    >>> figure = leastsq.plot.residuals(np.arange(50), np.random.default_rng(0).normal(size=50))
+    >>> t, y = np.arange(6.0), np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
+    >>> fit = leastsq.curve_fit(lambda t, a, b: a*np.exp(-b*t), t, y, full_output=True)
+    >>> figure = leastsq.plot.residuals(fit)
     """
-    t, f = (np.asarray(a, dtype=float).reshape(-1) for a in (t, f))
-    z = f/(np.sqrt(np.mean(f*f)) or 1.0) if sigma is None else f/np.asarray(sigma, dtype=float)
+    f, known = _residuals_of(result, x)
+    t = np.arange(f.size) if known is None else np.asarray(known, dtype=float).reshape(-1)
+    if t.size != f.size:
+        raise ValueError(f"plot.residuals: x must have {f.size} values, got {t.size}")
+    if sigma is not None and not hasattr(result, "dtype") and not isinstance(result, list):
+        raise TypeError("plot.residuals: sigma goes with an array of residuals; a fit knows its own")
+    absolute = getattr(getattr(result, "problem", None) or getattr(result[2] if isinstance(result, tuple) else None, "problem",
+                                                                   None), "absolute_sigma", False)
+    scale = np.sqrt(np.mean(f*f)) or 1.0 if sigma is None and not absolute else 1.0 if sigma is None else np.asarray(sigma, float)
+    z, style = f/scale, _style()
     figure, (left, right) = _pyplot().subplots(1, 2, sharey=True, layout="constrained", figsize=(7.2, 3.4),
                                                width_ratios=[3, 1])
-    left.axhspan(-2, 2, color=PALE, zorder=0)
-    right.axhspan(-2, 2, color=PALE, zorder=0)
-    left.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
-    left.plot(t, z, zorder=2, **_dots(t.size))
+    left.axhspan(-2, 2, color=style.pale, zorder=0)
+    right.axhspan(-2, 2, color=style.pale, zorder=0)
+    left.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
+    left.plot(t, z, zorder=2, **_dots(t.size, style))
     reach = 1.1*max(3.2, np.abs(z).max())
     left.set_ylim(-reach, reach)
     left.set_xlabel("x" if xlabel is None else xlabel)
     left.set_ylabel("residual / standard deviation")
     edges = np.arange(-np.ceil(2*reach)/2, np.ceil(2*reach)/2 + 0.25, 0.5)
-    right.hist(z, bins=edges, orientation="horizontal", color=DATA, edgecolor="white", linewidth=0.6, zorder=2)
+    right.hist(z, bins=edges, orientation="horizontal", color=style.data, edgecolor=style.paper, linewidth=0.6, zorder=2)
     fine = np.linspace(-reach, reach, 200)
-    right.plot(0.5*z.size*np.exp(-fine**2/2)/np.sqrt(2*np.pi), fine, color=CURVE, linewidth=1.5, zorder=3,
-               label="normal")
+    right.plot(0.5*z.size*np.exp(-fine**2/2)/np.sqrt(2*np.pi), fine, color=style.curve, zorder=3, label="normal")
     right.set_xlabel("number")
-    right.legend(frameon=False, fontsize=9, loc="upper right", borderaxespad=0.1)
-    if title:
-        left.set_title(title, loc="left", fontweight="bold", fontsize=11)
-    _quiet(left, right)
+    right.legend(frameon=False, fontsize=0.9*style.size, loc="upper right", borderaxespad=0.1)
+    _titled(left, title, style)
+    _quiet(style, left, right)
     return figure
+
+
+def _residuals_of(result, x):
+    """(data minus model, weighted; what to draw them against or None)."""
+    if isinstance(result, (tuple, dict)) or hasattr(result, "fun"):
+        fitted = fit_of("plot.residuals", result)
+        fitted.check("plot.residuals")
+        if fitted.fvec is None:
+            raise TypeError("plot.residuals: this result has no residuals")
+        own = None if fitted.problem is None else fitted.problem.xdata
+        own = own if own is not None and np.ndim(own) == 1 else None
+        return (fitted.fvec if own is None else -fitted.fvec), (own if x is None else x)
+    return np.asarray(result, dtype=float).reshape(-1), x
 
 
 def convergence(history, *, title=None):
@@ -211,8 +285,8 @@ def convergence(history, *, title=None):
 
     Parameters
     ----------
-    history : mapping or object
-        ``infodict["history"]`` of a fit with ``history=True``, or anything with any of
+    history : tuple, mapping or object
+        A fit with ``full_output=True`` and ``history=True``; or its ``infodict["history"]``, or anything with any of
         ``fnorm`` (norm of the residuals), ``gnorm`` (largest cosine between the
         residuals and a column of the Jacobian) and ``radius`` (of the trust region),
         arrays with one value for each step, and optionally ``accepted``, booleans.
@@ -228,9 +302,15 @@ def convergence(history, *, title=None):
     >>> matplotlib.use("Agg")
     >>> def rosenbrock(x):
     ...     return np.array([10*(x[1] - x[0]**2), 1 - x[0]])
-    >>> *_, info, mesg, ier = leastsq.leastsq(rosenbrock, [-1.2, 1.0], full_output=True, history=True)
-    >>> figure = leastsq.plot.convergence(info["history"])
+    >>> fit = leastsq.leastsq(rosenbrock, [-1.2, 1.0], full_output=True, history=True)
+    >>> figure = leastsq.plot.convergence(fit)
     """
+    if isinstance(history, tuple) and len(history) == 5 and isinstance(history[2], dict):
+        if "history" not in history[2]:
+            raise ValueError("plot.convergence: this fit has no history: make it with history=True")
+        history = history[2]["history"]
+    style = _style()
+
     def get(key):
         value = history.get(key) if hasattr(history, "get") else getattr(history, key, None)
         return None if value is None else np.asarray(value)
@@ -246,32 +326,31 @@ def convergence(history, *, title=None):
     accepted = get("accepted")
     accepted = np.ones(steps.size, dtype=bool) if accepted is None else accepted.astype(bool)
     for ax, (_, name, values) in zip(axes[:, 0], shown, strict=True):
-        ax.plot(steps[accepted], values[accepted], "-", color=DATA, linewidth=1.2, zorder=1)
-        ax.plot(steps[accepted], values[accepted], zorder=2, label="accepted", **_dots(steps.size))
+        ax.plot(steps[accepted], values[accepted], "-", color=style.data, linewidth=1.2, zorder=1)
+        ax.plot(steps[accepted], values[accepted], zorder=2, label="accepted", **_dots(steps.size, style))
         if not accepted.all():
-            ax.plot(steps[~accepted], values[~accepted], "x", color=CURVE, markersize=6, zorder=3, label="rejected")
+            ax.plot(steps[~accepted], values[~accepted], "x", color=style.curve, markersize=6, zorder=3, label="rejected")
         if (values > 0).any():
             ax.set_yscale("log")
         ax.set_ylabel(name)
-        _quiet(ax)
+        _quiet(style, ax)
     if not accepted.all():
-        axes[0, 0].legend(frameon=False, fontsize=9)
+        axes[0, 0].legend(frameon=False, fontsize=0.9*style.size)
     axes[-1, 0].set_xlabel("step")
     axes[-1, 0].xaxis.get_major_locator().set_params(integer=True)
-    if title:
-        axes[0, 0].set_title(title, loc="left", fontweight="bold", fontsize=11)
+    _titled(axes[0, 0], title, style)
     figure.align_ylabels(axes[:, 0])
     return figure
 
 
-def correlation(cov, names=None, *, title=None, ax=None):
+def correlation(result, names=None, *, title=None, ax=None):
     """
     Matrix of correlations.
 
     Parameters
     ----------
-    cov : CovarianceResult or array_like, shape (n, n)
-        A covariance (or correlation) matrix.
+    result : result, CovarianceResult or array_like, shape (n, n)
+        A fit made with ``full_output=True``, or a covariance (or correlation) matrix.
     names : sequence of str, optional
     title : str, optional
     ax : matplotlib Axes, optional
@@ -286,15 +365,16 @@ def correlation(cov, names=None, *, title=None, ax=None):
     >>> matplotlib.use("Agg")
     >>> figure = leastsq.plot.correlation([[1.0, 0.4], [0.4, 2.0]])
     """
-    if isinstance(cov, CovarianceResult):
-        names = cov.names if names is None else names
-        matrix = cov.correlation
+    if isinstance(result, tuple) or hasattr(result, "jac"):
+        result = shown_covariance("plot.correlation", result)
+    if isinstance(result, CovarianceResult):
+        names = result.names if names is None else names
+        matrix = result.correlation
     else:
-        cov = np.asarray(cov, dtype=float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            matrix = cov/np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
-    n = len(matrix)
-    names = [label(j, _names(names, n)) for j in range(n)]
+        matrix = np.asarray(result, dtype=float)
+        matrix = correlation_of(matrix, np.sqrt(np.diag(matrix)))
+    n, style = len(matrix), _style()
+    names = [label(j, names_of(names, n)) for j in range(n)]
     size = 1.6 + 0.55*n
     figure, ax = _axes(ax, figsize=(size + 0.9, size))
     mesh = ax.imshow(np.where(np.isfinite(matrix), matrix, 0.0), cmap="RdBu_r", vmin=-1, vmax=1)
@@ -305,20 +385,19 @@ def correlation(cov, names=None, *, title=None, ax=None):
             if text in ("1.00", "−1.00") and i != j:
                 text = f"{value:.4f}".replace("-", "−")
             ax.text(j, i, text, ha="center", va="center", fontsize=8.5 if len(text) < 6 else 7,
-                    color="white" if np.isfinite(value) and abs(value) > 0.6 else INK)
+                    color="white" if np.isfinite(value) and abs(value) > 0.6 else "black")
     ax.set_xticks(range(n), names, rotation=45 if max(map(len, names)) > 4 else 0,
                   ha="right" if max(map(len, names)) > 4 else "center", rotation_mode="anchor")
     ax.set_yticks(range(n), names)
     ax.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1.5)
+    ax.grid(which="minor", color=style.paper, linewidth=1.5)
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
     bar = figure.colorbar(mesh, ax=ax, shrink=0.85, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.outline.set_visible(False)
     bar.set_label("correlation")
-    if title:
-        ax.set_title(title, loc="left", fontweight="bold", fontsize=11)
+    _titled(ax, title, style)
     return figure
 
 
@@ -328,9 +407,9 @@ def profile(result, parameters=None, *, title=None):
 
     Parameters
     ----------
-    result : ConfidenceResult
-        From ``confidence_intervals(..., method="profile")``; with ``points=8`` or so the
-        curves are smooth.
+    result : ConfidenceResult, or a result
+        From ``confidence_intervals(..., method="profile")``, with ``points=8`` or so for smooth
+        curves; or a fit made with ``full_output=True``, whose profiles are then made.
     parameters : sequence of int, optional
         Which; None: all that were profiled.
     title : str, optional
@@ -349,6 +428,8 @@ def profile(result, parameters=None, *, title=None):
     >>> result = leastsq.confidence_intervals(residual, [5.081, 0.504], method="profile", points=4)
     >>> figure = leastsq.plot.profile(result)
     """
+    if isinstance(result, tuple) or hasattr(result, "jac"):
+        result = confidence_intervals(result, method="profile", parameters=parameters, points=8)
     if not isinstance(result, ConfidenceResult) or not result.profiles:
         raise TypeError("profile: result must come from confidence_intervals(..., method='profile')")
     chosen = list(result.profiles) if parameters is None else list(parameters)
@@ -356,30 +437,30 @@ def profile(result, parameters=None, *, title=None):
     rows = -(-len(chosen)//columns)
     figure, grid = _pyplot().subplots(rows, columns, squeeze=False, sharey=True, layout="constrained",
                                       figsize=(1.0 + 3.1*columns, 0.5 + 2.7*rows))
-    reach = 1.25*max(result.t, t_quantile(0.9, np.inf))
+    reach, style = 1.25*max(result.t, t_quantile(0.9, np.inf)), _style()
     for ax in grid.flat[len(chosen):]:
         ax.set_visible(False)
     for ax, j in zip(grid.flat, chosen, strict=False):
         curve, spread = result.profiles[j], result.covariance
         inside = np.abs(curve.tau) <= reach
-        ax.axhspan(-result.t, result.t, color=PALE, zorder=0)
-        ax.axhline(0, color=MUTED, linewidth=0.6, zorder=1)
+        ax.axhspan(-result.t, result.t, color=style.pale, zorder=0)
+        ax.axhline(0, color=style.muted, linewidth=0.6, zorder=1)
         ends = curve.values[inside]
         straight = spread.x[j] + np.array([-1.1, 1.1])*result.t*spread.stderr[j]
-        ax.plot(straight, [-1.1*result.t, 1.1*result.t], "--", color=MUTED, linewidth=1.2, zorder=2,
+        ax.plot(straight, [-1.1*result.t, 1.1*result.t], "--", color=style.muted, linewidth=1.2, zorder=2,
                 label="Student's t")
-        ax.plot(ends, curve.tau[inside], "-", color=CURVE, linewidth=1.8, zorder=3, label="profile")
+        ax.plot(ends, curve.tau[inside], "-", color=style.curve, linewidth=1.8, zorder=3, label="profile")
         for limit, sign in ((curve.lower, -1), (curve.upper, 1)):
             if np.isfinite(limit):
-                ax.plot([limit, limit], [-reach, sign*result.t], color=CURVE, linewidth=0.9, linestyle=":", zorder=2)
-        ax.plot(spread.x[j], 0, "o", color=DATA, markersize=5, zorder=4)
+                ax.plot([limit, limit], [-reach, sign*result.t], color=style.curve, linewidth=0.9, linestyle=":", zorder=2)
+        ax.plot(spread.x[j], 0, "o", color=style.data, markersize=5, zorder=4)
         ax.set_ylim(-reach, reach)
         ax.set_xlabel(spread.label(j))
         ax.xaxis.get_major_locator().set_params(nbins=5)
-        _quiet(ax)
+        _quiet(style, ax)
     for ax in grid[:, 0]:
         ax.set_ylabel("τ")
-    grid[0, 0].legend(frameon=False, fontsize=9, loc="upper left")
+    grid[0, 0].legend(frameon=False, fontsize=0.9*style.size, loc="upper left")
     if title:
-        figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=11)
+        figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=1.1*style.size)
     return figure

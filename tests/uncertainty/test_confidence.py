@@ -335,59 +335,95 @@ def test_the_study_prints_a_row_for_each_parameter_and_method(capsys, tmp_path):
 
 # ------------------------------------------------------------------------ band
 
-def curve(x, t):
-    return x[0]*(1 - np.exp(-x[1]*t))
+def curve(t, plateau, rate):
+    return plateau*(1 - np.exp(-rate*t))
 
 
-def test_band_is_the_propagated_covariance(best):
+@pytest.fixture(scope="module")
+def fitted():
+    return leastsq.curve_fit(curve, T, Y, [20.0, 0.5], full_output=True, covariance="accurate", ftol=1e-14, xtol=1e-14)
+
+
+def test_band_is_the_propagated_covariance(best, fitted):
     spread = covariance(oxygen, best)
     t = np.linspace(0, 10, 7)
     J = np.column_stack([1 - np.exp(-best[1]*t), best[0]*t*np.exp(-best[1]*t)])
     stderr = np.sqrt(np.einsum("ij,jk,ik->i", J, spread.cov, J))
-    band = confidence_band(curve, best, spread, (t,))
+    band = confidence_band(spread, t, model=curve)
     assert band.stderr == pytest.approx(stderr, rel=1e-8)
     assert band.upper - band.fit == pytest.approx(t_quantile(0.95, 4)*stderr, rel=1e-8)
-    same = confidence_band(curve, best, spread.cov, (t,), dof=4)
+    same = confidence_band((best, spread.cov), t, model=curve, dof=4)
     assert same.lower == pytest.approx(band.lower, rel=1e-12)
-    assert confidence_band(curve, best, spread.cov, (t,)).stderr == pytest.approx(stderr, rel=1e-8)
+    assert confidence_band((best, spread.cov), t, model=curve).stderr == pytest.approx(stderr, rel=1e-8)
+    assert confidence_band(fitted, t).stderr == pytest.approx(stderr, rel=1e-6)
+    assert confidence_band(fitted).fit == pytest.approx(curve(T, *best), rel=1e-6)       # at the data
 
 
-def test_prediction_band_adds_the_noise(best):
-    spread = covariance(oxygen, best)
-    narrow, wide = (confidence_band(curve, best, spread, (T,), noise=noise) for noise in (None, True))
+def test_prediction_band_adds_the_noise(best, fitted):
+    spread = covariance(fitted)
+    narrow, wide = (confidence_band(fitted, T, noise=noise) for noise in (None, True))
     assert wide.stderr**2 - narrow.stderr**2 == pytest.approx(spread.reduced_chi2)
-    given = confidence_band(curve, best, spread, (T,), noise=np.sqrt(spread.reduced_chi2))
+    given = confidence_band(fitted, T, noise=np.sqrt(spread.reduced_chi2))
     assert given.upper == pytest.approx(wide.upper)
+
+
+def test_prediction_bands_follow_sigma(best):
+    sigma = 1 + 0.1*T
+    for absolute in (False, True):
+        fit = leastsq.curve_fit(curve, T, Y, [20.0, 0.5], sigma=sigma, absolute_sigma=absolute, full_output=True)
+        one = 1.0 if absolute else np.sqrt(covariance(fit).reduced_chi2)
+        narrow, wide = (confidence_band(fit, noise=noise).stderr for noise in (None, True))
+        assert wide**2 - narrow**2 == pytest.approx((one*sigma)**2)
+        with pytest.raises(ValueError, match="noise=True knows sigma at the 6 data only"):
+            confidence_band(fit, [2.5, 3.5], noise=True)
+        assert confidence_band(fit, np.array([2.5]), noise=lambda t: 1 + 0.1*t).stderr > narrow.min()
+        number = leastsq.curve_fit(curve, T, Y, [20.0, 0.5], sigma=2.0, absolute_sigma=absolute, full_output=True)
+        one = 2.0 if absolute else 2*np.sqrt(covariance(number).reduced_chi2)
+        narrow, wide = (confidence_band(number, [2.5], model=None, noise=noise).stderr for noise in (None, True))
+        assert wide**2 - narrow**2 == pytest.approx(one**2)
 
 
 def test_band_ignores_parameters_that_the_curve_does_not_use():
     def residual(x):
         return (x[0] + x[1])*T + x[2] - Y
     spread = covariance(residual, [1.0, 0.2, 9.0])
-    assert np.isfinite(confidence_band(lambda x: np.full(3, x[2]), spread.x, spread).stderr).all()
-    assert not np.isfinite(confidence_band(lambda x: x[0]*T, spread.x, spread).stderr).any()
+    assert np.isfinite(confidence_band(spread, T, model=lambda t, a, b, c: np.full(3, c)).stderr).all()
+    assert not np.isfinite(confidence_band(spread, T, model=lambda t, a, b, c: a*t).stderr).any()
 
 
-def test_bad_bands_are_refused(best):
+def test_bad_bands_are_refused(best, fitted):
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
-        confidence_band(curve, best, np.eye(3), (T,))
+        confidence_band((best, np.eye(3)), T, model=curve)
     with pytest.raises(ValueError, match="noise=True"):
-        confidence_band(curve, best, np.eye(2), (T,), noise=True)
+        confidence_band((best, np.eye(2)), T, model=curve, noise=True)
     with pytest.raises(ValueError, match="noise and simultaneous exclude each other"):
-        confidence_band(curve, best, np.eye(2), (T,), noise=1.0, simultaneous=True)
+        confidence_band((best, np.eye(2)), T, model=curve, noise=1.0, simultaneous=True)
     with pytest.raises(ValueError, match="noise=True does not go with a loss"):
-        confidence_band(curve, best, covariance(oxygen, best, loss="huber", f_scale=9.0), (T,), noise=True)
+        confidence_band(covariance(oxygen, best, loss="huber", f_scale=9.0), T, model=curve, noise=True)
+    with pytest.raises(ValueError, match="does not know whether this function divides"):
+        confidence_band(covariance(oxygen, best), T, model=curve, noise=True)
+    with pytest.raises(TypeError, match="model must be given"):
+        confidence_band(covariance(oxygen, best), T)
+    with pytest.raises(TypeError, match="x must be given"):
+        confidence_band(covariance(oxygen, best), model=curve)
+    with pytest.raises(ValueError, match="model must be that of the fit"):
+        confidence_band(fitted, T, model=lambda t, a, b: curve(t, a, b))
+    with pytest.raises(ValueError, match="noise must"):
+        confidence_band(fitted, T, noise=[1.0, 2.0])
 
 
 def test_simultaneous_band_is_scheffes(best):
     spread = covariance(oxygen, best)
-    point, whole = (confidence_band(curve, best, spread, (T,), simultaneous=s) for s in (False, True))
+    point, whole = (confidence_band(spread, T, model=curve, simultaneous=s) for s in (False, True))
     assert whole.stderr == pytest.approx(point.stderr)
     assert whole.upper - whole.fit == pytest.approx(np.sqrt(2*f_quantile(0.95, 2, 4))*point.stderr)
-    matrix = confidence_band(curve, best, spread.cov, (T,), dof=4, simultaneous=True)
+    matrix = confidence_band((best, spread.cov), T, model=curve, dof=4, simultaneous=True)
     assert matrix.lower == pytest.approx(whole.lower)
-    slope = confidence_band(lambda x: x[1]*T, best, spread, simultaneous=True)      # one parameter alone: t
-    assert slope.upper == pytest.approx(confidence_band(lambda x: x[1]*T, best, spread).upper, rel=1e-6)
+
+    def line(t, plateau, rate):
+        return rate*t
+    slope = confidence_band(spread, T, model=line, simultaneous=True)      # one parameter alone: t
+    assert slope.upper == pytest.approx(confidence_band(spread, T, model=line).upper, rel=1e-6)
 
 
 def test_simultaneous_band_holds_the_whole_line_as_often_as_it_says():
@@ -402,7 +438,7 @@ def test_simultaneous_band_holds_the_whole_line_as_often_as_it_says():
         x = inverse @ A.T @ y
         f = A @ x - y
         for simultaneous in held:
-            band = confidence_band(lambda x: basis @ x, x, inverse*(f @ f)/6, dof=6, method="2-point",
+            band = confidence_band((x, inverse*(f @ f)/6), far, model=lambda t, *p: basis @ p, dof=6, method="2-point",
                                    simultaneous=simultaneous)
             truth = basis @ [1.0, 2.0]
             held[simultaneous] += ((band.lower <= truth) & (truth <= band.upper)).all()
@@ -415,9 +451,9 @@ def test_a_band_keeps_within_the_bounds_of_the_fit():
     x = best_between(low, high)
     spread = covariance(oxygen, x, bounds=(low, high))
 
-    def within(x, t):
+    def within(t, *x):
         assert (low <= x).all() and (x <= high).all()
-        return curve(x, t)
-    band = confidence_band(within, x, spread, (T,))
+        return curve(t, *x)
+    band = confidence_band(spread, T, model=within)
     rate = covariance(lambda z: oxygen([21.0, z[0]]), x[1:])
     assert band.stderr == pytest.approx(21*T*np.exp(-x[1]*T)*rate.stderr, rel=1e-6)

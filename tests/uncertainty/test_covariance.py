@@ -9,6 +9,7 @@ import strd
 import leastsq
 from leastsq import covariance
 from leastsq._problem.accurate_jacobian import accurate_jacobian
+from leastsq._problem.problem import Problem
 
 T = np.linspace(0.0, 1.0, 20)
 
@@ -96,7 +97,7 @@ def test_steps_suit_parameters_of_any_size_and_effect(model, jacobian):
             sizes = np.linalg.norm(J, axis=0)
             if not np.isfinite(J).all() or sizes.min() < 1e-9*max(np.linalg.norm(f), np.linalg.norm(model(x))):
                 continue
-            made = accurate_jacobian(lambda z, y=model(x) - f: model(z) - y, x)
+            made = accurate_jacobian(Problem(lambda z, y=model(x) - f: model(z) - y), x)
         off = np.linalg.norm(made.J - J, axis=0)/sizes
         assert (off <= np.maximum(1e-8, 20*made.error)).all(), x
         assert (made.error < 1e-3).all(), x
@@ -434,7 +435,7 @@ def test_bad_options_are_named(options, error, words):
 @pytest.mark.parametrize("func, x, error, words", [
     (line, [1.0, np.nan, 1.0], ValueError, "x must be finite"),
     (line, ["a"], TypeError, "real numbers"),
-    ("line", [1.0], TypeError, "func must be callable"),
+    ("line", [1.0], TypeError, "a function with its x; got str"),
     (lambda x: T*np.nan, [1.0], ValueError, r"func\(x\)\[0\] is nan"),
     (lambda x: T*1j, [1.0], TypeError, "complex128"),
     (lambda x: T if x[0] == 1 else T[:-1], [1.0], ValueError, "changed size"),

@@ -11,12 +11,12 @@ T = np.arange(6.0)
 Y = np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
 
 
-def model(t, x):
-    return x[0]*np.exp(-x[1]*t)
+def model(t, height, rate):
+    return height*np.exp(-rate*t)
 
 
 def residual(x):
-    return model(T, x) - Y
+    return model(T, *x) - Y
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def drawn(figure, tmp_path):
 
 
 def test_fit_shows_data_curve_band_and_residuals(x, tmp_path, plt):
-    spread = leastsq.covariance(residual, x)
-    figure = drawn(leastsq.plot.fit(T, Y, model, x, spread, prediction=True, title="decay", xlabel="t"), tmp_path)
+    found = leastsq.curve_fit(model, T, Y, x, ftol=1e-13, xtol=1e-13, full_output=True)
+    figure = drawn(leastsq.plot.fit(found, prediction=True, title="decay", xlabel="t"), tmp_path)
     top, below = figure.axes
     labels = [text.get_text() for text in top.get_legend().get_texts()]
     assert labels == ["95 % of new data", "95 % confidence", "data", "fit"]
@@ -60,14 +60,46 @@ def test_fit_shows_data_curve_band_and_residuals(x, tmp_path, plt):
 def test_fit_draws_into_given_axes_with_error_bars_and_a_plain_matrix(x, tmp_path, plt):
     figure, ax = plt.subplots()
     cov = leastsq.covariance(residual, x).cov
-    assert leastsq.plot.fit(T, Y, model, x, cov, sigma=0.1, ax=ax) is figure
+    assert leastsq.plot.fit((x, cov), x=T, y=Y, model=model, sigma=0.1, ax=ax) is figure
     assert figure.axes == [ax] and ax.containers
     drawn(figure, tmp_path)
 
 
+def test_residuals_of_a_weighted_fit_are_drawn_in_sigmas(plt):
+    sigma = 0.1*np.arange(1.0, 7)
+    found = leastsq.curve_fit(model, T, Y, [5.0, 0.5], sigma=sigma, absolute_sigma=True, full_output=True)
+    below = leastsq.plot.fit(found).axes[1]
+    assert below.get_ylabel() == "residual / σ"
+    assert below.lines[-1].get_ydata() == pytest.approx(-found[2]["fvec"])
+    left = leastsq.plot.residuals(found).axes[0]
+    assert left.lines[-1].get_ydata() == pytest.approx(-found[2]["fvec"])
+
+
+def test_what_a_picture_cannot_know_is_asked_for():
+    found = leastsq.leastsq(residual, [5.0, 0.5], full_output=True)
+    with pytest.raises(TypeError, match="x, y, model must be given"):
+        leastsq.plot.fit(found)
+    assert len(leastsq.plot.fit(found, x=T, y=Y, model=model).axes) == 2
+    with pytest.raises(ValueError, match="noise=True does not know"):
+        leastsq.plot.fit(found, x=T, y=Y, model=model, prediction=True)
+    assert len(leastsq.plot.fit(found, x=T, y=Y, model=model, prediction=0.1).axes) == 2
+    known = leastsq.curve_fit(model, T, Y, full_output=True)
+    with pytest.raises(ValueError, match="y must be that of the fit"):
+        leastsq.plot.fit(known, y=Y + 1)
+
+
+def test_pictures_follow_the_style_in_force(plt):
+    found = leastsq.curve_fit(model, T, Y, full_output=True)
+    with plt.style.context("dark_background"):
+        figure = leastsq.plot.fit(found)
+        top = figure.axes[0]
+        assert top.get_facecolor()[:3] == (0, 0, 0) and top.lines[0].get_color() == plt.rcParams["axes.prop_cycle"].by_key()["color"][0]
+        assert max(top.collections[0].get_facecolor()[0][:3]) < 0.6
+
+
 def test_residuals_have_a_histogram_with_all_of_them(tmp_path):
     f = np.random.default_rng(0).standard_normal(60)
-    figure = drawn(leastsq.plot.residuals(np.arange(60), 7*f), tmp_path)
+    figure = drawn(leastsq.plot.residuals(7*f, np.arange(60)), tmp_path)
     left, right = figure.axes
     assert sum(patch.get_width() for patch in right.patches if patch.get_height() == 0.5) == 60
     assert np.std(left.lines[-1].get_ydata()) == pytest.approx(1, rel=0.1)

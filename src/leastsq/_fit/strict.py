@@ -11,6 +11,7 @@ from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.arguments import real_array
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
+from .._problem.problem import Problem
 
 __all__ = ["StrictError", "StrictWarning", "Watch"]
 
@@ -141,7 +142,7 @@ class Watch:
     def _differences(self, x, args):
         """The Jacobian by differences, or None; with bounds, from within them."""
         try:
-            return accurate_jacobian(self.user_func, x, args, bounds=self._bounds(x))
+            return accurate_jacobian(Problem(self.user_func, args, bounds=self._bounds(x)), x)
         except ValueError:
             return None                 # no step is possible
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -280,7 +280,7 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
                             bounds=None if bounds is None else (bounds.low, bounds.high))
     task = BlockTask(problem.func, problem.args, problem.Dfun, col_deriv, bounds, problem.loss)
     try:
-        ier, fault = _drive(lm, schedule(task), problem.differences, watcher if watcher.is_wanted else None)
+        ier, fault, rows = _drive(lm, schedule(task), problem.differences, watcher if watcher.is_wanted else None)
     finally:
         watcher.close()
 
@@ -306,11 +306,11 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
         info["active_mask"] = np.zeros(x.size, np.int64) if bounds is None else bounds.active_mask(x)
     if watching.history:
         info["history"] = watcher.history()
-    return x, lm.cov_x, Info(info, problem), mesg, ier
+    return x, lm.cov_x, Info(info, replace(problem, in_blocks=True, rows=rows)), mesg, ier
 
 
 def _drive(lm, scheduler, differences, watcher):
-    """Answer until it is done; (ier, the last evaluation's fault)."""
+    """Answer until it is done; (ier, the last evaluation's fault, the number of residuals)."""
     rows, largest, fault = None, 0.0, None
     while lm.request is not None:
         x = lm.x_eval
@@ -333,5 +333,5 @@ def _drive(lm, scheduler, differences, watcher):
         if watcher is not None and watcher(
                 wants_model, lm.accepted, lm.x, lm.x_eval, lm.fnorm, lm.gnorm, lm.radius, lm.par,
                 lm.actual, lm.predicted, lm.ratio, lm.nfev, lm.njev, lm.iteration):
-            return int(Status.WATCHER), fault
-    return lm.ier, fault
+            return int(Status.WATCHER), fault, rows
+    return lm.ier, fault, rows

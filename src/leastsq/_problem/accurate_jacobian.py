@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import partial
-
 import numpy as np
 
 from .arguments import jacobian_array
 from .compiled import CFunction, call_compiled
+from .derivatives import PRECISION
 
-__all__ = ["METHODS", "AccurateJacobian", "accurate_jacobian", "evaluate_jacobian", "evaluator"]
+__all__ = ["METHODS", "AccurateJacobian", "Evaluator", "accurate_jacobian", "evaluate_jacobian"]
 
 METHODS = ("richardson", "3-point", "2-point", "cs")
 _EPS = np.finfo(float).eps
 _COMPLEX_STEP = 1e-100          # its square, the truncation error, vanishes beside anything
 _STRAIGHT, _BENT = 1e-2, 1e-1   # second difference over first: may grow, must shrink
-_LOST = 1e-13                   # a change of less than this part of the residuals is rounding
+_LOST = 450                     # a change of less than this many roundings of the residuals is rounding
 _VISIBLE = 1e-3                 # a step should change the residuals by this part of their size
+_ROUGH = 0.01                   # slopes over long steps are this part of that over the straight one: noise, or
+_HIDDEN = 0.5                   # no noise, if the straight step changes the residuals by more than this part
 _PROBES = 40
 _LEVELS = 10
 
@@ -43,50 +44,61 @@ class AccurateJacobian:
     nfev: int
 
 
-class WrongReturn(ValueError):
-    """The function returned what no residuals can be; not a matter of where it was called."""
+class Evaluator:
+    """``func(x, *args)`` as a function of x that returns a float64 vector of its own.
 
-
-def evaluator(func, args=(), name="func"):
-    """func(x, *args) as a function of a fresh x that returns a float64 vector of its own."""
-    if not isinstance(args, tuple):
-        args = (args,)
-    if isinstance(func, CFunction):
-        if args:
-            raise TypeError(f"args must be empty with a CFunction, got {len(args)} arguments")
-        return partial(call_compiled, func)
-    if not callable(func):
-        raise TypeError(f"{name} must be callable, got {type(func).__name__}")
-
-    def call(x):
-        value = np.asarray(func(x.copy(), *args))
-        if value.ndim > 1:
-            raise WrongReturn(f"{name} must return a vector, got shape {value.shape}")
-        if value.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must return real numbers, got dtype {value.dtype}")
-        return np.array(value, dtype=float).reshape(-1)
-    return call
-
-
-def accurate_jacobian(func, x, args=(), Dfun=None, method=None, *, bounds=None, col_deriv=False):
+    Attributes
+    ----------
+    eps : float
+        Precision of the numbers that func returned last.
     """
-    The Jacobian of `func` at `x`.
+
+    def __init__(self, func, args=(), name="func"):
+        self.args = args if isinstance(args, tuple) else (args,)
+        self.func, self.name, self.eps = func, name, _EPS
+        if isinstance(func, CFunction):
+            if self.args:
+                raise TypeError(f"args must be empty with a CFunction, got {len(self.args)} arguments")
+        elif not callable(func):
+            raise TypeError(f"{name} must be callable, got {type(func).__name__}")
+
+    def __call__(self, x):
+        return self.read(self.raw(x))
+
+    def raw(self, x):
+        """What func returns, as it is."""
+        return call_compiled(self.func, x) if isinstance(self.func, CFunction) else self.func(x.copy(), *self.args)
+
+    def read(self, value):
+        """What func returned, as residuals."""
+        value = np.asarray(value)
+        if value.ndim > 1:
+            raise ValueError(f"{self.name} must return a vector, got shape {value.shape}")
+        if value.dtype.kind not in "fiub":
+            raise TypeError(f"{self.name} must return real numbers, got dtype {value.dtype}")
+        self.eps = PRECISION.get(value.dtype, _EPS)
+        return np.array(value, dtype=float).reshape(-1)
+
+
+def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=None):
+    """
+    The Jacobian of a problem's function at `x`.
 
     Parameters
     ----------
-    func : callable
-        ``func(x, *args)``, as in `leastsq`.
+    problem : Problem
+        Its function, `Dfun` and bounds: `func` is not called outside of these, and the column of a parameter
+        between equal ones is zero.
     x : ndarray, shape (n,)
-    args : tuple
-    Dfun : callable or None
-        If given and `method` is None, called; its errors are taken as rounding.
     method : {None, "richardson", "3-point", "2-point", "cs"}
-        None: `Dfun`, or "richardson" without one.
-    bounds : Bounds, optional
-        Between which `func` may be called.  The column of a parameter between equal
-        ones is zero.
-    col_deriv : bool
-        `Dfun` returns shape (n, m).
+        None: `Dfun`, whose errors are taken as rounding, or "richardson" without one.
+    f0 : ndarray, optional
+        ``func(x, *args)``, if known.
+    steps : ndarray, shape (n,), optional
+        Steps of central differences that are thought to be right, nan where none is known.  They are tried first,
+        with two calls for each parameter, and taken unless the residuals bend over them.
+    noise : float, optional
+        Changes of func smaller than this may be noise.  None: the norm of the residuals, a part of which noise is.
 
     Returns
     -------
@@ -100,19 +112,19 @@ def accurate_jacobian(func, x, args=(), Dfun=None, method=None, *, bounds=None, 
     """
     if method is not None and method not in METHODS:
         raise ValueError(f"method must be None or one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    if not isinstance(args, tuple):
-        args = (args,)
-    counter = _Counter(evaluator(func, args), bounds)
-    f0 = counter(x)
+    counter = _Counter(Evaluator(problem.func, problem.args), problem.bounds)
+    f0 = counter(x) if f0 is None else f0
+    counter.size = f0.size
     if not np.isfinite(f0).all():
         bad = int(np.flatnonzero(~np.isfinite(f0))[0])
         raise ValueError(f"residuals are not finite at x: func(x)[{bad}] is {f0[bad]}")
-    if method is None and Dfun is not None:
-        return _given(Dfun, x, args, f0, counter, col_deriv)
+    counter.noise = np.linalg.norm(f0) if noise is None else noise
+    if method is None and problem.Dfun is not None:
+        return _given(problem, x, f0, counter)
     if method == "cs":
-        return _complex_steps(func, x, args, f0, counter)
+        return _complex_steps(problem, x, f0, counter)
     with np.errstate(all="ignore"):
-        return _differences(counter, x, f0, method or "richardson")
+        return _differences(counter, x, f0, method or "richardson", steps)
 
 
 def evaluate_jacobian(Dfun, x, args, m, col_deriv=False, door="leastsq"):
@@ -122,8 +134,8 @@ def evaluate_jacobian(Dfun, x, args, m, col_deriv=False, door="leastsq"):
     return jacobian_array(Dfun(x.copy(), *args), (m, x.size), door=door, col_deriv=col_deriv)
 
 
-def _given(Dfun, x, args, f0, counter, col_deriv):
-    J = evaluate_jacobian(Dfun, x, args, f0.size, col_deriv)
+def _given(problem, x, f0, counter):
+    J = evaluate_jacobian(problem.Dfun, x, problem.args, f0.size, problem.col_deriv)
     if not np.isfinite(J).all():
         row, column = map(int, np.argwhere(~np.isfinite(J))[0])
         raise ValueError(f"Dfun(x)[{row}, {column}] is {J[row, column]}")
@@ -134,34 +146,41 @@ class _Counter:
     """The function, counted, where a failing evaluation at a probe counts as not finite."""
 
     def __init__(self, f, bounds=None):
-        self.f, self.nfev, self.size, self.cause = f, 0, None, None
+        self.f, self.nfev, self.size, self.cause, self.noise = f, 0, None, None, 0.0
         self.bounds = bounds
 
     def fixed(self, j):
         return self.bounds is not None and not self.bounds.free[j]
 
+    @property
+    def eps(self):
+        """Precision of the residuals."""
+        return self.f.eps
+
     def __call__(self, x):
         self.nfev += 1
-        value = self.f(x)
+        return self._sized(self.f(x))
+
+    def _sized(self, value):
         if self.size is None:
             self.size = value.size
         elif value.size != self.size:
-            raise WrongReturn(f"func changed size between calls: {self.size} residuals, then {value.size}")
+            raise ValueError(f"func changed size between calls: {self.size} residuals, then {value.size}")
         return value
 
     def probe(self, x):
         """f(x), or None where it is not finite, or out of bounds."""
         if self.bounds is not None and not ((self.bounds.low <= x) & (x <= self.bounds.high)).all():
             return None
+        self.nfev += 1
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                value = self(x)
-        except WrongReturn:
-            raise
+                value = self.f.raw(x)
         except (ArithmeticError, ValueError) as error:      # what mathematics raises out of its domain
             self.cause = error
             return None
+        value = self._sized(self.f.read(value))
         return value if np.isfinite(value).all() else None
 
 
@@ -189,6 +208,11 @@ class _Column:
         minus, b = self.at(-h)
         return plus, minus, a, -b
 
+    def forward(self, h):
+        """The derivative by a forward difference."""
+        plus, a = self.at(h)
+        return None if plus is None else (plus - self.f0)/a
+
     def slope(self, h):
         """Estimate of the derivative whose error is even in h (one-sided: any power of h)."""
         if self.side:
@@ -196,6 +220,17 @@ class _Column:
             return None if near is None else (near - self.f0)/a
         plus, minus, a, b = self.both(h)
         return None if plus is None or minus is None else (plus - minus)/(a + b)
+
+    def straight(self, h):
+        """(slope, its relative error) over a step, if the residuals are straight and change visibly over it; or None."""
+        plus, minus, a, b = self.both(h)
+        if plus is None or minus is None or a + b == 0:
+            return None
+        change, bend = np.linalg.norm(plus - minus), np.linalg.norm((plus - self.f0) - (self.f0 - minus))
+        rounding = self.f.eps*(np.linalg.norm(plus) + np.linalg.norm(self.f0))
+        if not bend <= _BENT*change or rounding > 1e-4*change:
+            return None
+        return (plus - minus)/(a + b), max((bend/change)**2, rounding/change)
 
     def change_and_bend(self, h):
         """Sizes of the first and the second difference over a step; or which sides are finite."""
@@ -210,37 +245,59 @@ class _Column:
         return None, change, np.linalg.norm((plus - middle) - (middle - minus))/2
 
 
-def _differences(f, x, f0, method):
+def _differences(f, x, f0, method, steps=None):
     n = x.size
     J, error = np.empty((f0.size, n), order="F"), np.empty(n)
-    columns = [_Column(f, x, j, f0) for j in range(n)]
-    # What "large" means for the residuals: themselves, or 1 % of any parameter.
-    scale = np.linalg.norm(f0)
-    for j in np.flatnonzero(x):
-        if f.fixed(j):
-            continue
-        plus, _ = columns[j].at(0.01*x[j])
-        if plus is not None:
-            scale = max(scale, np.linalg.norm(plus - f0))
+    columns, scale = [_Column(f, x, j, f0) for j in range(n)], None
     for j, column in enumerate(columns):
-        h, limit = (None, None) if f.fixed(j) else _step(column, abs(x[j]), scale)
-        if h is None:
+        tried = None
+        if f.fixed(j):
+            tried = np.zeros(f0.size), 0.0
+        elif steps is not None and np.isfinite(steps[j]):
+            tried = column.straight(steps[j])
+        if tried is not None:
+            J[:, j], error[j] = tried
+            continue
+        scale = _size_of_changes(columns, x, f0) if scale is None else scale
+        step = _step(column, abs(x[j]), scale)
+        if step.size is None:
             J[:, j], error[j] = 0.0, 0.0
+        elif step.rough:
+            J[:, j], error[j] = column.slope(step.size), step.bend
         elif method == "richardson":
-            J[:, j], error[j] = _richardson(column, h, limit)
+            J[:, j], error[j] = _richardson(column, step.size, step.limit)
         else:
-            J[:, j], error[j] = _plain(column, h, scale, method)
+            J[:, j], error[j] = _plain(column, step.size, scale, method)
     return AccurateJacobian(J, error, f0, method, f.nfev)
 
 
-def _step(column, size, scale):
-    """A step that changes f visibly and along which f is nearly straight; and its upper limit.
+def _size_of_changes(columns, x, f0):
+    """What "large" means for the residuals: themselves, or 1 % of any parameter."""
+    scale = np.linalg.norm(f0)
+    for j in np.flatnonzero(x):
+        if not columns[j].f.fixed(j):
+            plus, _ = columns[j].at(0.01*x[j])
+            if plus is not None:
+                scale = max(scale, np.linalg.norm(plus - f0))
+    return scale
 
-    None if no step that leaves f finite changes it.
-    """
+
+@dataclass(frozen=True)
+class _Step:
+    """A step, None if none changes the residuals; where f bends or ends; a rough one sees over noise."""
+
+    size: float | None
+    limit: float = np.inf
+    rough: bool = False
+    bend: float = 0.0
+
+
+def _step(column, size, scale):
+    """A step that changes f visibly and along which f is nearly straight."""
     h = start = 0.01*size or 1e-3
     low, high = 0.0, np.inf             # too short: f hardly changes; too long: f bends or ends
     best, refused, finite = (0.0, None), np.zeros(2, dtype=int), False
+    lost, seen = _LOST*column.f.eps, []
     for _ in range(_PROBES):
         missing, change, second = column.change_and_bend(h)
         bend = np.nan
@@ -255,11 +312,12 @@ def _step(column, size, scale):
             finite = True
             here = max(scale, change)
             bend = second/change if change > 0 else np.inf
-            if max(change, second) <= _LOST*here:
+            seen.append((h, change, bend))
+            if max(change, second) <= lost*here:
                 low = h
-            elif bend <= _BENT and second <= 10*_LOST*here and change < _VISIBLE*here:
+            elif bend <= _BENT and second <= 10*lost*here and change < _VISIBLE*here:
                 best, low = max(best, (change, h)), h   # straight, as far as rounding lets one see
-            elif bend > _BENT or best[1] and best[0] > 1e-9*here and not 0.7 < change/h*best[1]/best[0] < 1.4:
+            elif bend > _BENT or best[1] and best[0] > 1e4*lost*here and not 0.7 < change/h*best[1]/best[0] < 1.4:
                 high = h                        # bent, or not the slope that a shorter step saw
             else:
                 best = max(best, (change, h))
@@ -271,7 +329,7 @@ def _step(column, size, scale):
         if low and np.isfinite(high):
             h = np.sqrt(low)*np.sqrt(high)
         elif low:
-            h *= min(10*_VISIBLE*here/change, 30) if change > _LOST*here else 1e3
+            h *= min(10*_VISIBLE*here/change, 30) if change > lost*here else 1e3
         else:
             h *= max(0.3*_BENT/bend, 0.03) if np.isfinite(bend) else 1/8
         if column.x[column.j] + h == column.x[column.j]:
@@ -284,8 +342,33 @@ def _step(column, size, scale):
             break
         missing, change, second = column.change_and_bend(start*1e3**power)
         if missing is None and change > 0 and second <= _BENT*change:
-            return start*1e3**power, np.inf
-    return best[1], high
+            return _Step(start*1e3**power)
+    return _over_noise(column, start, best, seen) or _Step(best[1], high)
+
+
+def _over_noise(column, start, best, seen):
+    """A step over which noise does not prevail, where the straight one is straight within the noise; or None.
+
+    Noise of a function that is smooth all the same (an interpolation, a solver's tolerance) has slopes
+    of its own over short steps: far larger than those over long ones, while the residuals change by less
+    than their size, which such noise is a part of.
+    """
+    change, h = best
+    if h is not None:
+        longer = [c/s for s, c, _ in seen if s > 10*h and c > 0]
+        if not longer or min(longer) > _ROUGH*change/h or change > _HIDDEN*column.f.noise:
+            return None
+    found = list(seen)
+    for factor in (3, 10, 30):
+        missing, change, second = column.change_and_bend(factor*start)
+        if missing is None and change > 0:
+            found.append((factor*start, change, second/change))
+    found = [(bend, step) for step, change, bend in found
+             if change > 0 and step > 0.03*start and (h is None or step > 10*h)]
+    if not found:
+        return None
+    bend, step = min(found)
+    return _Step(step, rough=True, bend=min(bend, 1.0))
 
 
 def _richardson(column, h, limit):
@@ -329,29 +412,37 @@ def _tableau(column, h):
             break
         row = new
     rounding = np.linalg.norm(column.f0)/(h*np.linalg.norm(best)) if best is not None and best.any() else 0.0
-    return best, max(error, _EPS*max(4, rounding))
+    return best, max(error, column.f.eps*max(4, rounding))
 
 
-def _plain(column, h, scale, method):
-    """One difference, its step balanced between truncation and rounding."""
-    _, change, _ = column.change_and_bend(h)
-    share = _EPS**(1/2 if method == "2-point" else 1/3)
-    if change:
-        h = h*min(1.0, share*max(scale, change)/change)
-    if method == "2-point" and not column.side:
-        plus, a = column.at(h)
-        if plus is not None:
-            return (plus - column.f0)/a, share
-    value = column.slope(h)
+def _plain(column, straight, scale, method):
+    """One difference, its step balanced between truncation and rounding; its error from one over twice the step.
+
+    Noise shows where that difference is not the slope over the straight step, which is then the better one.
+    """
+    missing, change, second = column.change_and_bend(straight)
+    share = column.f.eps**(1/2 if method == "2-point" else 1/3)
+    h = straight*min(1.0, share*max(scale, change)/change) if change else straight
+    forward = method == "2-point" and not column.side
+    slopes = [column.forward(step) if forward else column.slope(step) for step in (h, 2*h)]
+    if slopes[0] is None:
+        slopes = [column.slope(step) for step in (h, 2*h)]
+    value, other = slopes
     if value is None:
         raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
-    return value, share if method == "2-point" or column.side else share**2
+    size = np.linalg.norm(value)
+    over = column.slope(straight) if missing is None else None
+    if over is not None and np.linalg.norm(value - over) > _BENT*np.linalg.norm(over):
+        return over, min(second/change, 1.0)
+    told = 1.0 if other is None or size == 0 else min(np.linalg.norm(value - other)/size, 1.0)
+    return value, max(told, share if forward or column.side else share**2)
 
 
 # ---------------------------------------------------------------- complex steps
 
-def _complex_steps(func, x, args, f0, counter):
+def _complex_steps(problem, x, f0, counter):
+    func, args = problem.func, problem.args
     if isinstance(func, CFunction):
         raise ValueError("method 'cs' needs a Python function; a CFunction takes real numbers")
     n = x.size
@@ -374,7 +465,7 @@ def _complex_steps(func, x, args, f0, counter):
                              "complex x (float(), .real, abs() or a real output array?); "
                              "use method='richardson'")
         if value.size != f0.size:
-            raise WrongReturn(f"func changed size between calls: {f0.size} residuals, then {value.size}")
+            raise ValueError(f"func changed size between calls: {f0.size} residuals, then {value.size}")
         # a nan in the real part may leave 0 in the imaginary one
         J[:, j] = np.where(np.isfinite(value.real), value.imag/_COMPLEX_STEP, np.nan).reshape(-1)
     if not np.isfinite(J).all():

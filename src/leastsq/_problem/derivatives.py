@@ -20,6 +20,9 @@ PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
 LEAST_PART = 2.0**-10           # of a parameter's largest size: fdjac2.f90's
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
+_TURNS = 6                      # of a central difference whose step is not right
+_BENT = 0.1                     # second difference over first, from which a step is too long
+_ROUNDING = 1e3*EPS             # of the residuals: a second difference so small is nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +98,7 @@ class DifferenceJacobian:
                         "cs": self._complex_step}[differences.scheme]
         self._f = None
         self.largest = 0.0             # |x| so far
+        self._factors = None            # of the steps relative to |x|, of central differences
         self._eps = None                # of what func returns
 
     def residual(self, x, *args):
@@ -155,34 +159,56 @@ class DifferenceJacobian:
         return rows.T
 
     def _three_point(self, x, f, args):
+        """Central differences, one-sided ones at a bound.
+
+        The step is relative to the parameter's size, unless the residuals say otherwise: it is made
+        shorter where they bend over it, longer where they do not change, and remembered.
+        """
         n = x.size
-        low, high = self._bounds(n)
-        steps = steps_of(self._sizes(x), self._relative_step(np.cbrt))
-        plan, points = [], []
-        for j in range(n):
-            h, up, down = steps[j], high[j] - x[j], x[j] - low[j]
-            room = max(up, down)
-            if room == 0:
-                continue
-            central = min(up, down) >= min(h, room/4)
-            if central:
-                h = min(h, up, down)
-                ends = x[j] + h, x[j] - h
-            else:
-                h = min(h, room/2) if up >= down else -min(h, room/2)
-                ends = x[j] + h, min(max(x[j] + 2*h, low[j]), high[j])
-            plan.append((j, central, ends[0] - x[j], ends[1] - x[j]))
-            points += [_replaced(x, j, end) for end in ends]
-        rows = np.zeros((n, f.size))
-        values = iter(self._evaluate(points, args))
-        for j, central, a, b in plan:
-            first = _as_residuals(next(values), f.size).copy()
-            second = _as_residuals(next(values), f.size)
-            if central:
-                rows[j] = (first - second)/(a - b)
-            else:                       # the parabola through f(x) and two points beside
-                rows[j] = ((first - f)*b/a - (second - f)*a/b)/(b - a)
+        if self._factors is None:
+            self._factors = np.ones(n)
+        steps = steps_of(self._sizes(x), self._relative_step(np.cbrt))*self._factors
+        rows, best = np.zeros((n, f.size)), np.full(n, np.inf)          # the least bend so far
+        todo = [j for j in range(n) if self._room(x, j) > 0]
+        for turn in range(_TURNS):
+            plan = [self._ends(x, j, steps[j]) for j in todo]
+            values = iter(self._evaluate([_replaced(x, j, x[j] + d) for j, (_, *ends) in zip(todo, plan) for d in ends], args))
+            again = []
+            for j, (central, a, b) in zip(todo, plan):
+                first = _as_residuals(next(values), f.size).copy()
+                second = _as_residuals(next(values), f.size)
+                row = (first - second)/(a - b) if central else ((first - f)*b/a - (second - f)*a/b)/(b - a)
+                bend, change = _bend(f, first, second, central)
+                if bend < best[j] or turn == 0:
+                    rows[j], best[j] = row, bend
+                factor = _another_step(bend, change, x[j] != 0 and steps[j] < 0.1*abs(x[j]))
+                if factor is None or self.differences.steps is not None:
+                    continue
+                steps[j] *= factor
+                self._factors[j] *= factor
+                again.append(j)
+            todo = again
+            if not todo:
+                break
         return rows.T
+
+    def _room(self, x, j):
+        low, high = self._bounds(x.size)
+        return max(high[j] - x[j], x[j] - low[j])
+
+    def _ends(self, x, j, h):
+        """(central, first, second): distances of the two points, which lie within the bounds."""
+        low, high = self._bounds(x.size)
+        up, down = high[j] - x[j], x[j] - low[j]
+        room = max(up, down)
+        central = min(up, down) >= min(h, room/4)
+        if central:
+            h = min(h, up, down)
+            ends = x[j] + h, x[j] - h
+        else:                           # the parabola through f(x) and two points beside
+            h = min(h, room/2) if up >= down else -min(h, room/2)
+            ends = x[j] + h, min(max(x[j] + 2*h, low[j]), high[j])
+        return central, ends[0] - x[j], ends[1] - x[j]
 
     def _complex_step(self, x, f, args):
         n = x.size
@@ -207,23 +233,60 @@ class DifferenceJacobian:
         return rows.T
 
     def _check_complex(self, x, f, args, rows, low, high):
-        """One more evaluation tells whether func is what complex steps need."""
+        """Real differences tell whether func is what complex steps need: one, where steps relative to x are short enough."""
         self.checked = True
-        steps = steps_of(x, 2.0**-26)*(-1.0)**np.arange(x.size)
-        point = np.where((x + steps < low) | (x + steps > high), x - steps, x + steps)
-        point = np.clip(point, low, high)
-        (value,) = self._evaluate([point.copy()], args)
-        with np.errstate(all="ignore"):
-            seen = _as_residuals(value, f.size) - f
-            meant = (point - x) @ rows
-            error = np.linalg.norm(seen - meant)
-            noise = 1e3*EPS*(np.linalg.norm(f) + np.linalg.norm(f + seen))
-            wrong = error > _DISAGREE*np.linalg.norm(seen) + noise
-        if wrong:
-            raise ValueError(
-                "leastsq: the Jacobian by complex steps ('cs') disagrees with a difference of func: somewhere "
-                "func drops the imaginary part, or is not analytic (abs, real, conj, comparisons). '3-point' "
-                "makes do with real numbers")
+        signs = (-1.0)**np.arange(x.size)
+        for step in self._check_steps(x, f, rows):
+            steps = step*signs
+            point = np.where((x + steps < low) | (x + steps > high), x - steps, x + steps)
+            point = np.clip(point, low, high)
+            (value,) = self._evaluate([point.copy()], args)
+            with np.errstate(all="ignore"):
+                seen = _as_residuals(value, f.size) - f
+                meant = (point - x) @ rows
+                error = np.linalg.norm(seen - meant)
+                noise = 1e3*EPS*(np.linalg.norm(f) + np.linalg.norm(f + seen))
+                if not error > _DISAGREE*np.linalg.norm(seen) + noise:
+                    return
+        raise ValueError(
+            "leastsq: the Jacobian by complex steps ('cs') disagrees with a difference of func: somewhere "
+            "func drops the imaginary part, or is not analytic (abs, real, conj, comparisons). '3-point' "
+            "makes do with real numbers")
+
+    @staticmethod
+    def _check_steps(x, f, rows):
+        """Relative to x, then ever shorter ones by which the residuals should change a little."""
+        plain = steps_of(x, 2.0**-26)
+        yield plain
+        sizes = np.linalg.norm(rows, axis=1)
+        effects = (np.abs(x)*sizes)[(x != 0) & (sizes > 0)]
+        size = np.linalg.norm(f) or float(effects.min(initial=np.inf))
+        for share in (1e-3, 1e-5, 1e-7):
+            with np.errstate(all="ignore"):
+                steps = np.maximum(share*size/sizes, 8*np.spacing(np.abs(x)))
+                part = float(np.nanmax(np.where((sizes > 0) & (x != 0), steps/np.abs(x), 0.0), initial=0.0))
+            # a parameter without effect, as it seems, moves by the largest part that another does
+            yield np.where(sizes > 0, steps, np.maximum(part*np.abs(x), plain))
+
+
+def _bend(f, first, second, central):
+    """(second difference over first, size of the change) over a step; inf where nothing changes."""
+    with np.errstate(all="ignore"):
+        change = first - second if central else second - f
+        curve = (first - f) + (second - f) if central else (second - f) - 2*(first - f)
+        size = np.linalg.norm(change)
+        if np.linalg.norm(curve) <= _ROUNDING*(np.linalg.norm(f) + np.linalg.norm(first) + np.linalg.norm(second)):
+            return 0.0, size
+        return (np.linalg.norm(curve)/size if size > 0 else np.inf), size
+
+
+def _another_step(bend, change, is_short):
+    """By what a step should be multiplied before it is tried again; None if it is right, or nothing better is known."""
+    if np.isnan(bend):
+        return None
+    if bend > _BENT:
+        return max(0.3*_BENT/bend, 0.03)
+    return 1e4 if change == 0 and is_short else None
 
 
 def _mapper(workers):

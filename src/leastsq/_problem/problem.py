@@ -43,8 +43,12 @@ class Problem:
         The data: what the model is called with, and what it is compared with.
     sigma : None, float or ndarray, shape (m,) or (m, m)
         Standard deviations of the data, or their covariance.
-    absolute_sigma : bool
-        The sizes of `sigma` are known, and not only their ratios.
+    absolute_sigma : bool or None
+        The sizes of `sigma` are known, and not only their ratios; None: nobody said.
+    in_blocks : bool
+        The functions take a block of data after x: nobody can call them without the blocks.
+    rows : int or None
+        Number of residuals of all blocks together.
     """
 
     func: Callable | Any
@@ -59,11 +63,19 @@ class Problem:
     xdata: Any = None
     ydata: np.ndarray | None = None
     sigma: Any = None
-    absolute_sigma: bool = False
+    absolute_sigma: bool | None = None
+    in_blocks: bool = False
+    rows: int | None = None
 
     @property
     def by_differences(self):
         return self.Dfun is None
+
+    def counted(self, m):
+        """Which of m residuals count: not those of points with an infinite sigma."""
+        if self.sigma is None or np.shape(self.sigma) != (m,):
+            return np.ones(m, bool)
+        return np.isfinite(self.sigma)
 
     def free_count(self, n):
         """Of n parameters, those that the bounds do not fix."""

@@ -13,20 +13,21 @@ import numpy as np
 
 from .._fit.leastsq import leastsq
 from .._fit.status import SUCCESS, Status
-from .._problem.arguments import improper, jacobian_array, noted, real_array, real_data
+from .._problem.accurate_jacobian import accurate_jacobian
+from .._problem.arguments import improper, noted, real_array, real_data
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
-from .._problem.derivatives import SCHEMES, DifferenceJacobian
+from .._problem.derivatives import SCHEMES
 from .._problem.losses import LINEAR
 from .._problem.weights import weigher
-from .._uncertainty.covariance import by_option, check_option
+from .._uncertainty.covariance import Directions, by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
-_EPS = np.finfo(float).eps
 _NO_BOUNDS = (-np.inf, np.inf)
+_SHARE_OF_ERROR = 0.05
 
 
 class OptimizeWarning(UserWarning):
@@ -248,19 +249,35 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         pcov = _accurate_covariance(covariance, popt, info)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
     if bounds is not None or kwargs.get("loss", LINEAR) != LINEAR or ier == Status.WATCHER:
-        pcov, chi_squared = _pseudo_covariance(popt, info)
+        pcov, chi_squared = _scipys_covariance(popt, info)
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
     if pcov is not None and not absolute_sigma:
         freedom = fvec.size - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
-        pcov = np.full((n, n), np.inf)
+        pcov = _with_infinities(pcov, n)
         warnings.warn("Covariance of the parameters could not be estimated",
                       category=_category(), stacklevel=2)
     if full_output:
         return popt, pcov, info, mesg, ier
     return popt, pcov
+
+
+def _steps_within_errors(popt, fvec, info):
+    """A part of each parameter's standard error if the others were known, from the columns of the fit's last Jacobian."""
+    R = np.triu(info["fjac"].T[:popt.size])
+    columns = np.empty(popt.size)
+    columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
+    with np.errstate(all="ignore"):
+        return _SHARE_OF_ERROR*np.linalg.norm(fvec)/np.sqrt(fvec.size)/columns
+
+
+def _with_infinities(pcov, n):
+    """Infinite variances where nothing is known: of each parameter, or of those alone that the data do not determine."""
+    if pcov is None or not np.isfinite(np.diag(pcov)).any():
+        return np.full((n, n), np.inf)
+    return pcov
 
 
 def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
@@ -359,26 +376,21 @@ def _parameter_names(f, n):
     return names if len(names) == n else None
 
 
-def _pseudo_covariance(popt, info):
-    """Of J at the solution, its rows weighted as SciPy does; and the sum of the losses."""
+def _scipys_covariance(popt, info):
+    """Of J at the solution, its rows weighted by the loss as SciPy does; and the sum of the losses.
+
+    A parameter that changes nothing has an infinite variance; a fixed one has none.
+    """
     problem = info.problem
     fvec = np.atleast_1d(info["fvec"])
     if problem.by_differences:
-        maker = DifferenceJacobian(problem.func, problem.differences, problem.bounds)
-        jacobian = maker.jacobian_at(popt, fvec)
-        info["nfev"] += maker.evaluations
+        made = accurate_jacobian(problem, popt, "3-point", f0=fvec, steps=_steps_within_errors(popt, fvec, info))
     else:
-        jacobian = jacobian_array(problem.Dfun(popt.copy()), (fvec.size, popt.size), "jac", "curve_fit",
-                                  bool(problem.col_deriv))
+        made = accurate_jacobian(problem, popt, f0=fvec)
         info["njev"] += 1
-    if not np.isfinite(jacobian).all():
-        row, column = map(int, np.argwhere(~np.isfinite(jacobian))[0])
-        raise ValueError("curve_fit: the Jacobian at the solution is not finite: the derivative of residual "
-                         f"{row} with respect to x[{column}] is {jacobian[row, column]}")
-    jacobian = jacobian*problem.loss.row_weights(fvec)[:, None]
-    if problem.bounds is not None:
-        jacobian[:, ~problem.bounds.free] = 0
-    _, values, vectors = np.linalg.svd(jacobian, full_matrices=False)
-    keep = values > _EPS*max(jacobian.shape)*values[0]
-    vectors = vectors[keep]/values[keep, None]
-    return vectors.T @ vectors, problem.loss.values(fvec)[0].sum()
+    info["nfev"] += made.nfev
+    free = np.ones(popt.size, bool) if problem.bounds is None else problem.bounds.free
+    rows = made.J*problem.loss.row_weights(made.f)[:, None]
+    pcov = np.zeros((popt.size, popt.size))
+    pcov[np.ix_(free, free)] = Directions(rows[:, free], made.error[free]).inverse()
+    return pcov, problem.loss.values(made.f)[0].sum()

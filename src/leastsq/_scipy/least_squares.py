@@ -38,7 +38,20 @@ _TO_ROUNDING = {6: "No further reduction of the cost is possible.",
 
 
 class OptimizeResult(dict):
-    """A dict whose keys are attributes too, as `scipy.optimize.OptimizeResult`."""
+    """A dict whose keys are attributes too, as `scipy.optimize.OptimizeResult`.
+
+    That of a fit has an attribute ``problem`` besides, what was fitted, which copies and pickles leave out.
+    """
+
+    __slots__ = ("problem",)
+
+    def __reduce__(self):
+        return _optimize_result, (dict(self),)
+
+    def copy(self):
+        return OptimizeResult(self)
+
+    __copy__ = copy
 
     def __getattr__(self, name):
         try:
@@ -60,6 +73,10 @@ class OptimizeResult(dict):
                 value, threshold=30, edgeitems=3, precision=4)
             lines.append(f"{name:>{width}}: " + text.replace("\n", "\n" + " "*(width + 2)))
         return "\n".join(lines) or "OptimizeResult()"
+
+
+def _optimize_result(items):
+    return OptimizeResult(items)
 
 
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
@@ -221,7 +238,9 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
               Watching(_callback(callback), False, verbose), count_differences=False)
     result = _result(fit, fit.solve(True), functions, user)
     if covariance is not None:
-        result["covariance"] = by_option(covariance, replace(user, absolute_sigma=bool(absolute_sigma)), result.x)
+        user = replace(user, absolute_sigma=bool(absolute_sigma))
+        result["covariance"] = by_option(covariance, user, result.x)
+    object.__setattr__(result, "problem", user)
     return result
 
 

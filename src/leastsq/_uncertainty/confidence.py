@@ -9,12 +9,12 @@ import numpy as np
 
 from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.bounds import Bounds
-from .._problem.losses import LINEAR
-from .covariance import CovarianceResult, covariances
+from .._problem.problem import Problem
+from .covariance import CovarianceResult, covariances, not_a_minimum, shown_covariance
 from .format import label, value_and_error
-from .names import _parameters, loose_problem
 from .profile import Profile, Profiler, progress_line
 from .student import f_quantile, t_quantile
+from .told import fit_of, parameters_of
 
 __all__ = ["BandResult", "ConfidenceResult", "confidence_band", "confidence_intervals", "profile_time"]
 
@@ -56,11 +56,12 @@ class ConfidenceResult:
     reasons: list[str]
     nfev: int
     seconds: float
+    _asked: tuple | None = None         # the parameters whose intervals were wanted; None: all
 
     def __repr__(self):
         names = self.covariance.names
         rows = []
-        for j in range(self.x.size):
+        for j in range(self.x.size) if self._asked is None else self._asked:
             widths = [w for w in (self.upper[j] - self.x[j], self.x[j] - self.lower[j]) if 0 < w < np.inf]
             error = min(widths, default=self.covariance.stderr[j])
             ends = [value_and_error(v, error)[0] for v in (self.x[j], self.lower[j], self.upper[j])]
@@ -72,20 +73,20 @@ class ConfidenceResult:
         return "\n".join([f"{100*self.level:.4g} % confidence intervals {kind}", *lines, *self.reasons])
 
 
-def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t", parameters=None,
-                         names=None, sigma=None, absolute_sigma=False, points=0, timeout=None,
-                         progress=False, bounds=None, loss=LINEAR, f_scale=1.0):
+def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method="t", parameters=None,
+                         names=None, sigma=None, absolute_sigma=None, points=0, timeout=None,
+                         progress=False, bounds=None, loss=None, f_scale=None):
     r"""
     Confidence intervals of fitted parameters.
 
     Parameters
     ----------
-    func : callable or CFunction
-        Residuals ``func(x, *args)``, as in `leastsq`.
-    x : array_like, shape (n,)
-        The fitted parameters, at a minimum.
+    fit : tuple, result object, callable or CFunction
+        What was fitted: a result, or the residual function with what is known of it, as in `covariance`.
+    x : array_like, shape (n,), optional
+        The fitted parameters, at a minimum, with a function.
     args : tuple, optional
-        Further arguments of `func` and `Dfun`.
+        Further arguments of the function and `Dfun`.
     Dfun : callable, optional
         Jacobian ``Dfun(x, *args)`` of shape (m, n).
     level : float, optional
@@ -97,10 +98,10 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
         the F test permits, found by refits; follows the model's curvature, so that the
         interval need not be symmetric, nor bounded.
     parameters : sequence of int or str, optional
-        Which to profile, by index or name.  None: all.
+        Of which to find the intervals, by index or name.  None: all.
     names : sequence of str, optional
     sigma : float or array_like, optional
-        As in `covariance`.
+        As in `covariance`; this and the next must agree with what a result knows.
     absolute_sigma : bool, optional
         As in `covariance`; then the normal quantile takes the place of t.
     points : int, optional
@@ -170,21 +171,24 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
       plateau  19.1   [15.0, 29.2]
       rate     0.53   [0.20, 1.26]
     """
-    began = time.perf_counter()
+    began, tool = time.perf_counter(), "confidence_intervals"
     if method not in ("t", "profile"):
         raise ValueError(f"method must be 't' or 'profile', got {method!r}")
     if not (isinstance(level, (int, float)) and 0 < level < 1):
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
-    x = _parameters(x)
-    problem = loose_problem(func, args, Dfun, x, sigma=sigma, absolute_sigma=absolute_sigma, names=names, bounds=bounds,
-                            loss=loss, f_scale=f_scale)
-    spread, free = covariances(problem, x)
+    fitted = fit_of(tool, fit, x, args, Dfun, sigma=sigma, absolute_sigma=absolute_sigma, names=names, bounds=bounds,
+                    loss=loss, f_scale=f_scale)
+    fitted.check(tool)
+    spread, free = covariances(fitted, tool=tool)
+    x = spread.x
     chosen = _chosen(parameters, spread)
     t = (free if method == "profile" else spread).t(level)
-    reasons = [f"{spread.label(j)}: the data do not determine it." for j in range(x.size)
-               if np.isinf(spread.stderr[j]) and spread.dof > 0]
+    reasons = [] if not_a_minimum(spread) is None else [not_a_minimum(spread)]
+    reasons += [f"{spread.label(j)}: the data do not determine it." for j in range(x.size)
+                if np.isinf(spread.stderr[j]) and spread.dof > 0]
     if spread.dof <= 0:
         reasons.append("There are no more residuals than parameters: no degrees of freedom, no intervals.")
+    others = np.setdiff1d(np.arange(x.size), chosen)
     with np.errstate(invalid="ignore"):
         reach = t*spread.stderr
     lower, upper = x - reach, x + reach
@@ -192,11 +196,13 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
         reasons += _cut(spread, lower, upper, method)
         chosen = [j for j in chosen if not free.fixed[j]]
     profiles, nfev = {}, spread.nfev
+    lower[others] = upper[others] = np.nan
+    if method == "profile" and not fitted.can_evaluate:
+        raise ValueError(f"{tool}: method='profile' needs the residual function, which this result does not have: give it "
+                         "as func(x)")
     if method == "profile":
-        others = np.setdiff1d(np.arange(x.size), chosen)
-        lower[others] = upper[others] = np.nan
         if free.dof > 0:
-            profiler = Profiler(problem, spread, free, t, None if timeout is None else began + timeout)
+            profiler = Profiler(fitted.problem, spread, free, t, None if timeout is None else began + timeout)
             with progress_line(progress, profiler, 2*len(chosen)) as tell:
                 for j in chosen:
                     profile = profiler.profile(j, points, tell)
@@ -205,7 +211,7 @@ def confidence_intervals(func, x, args=(), Dfun=None, *, level=0.95, method="t",
                     reasons += profile.reasons
             nfev += profiler.nfev
     return ConfidenceResult(x, lower, upper, float(level), method, float(t), spread, profiles,
-                            list(dict.fromkeys(reasons)), nfev, time.perf_counter() - began)
+                            list(dict.fromkeys(reasons)), nfev, time.perf_counter() - began, _asked=tuple(chosen))
 
 
 def _cut(spread, lower, upper, method):
@@ -214,7 +220,7 @@ def _cut(spread, lower, upper, method):
     for j in np.flatnonzero(low == high):
         reasons.append(f"{spread.label(j)}: it is fixed.")
     if method == "t":
-        for j in np.flatnonzero(spread.fixed & (low < high)):
+        for j in np.flatnonzero(spread.held):
             reasons.append(f"{spread.label(j)}: it is at its bound, where the estimate is not normally distributed; "
                            "method='profile' makes an interval.")
         for ends, edge, cut, side in ((lower, low, lower < low, "lower"), (upper, high, upper > high, "upper")):
@@ -240,14 +246,14 @@ def _chosen(parameters, spread):
     return chosen
 
 
-def profile_time(func, x, args=(), Dfun=None, *, parameters=None, sigma=None, bounds=None, loss=LINEAR,
-                 f_scale=1.0):
+def profile_time(fit, x=None, args=(), Dfun=None, *, parameters=None, sigma=None, bounds=None, loss=None,
+                 f_scale=None):
     """
     Estimate how long ``confidence_intervals(method="profile")`` will take.
 
     Parameters
     ----------
-    func, x, args, Dfun, parameters, sigma, bounds, loss, f_scale
+    fit, x, args, Dfun, parameters, sigma, bounds, loss, f_scale
         As in `confidence_intervals`.
 
     Returns
@@ -264,10 +270,9 @@ def profile_time(func, x, args=(), Dfun=None, *, parameters=None, sigma=None, bo
     >>> profile_time(lambda x: x[0] + x[1]*t - t**2, [-2.0, 4.0]) < 1
     True
     """
-    x = _parameters(x)
-    problem = loose_problem(func, args, Dfun, x, sigma=sigma, bounds=bounds, loss=loss, f_scale=f_scale)
-    spread, free = covariances(problem, x, method=None if Dfun else "3-point")
-    profiler = Profiler(problem, spread, free, free.t(0.95), None)
+    fitted = fit_of("profile_time", fit, x, args, Dfun, sigma=sigma, bounds=bounds, loss=loss, f_scale=f_scale)
+    spread, free = covariances(fitted, method=None if fitted.problem.Dfun else "3-point", tool="profile_time")
+    profiler = Profiler(fitted.problem, spread, free, free.t(0.95), None)
     return profiler.estimate(2*len(_chosen(parameters, spread)))
 
 
@@ -294,31 +299,30 @@ class BandResult:
     upper: np.ndarray
 
 
-def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None, method=None,
-                    simultaneous=False):
+def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None, method=None, simultaneous=False):
     """
     Confidence band of a fitted curve, or of anything computed from the parameters.
 
     Parameters
     ----------
-    model : callable
-        ``model(x, *args)``: the curve's values at the k points where the band is
-        wanted.
-    x : array_like, shape (n,)
-        The fitted parameters.
-    cov : CovarianceResult or array_like, shape (n, n)
-        Their covariance.  If it was made with bounds, `model` is not called outside of them,
-        and parameters on one count as known.
-    args : tuple, optional
-        Further arguments of `model`.
+    fit : result, CovarianceResult or tuple (popt, pcov)
+        What `curve_fit` returned with ``full_output=True``, which knows model and data; another result
+        with `model`; a `CovarianceResult` with `model`; or parameters and their covariance matrix, shapes (n,) and
+        (n, n), with `model`.  If there were bounds, the model is not called outside of them,
+        and parameters that are held at one count as known.
+    x : array_like or object, optional
+        Where the band is wanted: what the model is called with.  None: the data's.
+    model : callable, optional
+        ``model(x, *parameters)``, as `curve_fit` takes it: the curve's values at k points.
     level : float, optional
         Confidence level at each point, or with `simultaneous` of the whole curve.
     dof : float, optional
-        Degrees of freedom for Student's t, if `cov` is a matrix; None: the normal
+        Degrees of freedom for Student's t, if the covariance is a matrix; None: the normal
         distribution.
-    noise : float or array_like, shape (k,), optional
-        Standard deviation of one observation: the band is then that of new
-        observations (a prediction band).  True: the residuals' own, from `cov`.
+    noise : float, array_like of shape (k,), callable or True, optional
+        Standard deviation of one observation, at each point, or as a function of x: the band is then that of new
+        observations (a prediction band).  True: that of the fit's data, where it is known: sigma of the fit,
+        times the root of reduced chi2 if it is not absolute.  An array sigma is known at the data's own x only.
     method : optional
         How to differentiate, as in `covariance`.
     simultaneous : bool, optional
@@ -332,57 +336,111 @@ def confidence_band(model, x, cov, args=(), *, level=0.95, dof=None, noise=None,
 
     Raises
     ------
+    TypeError
+        There is no model; `fit` is nothing of the above.
     ValueError
-        Sizes do not agree; the model is not finite; ``noise=True`` with a matrix, or a
-        covariance with a loss; `noise` and `simultaneous`, for no band holds all new
-        observations.
+        Sizes do not agree; the model is not finite; ``noise=True`` where the fit does not know it, as with
+        a loss; `noise` and `simultaneous`, for no band holds all new observations.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from leastsq import confidence_band, covariance, leastsq
+    >>> from leastsq import confidence_band, curve_fit
     >>> t, y = np.arange(6.0), np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
-    >>> def curve(x, t):
-    ...     return x[0]*np.exp(-x[1]*t)
-    >>> def residual(x):
-    ...     return curve(x, t) - y
-    >>> x, ier = leastsq(residual, [1.0, 1.0])
-    >>> band = confidence_band(curve, x, covariance(residual, x), (np.array([0.0, 10.0]),))
+    >>> def curve(t, height, rate):
+    ...     return height*np.exp(-rate*t)
+    >>> fit = curve_fit(curve, t, y, full_output=True)
+    >>> band = confidence_band(fit, np.array([0.0, 10.0]))
     >>> band.fit.round(3), (band.upper - band.lower).round(3)
     (array([5.081, 0.033]), array([0.365, 0.021]))
     """
-    x = _parameters(x)
-    bounds = None
+    tool = "confidence_band"
     if simultaneous and noise is not None:
         raise ValueError("noise and simultaneous exclude each other: there is no end of new observations, and no band "
                          "that holds them all")
-    if isinstance(cov, CovarianceResult):
-        matrix, t, bounds = cov.cov, cov.t(level), None if cov.bounds is None else Bounds(*cov.bounds)
-        dof = np.inf if cov.absolute_sigma else cov.dof
-        if noise is True:
-            if cov.loss != LINEAR:
-                raise ValueError("noise=True does not go with a loss: outliers have no standard deviation; give that "
-                                 "of the other observations")
-            noise = 1.0 if cov.absolute_sigma else np.sqrt(cov.reduced_chi2)
-        if cov.fixed.any():
-            matrix = np.where(cov.fixed[:, None] | cov.fixed, 0.0, matrix)
-    else:
-        matrix = np.asarray(cov, dtype=float)
+    spread, parameters, matrix, bounds = _spread_of(tool, fit)
+    problem = None if spread is None else spread.problem
+    own_x = x is None
+    if own_x:
+        if problem is None or problem.model is None:
+            raise TypeError(f"{tool}: x must be given: this fit does not know where its data are")
+        x = problem.xdata
+    elif isinstance(x, (list, tuple, np.ndarray)):      # as curve_fit hands them to the model
+        x = np.asarray(x, dtype=float)
+    if model is None:
+        if problem is None or problem.model is None:
+            raise TypeError(f"{tool}: model must be given: this fit does not know its model")
+        model = problem.model
+    elif problem is not None and problem.model is not None and model is not problem.model:
+        raise ValueError(f"{tool}: model must be that of the fit, {problem.model!r}, got {model!r}")
+    if spread is None:
         dof = np.inf if dof is None else dof
         t = t_quantile(level, dof)
-        if noise is True:
-            raise ValueError("noise=True needs a CovarianceResult; give the standard deviation")
-    if matrix.shape != (x.size, x.size):
-        raise ValueError(f"cov must have shape ({x.size}, {x.size}), got {matrix.shape}")
-    made = accurate_jacobian(model, x, args, None, method, bounds=bounds)
+    else:
+        t, dof = spread.t(level), np.inf if spread.absolute_sigma else spread.dof
+
+    curve = Problem(lambda p: np.ravel(model(x, *p)), bounds=bounds)
+    made = accurate_jacobian(curve, parameters, method, noise=0.0)
+    if noise is not None:
+        noise = _noise(tool, noise, spread, x, own_x, made.f.size)
     with np.errstate(invalid="ignore"):
         touched = np.abs(made.J).max(axis=0, initial=0.0) > 0
         J = made.J[:, touched]
         variance = np.einsum("ij,jk,ik->i", J, matrix[np.ix_(touched, touched)], J)
         if noise is not None:
-            variance = variance + np.asarray(noise, dtype=float)**2
+            variance = variance + noise**2
         stderr = np.sqrt(variance)
     if simultaneous:
         k = int((touched & (np.diag(matrix) > 0)).sum())
         t = np.inf if not dof > 0 else np.sqrt(k*f_quantile(level, k, dof)) if k else 0.0
     return BandResult(made.f, stderr, made.f - t*stderr, made.f + t*stderr)
+
+
+def _spread_of(tool, fit):
+    """(CovarianceResult or None, parameters, covariance matrix, bounds) of what a band is asked of."""
+    if isinstance(fit, tuple) and len(fit) == 2 and np.ndim(fit[1]) == 2:
+        x, matrix = parameters_of(fit[0]), np.asarray(fit[1], dtype=float)
+        if matrix.shape != (x.size, x.size):
+            raise ValueError(f"{tool}: the covariance must have shape ({x.size}, {x.size}), got {matrix.shape}")
+        return None, x, matrix, None
+    spread = fit if isinstance(fit, CovarianceResult) else shown_covariance(tool, fit)
+    matrix = spread.cov
+    if spread.fixed.any():
+        matrix = np.where(spread.fixed[:, None] | spread.fixed, 0.0, matrix)
+    return spread, spread.x, matrix, None if spread.bounds is None else Bounds(*spread.bounds)
+
+
+def _noise(tool, noise, spread, x, own_x, count):
+    """The standard deviation of new observations at the `count` points of x."""
+    if callable(noise):
+        noise = noise(x)
+    elif noise is True:
+        noise = _known_noise(tool, spread, x, own_x, count)
+    try:
+        values = np.asarray(noise, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{tool}: noise must be a number, {count} numbers, a function of x or True, got {noise!r}") from None
+    if values.shape not in ((), (1,), (count,)):
+        raise ValueError(f"{tool}: noise must be a number or have shape ({count},), got {values.shape}")
+    if not (values >= 0).all():
+        raise ValueError(f"{tool}: noise must not be negative or nan, got {values.min():g}")
+    return values
+
+
+def _known_noise(tool, spread, x, own_x, count):
+    problem = None if spread is None else spread.problem
+    give = "give noise=, the standard deviation of one observation: a number, one for each point or a function of x"
+    if problem is None:
+        raise ValueError(f"{tool}: noise=True needs a result that knows its data; {give}")
+    if not problem.loss.is_linear:
+        raise ValueError(f"{tool}: noise=True does not go with a loss: outliers have no standard deviation; {give}")
+    if problem.model is None and problem.sigma is None:
+        raise ValueError(f"{tool}: noise=True does not know whether this function divides by the data's errors; {give}")
+    factor = 1.0 if spread.absolute_sigma else np.sqrt(spread.reduced_chi2)
+    sigma = 1.0 if problem.sigma is None else np.asarray(problem.sigma, dtype=float)
+    if np.size(sigma) == 1:
+        return factor*abs(float(np.ravel(sigma)[0]))
+    same = own_x or problem.xdata is x or np.shape(problem.xdata) == np.shape(x) and np.array_equal(problem.xdata, x)
+    if not same:
+        raise ValueError(f"{tool}: noise=True knows sigma at the {np.shape(sigma)[0]} data only, not at this x; {give}")
+    return factor*(np.abs(sigma) if np.ndim(sigma) == 1 else np.sqrt(np.diag(sigma)))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .._problem.accurate_jacobian import METHODS, accurate_jacobian
 from .._problem.losses import LINEAR
+from .._problem.problem import Problem
+from .combinations import describe_direction
 from .format import label, value_and_error
-from .names import _mask, _parameters, loose_problem
 from .student import t_quantile
+from .told import Fitted, fit_of, mask_of
 
 __all__ = ["CovarianceResult", "covariance"]
 
 ACCURATE = "accurate"
 _EPS = np.finfo(float).eps
 _NEARLY = 1e7           # condition number from which a combination is nearly undetermined
+_NOISE = 0.5            # relative error of a derivative from which it says nothing
+_SURE = 5               # errors of derivatives that a direction's effect must exceed
+_EXACT = 2.0**-26       # residuals that are this part of the parameters' effects are those of exact data
+_ALIGNED = 1e-3         # cosine between residuals and a derivative that no minimum has
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +62,7 @@ class CovarianceResult:
         residuals; k = 0 if the rank is full.
     names : tuple of str or None
     fixed : ndarray of bool, shape (n,)
+        The parameters that count as known: fixed, or held at a bound.
     method : str
         How derivatives were made.
     derivative_error : float
@@ -64,6 +72,11 @@ class CovarianceResult:
     bounds : tuple of ndarray or None
         Lower and upper bounds.
     loss, f_scale : str or callable, float
+    held : ndarray of bool, shape (n,)
+        The parameters that a bound holds: they are at it, and without it the minimum would be beyond,
+        as the slope of the cost there says, which is larger than its rounding.
+    problem : Problem or None
+        What was fitted; not in pickles.
     """
 
     x: np.ndarray
@@ -86,8 +99,16 @@ class CovarianceResult:
     bounds: tuple | None = None
     loss: object = LINEAR
     f_scale: float = 1.0
+    held: np.ndarray | None = None
+    problem: Problem | None = field(default=None)
     _bend: float = 1.0
-    _weakest: np.ndarray | None = field(default=None)
+    _words: tuple = ()              # about each direction that the data do not determine, or hardly
+
+    def __getstate__(self):
+        return self.__dict__ | {"problem": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
 
     def label(self, j):
         """Name of parameter j: its own, or ``x[j]``."""
@@ -103,6 +124,8 @@ class CovarianceResult:
         """
         Which combinations of parameters the data do not determine, in words.
 
+        A sum, product or ratio is named only after a move along it has left the residuals as they were.
+
         Returns
         -------
         str
@@ -116,41 +139,19 @@ class CovarianceResult:
         ...     return x[0]*x[1]*t + x[2] - np.exp(t)
         >>> print(covariance(residual, [2.0, 0.85, 0.87], names=["gain", "slope", "level"]).explain())
         The data determine only 2 combinations of the 3 parameters.
-        Changing gain by +1 and slope by -0.425 together leaves the residuals as they are.
+        Changing gain by +1 % and slope by -1 % together leaves the residuals as they are.
         The data determine only the product of gain and slope.
         Fix one of gain and slope, or write the model with one parameter in place of them.
         """
         free = int((~self.fixed).sum())
-        lines = []
         if self.null_space.shape[1]:
-            lines.append(f"The data determine only {self.rank} combination{'s' if self.rank != 1 else ''} "
-                         f"of the {free} parameters.")
-            for direction in self.null_space.T:
-                lines += self._one(direction, "leaves the residuals as they are", "determine only")
+            first = (f"The data determine only {self.rank} combination{'s' if self.rank != 1 else ''} "
+                     f"of the {free} parameters.",)
         else:
-            lines.append("The data determine every parameter." if free > 1 else
-                         "The data determine the parameter.")
-            if self._weakest is not None:
-                lines.append(f"But only just: the condition number is {self.condition:.1e}.")
-                lines += self._one(self._weakest, "hardly changes the residuals", "determine well only")
-        return "\n".join(lines)
-
-    def _one(self, direction, effect, determine):
-        """Sentences about one direction that matters little or not at all."""
-        large = np.abs(direction) > 1e-4*np.abs(direction).max()
-        parts = np.flatnonzero(large)
-        if parts.size == 1:
-            name = self.label(parts[0])
-            return [f"Changing {name} {effect}.", f"Fix {name}, or take it out of the model."]
-        first = direction[parts[0]]
-        steps = [f"{self.label(j)} by {direction[j]/first:+.4g}" for j in parts]
-        names = [self.label(j) for j in parts]
-        listed = f"{', '.join(names[:-1])} and {names[-1]}"
-        text = f"Changing {', '.join(steps[:-1])} and {steps[-1]} together {effect}"
-        only = _combination(self.x[parts], direction[parts], names)
-        return [f"{text}.", *([f"The data {determine} {only}."] if only else []),
-                f"Fix one of {listed}, or write the model with one parameter "
-                f"{'in place of them' if parts.size == 2 else 'less'}."]
+            first = ("The data determine every parameter." if free > 1 else "The data determine the parameter.",)
+            if self._words:
+                first += (f"But only just: the condition number is {self.condition:.1e}.",)
+        return "\n".join((*first, *self._words))
 
     def __repr__(self):
         rows = [(self.label(j), *value_and_error(self.x[j], self.stderr[j])) for j in range(self.x.size)]
@@ -167,25 +168,8 @@ class CovarianceResult:
         return "\n".join(lines)
 
 
-def _combination(x, direction, names):
-    """Sum, difference, product or ratio of two parameters, if that is what stays."""
-    if len(names) != 2:
-        return None
-    a, b = names
-    ratio = direction[1]/direction[0]
-    for same, what in ((-1.0, "sum"), (1.0, "difference")):
-        if abs(ratio - same) < 1e-5:
-            return f"the {what} of {a} and {b}"
-    if np.all(x != 0):
-        relative = ratio*x[0]/x[1]
-        for same, what in ((-1.0, "product"), (1.0, "ratio")):
-            if abs(relative - same) < 1e-5:
-                return f"the {what} of {a} and {b}"
-    return None
-
-
-def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute_sigma=False,
-               names=None, fixed=None, rcond=None, bounds=None, loss=LINEAR, f_scale=1.0):
+def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, absolute_sigma=None,
+               names=None, fixed=None, rcond=None, bounds=None, loss=None, f_scale=None):
     r"""
     Covariance and standard errors of fitted parameters.
 
@@ -194,12 +178,15 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
 
     Parameters
     ----------
-    func : callable or CFunction
-        Residuals ``func(x, *args)``, as in `leastsq`.
-    x : array_like, shape (n,)
-        The fitted parameters.
+    fit : tuple, result object, callable or CFunction
+        What `leastsq`, `curve_fit` or `leastsq_blocks` returned with ``full_output=True``, what
+        `least_squares` returned, or problem i of a batch, ``result.fit(i)``: they know what
+        was fitted, and need nothing else.  Or the residuals ``func(x, *args)``, as in `leastsq`; then
+        the other arguments tell what is known.
+    x : array_like, shape (n,), optional
+        The fitted parameters, with a function.
     args : tuple, optional
-        Further arguments of `func` and `Dfun`.
+        Further arguments of the function and `Dfun`.
     Dfun : callable, optional
         Jacobian ``Dfun(x, *args)`` of shape (m, n).
     method : {None, "richardson", "3-point", "2-point", "cs"}, optional
@@ -211,8 +198,9 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
         parameter has, so that it may be near zero.  None: `Dfun` if given, else
         "richardson".
     sigma : float or array_like, shape (m,) or (m, m), optional
-        Standard deviations of the data, or their covariance, if `func` does not
-        divide by them.
+        Standard deviations of the data, or their covariance, if the function does not
+        divide by them.  Data whose sigma is infinite do not count.  Beside a result, this and the arguments
+        below must agree with what it knows.
     absolute_sigma : bool, optional
         The sizes of sigma (or of residuals divided by it) are known.  If not,
         only their ratios count, and the covariance is scaled with
@@ -226,8 +214,8 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
         Singular values of the column-scaled Jacobian below ``rcond`` times the
         largest count as zero.  None: the rounding and differentiation error.
     bounds : 2-tuple or object with lb and ub, optional
-        As in `leastsq`: `func` is not called outside, and parameters on a bound count as
-        `fixed`.
+        As in `leastsq`: the function is not called outside.  Parameters that a bound holds, against a slope
+        of the cost larger than its rounding, count as known; closeness alone fixes nothing.
     loss, f_scale : optional
         As in `leastsq`, if the fit had a loss: the covariance is then Huber's, from how
         the losses are spread and curved [2]_.
@@ -242,18 +230,20 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
     ------
     ValueError
         Residuals or derivatives are not finite; `sigma`, `names` or `fixed` has
-        the wrong size; `sigma` is not positive (definite); unknown `method`; "cs"
+        the wrong size; `sigma` is not positive (definite); unknown `method`; what is told beside a result
+        does not agree with it, or ``func(x)`` is not what it was at the end of the fit; "cs"
         with a function that drops the imaginary part; `x` outside of `bounds`; a loss
         that is unknown, not curved upwards, or comes with `absolute_sigma`, for how
         often residuals are large is not known beforehand.
     TypeError
-        `func` is not callable or does not return real numbers.
+        `fit` is neither a result nor a function, or the function does not return real numbers.
 
     Notes
     -----
     With J the (weighted) Jacobian, its columns are scaled to length one before a
     QR factorization and the singular value decomposition of R, so that neither
-    units nor J.T @ J spoil digits [1]_.  If the rank is short, a parameter that no null
+    units nor J.T @ J spoil digits [1]_.  A direction counts as determined if the residuals change along it
+    by more than the errors of the derivatives that it mixes.  If the rank is short, a parameter that no null
     direction touches keeps its error, the others get infinity.
 
     References
@@ -270,29 +260,108 @@ def covariance(func, x, args=(), Dfun=None, *, method=None, sigma=None, absolute
     >>> y = np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
     >>> def residual(x):
     ...     return x[0]*np.exp(-x[1]*t) - y
-    >>> x, ier = leastsq(residual, [1.0, 1.0])
-    >>> covariance(residual, x, names=["height", "rate"])
+    >>> fit = leastsq(residual, [1.0, 1.0], full_output=True)
+    >>> covariance(fit, names=["height", "rate"])
       height  5.081 ± 0.066
       rate    0.504 ± 0.012
     rank 2 of 2, condition 1.8e+00, 4 degrees of freedom, reduced chi2 0.004902
     """
-    x = _parameters(x)
-    problem = loose_problem(func, args, Dfun, x, sigma=sigma, absolute_sigma=absolute_sigma, names=names, bounds=bounds,
-                            loss=loss, f_scale=f_scale)
-    return covariances(problem, x, fixed=fixed, method=method, rcond=rcond)[0]
+    fitted = fit_of("covariance", fit, x, args, Dfun, sigma=sigma, absolute_sigma=absolute_sigma, names=names, bounds=bounds,
+                    loss=loss, f_scale=f_scale)
+    fitted.check("covariance")
+    return covariances(fitted, fixed=fixed, method=method, rcond=rcond, tool="covariance")[0]
 
 
-def covariances(problem, x, *, fixed=None, method=None, rcond=None):
-    """The covariance at x, and what it would be if no parameter were held but the fixed ones."""
-    held = _mask(fixed, x.size)
-    alone, bounds = held, problem.bounds
+def covariances(fitted, *, fixed=None, method=None, rcond=None, tool="covariance"):
+    """The covariance of a fit, and what it would be if no parameter were held but the fixed ones."""
+    problem, x = fitted.problem, fitted.x
+    if not fitted.can_evaluate:
+        return (own_covariance(fitted, tool, fixed),)*2
+    held = mask_of(fixed, x.size)
+    bounds = problem.bounds
+    made = accurate_jacobian(problem, x, method)
+    at_bound = np.zeros(x.size, bool)
     if bounds is not None:
-        held, alone = held | (x <= bounds.low) | (x >= bounds.high), held | ~bounds.free
-    made = accurate_jacobian(problem.func, x, problem.args, problem.Dfun, method, bounds=bounds, col_deriv=problem.col_deriv)
-    found = from_jacobian(problem, x, made, fixed=held, rcond=rcond)
-    if np.array_equal(held, alone):
+        held = held | ~bounds.free
+        at_bound = held_by(problem, x, made) & ~held
+    evaluate = _evaluation(fitted)
+    found = from_jacobian(problem, x, made, fixed=held | at_bound, rcond=rcond, evaluate=evaluate)
+    found = replace(found, held=at_bound)
+    if not at_bound.any():
         return found, found
-    return found, from_jacobian(problem, x, made, fixed=alone, rcond=rcond)
+    return found, from_jacobian(problem, x, made, fixed=held, rcond=rcond, evaluate=evaluate)
+
+
+def shown_covariance(tool, fit, *, method=None, fixed=None, notes=None):
+    """
+    The covariance that a report or a band shows of a fit.
+
+    That of a `curve_fit` result is its pcov, and of a fit with ``covariance=`` that one, unless another is
+    asked for by `method` or `fixed`; what there is to say about a pcov is appended to notes.
+    """
+    fitted = fit if isinstance(fit, Fitted) else fit_of(tool, fit)
+    fitted.check(tool)
+    problem, info = fitted.problem, fitted.info
+    if method is None and fixed is None:
+        made = info.get("covariance") if isinstance(info, dict) else None
+        if isinstance(made, CovarianceResult):
+            return replace(made, names=problem.names, problem=problem)
+        if problem is not None and problem.model is not None and fitted.cov is not None:
+            return _pcov(fitted, tool, [] if notes is None else notes)
+    return covariances(fitted, fixed=fixed, method=method, tool=tool)[0]
+
+
+def _pcov(fitted, tool, notes):
+    """That of curve_fit, with what derivatives made afresh say of the point."""
+    problem, cov, f = fitted.problem, fitted.cov, fitted.fvec
+    stderr = np.sqrt(np.diag(cov))
+    try:
+        found = covariances(fitted, tool=tool)[0]
+    except ValueError as error:
+        notes.append(f"No other covariance can be made: {error}.")
+        found = None
+    free = problem.free_count(fitted.x.size)
+    fixed = np.zeros(fitted.x.size, bool) if problem.bounds is None else ~problem.bounds.free
+    dof = f.size - free
+    chi2 = problem.loss.cost(f)
+    facts = {"cov": cov, "stderr": stderr, "correlation": correlation_of(cov, stderr), "fixed": fixed, "dof": dof, "chi2": chi2,
+             "reduced_chi2": chi2/dof if dof > 0 else np.nan, "method": "curve_fit's pcov", "problem": problem,
+             "absolute_sigma": bool(problem.absolute_sigma)}
+    if found is None:
+        return replace(_shown(fitted.x, cov, problem, fixed=fixed, dof=dof, chi2=chi2, reduced_chi2=np.nan), **facts)
+    if not problem.loss.is_linear:
+        notes.append("These uncertainties are SciPy's for a loss: commonly too large, by up to a factor of two. "
+                     "covariance(fit), or covariance='accurate' in curve_fit, makes Huber's.")
+    elif not found.held.any() and (np.abs(found.stderr - stderr) > 0.01*stderr)[~fixed & np.isfinite(stderr)].any():
+        notes.append("With better derivatives the uncertainties differ by more than 1 %: covariance(fit), or "
+                     "covariance='accurate' in curve_fit, makes those.")
+    return replace(found, **facts)
+
+
+def held_by(problem, x, made):
+    """Which parameters a bound holds: at it, and the cost falls beyond it by more than its slope's rounding."""
+    bounds, f = problem.bounds, made.f
+    psi = f if problem.loss.is_linear else problem.loss.values(f)[1]*f
+    slopes, sizes = made.J.T @ psi, np.linalg.norm(made.J, axis=0)*np.linalg.norm(psi)
+    certain = np.abs(slopes) > (8*_EPS*np.sqrt(f.size) + 2*made.error)*sizes
+    return certain & ((x <= bounds.low) & (slopes > 0) | (x >= bounds.high) & (slopes < 0))
+
+
+def _evaluation(fitted):
+    """The residuals anywhere, or None where there are none; for moves along what the data do not determine."""
+    bounds = fitted.problem.bounds
+
+    def evaluate(x):
+        if bounds is not None and not ((bounds.low <= x) & (x <= bounds.high)).all():
+            return None
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                f = fitted.evaluate(x)
+        except (ArithmeticError, ValueError):       # out of the function's domain
+            return None
+        return f if np.isfinite(f).all() else None
+    return evaluate
 
 
 def check_option(choice):
@@ -305,83 +374,191 @@ def by_option(choice, problem, x):
     """What curve_fit and least_squares make of their `covariance`, after a fit."""
     if choice == ACCURATE:
         choice = "cs" if problem.by_differences and problem.differences.scheme == "cs" else None
-    return covariances(problem, x, method=choice)[0]
+    return covariances(Fitted(problem, x), method=choice)[0]
 
 
-def from_jacobian(problem, x, made, *, fixed=None, rcond=None):
-    """A CovarianceResult from an `AccurateJacobian`, made or given."""
-    n, f, J, loss = x.size, made.f, made.J, problem.loss
-    absolute_sigma, errors, bounds = problem.absolute_sigma, made.error, problem.bounds
-    if absolute_sigma and not loss.is_linear:
-        raise ValueError("absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
-                         "the data's errors, and how many is estimated from the residuals")
-    held = np.zeros(n, dtype=bool) if fixed is None else fixed
-    free = np.flatnonzero(~held)
-    J, error = J[:, free], float(errors[free].max(initial=0.0))
-    m, k = J.shape
+def own_covariance(fitted, tool, fixed=None):
+    """The fit's own covariance, where its function cannot be called, as a `CovarianceResult`."""
+    x, problem, info = fitted.x, fitted.problem, fitted.info
+    rows = None if problem is None else problem.rows
+    if fitted.fvec is not None:
+        rows = fitted.fvec.size
+    if fitted.cov is None or rows is None:
+        raise ValueError(f"{tool}: this result does not know what was fitted (it was pickled, or copied, or comes from "
+                         f"elsewhere): give the residual function, {tool}(function, x)")
+    held = mask_of(fixed, x.size) | np.isnan(np.diag(fitted.cov))
+    chi2 = float(fitted.fvec @ fitted.fvec) if fitted.fvec is not None else float(info["fnorm"]**2)
+    dof = rows - int((~held).sum())
+    absolute = bool(problem is not None and problem.absolute_sigma)
+    reduced, cov = chi2/dof if dof > 0 else np.nan, fitted.cov
+    if not absolute and _is_unscaled(cov, info, ~held):
+        cov = cov*(reduced if dof > 0 else np.inf)
+    problem = Problem(None) if problem is None else problem
+    return _shown(x, cov, problem, fixed=held, dof=dof, chi2=chi2, reduced_chi2=reduced)
 
-    norms = np.linalg.norm(J, axis=0)
-    scale = np.where(norms > 0, norms, 1.0)
-    scaled = J/scale
-    R = np.linalg.qr(scaled, mode="r") if m >= k else scaled
-    _, s, Vt = np.linalg.svd(R)
-    s = np.concatenate([s, np.zeros(k - s.size)])
-    if rcond is None:
-        rcond = max(max(m, k)*_EPS, 10*error)
-    rank = int((s > rcond*s[0]).sum()) if k and s[0] > 0 else 0
 
-    factors = Vt[:rank].T/s[:rank]
-    null = Vt[rank:].T
-    unknown = np.linalg.norm(null, axis=1) > max(1e-6, 1e3*rcond)
-    inner = factors @ factors.T/np.outer(scale, scale)
-    inner[unknown, :] = np.nan
-    inner[:, unknown] = np.nan
-    inner[unknown, unknown] = np.inf
+def _is_unscaled(cov, info, free):
+    """Is this the inverse of J.T @ J, as leastsq returns it, or was it multiplied by a variance, as curve_fit's?"""
+    try:
+        R = np.triu(np.asarray(info["fjac"]).T[:len(info["ipvt"])])
+        order = np.asarray(info["ipvt"]) - np.min(info["ipvt"])       # from one here, from zero in SciPy
+    except (KeyError, ValueError, TypeError):
+        return True                     # of blocks, which keep no R
+    J = np.empty_like(R)
+    J[:, order] = R
+    product = cov[np.ix_(free, free)] @ (J.T @ J)[np.ix_(free, free)]
+    return bool(np.allclose(np.diag(product), 1.0, rtol=1e-4))
 
-    dof = m - rank
-    if loss.is_linear:
-        chi2, bend = float(f @ f), 1.0
-        reduced = chi2/dof if dof > 0 else np.nan
-    else:
-        f, chi2, bend, reduced = loss.variance(f, rank)
-        if dof > 0 and np.isnan(reduced):
-            raise ValueError(f"with this loss and f_scale={loss.scale:g} nearly all residuals count as outliers: the cost "
-                             "is not curved upwards, and says nothing about errors; take a larger f_scale")
-    if not absolute_sigma:
-        known = ~unknown
-        inner[np.ix_(known, known)] *= reduced
-        if dof <= 0:
-            inner[np.ix_(known, known)] = np.inf
-    cov = np.full((n, n), np.nan)
-    cov[np.ix_(free, free)] = inner
-    variance = np.diag(cov).copy()
-    stderr = np.sqrt(variance)
-    size = np.linalg.norm(f)
+
+def _shown(x, cov, problem, *, fixed, dof, chi2, reduced_chi2):
+    """A covariance that the fit made itself, as a `CovarianceResult`."""
+    bounds, n = problem.bounds, x.size
+    stderr = np.sqrt(np.diag(cov))
+    return CovarianceResult(
+        x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=n - int(fixed.sum()), condition=np.nan,
+        dof=dof, chi2=chi2, reduced_chi2=reduced_chi2, absolute_sigma=bool(problem.absolute_sigma), optimality=np.nan,
+        null_space=np.zeros((n, 0)), names=problem.names, fixed=fixed, method="the fit's own", derivative_error=np.nan, nfev=0,
+        bounds=None if bounds is None else (bounds.low, bounds.high), loss=problem.loss.rho, f_scale=problem.loss.scale,
+        held=np.zeros(n, bool), problem=problem)
+
+
+def correlation_of(cov, stderr):
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = cov/np.outer(stderr, stderr)
     finite = np.isfinite(stderr)
     correlation[finite, finite] = 1.0
-    cosines = np.abs(scaled.T @ f)/size if size > 0 else np.zeros(k)
+    return correlation
 
-    directions = np.zeros((n, k - rank))
-    directions[free] = _legible(null, scale)
-    weakest = None
-    condition = s[0]/s[-1] if k and rank == k else np.inf        # of less rank: decided by roundings
-    if rank == k and condition > _NEARLY:
-        weakest = np.zeros(n)
-        weakest[free] = Vt[-1]/scale
-        weakest[free] = np.where(np.abs(Vt[-1]) > 0.03*np.abs(Vt[-1]).max(), weakest[free], 0.0)
+
+def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
+    """A `CovarianceResult` from an `AccurateJacobian`, made or given."""
+    n, loss, bounds = x.size, problem.loss, problem.bounds
+    absolute_sigma = bool(problem.absolute_sigma)
+    if absolute_sigma and not loss.is_linear:
+        raise ValueError("absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
+                         "the data's errors, and how many is estimated from the residuals")
+    known = np.zeros(n, dtype=bool) if fixed is None else fixed
+    free = np.flatnonzero(~known)
+    counted = problem.counted(made.f.size)
+    f, J, errors = made.f[counted], made.J[np.ix_(counted, free)], np.minimum(made.error[free], 1.0)
+    m = f.size
+    directions = Directions(J, errors, rcond)
+    rank, unknown = directions.rank, directions.unknown
+    inner = directions.inverse()
+
+    dof = m - rank
+    psi, bend = f, 1.0
+    if loss.is_linear:
+        chi2 = float(f @ f)
+        reduced = chi2/dof if dof > 0 else np.nan
+    else:
+        psi, chi2, bend, reduced = loss.variance(f, rank)
+        if dof > 0 and np.isnan(reduced):
+            raise ValueError(f"with this loss and f_scale={loss.scale:g} nearly all residuals count as outliers: the cost "
+                             "is not curved upwards, and says nothing about errors; take a larger f_scale")
+    if not absolute_sigma:
+        determined = np.ix_(~unknown, ~unknown)
+        inner[determined] *= reduced
+        if dof <= 0:
+            inner[determined] = np.inf
+    cov = np.full((n, n), np.nan)
+    cov[np.ix_(free, free)] = inner
+    stderr = np.sqrt(np.diag(cov))
+
+    null = np.zeros((n, directions.null.shape[1]))
+    null[free] = _legible(directions.null)/directions.scale[:, None]
+    words = _describe(directions, free, problem, x, evaluate)
     return CovarianceResult(
-        x=x, cov=cov, stderr=stderr, correlation=correlation, rank=rank, condition=float(condition), dof=dof,
-        chi2=chi2, reduced_chi2=reduced, absolute_sigma=bool(absolute_sigma),
-        optimality=float(cosines.max(initial=0.0)), null_space=directions, names=problem.names,
-        fixed=held, method=made.method, derivative_error=error, nfev=made.nfev,
-        bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale, _bend=bend,
-        _weakest=weakest)
+        x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=rank, condition=directions.condition, dof=dof,
+        chi2=chi2, reduced_chi2=reduced, absolute_sigma=absolute_sigma, optimality=_optimality(J, psi, x[free]), null_space=null,
+        names=problem.names, fixed=known, method=made.method, derivative_error=float(errors.max(initial=0.0)), nfev=made.nfev,
+        bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale,
+        held=np.zeros(n, bool), problem=problem, _bend=bend, _words=words)
 
 
-def _legible(null, scale):
-    """A basis of the null space, in the parameters' own units, with as many zeros as may be."""
+class Directions:
+    """
+    The directions of parameter space, by how much the residuals change along each: J with columns of length one.
+
+    Each column brings its own error, so that a direction is determined if the change along it is larger
+    than the errors of the columns that it mixes: a noisy derivative decides nothing about others.
+
+    Attributes
+    ----------
+    scale : ndarray, shape (k,)
+        Lengths of the columns; one for those that are zero.
+    rank : int
+    condition : float
+    null : ndarray, shape (k, k - rank)
+        Directions that change nothing, for the scaled columns.
+    unknown : ndarray of bool, shape (k,)
+        The parameters that one of those touches, or whose derivative is noise.
+    """
+
+    def __init__(self, J, errors, rcond=None):
+        m, k = J.shape
+        norms = np.linalg.norm(J, axis=0)
+        self.scale = np.where(norms > 0, norms, 1.0)
+        scaled = J/self.scale
+        R = np.linalg.qr(scaled, mode="r") if m >= k else scaled
+        _, s, Vt = np.linalg.svd(R)
+        self.values, self.Vt = np.concatenate([s, np.zeros(k - s.size)]), Vt
+        noise = _SURE*np.sqrt((Vt**2) @ errors**2)
+        least = np.minimum(np.maximum(max(m, k)*_EPS, noise), _NOISE) if rcond is None else np.full(k, rcond*s.max(initial=0.0))
+        self.determined = self.values > least
+        self.rank = int(self.determined.sum())
+        self.null = Vt[~self.determined].T
+        touched = max(1e-6, min(0.1, 2*float(noise[~self.determined].max(initial=0.0))) if rcond is None else 1e3*rcond)
+        self.unknown = (np.linalg.norm(self.null, axis=1) > touched) | (errors >= _NOISE)
+        full = k > 0 and self.rank == k
+        self.condition = float(self.values[0]/self.values[-1]) if full else np.inf
+
+    def inverse(self):
+        """That of J.T @ J, of what is determined: infinite variances and nan covariances elsewhere."""
+        factors = self.Vt[self.determined].T/self.values[self.determined]/self.scale[:, None]
+        inner = factors @ factors.T
+        inner[self.unknown, :] = np.nan
+        inner[:, self.unknown] = np.nan
+        inner[self.unknown, self.unknown] = np.inf
+        return inner
+
+
+def _describe(directions, free, problem, x, evaluate):
+    """Sentences about the directions that the data do not determine, or else the weakest."""
+    labels = [label(j, problem.names) for j in range(x.size)]
+    vectors, hardly = list(_legible(directions.null).T), False
+    if not vectors and directions.condition > _NEARLY and np.isfinite(directions.condition):
+        vectors = [np.where(np.abs(directions.Vt[-1]) > 0.03*np.abs(directions.Vt[-1]).max(), directions.Vt[-1], 0.0)]
+        hardly = True
+    words = []
+    for vector in vectors:
+        direction, effects = np.zeros(x.size), np.zeros(x.size)
+        effects[free] = vector
+        direction[free] = vector/directions.scale
+        words += describe_direction(direction, effects, x, labels, evaluate, hardly)
+    return tuple(words)
+
+
+def _optimality(J, psi, x):
+    """Largest cosine between the residuals and a column; zero where they are those of exact data."""
+    sizes, size = np.linalg.norm(J, axis=0), np.linalg.norm(psi)
+    if size <= _EXACT*float((sizes*np.abs(x)).max(initial=0.0)):
+        return 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = np.abs(J.T @ psi)/(sizes*size)
+    return float(np.nan_to_num(cosines).max(initial=0.0))
+
+
+def not_a_minimum(found):
+    """A sentence, if the point is none; or None."""
+    if found.optimality <= _ALIGNED or found.chi2 == 0:
+        return None
+    return (f"This does not look like a minimum: the residuals make an angle with cosine {found.optimality:.2g} "
+            "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with a smaller ftol.")
+
+
+def _legible(null):
+    """A basis of the null space with as many zeros as may be."""
     basis = null.copy()
     k = basis.shape[1]
     used = []
@@ -396,4 +573,4 @@ def _legible(null, scale):
                 basis[:, other] -= basis[row, other]*basis[:, c]
         used.append(row)
     basis[np.abs(basis) < 1e-6] = 0.0
-    return basis/scale[:, None]
+    return basis

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._fit.leastsq import leastsq
 from .._fit.status import SUCCESS, Status
-from .._problem.accurate_jacobian import evaluate_jacobian, evaluator
+from .._problem.accurate_jacobian import Evaluator, evaluate_jacobian
 
 __all__ = ["Profile", "Profiler", "progress_line"]
 
@@ -79,7 +79,7 @@ class Profiler:
         bounds = problem.bounds
         infinite = np.full(self.x.size, np.inf)
         self.low, self.high = (-infinite, infinite) if bounds is None else (bounds.low, bounds.high)
-        self._evaluate = evaluator(problem.func, problem.args)
+        self._evaluate = Evaluator(problem.func, problem.args)
         self.variance = 1.0 if problem.absolute_sigma else free.reduced_chi2*free._bend
         self.least = spread.chi2
 

@@ -6,18 +6,18 @@ import textwrap
 
 import numpy as np
 
-from .._problem.accurate_jacobian import AccurateJacobian, evaluator
+from .._fit.status import Status
+from .._problem.accurate_jacobian import AccurateJacobian
 from .._problem.problem import Problem
 from .._problem.weights import Weighted
-from .covariance import CovarianceResult, covariance, from_jacobian
+from .covariance import from_jacobian, not_a_minimum, own_covariance, shown_covariance
 from .format import value_and_error
-from .names import _mask, _names, _parameters
 from .student import chi2_sf
+from .told import fit_of, mask_of
 
 __all__ = ["Report", "report"]
 
 _MANY = 25              # parameters whose correlations are all looked at in the text
-_CLOSE_TO_BOUND = 1e-8
 _EPS = np.finfo(float).eps
 _WIDTH = 92
 _REASONS = {            # in a few words; the fit's own message quotes tolerances
@@ -41,14 +41,14 @@ class Report:
     correlation : ndarray, shape (n, n)
     covariance : CovarianceResult
     chi2, reduced_chi2 : float
-        Sum of the squares of the (weighted) residuals, and that over `dof`.
+        Sum of the squares of the (weighted) residuals, with a loss of their losses, and that over `dof`.
     m, n, dof : int
         Numbers of residuals, of parameters, and of degrees of freedom.
     p_value : float
         Probability of a larger chi2; nan unless the errors of the data are known
         (``absolute_sigma``).
     r2 : float
-        Share of the variance of `y` that the model explains; nan without `y`.
+        Share of the (weighted) variance of the data that the model explains; nan where data or sigma are not known.
     aic, bic : float
         Akaike's and Schwarz's criteria, up to a constant of the data.
     reason : str
@@ -167,16 +167,16 @@ def _percent(relative):
 
 
 def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, sigma=None,
-           absolute_sigma=False, bounds=None, fixed=None, correlation_limit=0.5, method=None):
+           absolute_sigma=None, bounds=None, fixed=None, correlation_limit=0.5, method=None):
     """
-    Describe a fit: parameters and errors, goodness of fit, and what to worry about.
+    Describe a fit: parameters and uncertainties, goodness of fit, and what to worry about.
 
     Parameters
     ----------
     fit : tuple, result object or callable
-        What `leastsq` returned with ``full_output=True``, what ``curve_fit``
-        returned with it, a result object with ``x``, ``fun`` and ``jac`` (as
-        `scipy.optimize.least_squares` makes), or the residual function itself.
+        What `leastsq`, `curve_fit` or `leastsq_blocks` returned with ``full_output=True``, what
+        `least_squares` returned, or problem i of a batch, ``result.fit(i)``: they know what was
+        fitted, and need nothing else.  SciPy's results are read too.  Or the residual function itself.
     x : array_like, optional
         The fitted parameters, if `fit` is a function.
     args : tuple, optional
@@ -184,27 +184,25 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     Dfun : callable, optional
         Its Jacobian.
     func : callable, optional
-        The residual function of `fit`: the covariance is then made afresh (see
-        `covariance`) rather than taken from the fit, whose last Jacobian
-        belongs to an earlier point.
+        The residual function of a `fit` that does not know it.
     names : sequence of str, optional
-        Names of the parameters.
+        Names of the parameters.  None: those of the model's arguments, if there is a model.
     y : array_like, optional
-        The data, for R squared.
+        The data, for R squared, where `fit` does not know them; `sigma` then has to be told too, for instance 1: the function
+        returns differences that are not divided by anything.
     sigma : float or array_like, optional
         Standard deviations of the data, if the function does not divide by them,
-        as in `covariance`.  Only with a function.
+        as in `covariance`.  Beside a result, this and the next must agree with what it knows.
     absolute_sigma : bool, optional
         As in `covariance`.
     bounds : pair of array_like, optional
-        Lower and upper bounds: parameters at one are pointed out, and held fixed in
-        the covariance.
+        As in `covariance`.
     fixed : sequence of int or of bool, optional
         Further parameters that were held.
     correlation_limit : float, optional
         Show correlations of at least this size.
     method : optional
-        How to differentiate, as in `covariance`.
+        How to differentiate, as in `covariance`.  For a result of `curve_fit`: in place of its pcov.
 
     Returns
     -------
@@ -216,22 +214,25 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     TypeError
         `fit` is nothing of the above; a fit made without ``full_output``.
     ValueError
-        Sizes do not agree.
+        Sizes do not agree; what is told beside a result does not agree with it; ``func(x)`` is not what it was
+        at the end of the fit.
 
     Notes
     -----
+    The uncertainties of a `curve_fit` result are those of its pcov, to the bit; of any other they are
+    made afresh, as `covariance` makes them.
+
     With chi2 the sum of squares, AIC = m log(chi2/m) + 2n and BIC = m log(chi2/m) +
     n log(m); with `absolute_sigma`, chi2 takes the place of m log(chi2/m).
 
     Examples
     --------
     >>> import numpy as np
-    >>> from leastsq import leastsq, report
+    >>> from leastsq import curve_fit, report
     >>> t, y = np.arange(6.0), np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
-    >>> def residual(x):
-    ...     return x[0]*np.exp(-x[1]*t) - y
-    >>> fit = leastsq(residual, [1.0, 1.0], full_output=True)
-    >>> print(report(fit, func=residual, names=["height", "rate"], y=y))
+    >>> def decay(t, height, rate):
+    ...     return height*np.exp(-rate*t)
+    >>> print(report(curve_fit(decay, t, y, full_output=True)))
     parameter  value    std. error  relative
     ----------------------------------------
     height     5.081  ± 0.066          1.3 %
@@ -251,190 +252,129 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     correlations of 0.5 and more
       height  rate  +0.5264
     """
-    if callable(fit) or _is_compiled(fit):
-        if x is None:
-            raise TypeError("report: x must be given with a function")
-        func, fit = fit, None
-    state = _read(fit, x)
-    x = _parameters(state["x"])
-    names = _names(names, x.size)
-    at_bound = _at_bound(bounds, x)
-    if state["active"] is not None:
-        at_bound |= np.asarray(state["active"]) != 0
-    held = _mask(fixed, x.size) | at_bound
-    notes = []
-
-    if func is not None:
-        f = evaluator(func, args)(x)
-        if np.isfinite(f).all():
-            spread = covariance(func, x, args, Dfun, method=method, sigma=sigma, absolute_sigma=absolute_sigma,
-                                names=names, fixed=held)
-            f = f if sigma is None else Weighted(None, sigma).weigh(f)
-        else:
-            spread = None
+    fitted = fit_of("report", fit, x, args, Dfun, func=func, names=names, sigma=sigma, absolute_sigma=absolute_sigma,
+                    bounds=bounds)
+    x, problem, notes = fitted.x, fitted.problem or Problem(None), []
+    f = fitted.fvec
+    if fitted.can_evaluate:
+        fitted.check("report")
+        f = fitted.evaluate()
+    spread = _spread(fitted, f, mask_of(fixed, x.size) if fixed is not None else None, method, notes)
+    n, free = x.size, x.size - (int(spread.fixed.sum()) if spread else 0)
+    finite = f is None or np.isfinite(f).all()
+    m = problem.rows if f is None else int(problem.counted(f.size).sum())
+    if f is None:
+        chi2 = float(fitted.info["fnorm"]**2)
     else:
-        if sigma is not None:
-            raise TypeError("report: sigma needs the function: report(fit, func=...)")
-        f = state["f"]
-        if f is None:
-            raise TypeError("report: there are no residuals in this fit; call curve_fit or leastsq with "
-                            "full_output=True, or give the function: report(func, x)")
-        spread = _given(state, x, f, names, held, absolute_sigma)
-        if state["cov"] is not None:
-            notes.append("The covariance is the fit's own: of its last Jacobian, which was made by the solver before "
-                         "its last step. report(..., func=...) makes a better one.")
-
-    n, m = x.size, f.size
-    free = n - int(held.sum())
-    chi2 = float(np.sum(f*f)) if np.isfinite(f).all() else np.nan
+        chi2 = problem.loss.cost(f) if finite else np.nan
     dof = spread.dof if spread is not None else m - free
-    deviance = chi2 if absolute_sigma else (m*np.log(chi2/m) if chi2 > 0 else -np.inf if chi2 == 0 else np.nan)
+    known = bool(problem.absolute_sigma)
+    deviance = chi2 if known else (m*np.log(chi2/m) if chi2 > 0 else -np.inf if chi2 == 0 else np.nan)
     out = Report(
-        x=x, names=[spread.label(j) if spread else f"x[{j}]" for j in range(n)] if names is None else list(names),
+        x=x, names=[f"x[{j}]" for j in range(n)] if problem.names is None else list(problem.names),
         stderr=spread.stderr if spread else np.full(n, np.nan),
         correlation=spread.correlation if spread else np.full((n, n), np.nan), covariance=spread,
         chi2=chi2, reduced_chi2=chi2/dof if dof > 0 else np.nan, m=m, n=n, dof=dof,
-        p_value=chi2_sf(chi2, dof) if absolute_sigma and dof > 0 and np.isfinite(chi2) else np.nan,
-        r2=_r_squared(f, y, sigma), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
-        reason=state["reason"], ier=state["ier"], nfev=state["nfev"], njev=state["njev"],
-        correlation_limit=correlation_limit, warnings=[])
-    if state["failed"]:
+        p_value=chi2_sf(chi2, dof) if known and problem.loss.is_linear and dof > 0 and np.isfinite(chi2) else np.nan,
+        r2=_r_squared(problem, f, y, notes), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
+        reason=_REASONS.get(fitted.ier, fitted.message), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
+        njev=_count(fitted.info, "njev"), correlation_limit=correlation_limit, warnings=[])
+    if fitted.success is False and fitted.ier is None:
         notes.insert(0, "The fit was stopped before it converged, or failed.")
-    out.warnings = _warnings(out, f, at_bound) + notes
+    out.warnings = _warnings(out, f, problem) + notes
     return out
 
 
-def _is_compiled(fit):
-    from .._problem.compiled import CFunction
-    return isinstance(fit, CFunction)
+def _count(info, name):
+    return info.get(name) if isinstance(info, dict) else getattr(info, name, None)
 
 
-# --------------------------------------------------- what kinds of fit there are
-
-def _read(fit, x):
-    """The parts of a fit, by name; what is missing is None."""
-    state = dict.fromkeys(("x", "cov", "f", "J", "inner", "reason", "ier", "nfev", "njev", "failed", "active"))
-    if fit is None:
-        return state | {"x": x}
-    if isinstance(fit, tuple) and not hasattr(fit, "x"):
-        if len(fit) == 5 and isinstance(fit[2], dict):
-            info = fit[2]
-            return state | {"x": fit[0], "cov": fit[1], "f": np.atleast_1d(np.asarray(info["fvec"], dtype=float)),
-                            "inner": _unscaled(info), "active": info.get("active_mask"), "ier": int(fit[4]),
-                            "reason": _REASONS.get(int(fit[4]), " ".join(str(fit[3]).split()).rstrip(".")),
-                            "nfev": info.get("nfev"), "njev": info.get("njev")}
-        if len(fit) == 2 and np.ndim(fit[1]) == 0:
-            return state | {"x": fit[0], "ier": int(fit[1])}
-        if len(fit) == 2:
-            return state | {"x": fit[0], "cov": np.asarray(fit[1], dtype=float)}
-    if all(hasattr(fit, name) for name in ("x", "fun", "jac")):
-        return state | {"x": fit.x, "f": np.asarray(fit.fun, dtype=float), "J": np.asarray(fit.jac, dtype=float),
-                        "reason": " ".join(str(getattr(fit, "message", "")).split()).rstrip("."),
-                        "active": getattr(fit, "active_mask", None),
-                        "failed": not getattr(fit, "success", True),
-                        "nfev": getattr(fit, "nfev", None), "njev": getattr(fit, "njev", None)}
-    raise TypeError("report: fit must be what leastsq or curve_fit returns with full_output=True, a result with x, fun "
-                    f"and jac, or a function with its x; got {type(fit).__name__}")
-
-
-def _unscaled(info):
-    """J.T @ J from a fit's R, or None; tells a covariance that was scaled from one that was not."""
+def _spread(fitted, f, fixed, method, notes):
+    """The covariance to be shown, or None; what is to be said about it goes into notes."""
+    if f is not None and not np.isfinite(f).all():
+        return None
+    if fitted.can_evaluate:
+        return shown_covariance("report", fitted, method=method, fixed=fixed, notes=notes)
+    J = getattr(fitted.info, "jac", None)
+    problem = fitted.problem or Problem(None)
+    if J is not None:
+        J = np.asarray(J, dtype=float)
+        given = AccurateJacobian(J, np.full(fitted.x.size, 4*_EPS), f, "given", 0)
+        held = np.zeros(fitted.x.size, bool) if fixed is None else fixed
+        active = getattr(fitted.info, "active_mask", None)
+        return from_jacobian(problem, fitted.x, given, fixed=held if active is None else held | (np.asarray(active) != 0))
     try:
-        R = np.triu(np.asarray(info["fjac"]).T[:len(info["ipvt"])])
-        order = np.asarray(info["ipvt"]) - np.min(info["ipvt"])       # from one here, from zero in SciPy
-        J = np.empty_like(R)
-        J[:, order] = R
-    except (KeyError, ValueError, IndexError):
+        spread = own_covariance(fitted, "report", fixed)
+    except ValueError as error:
+        if f is None:
+            raise
+        notes.append(str(error).removeprefix("report: "))
         return None
-    return J.T @ J
+    notes.append("The covariance is the fit's own: of its last Jacobian, which was made by the solver before "
+                 "its last step. The residual function, as func=, makes a better one.")
+    return spread
 
 
-def _inverse_of(cov, inner, free):
-    product = cov[np.ix_(free, free)] @ inner[np.ix_(free, free)]
-    return np.allclose(np.diag(product), 1.0, rtol=1e-4)
-
-
-def _given(state, x, f, names, held, absolute_sigma):
-    """A CovarianceResult of what the fit says itself, or None."""
-    if state["J"] is not None:
-        given = AccurateJacobian(state["J"], np.full(x.size, 4*_EPS), f, "given", 0)
-        return from_jacobian(Problem(None, names=names, absolute_sigma=bool(absolute_sigma)), x, given, fixed=held)
-    cov = state["cov"]
-    if cov is None or not np.isfinite(cov).any():
-        return None
-    dof = f.size - int((~held).sum())
-    reduced = float(f @ f)/dof if dof > 0 else np.nan
-    inner = state["inner"]
-    if not absolute_sigma and (inner is None or _inverse_of(cov, inner, ~held)):
-        cov = cov*reduced
-    stderr = np.sqrt(np.diag(cov))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = cov/np.outer(stderr, stderr)
-    correlation[np.isfinite(stderr), np.isfinite(stderr)] = 1.0
-    return CovarianceResult(
-        x=x, cov=cov, stderr=stderr, correlation=correlation, rank=x.size - int(held.sum()), condition=np.nan,
-        dof=dof, chi2=float(f @ f), reduced_chi2=reduced, absolute_sigma=bool(absolute_sigma), optimality=np.nan,
-        null_space=np.zeros((x.size, 0)), names=names, fixed=held, method="the fit's own", derivative_error=np.nan,
-        nfev=0)
-
-
-def _r_squared(f, y, sigma):
-    if y is None:
+def _r_squared(problem, f, y, notes):
+    """Of the weighted data, about their weighted mean; nan, with a note, where they are not known."""
+    if y is None and problem.model is None:
         return np.nan
-    y = np.asarray(y, dtype=float).reshape(-1)
+    if y is not None and problem.ydata is not None and not np.array_equal(np.ravel(y), np.ravel(problem.ydata)):
+        raise ValueError("report: y must be that of the fit, got other data")
+    sigma = problem.sigma
+    if problem.model is None and sigma is None:
+        notes.append("R squared is not known: say sigma=1 beside y= if the function returns differences of data and model "
+                     "that it does not divide by anything.")
+        return np.nan
+    if not problem.loss.is_linear or f is None or not np.isfinite(f).all():
+        return np.nan
+    y = np.asarray(problem.ydata if y is None else y, dtype=float).reshape(-1)
     if y.size != f.size:
         raise ValueError(f"report: y must have {f.size} values, got {y.size}")
     ones = np.ones(y.size)
-    ones, weighted = (ones, y) if sigma is None else (Weighted(None, sigma).weigh(rows) for rows in (ones, y))
+    if sigma is None:
+        weighted = y
+    else:
+        weights = Weighted(None, np.abs(sigma) if np.ndim(sigma) < 2 else sigma)
+        ones, weighted = weights.weigh(ones), weights.weigh(y)
     centred = weighted - ones*(ones @ weighted)/(ones @ ones)
     total = centred @ centred
     return float(1 - (f @ f)/total) if total > 0 else np.nan
 
 
-def _at_bound(bounds, x):
-    at = np.zeros(x.size, dtype=bool)
-    if bounds is None:
-        return at
-    low, high = (np.broadcast_to(np.asarray(b, dtype=float), x.shape) for b in bounds)
-    for edge in (low, high):
-        near = np.isfinite(edge)
-        at[near] |= np.abs(x[near] - edge[near]) <= _CLOSE_TO_BOUND*np.maximum(1.0, np.abs(edge[near]))
-    return at
-
-
 # ------------------------------------------------------------ what to worry about
 
-def _warnings(out, f, at_bound):
+def _warnings(out, f, problem):
     """Sentences, the gravest first."""
     said, spread = [], out.covariance
-    if not np.isfinite(f).all():
+    finite = f is None or np.isfinite(f).all()
+    if not finite:
         bad = int(np.flatnonzero(~np.isfinite(f))[0])
         said.append(f"The residuals are not finite: residual {bad} is {f[bad]}. Nothing else here means much.")
-    if out.ier == 5:
+    if out.ier == Status.MAXFEV:
         said.append("The fit was stopped by the limit on calls (maxfev), before it converged. Give more, or a better "
                     "start.")
-    elif out.ier in (6, 7, 8):
-        said.append(f"{('ftol', 'xtol', 'gtol')[out.ier - 6]} is smaller than rounding allows; the result is as good as "
-                    "it gets. Give a larger one to end earlier.")
-    elif out.ier in (0, 9, 10):
+    elif out.ier in (Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL):
+        said.append(f"{('ftol', 'xtol', 'gtol')[out.ier - Status.FTOL_TOO_SMALL]} is smaller than rounding allows; the result "
+                    "is as good as it gets. Give a larger one to end earlier.")
+    elif out.ier in (Status.IMPROPER, Status.NOT_FINITE, Status.STOPPED):
         said.append("The fit failed.")
     if spread is None:
-        if np.isfinite(f).all():
+        if finite:
             said.append("There is no covariance: it is singular, or the fit failed. report(..., func=...) says which "
                         "parameters the data do not determine.")
         return said
-    if spread.null_space.shape[1] or spread._weakest is not None:
+    if spread.null_space.shape[1] or spread._words:
         said.append(spread.explain())
     if out.dof <= 0:
         said.append("There are no more residuals than parameters: nothing is left to estimate errors from.")
     elif out.chi2 == 0.0:
         said.append("The residuals are exactly zero: errors estimated from them are too.")
-    for j in np.flatnonzero(at_bound):
-        said.append(f"{out.names[j]} is at its bound, {out.x[j]:.6g}; the errors of the others take it as known.")
-    if spread.optimality > 1e-3 and out.chi2 > 0:
-        said.append(f"This does not look like a minimum: the residuals make an angle with cosine {spread.optimality:.2g} "
-                    "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with a smaller "
-                    "ftol.")
+    if problem.bounds is not None:
+        said += _about_bounds(out, spread, problem.bounds)
+    aside = not_a_minimum(spread)
+    if aside is not None:
+        said.append(aside)
     if spread.derivative_error > 1e-4:
         said.append(f"Derivatives are known to {spread.derivative_error:.0e} only: the function is noisy, or rounds.")
     weak = [out.names[j] for j in range(out.n) if np.isfinite(out.stderr[j]) and out.stderr[j] > abs(out.x[j])]
@@ -452,12 +392,23 @@ def _warnings(out, f, at_bound):
                     "fit, or the errors are too small.")
     elif np.isfinite(out.p_value) and out.p_value > 0.999:
         said.append(f"chi-squared is too small for the errors given (probability {out.p_value:.6f}): they are too large.")
-    if out.dof > 0 and out.chi2 > 0:
+    if f is not None and problem.loss.is_linear and out.dof > 0 and out.chi2 > 0:
         spread_of = 1.0 if spread.absolute_sigma else np.sqrt(out.reduced_chi2)
         worst = int(np.argmax(np.abs(f)))
         if abs(f[worst]) > 4.5*spread_of and f.size < 10000:
             said.append(f"Residual {worst} is {abs(f[worst])/spread_of:.1f} standard deviations off: an outlier?")
-    said += _runs(f)
+    return said if f is None else said + _runs(f)
+
+
+def _about_bounds(out, spread, bounds):
+    said = []
+    for j in np.flatnonzero(spread.held & bounds.free):
+        said.append(f"{out.names[j]} is held at its bound, {out.x[j]:.6g}: " + (
+            "the uncertainties of the others take it as known." if spread.fixed[j] else
+            "these uncertainties are as if there were no bound; covariance(fit) has those of the others with it known."))
+    at = ((out.x <= bounds.low) | (out.x >= bounds.high)) & bounds.free & ~spread.held
+    for j in np.flatnonzero(at):
+        said.append(f"{out.names[j]} is at its bound, {out.x[j]:.6g}, but not held by it: the cost is level there.")
     return said
 
 
