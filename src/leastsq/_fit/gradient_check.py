@@ -29,10 +29,20 @@ class GradientCheck(dict):
         What is wrong, in words.
     """
 
-    __getattr__ = dict.__getitem__
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __dir__(self):
+        return [*super().__dir__(), *self]
 
     def __str__(self):
         return self["message"]
+
+    def __repr__(self):
+        return f"<{type(self).__name__}: {'ok' if self.get('ok') else 'not ok'}, {self.get('message')}>"
 
 
 def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method="differences"):

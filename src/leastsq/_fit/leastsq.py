@@ -12,6 +12,7 @@ from .. import _build
 from .._core import solve
 from .._problem.compiled import CFunction, handles
 from .._problem.derivatives import Differences
+from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem, parse_problem
 from .._problem.settings import Settings, Watching, most_evaluations
@@ -72,7 +73,7 @@ def _default_threads(text):
                          f"{_MOST_THREADS}, got {text!r}") from None
 
 
-_THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS", "1"))
+_THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS") or "1")
 
 
 def _nothing_to_fit(func, args, Dfun, source):
@@ -302,6 +303,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     """
     if not isinstance(args, tuple):
         args = (args,)
+    if type(x0) not in PLAIN:
+        x0 = plain(x0, "x0", "leastsq")
     watch = fit = None
     if strict:
         from .strict import Watch

@@ -41,7 +41,7 @@ def scale_factors(diag, count, n):
                          f"got {array.shape}")
     if array.ndim == 1 and (words := improper("diag", array, diag)):
         raise TypeError(words)
-    return np.ascontiguousarray(array, np.float64)
+    return np.array(array, np.float64, order="C")
 
 
 def thread_count(threads):

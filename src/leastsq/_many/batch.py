@@ -164,7 +164,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     differences = forward_differences(epsfcn, "leastsq_batch")
     settings = Settings(ftol, xtol, gtol, maxfev, factor, scale_factors(diag, count, n))
     if weights is not None:
-        weights = real_array(weights, "weights")
+        weights = np.array(real_array(weights, "weights"))
     if bounds is not None:
         bounds = parse_bounds(bounds, x.shape, door="leastsq_batch")
         bounds.check_starts(x)

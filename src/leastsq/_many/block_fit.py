@@ -22,9 +22,10 @@ from .._fit.ask_tell import LevenbergMarquardt
 from .._fit.info import Info
 from .._fit.status import SUCCESS, Status, message, not_finite_message
 from .._fit.watch import Watcher
-from .._problem.arguments import flag, real_array
+from .._problem.arguments import flag, noted, real_array
 from .._problem.bounds import Bounds
 from .._problem.derivatives import EPS, PRECISION, SCHEMES, DifferenceJacobian, Differences
+from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import LEAST_SQUARES, Loss
 from .._problem.problem import parse_problem
 from .arguments import check_sizes
@@ -110,18 +111,29 @@ class BlockTask:
     bounds: Bounds | None = None
     loss: Loss = LEAST_SQUARES
 
+    def call(self, x, *arguments):
+        """What func returns, without masked residuals."""
+        return self._unmasked(self.func(x.copy(), *arguments))[0]
+
+    def _unmasked(self, value):
+        """(what func returned without what is masked in it, which are left or None: all)."""
+        if type(value) in PLAIN:
+            return value, None
+        value, mask = unmasked(value, "the array that func returns", "leastsq_blocks")
+        return (value, None) if mask is None else (value[~mask], ~mask)
+
     def residuals(self, x, block):
-        """A new float64 array, and the precision of func."""
-        value = self.func(x.copy(), block, *self.args)
+        """A new float64 array, the precision of func, and which residuals are not masked or None."""
+        value, kept = self._unmasked(self.func(x.copy(), block, *self.args))
         array = real_array(value, "the array that func returns", "leastsq_blocks")
         if array.ndim > 1:
             raise ValueError("leastsq_blocks: the array that func returns must be 0-d or 1-D, got "
                              f"shape {array.shape}")
-        return np.array(array, float, ndmin=1), PRECISION.get(array.dtype, EPS)
+        return np.array(array, float, ndmin=1), PRECISION.get(array.dtype, EPS), kept
 
     def norm(self, x, index, block):
         """The block's `Norm`."""
-        f, eps = self.residuals(x, block)
+        f, eps, _ = self.residuals(x, block)
         if not self.loss.is_linear:
             f = weigh(self.loss.code, self.loss.scale, f, False)[0]
         norm = _norm(f)
@@ -131,11 +143,11 @@ class BlockTask:
     def model(self, point, index, block):
         """The block's `Model`."""
         x = point.x
-        f, _ = self.residuals(x, block)
+        f, _, kept = self.residuals(x, block)
         if self.Dfun is not None:
-            jacobian, evaluations = self._given(x, block, f.size), 0
+            jacobian, evaluations = self._given(x, block, f.size, kept), 0
         else:
-            maker = DifferenceJacobian(self.func, point.differences, self.bounds)
+            maker = DifferenceJacobian(self.call, point.differences, self.bounds)
             maker.largest, maker.checked = point.largest, point.checked
             jacobian = maker.jacobian_at(x, f, (block, *self.args))
             evaluations = maker.evaluations
@@ -148,8 +160,10 @@ class BlockTask:
         fault = fault if fault is None else Fault(index, *fault)
         return Model(f.size, accumulator, evaluations, fault)
 
-    def _given(self, x, block, rows):
+    def _given(self, x, block, rows, kept=None):
         jacobian = real_array(self.Dfun(x.copy(), block, *self.args), "the array that Dfun returns", "leastsq_blocks")
+        if kept is not None and jacobian.ndim == 2 and jacobian.shape[int(self.col_deriv)] == kept.size:
+            jacobian = jacobian[:, kept] if self.col_deriv else jacobian[kept]
         wanted = (x.size, rows) if self.col_deriv else (rows, x.size)
         if 1 in wanted and jacobian.ndim < 3 and jacobian.size == rows*x.size:
             jacobian = jacobian.reshape(wanted)
@@ -183,7 +197,7 @@ def at_block(task, numbered_block):
     except StopIteration as error:      # as it is, it would end a map without a word
         raise RuntimeError(f"leastsq_blocks: StopIteration was raised in block {index}") from error
     except BaseException as error:
-        error.add_note(f"leastsq_blocks: in block {index}")
+        noted(error, f"leastsq_blocks: in block {index}")
         raise
 
 
@@ -221,10 +235,13 @@ class Mapped:
         if not isinstance(results, Iterable):
             raise TypeError(f"leastsq_blocks: map must return an iterable of results, got {type(results).__name__}")
         for answer in results:
-            if not isinstance(answer, tuple):
+            if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], (Norm, Model))):
                 raise TypeError("leastsq_blocks: map must give the results of the function that it is called with, "
                                 f"got {type(answer).__name__}")
             index, result = answer
+            if index in rows:
+                raise ValueError("leastsq_blocks: map must return the result of each block once, got that of block "
+                                 f"{index} again")
             rows[index] = result.rows
             if self._rows is not None and self._rows.get(index) != result.rows:
                 raise ValueError(

@@ -12,6 +12,7 @@ from itertools import count
 
 import numpy as np
 
+from .._problem.arguments import noted
 from .._problem.derivatives import DifferenceJacobian
 from .block_fit import at_block, merge_models, merge_norms
 
@@ -230,7 +231,7 @@ class Blocks:
 def _note(error, index):
     """The block, if it is known."""
     if index is not None:
-        error.add_note(f"leastsq_blocks: in block {index}")
+        noted(error, f"leastsq_blocks: in block {index}")
 
 
 def _next(x, values):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _core
-from .._problem.arguments import real_array
+from .._problem.arguments import noted, real_array
 from .._problem.derivatives import EPS, LEAST_PART, PRECISION
 from .._problem.problem import Problem
 from .._problem.settings import Settings
@@ -126,13 +126,13 @@ class Job:
         try:
             return function(*args)
         except BaseException as error:
-            error.add_note(f"leastsq_batch: raised by {name}, called for {len(problems)} of "
-                           f"{len(self.x)} problems, {problems.min()} to {problems.max()}")
+            noted(error, f"leastsq_batch: raised by {name}, called for {len(problems)} of "
+                         f"{len(self.x)} problems, {problems.min()} to {problems.max()}")
             raise
 
-    def residuals(self, x, problems, rows=None):
-        """f at x, (k, m), for these k problems."""
-        rows = self.rows(problems) if rows is None else rows
+    def residuals(self, x, problems):
+        """f at x, (k, m), for these k problems; x and the rows of data are theirs alone."""
+        rows = self.rows(problems)
         f = real_array(self.call(self.problem.func, "func", problems, x, *rows, *self.problem.args),
                        "the array that func returns")
         if self.m is None:
@@ -141,7 +141,7 @@ class Job:
             raise ValueError("leastsq_batch: the array returned by func changed size between calls: "
                              f"wanted shape {(len(x), self.m)} for x of shape {x.shape}, "
                              f"got {f.shape}")
-        return np.ascontiguousarray(f, np.float64)
+        return np.require(f, np.float64, ["C", "ALIGNED"])
 
     def learn(self, f, x):
         """From the first residuals: m, and the precision of func."""

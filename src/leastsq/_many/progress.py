@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 
@@ -11,23 +10,28 @@ __all__ = ["progress_of"]
 _SECONDS_BETWEEN = 0.1
 
 
-@contextlib.contextmanager
-def progress_of(wanted, total):
-    """A function that takes the number of fits done, or None if nothing is wanted.
+class progress_of:
+    """Gives a function that takes the number of fits done, or None if nothing is wanted.
 
     `wanted` is False or None, True for tqdm's bar or a plain line on standard
-    error, or a function that takes the number done and the total.
+    error, or a function that takes the number done and the total.  (No generator: contextlib writes into the
+    exceptions that pass, which frozen ones refuse.)
     """
-    if not wanted:
-        yield None
-    elif callable(wanted):
-        yield lambda done: wanted(done, total)
-    else:
-        bar = _bar(total)
-        try:
-            yield bar.show
-        finally:
-            bar.close()
+
+    def __init__(self, wanted, total):
+        self.wanted, self.total, self.bar = wanted, total, None
+
+    def __enter__(self):
+        if not self.wanted:
+            return None
+        if callable(self.wanted):
+            return lambda done: self.wanted(done, self.total)
+        self.bar = _bar(self.total)
+        return self.bar.show
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _bar(total):

@@ -7,17 +7,24 @@ from math import isfinite
 
 import numpy as np
 
+from .kinds import PLAIN, plain
+
 __all__ = ["flag", "improper", "jacobian_array", "noted", "real_array", "real_data", "real_number", "tolerances", "whole_number"]
 
 
 def noted(error, note):
-    """An error whose text is SciPy's, with more beneath it."""
-    error.add_note(note)
+    """An error with a note; as it is where it takes none, such as one of a frozen class."""
+    try:
+        error.add_note(note)
+    except Exception:
+        pass
     return error
 
 
 def real_array(value, what, door="leastsq_batch"):
     """An array whose dtype casts safely to float64."""
+    if type(value) not in PLAIN:
+        value = plain(value, what, door)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:            # such as rows of unequal lengths
@@ -43,10 +50,12 @@ def real_data(values, name, finite):
     """As `numpy.asarray` or `numpy.asarray_chkfinite`, to floats; errors say of what."""
     try:
         array = np.asarray(values, float)
+        if array is not values and getattr(getattr(values, "dtype", None), "kind", "") in ("m", "M"):
+            plain(values, name, "curve_fit")            # refuses
         if finite and not isfinite(np.vdot(array, array)):      # or the squares overflow
             np.asarray_chkfinite(array)
     except (TypeError, ValueError) as error:
-        error.add_note(_what_is_wrong(values, name))
+        noted(error, _what_is_wrong(values, name))
         raise
     return array
 

@@ -13,6 +13,7 @@ __all__ = ["LEAST_SQUARES", "LINEAR", "Loss", "parse_loss"]
 
 LINEAR = "linear"
 _CODES = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
+_LEAST_SQUARE = 1e-300          # of the scale: residuals are divided by it and squared
 _LEAST_WEIGHT = np.finfo(float).eps     # of a row of the Jacobian, squared: SciPy's
 
 
@@ -92,6 +93,8 @@ def parse_loss(loss, f_scale):
         raise TypeError(f"`f_scale` must be a real number, got {type(f_scale).__name__}.") from None
     if not 0 < scale < np.inf:
         raise ValueError(f"`f_scale` must be positive and finite, got {f_scale!r}.")
+    if not _LEAST_SQUARE <= scale*scale < np.inf:
+        raise ValueError(f"`f_scale` must have a square that a float64 holds, between 1e-150 and 1e150 or so, got {f_scale!r}.")
     return Loss(loss, scale)
 
 

@@ -17,6 +17,7 @@ from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.arguments import improper, noted, real_array, real_data
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
+from .._problem.kinds import PLAIN, plain, without_mask
 from .._problem.derivatives import SCHEMES
 from .._problem.losses import LINEAR
 from .._problem.weights import weigher
@@ -205,6 +206,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         bounds = _finite_bounds(bounds, n)
         p0 = np.ones(n) if bounds is None else bounds.inside()
     else:
+        if type(p0) not in PLAIN:
+            p0 = plain(p0, "p0", "curve_fit")
         p0 = np.atleast_1d(p0)
         n = p0.size
         if p0.dtype != float:
@@ -217,6 +220,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
 
     if check_finite is None:
         check_finite = nan_policy is None
+    if not (type(xdata) in PLAIN and type(ydata) in PLAIN and type(sigma) in PLAIN):
+        xdata, ydata, sigma = without_mask(xdata, ydata, sigma)
     ydata = real_data(ydata, "ydata", check_finite)
     if isinstance(xdata, (list, tuple, np.ndarray)):
         xdata = real_data(xdata, "xdata", check_finite)

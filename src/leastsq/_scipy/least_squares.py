@@ -15,6 +15,7 @@ from .._fit.status import Status, not_finite_message, stopped_message
 from .._problem.arguments import improper, jacobian_array, noted, real_array
 from .._problem.compiled import CFunction, call_compiled
 from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
+from .._problem.kinds import PLAIN, plain
 from .._problem.problem import parse_problem
 from .._problem.settings import Settings, Watching
 from .._uncertainty.covariance import by_option, check_option
@@ -207,6 +208,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         raise TypeError(f"`fun` must be callable or a CFunction, got {type(fun).__name__}.")
     if not (callable(jac) or isinstance(jac, CFunction) or isinstance(jac, str) and jac in SCHEMES):
         raise ValueError(f"`jac` must be '2-point', '3-point', 'cs', callable or a CFunction, got {jac!r}.")
+    if type(x0) not in PLAIN:
+        x0 = plain(x0, "x0", "least_squares")
     x0 = np.atleast_1d(x0)
     if x0.ndim > 1:
         raise ValueError("`x0` must have at most 1 dimension.")

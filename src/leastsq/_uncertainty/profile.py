@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -249,25 +248,29 @@ class Profiler:
         return (time.perf_counter() - began)*_TYPICAL_REFITS*sides
 
 
-@contextmanager
-def progress_line(wanted, profiler, sides):
-    """Yields what to call after each side."""
-    if not wanted:
-        yield lambda: None
-        return
-    seconds = profiler.estimate(sides)
-    print(f"profiles: {sides} limits, about {seconds:.2g} s", file=sys.stderr)
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        done = 0
+class progress_line:
+    """Gives what to call after each side; see `progress_of` for why this is no generator."""
 
-        def tell():
-            nonlocal done
-            done += 1
-            print(f"\rprofiles: {done} of {sides} limits", end="\n" if done == sides else "",
-                  file=sys.stderr, flush=True)
-        yield tell
-        return
-    with tqdm(total=sides, desc="profiles", unit="limit") as bar:
-        yield bar.update
+    def __init__(self, wanted, profiler, sides):
+        self.wanted, self.profiler, self.sides, self.done, self.bar = wanted, profiler, sides, 0, None
+
+    def __enter__(self):
+        if not self.wanted:
+            return lambda: None
+        seconds = self.profiler.estimate(self.sides)
+        print(f"profiles: {self.sides} limits, about {seconds:.2g} s", file=sys.stderr)
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return self.tell
+        self.bar = tqdm(total=self.sides, desc="profiles", unit="limit")
+        return self.bar.update
+
+    def tell(self):
+        self.done += 1
+        print(f"\rprofiles: {self.done} of {self.sides} limits", end="\n" if self.done == self.sides else "",
+              file=sys.stderr, flush=True)
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,112 @@
+"""Arrays that are more than numbers: with masks, units or dates.  Plain arrays never come here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["PLAIN", "plain", "unmasked", "without_mask"]
+
+# What needs no look: numbers, and sequences of them.
+PLAIN = frozenset({np.ndarray, list, tuple, float, int, bool, range, type(None), np.float64})
+
+
+def plain(value, what, door):
+    """
+    A value without its units; refused if it has any, or is a date, or if something in it is masked.
+
+    Parameters
+    ----------
+    value : object
+    what : str
+        What messages call it: "x0", "the array that func returns".
+    door : str
+        The function that the user called.
+    """
+    value = _numbers(value, what, door)
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            masked = int(np.ma.count_masked(value))
+            raise TypeError(f"{door}: {what} must not be masked, got {masked} masked of {value.size} values: "
+                            f"{_how_to_leave_out(what)}")
+        value = np.ma.getdata(value)
+    return value
+
+
+def unmasked(value, what, door):
+    """(value without mask and units, its mask or None)."""
+    value = _numbers(value, what, door)
+    if not isinstance(value, np.ma.MaskedArray):
+        return value, None
+    return np.ma.getdata(value), np.ma.getmaskarray(value) if np.ma.is_masked(value) else None
+
+
+def without_mask(xdata, ydata, sigma):
+    """
+    `curve_fit`'s data without the points that a mask of any of them leaves out.
+
+    What lies under a mask counts for nothing, nan included.
+    """
+    door, masks = "curve_fit", []
+    xdata, mask = unmasked(xdata, "xdata", door)
+    if mask is not None:
+        masks.append(mask.any(axis=tuple(range(mask.ndim - 1))) if mask.ndim > 1 else mask)
+    ydata, mask = unmasked(ydata, "ydata", door)
+    if mask is not None:
+        masks.append(mask)
+    sigma, mask = unmasked(sigma, "sigma", door)
+    if mask is not None:
+        masks.append(mask if mask.ndim == 1 else mask.diagonal())
+        if mask.ndim == 2 and (mask & ~(masks[-1][:, None] | masks[-1])).any():
+            raise TypeError("curve_fit: sigma must be masked point by point, row and column, got a matrix with single "
+                            "elements masked")
+    if not masks:
+        return xdata, ydata, sigma
+    m = np.size(ydata)
+    if any(mask.shape != (m,) for mask in masks):
+        raise ValueError(f"curve_fit: masks must have an entry for each of the {m} values of ydata, got shapes "
+                         f"{', '.join(str(mask.shape) for mask in masks)}")
+    good = ~np.logical_or.reduce(masks)
+    return _points(xdata, good), np.asarray(ydata)[good], _points(sigma, good)
+
+
+def _points(array, good):
+    """The good points of an array that has any; of a covariance matrix, the good rows and columns."""
+    m = good.size
+    shape = np.shape(array) if isinstance(array, (np.ndarray, list, tuple)) else ()
+    if not shape or shape[-1] != m or m == 1:
+        return array
+    array = np.asarray(array)
+    return array[np.ix_(good, good)] if shape == (m, m) and m > 1 else array[..., good]
+
+
+def _how_to_leave_out(what):
+    if "returns" in what:
+        return ("leave the points out in the function, (model - data)[keep], or use curve_fit, which leaves masked data out; "
+                ".filled(0) makes residuals of zero of them")
+    return "give .compressed(), or .filled(value)"
+
+
+def _numbers(value, what, door):
+    """A value without units; TypeError if it has some, or is a date."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind in "mM" and kind:
+        how = "(t - t[0])/np.timedelta64(1, 's')" if kind == "M" else "t/np.timedelta64(1, 's')"
+        raise TypeError(f"{door}: {what} must be numbers, got {'dates' if kind == 'M' else 'time spans'} (dtype {value.dtype}): "
+                        f"{how} makes numbers of seconds")
+    if hasattr(value, "to_value") and hasattr(value, "unit"):                   # astropy
+        try:
+            return value.to_value("")
+        except Exception:
+            raise TypeError(f"{door}: {what} must have no units, got {value.unit!s}: give {_attribute(what, 'value')}, in the "
+                            "units that you want") from None
+    if hasattr(value, "magnitude") and hasattr(value, "units"):                 # pint
+        try:
+            return value.m_as("")
+        except Exception:
+            raise TypeError(f"{door}: {what} must have no units, got {value.units!s}: give {_attribute(what, 'magnitude')}, "
+                            "in the units that you want") from None
+    return value
+
+
+def _attribute(what, name):
+    return f"its .{name}" if " " in what else f"{what}.{name}"
