@@ -60,7 +60,7 @@ driver() {
     mkdir -p "$folder"
     core=$(cd tests/fuzz && python -c 'from differential import FORTRAN, compile_order
 print(*compile_order(list(FORTRAN.rglob("*.f90"))))')
-    for file in norms reflectors panels gang packing tsqr gram pivot_guess pipeline refold triangle; do
+    for file in norms reflectors panels team packing tsqr gram pivot_guess pipeline refold triangle; do
         cat fortran/kernels/$file.F90
     done >"$folder/kernels.F90"
     headers=$(python -c 'import numpy, sysconfig

@@ -106,10 +106,10 @@ typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *f
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
                           double *qtf, double *colnorm, void *data);
 /* qrsolv by blocks; `work` is an accumulator's. */
-struct lsq_gang;
+struct lsq_team;
 typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                            const double *diag, const double *qtb, double *x, double *sdiag,
-                           double *wa, double *work, struct lsq_gang *gang);
+                           double *wa, double *work, struct lsq_team *team);
 
 /* problem_record.f90: problem_record_t.  What is not needed is NULL. */
 typedef struct {
@@ -130,7 +130,7 @@ typedef struct {
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
-    struct lsq_gang *gang;      /* damped's, or NULL: kernels.h */
+    struct lsq_team *team;      /* damped's, or NULL: kernels.h */
 } lsq_problem;
 
 /* A whole fit.  Settings are in s and start in w, as for lsq_start; so is the answer.

@@ -32,7 +32,7 @@ module leastsq_problem_record
       type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
       type(c_funptr) :: damped                    !< solve_c
       type(c_ptr) :: damped_work                  !< its last argument but one
-      type(c_ptr) :: gang                         !< its last argument, or NULL
+      type(c_ptr) :: team                         !< its last argument, or NULL
    end type problem_record_t
 
 contains
@@ -107,7 +107,7 @@ contains
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
       else
          solver%work = record%damped_work
-         solver%gang = record%gang
+         solver%team = record%team
          call c_f_procpointer(record%damped, solver%by_blocks)
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare, solver)
       end if

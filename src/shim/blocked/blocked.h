@@ -10,36 +10,37 @@ enum { MOST_THREADS = 256 };
 typedef lsq_tsqr_kernels kernels;
 const kernels *kernels_choose(void);
 
-/* gang.c: threads, and how they wait for each other.  A counter has a cache line. */
-enum { GANG_COUNTER = 8 };
+/* team.c: threads that work on one thing, and how they wait for each other.  Each counter
+   has a cache line of its own. */
+enum { TEAM_COUNTER = 8 };
 
 typedef struct {
-    lsq_gang public;            /* first: what the kernels see */
+    lsq_team public;            /* first: what the kernels see */
     callbacks *cb;
     int threads;                /* wanted */
     double *counters;           /* room for as many; the caller's */
     atomic_int begun, cancelled;
-} gang;
+} team;
 
-void gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room,
+void team_init(team *g, callbacks *cb, int threads, double *counters, double *room,
                int64_t room_size);
-int gang_cancelled(gang *g, int64_t number);
+int team_cancelled(team *g, int64_t number);
 
 typedef struct blocked {
     callbacks *cb;
     const kernels *k;
-    gang crew, gang;            /* who fold chunks; who work on one large triangle */
-    int together;               /* there is one chunk only, and the gang folds it */
+    team chunk_team, triangle_team;     /* fold chunks side by side; work on one large triangle */
+    int together;               /* there is one chunk only, and the triangle team folds it */
     PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
     int leaves_trial;           /* do they stay there? */
     PyArrayObject *current;     /* owned: those at x, where nobody else has the array; or NULL */
     int returns_residuals;      /* are those at x wanted after the fit? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
-    double *whole;              /* its accumulator; then the crew's */
+    double *whole;              /* the accumulator of all rows; then one for each of the chunk team */
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
     double *weighed;            /* with a robust loss: lsq_weigh's, the caller's */
-    double *rows;               /* then each of the crew's room for weighted rows */
+    double *rows;               /* then room for weighted rows, for each of the chunk team */
     uint64_t order;             /* of the last model: a hash of its permutation */
     int settled;                /* was that the order of the one before, too? */
     void *memory;

@@ -6,7 +6,7 @@
 #include <math.h>
 
 enum {
-    GANG_FROM = 256,            /* columns that are worth threads of their own */
+    TEAM_FROM = 256,            /* columns from which on several threads share one triangle */
     TOGETHER_ROWS_PER_COLUMN = 96,      /* fewer: one triangle, one accumulator's memory */
     LINE = 64                   /* bytes of a cache line */
 };
@@ -25,8 +25,8 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
              double *weighed)
 {
     int64_t n = cb->n, pieces = (cb->m + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS, chunks, shared, rows;
-    int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)GANG_COUNTER * threads;
-    int crew_size, gang_size = n < GANG_FROM ? 1 : threads < pieces ? threads : (int)pieces;
+    int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)TEAM_COUNTER * threads;
+    int folding, sharing = n < TEAM_FROM ? 1 : threads < pieces ? threads : (int)pieces;
     double *counters;
 
     memset(b, 0, sizeof *b);
@@ -35,16 +35,17 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     b->compiled_fjac = compiled_fjac;
     b->weighed = weighed;
     b->leaves_trial = blocked_leaves_trial(cb, weighed != NULL);
-    b->together = n >= GANG_FROM && weighed == NULL && cb->m / n < TOGETHER_ROWS_PER_COLUMN;
+    b->together = n >= TEAM_FROM && weighed == NULL && cb->m / n < TOGETHER_ROWS_PER_COLUMN;
     b->chunk_rows = chunks_rows(cb->m, n);
     chunks = b->together ? 1 : (cb->m + b->chunk_rows - 1) / b->chunk_rows;
-    crew_size = threads < chunks ? threads : (int)chunks;
+    folding = threads < chunks ? threads : (int)chunks;
     b->work_size = whole_lines(k->work_size(n));
-    /* the whole; then one accumulator for each thread; their rows; what the gang needs */
-    shared = chunks == 1 ? 0 : b->work_size * crew_size;
-    rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * crew_size);
+    /* the whole; then an accumulator, and rows, for each of the chunk team; then what the
+       triangle team needs */
+    shared = chunks == 1 ? 0 : b->work_size * folding;
+    rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * folding);
     b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + counted
-                                         + room * (gang_size - 1)) * sizeof(double) + LINE);
+                                         + room * (sharing - 1)) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -52,8 +53,8 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
     b->rows = b->whole + b->work_size + shared;
     counters = b->rows + rows;
-    gang_init(&b->crew, cb, crew_size, counters, NULL, 0);
-    gang_init(&b->gang, cb, gang_size, counters, counters + counted, room);
+    team_init(&b->chunk_team, cb, folding, counters, NULL, 0);
+    team_init(&b->triangle_team, cb, sharing, counters, counters + counted, room);
     return 0;
 }
 
@@ -94,7 +95,7 @@ finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf
     uint64_t before = b->order;
     double rest;
 
-    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->gang.public, b->settled);
+    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->triangle_team.public, b->settled);
     b->order = hash_order(n, ipvt);
     b->settled = b->order == before;
 }
@@ -132,7 +133,7 @@ blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const 
         status = chunks_fold(b, &rows, b->weighed == NULL ? blocked_at_x(b, fvec) : b->weighed);
     if (status == 0) {
         finish(b, n, r, ldr, ipvt, qtf, colnorm);
-        status = b->gang.cancelled ? -1 : 0;
+        status = b->triangle_team.cancelled ? -1 : 0;
         if (status == 0 && !all_finite(n, colnorm))
             find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */
     }

@@ -89,7 +89,7 @@ blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
     PyArrayObject *values;
     int status = 0;
 
-    if (b->gang.cancelled)              /* in the damped step before */
+    if (b->triangle_team.cancelled)              /* in the damped step before */
         return -1;
     if (cb->cfunc != NULL) {
         status = callbacks_compiled_residual(cb, m, n, x, fvec);

@@ -71,9 +71,9 @@ covariance(fit *f, double *cov)
 
     if (b->whole != NULL && n >= COVAR_BY_BLOCKS) {
         gil_release(&f->cb);
-        rank = b->k->covar(n, f->r, f->ldr, f->ipvt, 0.0, cov, b->whole, &b->gang.public);
+        rank = b->k->covar(n, f->r, f->ldr, f->ipvt, 0.0, cov, b->whole, &b->triangle_team.public);
         gil_restore(&f->cb);
-        return b->gang.cancelled ? -1 : rank;
+        return b->triangle_team.cancelled ? -1 : rank;
     }
     scratch = PyMem_RawMalloc((size_t)n * (size_t)n * sizeof(double));
     if (scratch == NULL) {

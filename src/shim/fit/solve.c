@@ -128,7 +128,7 @@ prepare(fit *f, const arguments *a)
     p->fjac = f->cb.dfun == NULL ? f->columns : NULL;
     p->damped = f->blocks.k->qrsolv;
     p->damped_work = f->blocks.whole;
-    p->gang = &f->blocks.gang.public;
+    p->team = &f->blocks.triangle_team.public;
 }
 
 /* Run the solver, ours or the original; 0, or -1 with an error set. */

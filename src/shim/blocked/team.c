@@ -1,8 +1,8 @@
-/* A gang: threads that do one thing, and their counters.
+/* A team: threads that work on one thing, and their counters.
 
-   They live as long as one call of it.  Who waits for a counter does so awake at
-   first: in a kernel for large n it takes some tenths of a millisecond.  The calling
-   thread, number 0, looks for signals meanwhile.                                 */
+   The threads live as long as one call of `run`.  A thread that waits for a counter spins
+   at first: in a kernel for large n the wait takes some tenths of a millisecond.  The
+   calling thread, number 0, looks for signals meanwhile.                               */
 #define _POSIX_C_SOURCE 200809L
 #include "blocked.h"
 
@@ -15,21 +15,21 @@ enum { SPINS = 2000, YIELDS = 200, NAP = 20000, LOOK = 256 };   /* a nap in nano
 typedef void body(int64_t number, void *data);
 
 typedef struct {
-    gang *g;
+    team *g;
     body *run;
     void *data;
     int64_t number;
 } member;
 
 static atomic_llong *
-counter(const gang *g, int64_t number)
+counter(const team *g, int64_t number)
 {
-    return (atomic_llong *)g->counters + number * GANG_COUNTER;
+    return (atomic_llong *)g->counters + number * TEAM_COUNTER;
 }
 
-/* Is it to end?  The calling thread asks whether a signal's handler has raised. */
+/* Is the work cancelled?  Number 0, the calling thread, asks whether a signal's handler raised. */
 int
-gang_cancelled(gang *g, int64_t number)
+team_cancelled(team *g, int64_t number)
 {
     int cancelled = atomic_load_explicit(&g->cancelled, memory_order_relaxed);
 
@@ -56,26 +56,26 @@ rest(int64_t turn)
 }
 
 static int
-await(lsq_gang *public, int64_t number, int64_t whose, int64_t value)
+await(lsq_team *public, int64_t number, int64_t whose, int64_t value)
 {
-    gang *g = (gang *)public;
+    team *g = (team *)public;
 
     for (int64_t turn = 0;; turn++) {
         if (atomic_load_explicit(counter(g, whose), memory_order_acquire) >= value)
             return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
-        if ((turn > SPINS || turn % LOOK == 0) && gang_cancelled(g, number))
+        if ((turn > SPINS || turn % LOOK == 0) && team_cancelled(g, number))
             return 1;
         rest(turn);
     }
 }
 
 static int
-reach(lsq_gang *public, int64_t number, int64_t whose, int64_t value)
+reach(lsq_team *public, int64_t number, int64_t whose, int64_t value)
 {
-    gang *g = (gang *)public;
+    team *g = (team *)public;
 
     atomic_store_explicit(counter(g, whose), value, memory_order_release);
-    return gang_cancelled(g, number);
+    return team_cancelled(g, number);
 }
 
 static void *
@@ -90,9 +90,9 @@ join_in(void *argument)
 }
 
 static void
-run(lsq_gang *public, body *what, void *data)
+run(lsq_team *public, body *what, void *data)
 {
-    gang *g = (gang *)public;
+    team *g = (team *)public;
     pthread_t threads[MOST_THREADS];
     member members[MOST_THREADS];
     int64_t started = 1;
@@ -100,7 +100,7 @@ run(lsq_gang *public, body *what, void *data)
     atomic_store(&g->begun, 0);
     for (int64_t k = 0; k < g->threads; k++)
         atomic_store(counter(g, k), 0);
-    /* a thread that cannot be had leaves its share to the others */
+    /* a thread that cannot be started leaves its share to the others */
     for (; started < g->threads; started++) {
         members[started] = (member){g, what, data, started};
         if (pthread_create(&threads[started], NULL, join_in, &members[started]) != 0)
@@ -114,9 +114,9 @@ run(lsq_gang *public, body *what, void *data)
 }
 
 void
-gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room, int64_t room_size)
+team_init(team *g, callbacks *cb, int threads, double *counters, double *room, int64_t room_size)
 {
-    g->public = (lsq_gang){threads, room_size, room, run, await, reach};
+    g->public = (lsq_team){threads, room_size, room, run, await, reach};
     g->cb = cb;
     g->threads = threads;
     g->counters = counters;
