@@ -19,8 +19,7 @@ from kernels import MORE_FLAGS
 
 KERNELS = pathlib.Path(__file__).resolve().parent.parent / "fortran" / "kernels"
 #: In the order in which they use each other's modules.
-SOURCES = ["reflectors.F90", "panels.F90", "norms.F90", "team.F90", "packing.F90", "tsqr.F90", "gram.F90",
-           "pivot_guess.F90", "pipeline.F90", "refold.F90", "triangle.F90"]
+SOURCES = [f"{name}.F90" for name in (KERNELS / "order.txt").read_text(encoding="utf-8").split()]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
