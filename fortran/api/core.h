@@ -70,6 +70,13 @@ typedef struct {
     int64_t hits;
 } lsq_state;
 
+/* Did the fit end in a success?  All other codes are failures. */
+static inline int
+lsq_succeeded(const lsq_state *s)
+{
+    return s->info >= LSQ_FTOL && s->info <= LSQ_GTOL;
+}
+
 /* Whole fits: MINPACK's argument order (without nprint, ldfjac), `work` of
    lsq_work_size(m, n) doubles.  `diag` is read if mode is LSQ_SCALE_USER and
    holds the scale factors used on return.  fjac is m x n.  ipvt is one-based. */

@@ -1,9 +1,10 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
+#include "module.h"
+
 #include "accumulator/accumulator.h"
 #include "batch/batch.h"
-#include "blocked/blocked.h"
-#include "user/curve.h"
+#include "fit/fit.h"
 #include "machine/machine.h"
 
 static PyMethodDef methods[] = {

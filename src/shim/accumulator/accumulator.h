@@ -2,8 +2,9 @@
 #ifndef LEASTSQ_ACCUMULATOR_H
 #define LEASTSQ_ACCUMULATOR_H
 
-#include "blocked/blocked.h"
+#include "module.h"
 #include "object.h"
+#include "user/user.h"
 
 /* The rows of [J f] that were pushed, as far as anybody needs them. */
 typedef struct {

@@ -2,7 +2,8 @@
 #ifndef LEASTSQ_BATCH_H
 #define LEASTSQ_BATCH_H
 
-#include "shim.h"
+#include "module.h"
+#include "user/user.h"
 
 /* The problems of one event.  Python's slab is a tuple of arrays with a row for each
    problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept.  w has
@@ -65,9 +66,9 @@ size_t batch_lanes_bytes(npy_intp m, npy_intp n);
 batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n);
 void batch_factor(batch_lanes *lanes, const batch_model *models, int count);
 
-/* events.c: (J'J)^-1 of a fit that ended, or nan; scratch holds n*(2n + 1) */
+/* events.c: as covariance(), with nan for what cannot be had; work for a fit with bounds */
 void batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
-                      const int64_t *ipvt, double *cov, double *scratch);
+                      const int64_t *ipvt, double *cov, double *work);
 
 /* Whole fits of compiled functions. */
 typedef struct {

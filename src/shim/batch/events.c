@@ -3,6 +3,7 @@
 
    First the events without a Jacobian, then those with one, then the results.          */
 #include "batch.h"
+#include "covariance.h"
 
 const char batch_start_doc[] =
     "batch_start(slab, slots)\n--\n\nlsq_start for every slot.";
@@ -239,18 +240,14 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return scratch == NULL ? NULL : Py_NewRef(Py_None);
 }
 
+/* (J'J)^-1 of a fit that ended, or nan. */
 void
 batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
-                 const int64_t *ipvt, double *cov, double *scratch)
+                 const int64_t *ipvt, double *cov, double *work)
 {
-    npy_intp n = state->n;
-    int determined = state->info >= LSQ_FTOL && state->info <= LSQ_GTOL;
+    int determined = covariance(state, w, r, ldr, ipvt, NULL, NULL, cov, work);
 
-    if (determined && state->bounded)
-        determined = covariance_between_bounds(n, r, ldr, ipvt, w, cov, scratch) != 0;
-    else if (determined)
-        determined = lsq_covar(n, r, ldr, ipvt, 0.0, cov, scratch) == n;
-    for (npy_intp i = 0; !determined && i < n * n; i++)
+    for (int64_t i = 0; !determined && i < state->n * state->n; i++)
         cov[i] = Py_NAN;
 }
 
@@ -286,7 +283,7 @@ batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             PyErr_SetString(PyExc_ValueError, "batch: a problem is out of range");
         return NULL;
     }
-    scratch = PyMem_RawMalloc((size_t)s.n * (size_t)(2 * s.n + 1) * sizeof *scratch);
+    scratch = PyMem_RawMalloc((size_t)covariance_work(s.n, 1) * sizeof *scratch);
     if (scratch == NULL)
         return PyErr_NoMemory();
     for (npy_intp k = 0; k < s.count; k++) {

@@ -4,6 +4,7 @@
    to that, their Jacobians are factored together.  When a fit ends, the next problem takes
    its slot.  Which problems are in the slots at the same time changes no bit. */
 #include "batch.h"
+#include "covariance.h"
 
 enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in `code` */
 
@@ -253,7 +254,7 @@ lay_out(batch_fitter *w, const batch_job *j)
     npy_intp each = n * columns + 2 * m + m * n + n, size;
     int slots = batch_lanes_count(m, n);
 
-    size = slots * each + 2 * m + n * (2 * n + 1);
+    size = slots * each + 2 * m + covariance_work(n, 1);
     if (w != NULL) {
         double *room = (double *)(w + 1);
 
@@ -271,7 +272,7 @@ lay_out(batch_fitter *w, const batch_job *j)
         }
         w->weighed = room;
         w->scratch = w->weighed + 2 * m;
-        w->lanes = batch_lanes_make(w->scratch + n * (2 * n + 1), j->kernels, m, n);
+        w->lanes = batch_lanes_make(w->scratch + covariance_work(n, 1), j->kernels, m, n);
     }
     return sizeof *w + (size_t)size * sizeof(double) + batch_lanes_bytes(m, n);
 }

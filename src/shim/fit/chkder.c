@@ -1,5 +1,5 @@
 /* chkder.f90's two modes, for Python. */
-#include "shim.h"
+#include "fit.h"
 
 const char chkder_doc[] =
     "chkder(x) or chkder(x, fvec, fjac, fvecp)\n--\n\n"
