@@ -14,8 +14,9 @@ module leastsq_c_api
    use leastsq_problem_record, only: problem_record_t, open_door
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
+   use leastsq_dense, only: dense_model
    use leastsq_enorm, only: enorm
-   use leastsq_fdjac2, only: fdjac2, difference_point
+   use leastsq_fdjac2, only: fdjac2, difference_steps, relative_step
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_minpack, only: lmder, lmdif, work_size
    use leastsq_lmpar, only: lmpar
@@ -226,6 +227,15 @@ contains
          call qrfac(m, n, a, lda, pivot /= 0, ipvt, rdiag, acnorm, wa)
       end if
    end subroutine lsq_qrfac
+
+   subroutine lsq_dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work) bind(c)
+      integer(c_int64_t), value :: m, n
+      real(c_double), intent(inout) :: fjac(m, n), f(m)
+      integer(c_int64_t), intent(out) :: ipvt(n)
+      real(c_double), intent(out) :: qtf(n), colnorm(n), work(n, 2)
+
+      call dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work)
+   end subroutine lsq_dense_model
 
    subroutine lsq_qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places) bind(c)
       type(lanes_kernels_t), intent(in) :: kernels

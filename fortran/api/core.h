@@ -173,7 +173,11 @@ void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
-/* The same for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
+/* The dense model (dense.f90): fjac[m x n] becomes R in its upper triangle, f[m] Q'f, of which
+   qtf has the first n.  work: 2n doubles. */
+void lsq_dense_model(int64_t m, int64_t n, double *fjac, double *f, int64_t *ipvt, double *qtf,
+                     double *colnorm, double *work);
+/* lsq_qrfac with b for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
    a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
    has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
    plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */

@@ -197,8 +197,7 @@ allocate_model(model *answer, int64_t n, int64_t scratch)
     return 0;
 }
 
-/* The dense provider's arithmetic (fortran/problems/dense.f90) on copies of J, by columns, and f;
-   R moves to a place of its own. */
+/* The dense model of copies of J, by columns, and f; R is copied to where the machine wants it. */
 static void
 factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)
 {
@@ -212,13 +211,9 @@ factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)
         find_not_finite(&residuals, rows, 1, &answer->fault);
         answer->fault.column = n;
     }
-    lsq_qrfac(rows, n, jac, rows, 1, answer->ipvt, answer->scratch, answer->colnorm,
-              answer->scratch + n, f);
-    for (int64_t j = 0; j < n; j++) {
-        memcpy(answer->r + j * n, jac + j * rows, (size_t)j * sizeof *jac);
-        answer->r[j + j * n] = answer->scratch[j];
-    }
-    memcpy(answer->qtf, f, (size_t)n * sizeof *f);
+    lsq_dense_model(rows, n, jac, f, answer->ipvt, answer->qtf, answer->colnorm, answer->scratch);
+    for (int64_t j = 0; j < n; j++)
+        memcpy(answer->r + j * n, jac + j * rows, (size_t)(j + 1) * sizeof *jac);
 }
 
 /* The model of a Jacobian and residuals; 0, or -1 with an error set. */
