@@ -153,24 +153,21 @@ contains
       end if
    end subroutine lsq_tell_model_blocked
 
-   subroutine lsq_points(n, x, epsfcn, points, steps, lo, hi, largest) bind(c)
-      integer(c_int64_t), value :: n
+   function lsq_relative_step(epsfcn) bind(c) result(relative)
       real(c_double), value :: epsfcn
-      real(c_double), intent(in) :: x(n)
-      real(c_double), intent(inout) :: points(n, n), steps(n)
-      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
-      integer(ik) :: j
+      real(c_double) :: relative
 
-      do j = 1, n
-         points(:, j) = x
-         if (present(hi)) then
-            call difference_point(x(j), epsfcn, points(j, j), steps(j), lo(j), hi(j), &
-               largest(j))
-         else
-            call difference_point(x(j), epsfcn, points(j, j), steps(j))
-         end if
-      end do
-   end subroutine lsq_points
+      relative = relative_step(epsfcn)
+   end function lsq_relative_step
+
+   subroutine lsq_difference_steps(n, x, relative, stride, moved, steps, lo, hi, largest) bind(c)
+      integer(c_int64_t), value :: n, stride
+      real(c_double), intent(in) :: x(n), relative(*)
+      real(c_double), intent(out) :: moved(n), steps(n)
+      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
+
+      call difference_steps(n, x, relative, stride, moved, steps, lo, hi, largest)
+   end subroutine lsq_difference_steps
 
    function lsq_enorm(n, x) bind(c) result(norm)
       integer(c_int64_t), value :: n

@@ -160,9 +160,13 @@ void lsq_tell_norm_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                             const int64_t *ipvt, int64_t cost,
                             lsq_damped damped, double *work);
-/* The points of fdjac2, points[j*n + ...] for x[j], and their steps. */
-void lsq_points(int64_t n, const double *x, double epsfcn, double *points, double *steps,
-                const double *lo, const double *hi, const double *largest);     /* or NULLs */
+/* The steps of differences (fdjac2.f90): moved[j] is where x[j] is moved, within its bounds, and
+   steps[j] by how much; 0 where lo = hi.  Relative steps are `stride` apart, 0: one for all.
+   lo and hi, or largest, may be NULL. */
+double lsq_relative_step(double epsfcn);
+void lsq_difference_steps(int64_t n, const double *x, const double *relative, int64_t stride,
+                          double *moved, double *steps, const double *lo, const double *hi,
+                          const double *largest);
 
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);

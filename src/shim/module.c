@@ -19,6 +19,8 @@ static PyMethodDef methods[] = {
      batch_tell_norm_doc},
     {"chkder", (PyCFunction)(void (*)(void))chkder, METH_FASTCALL, chkder_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
+    {"difference_steps", (PyCFunction)(void (*)(void))difference_steps, METH_FASTCALL,
+     difference_steps_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
     {"weigh", loss_weigh_array, METH_VARARGS, loss_weigh_doc},
     {NULL, NULL, 0, NULL},

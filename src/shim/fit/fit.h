@@ -57,9 +57,10 @@ int reference_refuses(const arguments *a, npy_intp m, npy_intp n);
 void reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
                    double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
-/* solve.c, chkder.c: for module.c */
+/* solve.c, derivatives.c: for module.c */
 PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *chkder(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
-extern const char solve_doc[], chkder_doc[];
+PyObject *difference_steps(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern const char solve_doc[], chkder_doc[], difference_steps_doc[];
 
 #endif

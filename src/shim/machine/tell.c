@@ -358,7 +358,8 @@ machine_points(PyObject *self, PyObject *ignored)
     npy_intp n = (npy_intp)m->state.s.n, dims[2] = {n, n};
     PyObject *points = PyArray_SimpleNew(2, dims, NPY_DOUBLE), *steps = NULL;
     PyThreadState *released;
-    const double *w;
+    const double *w, *x;
+    double *row, relative;
     int64_t request, bounded;
 
     (void)ignored;
@@ -370,9 +371,18 @@ machine_points(PyObject *self, PyObject *ignored)
     request = m->state.s.request;
     bounded = m->state.s.bounded;
     w = m->room.w;
-    lsq_points(n, w + LSQ_X * n, m->state.epsfcn, PyArray_DATA((PyArrayObject *)points),
-               PyArray_DATA((PyArrayObject *)steps), bounded ? w + LSQ_LO * n : NULL,
-               bounded ? w + LSQ_HI * n : NULL, bounded ? w + LSQ_LARGEST * n : NULL);
+    x = w + LSQ_X * n;
+    relative = lsq_relative_step(m->state.epsfcn);
+    row = PyArray_DATA((PyArrayObject *)points);        /* the moved coordinates at first */
+    lsq_difference_steps(n, x, &relative, 0, row, PyArray_DATA((PyArrayObject *)steps),
+                         bounded ? w + LSQ_LO * n : NULL, bounded ? w + LSQ_HI * n : NULL,
+                         bounded ? w + LSQ_LARGEST * n : NULL);
+    for (npy_intp j = n - 1; j >= 0; j--) {
+        double moved = row[j];
+
+        memcpy(row + j * n, x, (size_t)n * sizeof *row);
+        row[j + j * n] = moved;
+    }
     lock_give(m->lock, released);
     if (wants(request, LSQ_ASK_MODEL, "points"))
         return Py_BuildValue("NN", points, steps);
