@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 isa: str  # of the kernels in use: baseline or v3
+state_dtype: np.dtype[np.void]  # of lsq_state in core.h, for a slab's states
 
 class RowAccumulator:
     def __new__(cls, n: int) -> Self: ...

@@ -30,6 +30,8 @@ static int
 exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
+    PyObject *dtype;
+    int status;
 
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
@@ -45,7 +47,11 @@ exec(PyObject *module)
     state->machine_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
     if (state->machine_type == NULL || PyModule_AddType(module, state->machine_type) < 0)
         return -1;
-    return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
+    if ((dtype = batch_state_dtype()) == NULL)
+        return -1;
+    status = PyModule_AddObjectRef(module, "state_dtype", dtype);
+    Py_DECREF(dtype);
+    return status < 0 ? -1 : PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 
 static int

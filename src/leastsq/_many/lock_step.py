@@ -19,14 +19,7 @@ from .arguments import check_sizes
 
 __all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
 
-# lsq_state of core.h
-STATE = np.dtype(
-    [(name, np.int64) for name in ("n", "maxfev", "scaling")]
-    + [(name, np.float64) for name in ("ftol", "xtol", "gtol", "factor")]
-    + [(name, np.int64) for name in ("request", "info", "accepted", "nfev", "njev", "iteration")]
-    + [(name, np.float64) for name in ("fnorm", "xnorm", "gnorm", "radius", "par", "pnorm",
-                                       "actual", "predicted", "slope", "ratio")]
-    + [(name, np.int64) for name in ("bounded", "hits")])
+STATE = _core.state_dtype       # lsq_state of core.h
 _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
