@@ -23,11 +23,10 @@ typedef struct {
 
 /* type.c */
 extern PyType_Spec accumulator_spec;
-int accumulator_is_much(int64_t rows, int64_t n);
-int accumulator_snapshot(accumulator *a, folded_rows *copy);
-accumulator *as_accumulator(PyObject *object, PyTypeObject *type);
 
 /* rows.c */
+int accumulator_is_much(int64_t rows, int64_t n);
+int accumulator_snapshot(accumulator *a, folded_rows *copy);
 PyArrayObject *read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns,
                          elements *where);
 PyObject *accumulator_push(PyObject *self, PyObject *args, PyObject *keywords);

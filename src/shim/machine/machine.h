@@ -32,6 +32,8 @@ typedef struct {
 
 /* type.c */
 extern PyType_Spec machine_spec;
+
+/* memory.c */
 int machine_allocate(machine_room *room, int64_t n);
 int machine_snapshot(machine *m, machine_state *state, machine_room *room);
 
