@@ -37,7 +37,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 
-from leastsq._many.block_fit import Mapped, Point, Problem, merge_models  # noqa: E402
+from leastsq._many.block_fit import BlockTask, Mapped, Point, merge_models  # noqa: E402
 
 ROWS = 64                       # of a block, or n + 1 if that is more
 SIZES = 3, 10, 30, 100          # n
@@ -64,7 +64,7 @@ def jacobian(x, block):
 
 
 def problem():
-    return Problem(residuals, jacobian, (), False, None, None, None, 1.0)
+    return BlockTask(residuals, jacobian, (), False, None, None, None, 1.0)
 
 
 def point(n):

@@ -20,7 +20,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np  # noqa: E402
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "support"))
 import tsqr_build  # noqa: E402
 
 SHAPES = "1000000x3,1000000x10,100000x10,100000x20,100000x50,100000x100,20000x300,2000x1000"

@@ -1,20 +1,12 @@
-"""What all tests share: the import paths, and the one rule for tests that need
+"""What all tests share: the one rule for tests that need
 something a machine may lack.  (Markers are declared in pyproject.toml.)"""
 import os
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
 # Tests run side by side; a BLAS that starts threads in each makes them minutes long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-for folder in (ROOT / "examples", HERE):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 
 
 def _unavailable(reason):

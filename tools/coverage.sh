@@ -51,7 +51,7 @@ run() {
 # counters and unoptimised it does, and would not.
 COVERAGE_PROCESS_START=$out/rc run all -k "not run_out and not allocation and not fortran_run and not contraction_would" "$@"
 run starved -k "run_out or allocation" "$@"
-LEASTSQ_ISA=baseline run baseline tests/test_accumulator.py tests/test_batch.py
+LEASTSQ_ISA=baseline run baseline tests/many/test_accumulator.py tests/many/test_batch.py
 
 (cd "$out" && python -m coverage combine --rcfile=rc -q && python -m coverage report --rcfile=rc >python.txt &&
     echo "src/leastsq, Python:" && tail -n 1 python.txt)

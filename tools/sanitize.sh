@@ -40,20 +40,21 @@ suite() {
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1:strict_init_order=1" \
         UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$PWD/$out/site" \
         python -m pytest -q -n auto -p no:cacheprovider -m "not slow" \
-        tests/test_accumulator.py tests/test_ask_tell.py tests/test_batch.py tests/test_batch_faults.py \
-        tests/test_batch_options.py \
-        tests/test_block_faults.py tests/test_blocked.py tests/test_blocked_faults.py tests/test_blocks.py \
-        tests/test_callbacks.py tests/test_compiled.py tests/test_curve_fit.py tests/test_derivatives.py \
-        tests/test_errors.py tests/test_every_fault.py tests/test_faults.py tests/test_least_squares.py \
-        tests/test_losses.py tests/test_parity.py tests/test_private.py tests/test_reference_engine.py \
-        tests/test_reproducibility.py tests/test_returns.py tests/test_scipy.py tests/test_signature.py \
+        tests/many/test_accumulator.py tests/many/test_batch.py tests/many/test_batch_faults.py \
+        tests/many/test_batch_options.py tests/many/test_block_faults.py tests/many/test_blocks.py \
+        tests/fit/test_ask_tell.py tests/fit/test_blocked.py tests/fit/test_callbacks.py tests/fit/test_compiled.py \
+        tests/fit/test_curve_fit.py tests/fit/test_derivatives.py tests/fit/test_errors.py \
+        tests/fit/test_least_squares.py tests/fit/test_losses.py tests/fit/test_returns.py tests/fit/test_signature.py \
+        tests/faults/test_blocked_faults.py tests/faults/test_every_fault.py tests/faults/test_faults.py \
+        tests/faults/test_private.py tests/parity/test_parity.py tests/parity/test_reference_engine.py \
+        tests/parity/test_reproducibility.py tests/parity/test_scipy.py \
         -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
             and not needs_ and not the_core_repeats and not gaussian-3-15-x100" "$@"
 }
 
 # ------------------------------------------------- the Fortran without Python
 
-# tests/threads.c and all of the Fortran.  $1: a folder for it, $2: flags
+# tests/support/threads.c and all of the Fortran.  $1: a folder for it, $2: flags
 driver() {
     folder=$out/$1 flags="$2 -O1 -g"
     rm -rf "$folder"
@@ -63,8 +64,8 @@ print(*compile_order(list(FORTRAN.rglob("*.f90"))))')
     while read -r file; do
         cat "fortran/kernels/$file.F90"
     done <fortran/kernels/order.txt >"$folder/kernels.F90"
-    headers=$(python -c 'import numpy, sysconfig
-print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include())')
+    headers="-Isrc/shim -Isrc/leastsq/include -Ifortran/api -Ifortran/kernels $(python -c 'import numpy, sysconfig
+print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include())')"
     # shellcheck disable=SC2086  # several words each
     {
         for file in $core; do
@@ -72,7 +73,7 @@ print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include()
         done
         $FC $flags -std=f2018 -cpp -DISA=baseline -fopenmp-simd "-J$folder" -c "$folder/kernels.F90" \
             -o "$folder/kernels.o"
-        $CC $flags -std=c11 -Wall -Wextra -Werror -Isrc/shim -Isrc/leastsq/include -Ifortran/api -Ifortran/kernels $headers -c tests/threads.c -o "$folder/threads.o"
+        $CC $flags -std=c11 -Wall -Wextra -Werror $headers -c tests/support/threads.c -o "$folder/threads.o"
         $FC $flags -o "$folder/threads" "$folder"/*.o -lpthread -lm
     }
 }

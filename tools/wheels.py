@@ -3,7 +3,7 @@
 The sdist is made from git's HEAD and its files compared with git's.  Each wheel is built from what
 the sdist holds, with the network's index switched off, then given its manylinux name by auditwheel,
 looked into (`complaints` says for what), and installed into two empty environments, with the oldest
-NumPy that it admits and with the newest, where tests/test_smoke.py has to pass.
+NumPy that it admits and with the newest, where tests/package/test_smoke.py has to pass.
 
     python tools/wheels.py [--dist dist] [--python python3.12 ...] | --check WHEEL ...
 """
@@ -192,16 +192,16 @@ def repair(wheel, work):
 
 
 def try_wheel(wheel, source, work, python):
-    """tests/test_smoke.py in empty environments."""
+    """tests/package/test_smoke.py in empty environments."""
     tools = environment(work / "pip", python, ["pip>=23"])
     for age, numpy in numpys(wheel, tools, python).items():
         folder = environment(work / f"numpy-{age}", python, [numpy, "pytest"])
         run(program(folder), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--force-reinstall", wheel)
         version = run(program(folder), "-c", "import numpy; print(numpy.__version__)").strip()
         # away from the checkout, whose conftest asks for more than NumPy
-        smoke = shutil.copy(source / "tests" / "test_smoke.py", work)
+        smoke = shutil.copy(source / "tests" / "package" / "test_smoke.py", work)
         words = run(program(folder), "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider",
-                    "--noconftest", "-c", source / "tests" / "smoke.ini", smoke, cwd=work)
+                    "--noconftest", "-c", source / "tests" / "package" / "smoke.ini", smoke, cwd=work)
         say(f"    NumPy {version}: {words.strip().splitlines()[-1]}")
 
 

@@ -1,5 +1,5 @@
 /* The Fortran core as C sees it: the mirror of c_api.f90 and of the
-   codes in fortran/core/kinds.f90 (tests/test_invariants.py compares them).
+   codes in fortran/core/kinds.f90 (tests/package/test_invariants.py compares them).
 
    Arrays are column-major and owned by the caller.  Sizes are 64-bit.  No
    function here allocates, prints, keeps a pointer or touches Python.        */

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from enzyme import by_columns, jacobian, residual  # noqa: E402
 from leastsq import leastsq  # noqa: E402
 

@@ -2,7 +2,7 @@
 
    A case is made of its number alone: sizes, residuals, start, tolerances, scales.
    differential.py builds this and counts.  MINPACK's constants are IEEE's, as in
-   src/leastsq/reference.c.
+   src/shim/fit/reference.c.
 
    Where the two may part, and what must hold then (enum outcome, below):
    - a tolerance or scale that is nan: improper for us;

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 from kernels import FORTRAN, ROOT, compile_order  # noqa: E402
 
 OUTCOMES = ("same", "nan in a setting", "start not finite", "Jacobian not finite", "step overflows",

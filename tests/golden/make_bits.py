@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 import problems  # noqa: E402
 
 TOLERANCES = dict(ftol=1.49012e-8, xtol=1.49012e-8)

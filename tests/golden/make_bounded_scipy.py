@@ -18,7 +18,7 @@ import scipy
 from scipy.optimize import least_squares
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 import problems  # noqa: E402
 
 CLASSIC = {

@@ -1,5 +1,5 @@
 """What a user writes, for `make lint`: mypy --strict and pyright have nothing to say of it, and
-know what each call returns.  tests/test_smoke.py's kind of fits; nothing here is run."""
+know what each call returns.  tests/package/test_smoke.py's kind of fits; nothing here is run."""
 from typing import Any, assert_type
 
 import numpy as np

@@ -1,6 +1,6 @@
 """What fits to data in blocks are made of; `leastsq_blocks` and others are its doors.
 
-Three parts.  `Problem` has what is done where a block is: its norm, or its rows of J and f
+Three parts.  `BlockTask` has what is done where a block is: its norm, or its rows of J and f
 folded into a `RowAccumulator`.  A scheduler has what is done with all blocks, as `Mapped`
 has it for any map: two methods, `norm` and `model`.  `fit` asks a scheduler what
 `LevenbergMarquardt` asks, for this scheduler or another.
@@ -25,7 +25,7 @@ from .._problem.arguments import flag, real_array
 from .._problem.derivatives import EPS, PRECISION, SCHEMES, Differences
 from .arguments import check_sizes
 
-__all__ = ["Mapped", "Model", "Norm", "Point", "Problem", "at_block", "fit",
+__all__ = ["BlockTask", "Mapped", "Model", "Norm", "Point", "at_block", "fit",
            "merge_models", "merge_norms"]
 
 _SUCCESS = (1, 2, 3, 4)
@@ -96,7 +96,7 @@ def _first(faults):
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class BlockTask:
     """What is done where a block is; pickles if the user's functions and arguments do.
 
     Parameters are those of `leastsq`, checked; `Dfun` is a function or the name of a
@@ -276,7 +276,7 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
                 callback, history, verbose)
     lm = LevenbergMarquardt(x0, **tolerances, maxfev=door.maxfev, factor=factor, diag=diag,
                             epsfcn=epsfcn, bounds=None if door.low is None else (door.low, door.high))
-    problem = Problem(func, Dfun, args, col_deriv, door.low, door.high, door.loss, door.f_scale)
+    problem = BlockTask(func, Dfun, args, col_deriv, door.low, door.high, door.loss, door.f_scale)
     try:
         ier, fault = _drive(lm, schedule(problem), epsfcn, door.watcher)
     finally:

@@ -238,7 +238,7 @@ def _next(x, values):
 
 
 def _of_chunk(method, problem, argument, index, values):
-    """The functions' values take the place of a block: `Problem` asks for them in their order."""
+    """The functions' values take the place of a block: `BlockTask` asks for them in their order."""
     return _at(method, problem, argument, index, iter(values))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from oracle import Result, read, write
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 #: What else our Fortran is compiled with here: tools/coverage.sh puts counters in.
 MORE_FLAGS = os.environ.get("LEASTSQ_TEST_FFLAGS", "").split()
 FORTRAN = ROOT / "fortran"

@@ -2,7 +2,7 @@
    look at (tools/sanitize.sh).  Fits of compiled functions in THREADS threads at once; row
    blocks in as many accumulators at once, merged; and one triangle by a team of as many.
    Each must give the bits that one thread gives.                                        */
-#include "../src/shim/blocked/team.c"
+#include "../../src/shim/blocked/team.c"
 
 #include <math.h>
 #include <stdio.h>

@@ -20,7 +20,7 @@ import oracle
 import problems
 from kernels import CODES, assert_same_bits
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "runs.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "runs.json").read_text())
 
 RUNS = problems.runs()
 

@@ -8,7 +8,7 @@ import pytest
 import strd
 from block_problems import by_columns, cut, cut_at, jacobian, residual, start
 from leastsq import Status, leastsq, leastsq_blocks
-from leastsq._many.block_fit import Point, Problem, merge_models, merge_norms
+from leastsq._many.block_fit import BlockTask, Point, merge_models, merge_norms
 from test_blocked import (ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, assert_minpack_hangs_on_roundings, minima,
                           minpack)
 from test_nist import FITS, digits, fit_id
@@ -152,7 +152,7 @@ def test_blocks_may_be_merged_in_any_order(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_any_tree_of_merges_is_a_model_of_the_same_rows(seed):
     rng = np.random.default_rng(seed)
-    problem = Problem(residual, jacobian, (), False, None, None, None, 1.0)
+    problem = BlockTask(residual, jacobian, (), False, None, None, None, 1.0)
     point = Point(start(N) + rng.random(N), 0.0, 0.0, True)
     parts = [problem.model(point, k, block) for k, block in enumerate(pieces(100))]
     norms = [problem.norm(point.x, k, block) for k, block in enumerate(pieces(100))]
@@ -172,7 +172,7 @@ def test_any_tree_of_merges_is_a_model_of_the_same_rows(seed):
 
 
 def test_merging_leaves_the_parts_as_they_are():
-    problem = Problem(residual, jacobian, (), False, None, None, None, 1.0)
+    problem = BlockTask(residual, jacobian, (), False, None, None, None, 1.0)
     parts = [problem.model(Point(start(N), 0.0, 0.0, True), k, b) for k, b in enumerate(pieces(1000))]
     before = [part.accumulator.triangle() for part in parts]
     once, twice = (merge_models(parts).accumulator.triangle() for _ in range(2))
@@ -184,7 +184,7 @@ def test_merging_leaves_the_parts_as_they_are():
 @pytest.mark.parametrize("scale", [1e-200, 1e-160, 1e160, 1e200])
 def test_norms_neither_overflow_nor_underflow(scale):
     f = np.arange(1.0, 9)
-    problem = Problem(lambda x, block: scale * f[block], "2-point", (), False, None, None, None, 1.0)
+    problem = BlockTask(lambda x, block: scale * f[block], "2-point", (), False, None, None, None, 1.0)
     parts = [problem.norm(np.ones(1), k, slice(k, k + 3)) for k in (0, 3, 6)]
     assert merge_norms(parts).norm == pytest.approx(scale * np.linalg.norm(f), rel=1e-14)
 

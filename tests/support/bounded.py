@@ -5,14 +5,15 @@ golden/bounded_scipy.json holds the problems, and where SciPy's trf and dogbox e
 import ctypes as ct
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 import problems
-from conftest import HERE
 from kernels import CODES, State, _p
 
-CASES = json.loads((HERE / "golden" / "bounded_scipy.json").read_text())["cases"]
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CASES = json.loads((GOLDEN / "bounded_scipy.json").read_text())["cases"]
 CONVERGED = (1, 2, 3, 4)
 
 # Where a fit with the default tolerances does not end at trf's minimum or below, and why.

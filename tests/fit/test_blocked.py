@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "golden"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "golden"))
 import strd  # noqa: E402
 from make_nist_scipy import digits
 from test_callbacks import LAYOUTS, At, assert_same
@@ -698,7 +698,7 @@ def test_show_config_names_the_kernels():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
 def test_benchmark_of_large_fits_measures_every_solver():
-    program = Path(__file__).resolve().parents[1] / "benchmarks" / "large.py"
+    program = Path(__file__).resolve().parents[2] / "benchmarks" / "large.py"
     done = subprocess.run([sys.executable, program, "--quick", "--json", "--shapes", "64x40",
                            "--seconds", "0.001"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

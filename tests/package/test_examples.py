@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import strd
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^(\w+) +(Lower|Average|Higher) +([12]) +(\d+) +(\d+) +(\d) +(\d+) +([\d.]+) +([\d.]+|-) +([\d.]+)")
 
 

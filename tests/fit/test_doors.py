@@ -3,17 +3,19 @@ and without them, the bits of before."""
 import contextlib
 import io
 import re
-import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import leastsq as package
 import problems
 from bounded import BY_DIFFERENCES, CASES, ELSEWHERE, as_good
-from conftest import ROOT
+from docstrings import run_examples
 from leastsq import Status, leastsq, leastsq_batch
 
+ROOT = Path(__file__).resolve().parents[2]
 T = np.linspace(0, 4, 60)
 Y = 2.5 * np.exp(-1.3 * T) + .5 + .02 * np.random.default_rng(3).standard_normal(T.size)
 X0 = [2.0, 1.0, .4]
@@ -332,8 +334,7 @@ def test_page_about_fitting_runs():
     assert names["fit"].success and names["history"]["nfev"][0] == 1
 
 
-@pytest.mark.parametrize("name", ["_leastsq", "_least_squares", "_gradient_check"])
+@pytest.mark.parametrize("name", ["leastsq", "least_squares", "check_gradient"])
 def test_examples_of_the_documentation(name):
-    import doctest
-    result = doctest.testmod(sys.modules[f"leastsq.{name}"])
-    assert result.attempted > 3 and result.failed == 0
+    wrong, tried = run_examples(getattr(package, name).__doc__)
+    assert tried > 3 and wrong == ""

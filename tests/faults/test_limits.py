@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import enzyme
 from enzyme import X0, jacobian, residual
 
 from leastsq import leastsq, leastsq_blocks
@@ -19,7 +20,7 @@ def python(text):
     """A process of its own; silent, and ended well."""
     run = subprocess.run([sys.executable, "-c", "from enzyme import *\nfrom leastsq import leastsq\n" + text],
                          capture_output=True, text=True, timeout=120,
-                         cwd=__file__.rpartition("/")[0])
+                         cwd=enzyme.__file__.rpartition("/")[0])
     assert run.returncode == 0, run.stderr
     return run
 

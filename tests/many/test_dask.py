@@ -164,7 +164,7 @@ def test_residuals_that_are_not_finite_name_block_and_row(client):
 
 def test_the_driver_receives_three_triangles_a_worker_at_most(processes):
     """In an iteration, of everything that its connections bring, Dask's own messages with it."""
-    path = Path(__file__).parents[1] / "benchmarks" / "scale.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "scale.py"
     scale = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("scale", path))
     spec.loader.exec_module(scale)
     n, received = 30, []

@@ -401,5 +401,5 @@ def test_the_configuration_tells_whether_it_is_there():
 
 
 def test_a_wheel_has_it_only_when_asked():
-    options = (Path(__file__).parent.parent / "meson.options").read_text()
+    options = (Path(__file__).parents[2] / "meson.options").read_text()
     assert "option('reference', type: 'feature', value: 'disabled'" in options

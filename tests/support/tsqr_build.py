@@ -17,7 +17,7 @@ import numpy as np
 
 from kernels import MORE_FLAGS
 
-KERNELS = pathlib.Path(__file__).resolve().parent.parent / "fortran" / "kernels"
+KERNELS = pathlib.Path(__file__).resolve().parents[2] / "fortran" / "kernels"
 #: In the order in which they use each other's modules.
 SOURCES = [f"{name}.F90" for name in (KERNELS / "order.txt").read_text(encoding="utf-8").split()]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.

@@ -8,7 +8,7 @@ import pytest
 
 import problems
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "runs.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "runs.json").read_text())
 SHAPES = [(5, 3), (20, 6), (7, 7), (1, 1)]
 SAMPLE = [("bard", {}), ("osborne2", {}), ("watson", {"n": 9})]
 ALL_PROBLEMS = {(p.name, p.n, p.m): p for p in

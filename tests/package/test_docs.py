@@ -1,7 +1,5 @@
 """Every example in a docstring and on a page of docs/ runs and gives what it says."""
-import ast
 import contextlib
-import doctest
 import importlib
 import io
 import pkgutil
@@ -11,29 +9,13 @@ from pathlib import Path
 import pytest
 
 import leastsq
+from docstrings import docstrings, run_examples
 from leastsq import dask
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODULES = ["", *sorted(module.name.removeprefix("leastsq.") for module in pkgutil.walk_packages(leastsq.__path__, "leastsq.")
                        if not module.name.endswith((".__main__", "._core")))]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-
-
-def docstrings(module):
-    """{name: text}, from the source: public names say that they are the package's, and doctest would pass them over."""
-    path = Path(module.__file__)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
-            yield getattr(node, "name", path.stem), text
-
-
-def examples_fail(name, text, names):
-    """What is wrong with the examples of a docstring, or an empty string."""
-    test = doctest.DocTestParser().get_doctest(text, dict(names), name, None, 0)
-    report = io.StringIO()
-    with contextlib.redirect_stdout(report):
-        doctest.DocTestRunner(verbose=False).run(test, out=report.write)
-    return report.getvalue()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -43,7 +25,7 @@ def test_docstrings(name):
     if name == "dask":
         pytest.importorskip("distributed")
     module = importlib.import_module(f"leastsq.{name}".strip("."))
-    assert "".join(examples_fail(of, text, vars(module)) for of, text in docstrings(module)) == ""
+    assert "".join(run_examples(text, vars(module), of)[0] for of, text in docstrings(module)) == ""
 
 
 def test_the_examples_of_docstrings_are_found():
@@ -53,11 +35,6 @@ def test_the_examples_of_docstrings_are_found():
     assert sum(found.values()) == sum(len(re.findall("^ *>>> ", Path(module.__file__).read_text(encoding="utf-8"), re.M))
                                       for module in modules) > 100
     assert {"CFunction", "from_numba", "explain", "leastsq", "t_quantile"} <= set(found)
-
-
-def test_docstring_of_the_accumulator():
-    assert ">>> " in leastsq.RowAccumulator.__doc__
-    assert examples_fail("RowAccumulator", leastsq.RowAccumulator.__doc__, {}) == ""
 
 
 def test_every_public_function_has_an_example():

@@ -11,12 +11,12 @@ import pytest
 
 from leastsq import leastsq
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "golden"))
+GOLDEN_FOLDER = Path(__file__).resolve().parents[1] / "golden"
+sys.path.insert(0, str(GOLDEN_FOLDER))
 import strd  # noqa: E402
 from make_nist_scipy import digits, fingerprint  # noqa: E402
 
-GOLDEN = json.loads((HERE / "golden" / "nist_scipy.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((GOLDEN_FOLDER / "nist_scipy.json").read_text(encoding="utf-8"))
 FITS = GOLDEN["fits"]
 
 

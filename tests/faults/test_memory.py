@@ -15,7 +15,7 @@ import compiled_problems
 import entries
 import pytest
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc",
                            reason="preloads functions of glibc's malloc")
 
@@ -34,11 +34,11 @@ def starve(need_program, tmp_path_factory):
     cc, folder = need_program("cc"), tmp_path_factory.mktemp("starve")
     shim, library = folder / "fail_malloc.so", compiled_problems.build(cc, folder)
     subprocess.run([cc, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-                    HERE / "fail_malloc.c", "-o", shim], check=True)
+                    SUPPORT / "fail_malloc.c", "-o", shim], check=True)
 
     def run(where, *names):
         done = subprocess.run(
-            [sys.executable, HERE / "starve.py", shim, library, where, *names], text=True,
+            [sys.executable, SUPPORT / "starve.py", shim, library, where, *names], text=True,
             # (glibc's malloc is not to map and unmap each array: that is most of the time)
             env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc",
                               "MALLOC_MMAP_THRESHOLD_": "16000000", "MALLOC_TRIM_THRESHOLD_": "100000000"},
@@ -128,4 +128,4 @@ for name in ("lmdif", "lmdif, full", "blocked lmdif", "diag"):
 def test_any_allocation_of_pythons_may_fail():
     """By CPython's own means, with its own allocator."""
     pytest.importorskip("_testcapi")
-    subprocess.run([sys.executable, "-W", "error", "-c", PYTHONS_OWN], check=True, cwd=HERE)
+    subprocess.run([sys.executable, "-W", "error", "-c", PYTHONS_OWN], check=True, cwd=SUPPORT)

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "golden"))
+GOLDEN_FOLDER = Path(__file__).resolve().parents[1] / "golden"
+sys.path.insert(0, str(GOLDEN_FOLDER))
 import problems  # noqa: E402
 from make_bits import TOLERANCES, bits, digest, fit  # noqa: E402
 from leastsq import leastsq  # noqa: E402
 
 RUNS = problems.runs()
-GOLDEN = json.loads((HERE / "golden" / "bits.json").read_text())
+GOLDEN = json.loads((GOLDEN_FOLDER / "bits.json").read_text())
 SOLVERS = ("lmdif", "lmder")
 
 # What the psABI's levels add; the first has nothing that a processor could lack.

@@ -1,8 +1,5 @@
 """leastsq_batch: the same fits as one by one, whatever happens to some of them."""
-import contextlib
 import ctypes
-import doctest
-import io
 import json
 import os
 import subprocess
@@ -16,10 +13,11 @@ import pytest
 
 import compiled_problems
 import leastsq as package
+from docstrings import run_examples
 from kernels import State
 from leastsq import CFunction, Status, leastsq, leastsq_batch
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 M, N = 8, 3
 T = 0.25 * np.arange(M)
 
@@ -92,7 +90,7 @@ def quiet():
 def library(need_program, tmp_path_factory):
     path = tmp_path_factory.mktemp("batch") / "libbatch_problems.so"
     subprocess.run([need_program("cc"), *compiled_problems.FLAGS, f"-I{package.get_include()}",
-                    ROOT / "tests" / "batch_problems.c", "-o", path], check=True)
+                    ROOT / "tests" / "support" / "batch_problems.c", "-o", path], check=True)
     return ctypes.CDLL(str(path))
 
 
@@ -572,11 +570,8 @@ def test_the_extension_refuses_arrays_that_do_not_fit():
 
 
 def test_the_documentations_examples_run():
-    import leastsq._many.batch as module
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        failed, tried = doctest.testmod(module)
-    assert tried >= 7 and failed == 0, printed.getvalue()
+    wrong, tried = run_examples(leastsq_batch.__doc__)
+    assert tried >= 7 and wrong == ""
 
 
 def test_the_pixels_have_the_errors_of_the_bound(tmp_path):

@@ -16,10 +16,10 @@ import pytest
 import block_problems as blocks_of
 from block_problems import cut, jacobian, residual, start
 from leastsq import RowAccumulator, leastsq_blocks
-from leastsq._many.block_fit import Point, Problem
+from leastsq._many.block_fit import BlockTask, Point
 from test_blocks import ROWS, decay, decay_jacobian, in_blocks, quiet  # noqa: F401
 
-HERE = Path(__file__).resolve().parent
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 # ---------------------------------------------------------------------- maps
 
@@ -76,7 +76,7 @@ def test_mpi_makes_the_bits_of_the_builtin_map(need_program):
     mpiexec = need_program("mpiexec")
     done = subprocess.run(
         [mpiexec, "--oversubscribe", "-n", "2", sys.executable, "-m", "mpi4py.futures",
-         str(HERE / "block_problems.py")], capture_output=True, text=True, timeout=120,
+         str(SUPPORT / "block_problems.py")], capture_output=True, text=True, timeout=120,
         env=os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["100 ['leastsq_blocks: in block 1']", "same bits"]
@@ -126,7 +126,7 @@ def test_one_block_is_in_memory_at_a_time(Dfun):
 @pytest.mark.parametrize("n", [1, 7, 30])
 @pytest.mark.parametrize("Dfun", ["2-point", jacobian])
 def test_only_triangles_travel(Dfun, n):
-    problem = Problem(residual, Dfun, (), False, None, None, None, 1.0)
+    problem = BlockTask(residual, Dfun, (), False, None, None, None, 1.0)
     sizes = []
     for m in (n, 100, 20000):
         (block,) = (rows.load() for rows in cut(m, n, m))
@@ -139,6 +139,6 @@ def test_only_triangles_travel(Dfun, n):
 
 
 def test_row_accumulators_are_what_travels():
-    problem = Problem(residual, "2-point", (), False, None, None, None, 1.0)
+    problem = BlockTask(residual, "2-point", (), False, None, None, None, 1.0)
     part = problem.model(Point(start(4), 0.0, 0.0, True), 0, WORK[0])
     assert type(part.accumulator) is RowAccumulator and part.evaluations == 4
