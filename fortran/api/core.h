@@ -102,7 +102,8 @@ typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, int model,
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);
-/* If lsq_norm left the residuals where they were: into fvec if x is accepted. */
+/* Called once the trial is accepted or rejected: if it is accepted and lsq_norm kept its residuals
+   elsewhere, copy them into fvec. */
 typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 /* column = (f(x) - fvec)/h. */
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
@@ -153,7 +154,7 @@ void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
                     const int64_t *ipvt, int64_t cost);
 
-/* The same for a model from row blocks: with many variables `damped` takes qrsolv's place. */
+/* The same for a model from an accumulator: with many variables `damped` takes qrsolv's place. */
 void lsq_tell_norm_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                            const int64_t *ipvt, double fnorm, int64_t cost,
                            lsq_damped damped, double *work); /* or NULL, NULL */

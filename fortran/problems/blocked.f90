@@ -1,8 +1,8 @@
-!> The accumulator provider: R and Q'f from row blocks, by C functions.
+!> The blocked provider: R and Q'f from chunks of rows, by C functions.
 !>
-!> For long residual vectors.  The blocks lie wherever the caller's arrays do, so
-!> the caller folds them into a triangle (tsqr.F90); what is here is the problem
-!> that asks for it, in the same loop as any other.
+!> For long residual vectors.  The rows lie wherever the caller's arrays do, so the
+!> caller folds them into a triangle (tsqr.F90); what is here is the problem that
+!> asks for that triangle, in the same loop as any other.
 !>
 !> Public: the C signatures, blocked_problem_t, blocked_solver_t.  Its data is m-sized.
 module leastsq_blocked
@@ -30,8 +30,8 @@ module leastsq_blocked
          integer(c_int) :: status
       end function norm_c
 
-      !> The residuals at the last trial, if norm left them where they were: into fvec
-      !> if it is accepted.
+      !> Called once the last trial is accepted or rejected.  If it is accepted and norm
+      !> kept its residuals elsewhere, copy them into fvec.
       subroutine settle_c(m, accepted, fvec, data) bind(c)
          import :: c_double, c_int, c_int64_t, c_ptr
          implicit none (type, external)

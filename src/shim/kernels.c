@@ -33,7 +33,7 @@ supported(void)
     return TABLES;
 }
 
-/* NULL with ImportError set if LEASTSQ_ISA cannot be had. */
+/* NULL with ImportError set if LEASTSQ_ISA names no set, or one that this processor lacks. */
 const kernels *
 kernels_choose(void)
 {

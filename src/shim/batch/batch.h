@@ -1,11 +1,12 @@
-/* What the two ways to fit many problems share: arrays that Python owns. */
+/* Many problems, in two ways: in lock-step, by functions of many problems; and one by one, by
+   compiled functions in threads.  Python owns the arrays of both. */
 #ifndef LEASTSQ_BATCH_H
 #define LEASTSQ_BATCH_H
 
 #include "module.h"
 #include "user/user.h"
 
-/* The problems of one event.  Python's slab is a tuple of arrays with a row for each
+/* The problems at work at once.  Python's slab is a tuple of arrays with a row for each
    problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept.  w has
    the columns of lm_core's vectors, with or without those for bounds. */
 typedef struct {

@@ -17,7 +17,7 @@ typedef struct {
 
 typedef struct {
     batch_fitter *fitter;
-    npy_intp k;                 /* the problem; -1: free */
+    npy_intp k;                 /* the problem; -1: the slot is free */
     lsq_state state;
     double *w, *f, *trial, *fjac;
     int64_t *ipvt;
@@ -221,7 +221,7 @@ slot_go_on(slot *s)
     return 0;
 }
 
-/* The results; the slot is free. */
+/* Write the results, and free the slot. */
 static void
 slot_conclude(slot *s)
 {
