@@ -65,7 +65,7 @@ typedef struct batch_lanes batch_lanes;
 
 int batch_lanes_count(npy_intp m, npy_intp n);  /* LSQ_LANES, or 1 for large problems */
 size_t batch_lanes_bytes(npy_intp m, npy_intp n);
-batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n);
+batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *loops, npy_intp m, npy_intp n);
 void batch_factor(batch_lanes *lanes, const batch_model *models, int count);
 
 /* events.c: as covariance(), with nan for what cannot be had; work for a fit with bounds */

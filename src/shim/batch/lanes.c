@@ -46,12 +46,12 @@ batch_lanes_bytes(npy_intp m, npy_intp n)
 }
 
 batch_lanes *
-batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n)
+batch_lanes_make(void *memory, const lsq_lanes_kernels *loops, npy_intp m, npy_intp n)
 {
     batch_lanes *l = memory;
 
     memset(l, 0, batch_lanes_bytes(m, n));
-    l->kernels = kernels;
+    l->kernels = loops;
     l->m = m;
     l->n = n;
     if (batch_lanes_count(m, n) > 1) {

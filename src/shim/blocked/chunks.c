@@ -91,19 +91,19 @@ fold_chunks(int64_t number, void *data)
 {
     job *j = data;
     blocked *b = j->b;
-    lsq_team *team = &b->chunk_team.public;
+    lsq_team *folding = &b->chunk_team.public;
     double *accumulator = b->whole + (number + 1) * b->work_size;
 
     for (;;) {
         int64_t chunk = atomic_fetch_add(&j->next, 1);
         if (chunk >= j->chunks || push_chunk(j, chunk, accumulator, number) != 0
-            || team->await(team, number, 0, chunk))
+            || folding->await(folding, number, 0, chunk))
             return;
         if (chunk == 0)
             memcpy(b->whole, accumulator, (size_t)b->work_size * sizeof(double));
         else
             b->k->merge(b->cb->n, b->whole, accumulator);
-        if (team->reach(team, number, 0, chunk + 1))
+        if (folding->reach(folding, number, 0, chunk + 1))
             return;
     }
 }
