@@ -11,7 +11,7 @@ module leastsq_c_api
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
    use leastsq_blocked, only: blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_bounds, only: free_covar
-   use leastsq_problem_record, only: problem_record_t, open_door
+   use leastsq_problem_record, only: problem_record_t, fit_record
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
    use leastsq_dense, only: dense_model
@@ -76,7 +76,7 @@ contains
       real(c_double), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
       integer(c_int64_t), intent(inout) :: ipvt(s%n)
 
-      call open_door(problem, m, s, w, fvec, r, ldr, ipvt, spare)
+      call fit_record(problem, m, s, w, fvec, r, ldr, ipvt, spare)
    end subroutine lsq_fit
 
    function lsq_core_columns(n, bounded) bind(c) result(columns)

@@ -171,7 +171,7 @@ fit_result(fit *f, const arguments *a)
     PyObject *cov, *fvec, *stop;
 
     memcpy(PyArray_DATA(f->x), f->w + LSQ_X * f->cb.n, (size_t)f->cb.n * sizeof(double));
-    if (!a->full_output && s->info < LSQ_NOT_FINITE)
+    if (!a->full_output && s->info < LSQ_NOT_FINITE)    /* MINPACK's own codes need no more */
         return Py_BuildValue("OL", f->x, (long long)s->info);
     if (s->info == LSQ_NOT_FINITE)
         find_fault(f);
