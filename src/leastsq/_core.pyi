@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 isa: str  # of the kernels in use: baseline or v3
-state_dtype: np.dtype[np.void]  # of lsq_state in core.h, for a slab's states
+state_layout: dict[str, Any]  # lsq_state of core.h, a slab's states, as numpy.dtype takes it
 
 class RowAccumulator:
     def __new__(cls, n: int) -> Self: ...

@@ -30,7 +30,7 @@ static int
 exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
-    PyObject *dtype;
+    PyObject *layout;
     int status;
 
     if (PyArray_ImportNumPyAPI() < 0)
@@ -47,10 +47,10 @@ exec(PyObject *module)
     state->machine_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
     if (state->machine_type == NULL || PyModule_AddType(module, state->machine_type) < 0)
         return -1;
-    if ((dtype = batch_state_dtype()) == NULL)
+    if ((layout = batch_state_layout()) == NULL)
         return -1;
-    status = PyModule_AddObjectRef(module, "state_dtype", dtype);
-    Py_DECREF(dtype);
+    status = PyModule_AddObjectRef(module, "state_layout", layout);
+    Py_DECREF(layout);
     return status < 0 ? -1 : PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 

@@ -519,9 +519,7 @@ def test_memory_is_bounded_by_the_slab(method):
 
 
 def test_the_state_record_is_that_of_c():
-    from leastsq import _core
     from leastsq._many.lock_step import STATE
-    assert STATE is _core.state_dtype
     assert [(name, STATE[name].kind, STATE.fields[name][1]) for name in STATE.names] == [
         (name, "f" if kind is ctypes.c_double else "i", getattr(State, name).offset)
         for name, kind in State._fields_]

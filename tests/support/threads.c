@@ -166,16 +166,16 @@ factor(int threads, const double *rows, model *out)
     int64_t size = kernel.room_size(COLUMNS);
     double *work = room(kernel.work_size(COLUMNS)), *rooms = room(THREADS * size), *wa = room(COLUMNS);
     double *counters = room(THREADS * TEAM_COUNTER), *diag = room(COLUMNS);
-    team g;
+    team t;
 
-    team_init(&g, NULL, threads, counters, rooms, size);
+    team_init(&t, NULL, threads, counters, rooms, size);
     for (int j = 0; j < COLUMNS; j++)
         diag[j] = 1 + j % 5;
     kernel.empty(COLUMNS, work);
     kernel.push_by(COLUMNS, ROWS, rows, LSQ_FLOAT64, (COLUMNS + 1) * 8, 8, rows + COLUMNS, LSQ_FLOAT64,
-                   (COLUMNS + 1) * 8, work, &g.public);
-    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &g.public, 0);
-    kernel.qrsolv(COLUMNS, out->r, COLUMNS, out->ipvt, diag, out->qtf, out->x, out->sdiag, wa, work, &g.public);
+                   (COLUMNS + 1) * 8, work, &t.public);
+    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &t.public, 0);
+    kernel.qrsolv(COLUMNS, out->r, COLUMNS, out->ipvt, diag, out->qtf, out->x, out->sdiag, wa, work, &t.public);
     free(work), free(rooms), free(wa), free(counters), free(diag);
 }
 

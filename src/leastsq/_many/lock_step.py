@@ -19,7 +19,7 @@ from .arguments import check_sizes
 
 __all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
 
-STATE = _core.state_dtype       # lsq_state of core.h
+STATE = np.dtype(_core.state_layout)    # lsq_state of core.h
 _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)

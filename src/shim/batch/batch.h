@@ -25,7 +25,7 @@ void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy
                      int *failed);
 
 int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
-PyObject *batch_state_dtype(void);
+PyObject *batch_state_layout(void);
 
 /* A loss for the problems of one event: Python's (number, scale) of one that has a name,
    or (rho, rho' and rho'' at their residuals, scale); None is none. */

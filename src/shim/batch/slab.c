@@ -44,13 +44,13 @@ _Static_assert(FIELDS * sizeof(int64_t) == sizeof(lsq_state), "a field of lsq_st
 /* From this many elements on the GIL is released. */
 enum { RELEASE_GIL_ELEMENTS = 1 << 12 };
 
-/* The dtype of lsq_state; new reference. */
+/* lsq_state as what numpy.dtype takes; new reference.  (Python makes the dtype: NumPy's C function
+   crashes where memory runs out.) */
 PyObject *
-batch_state_dtype(void)
+batch_state_layout(void)
 {
     PyObject *names = PyList_New(0), *formats = PyList_New(0), *offsets = PyList_New(0);
-    PyObject *described = NULL;
-    PyArray_Descr *dtype = NULL;
+    PyObject *layout = NULL;
     int failed = names == NULL || formats == NULL || offsets == NULL;
 
     for (int k = 0; !failed && k < FIELDS; k++) {
@@ -65,15 +65,12 @@ batch_state_dtype(void)
         Py_XDECREF(offset);
     }
     if (!failed)
-        described = Py_BuildValue("{sOsOsOsn}", "names", names, "formats", formats, "offsets", offsets,
-                                  "itemsize", (Py_ssize_t)sizeof(lsq_state));
-    if (described != NULL && PyArray_DescrConverter(described, &dtype) != NPY_SUCCEED)
-        dtype = NULL;
-    Py_XDECREF(described);
+        layout = Py_BuildValue("{sOsOsOsn}", "names", names, "formats", formats, "offsets", offsets,
+                               "itemsize", (Py_ssize_t)sizeof(lsq_state));
     Py_XDECREF(names);
     Py_XDECREF(formats);
     Py_XDECREF(offsets);
-    return (PyObject *)dtype;
+    return layout;
 }
 
 void *

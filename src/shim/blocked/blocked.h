@@ -20,9 +20,9 @@ typedef struct {
     atomic_int begun, cancelled;
 } team;
 
-void team_init(team *g, callbacks *cb, int threads, double *counters, double *room,
+void team_init(team *t, callbacks *cb, int threads, double *counters, double *room,
                int64_t room_size);
-int team_cancelled(team *g, int64_t number);
+int team_cancelled(team *t, int64_t number);
 
 typedef struct {
     callbacks *cb;

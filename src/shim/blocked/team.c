@@ -15,26 +15,26 @@ enum { SPINS = 2000, YIELDS = 200, NAP = 20000, LOOK = 256 };   /* a nap in nano
 typedef void body(int64_t number, void *data);
 
 typedef struct {
-    team *g;
+    team *t;
     body *run;
     void *data;
     int64_t number;
 } member;
 
 static atomic_llong *
-counter(const team *g, int64_t number)
+counter(const team *t, int64_t number)
 {
-    return (atomic_llong *)g->counters + number * TEAM_COUNTER;
+    return (atomic_llong *)t->counters + number * TEAM_COUNTER;
 }
 
 /* Is the work cancelled?  Number 0, the calling thread, asks whether a signal's handler raised. */
 int
-team_cancelled(team *g, int64_t number)
+team_cancelled(team *t, int64_t number)
 {
-    int cancelled = atomic_load_explicit(&g->cancelled, memory_order_relaxed);
+    int cancelled = atomic_load_explicit(&t->cancelled, memory_order_relaxed);
 
-    if (number == 0 && !cancelled && callbacks_poll_signals(g->cb) < 0) {
-        atomic_store(&g->cancelled, 1);
+    if (number == 0 && !cancelled && callbacks_poll_signals(t->cb) < 0) {
+        atomic_store(&t->cancelled, 1);
         return 1;
     }
     return cancelled;
@@ -58,12 +58,12 @@ rest(int64_t turn)
 static int
 await(lsq_team *public, int64_t number, int64_t whose, int64_t value)
 {
-    team *g = (team *)public;
+    team *t = (team *)public;
 
     for (int64_t turn = 0;; turn++) {
-        if (atomic_load_explicit(counter(g, whose), memory_order_acquire) >= value)
-            return atomic_load_explicit(&g->cancelled, memory_order_relaxed);
-        if ((turn > SPINS || turn % LOOK == 0) && team_cancelled(g, number))
+        if (atomic_load_explicit(counter(t, whose), memory_order_acquire) >= value)
+            return atomic_load_explicit(&t->cancelled, memory_order_relaxed);
+        if ((turn > SPINS || turn % LOOK == 0) && team_cancelled(t, number))
             return 1;
         rest(turn);
     }
@@ -72,10 +72,10 @@ await(lsq_team *public, int64_t number, int64_t whose, int64_t value)
 static int
 reach(lsq_team *public, int64_t number, int64_t whose, int64_t value)
 {
-    team *g = (team *)public;
+    team *t = (team *)public;
 
-    atomic_store_explicit(counter(g, whose), value, memory_order_release);
-    return team_cancelled(g, number);
+    atomic_store_explicit(counter(t, whose), value, memory_order_release);
+    return team_cancelled(t, number);
 }
 
 static void *
@@ -83,7 +83,7 @@ join_in(void *argument)
 {
     member *m = argument;
 
-    for (int64_t turn = 0; !atomic_load(&m->g->begun); turn++)
+    for (int64_t turn = 0; !atomic_load(&m->t->begun); turn++)
         rest(turn);
     m->run(m->number, m->data);
     return NULL;
@@ -92,34 +92,34 @@ join_in(void *argument)
 static void
 run(lsq_team *public, body *what, void *data)
 {
-    team *g = (team *)public;
+    team *t = (team *)public;
     pthread_t threads[MOST_THREADS];
     member members[MOST_THREADS];
     int64_t started = 1;
 
-    atomic_store(&g->begun, 0);
-    for (int64_t k = 0; k < g->threads; k++)
-        atomic_store(counter(g, k), 0);
+    atomic_store(&t->begun, 0);
+    for (int64_t k = 0; k < t->threads; k++)
+        atomic_store(counter(t, k), 0);
     /* a thread that cannot be started leaves its share to the others */
-    for (; started < g->threads; started++) {
-        members[started] = (member){g, what, data, started};
+    for (; started < t->threads; started++) {
+        members[started] = (member){t, what, data, started};
         if (pthread_create(&threads[started], NULL, join_in, &members[started]) != 0)
             break;
     }
-    g->public.size = started;
-    atomic_store(&g->begun, 1);
+    t->public.size = started;
+    atomic_store(&t->begun, 1);
     what(0, data);
     for (int64_t k = 1; k < started; k++)
         pthread_join(threads[k], NULL);
 }
 
 void
-team_init(team *g, callbacks *cb, int threads, double *counters, double *room, int64_t room_size)
+team_init(team *t, callbacks *cb, int threads, double *counters, double *room, int64_t room_size)
 {
-    g->public = (lsq_team){threads, room_size, room, run, await, reach};
-    g->cb = cb;
-    g->threads = threads;
-    g->counters = counters;
-    atomic_init(&g->cancelled, 0);
-    atomic_init(&g->begun, 0);
+    t->public = (lsq_team){threads, room_size, room, run, await, reach};
+    t->cb = cb;
+    t->threads = threads;
+    t->counters = counters;
+    atomic_init(&t->cancelled, 0);
+    atomic_init(&t->begun, 0);
 }
