@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 isa: str  # of the kernels in use: baseline or v3
-state_layout: dict[str, Any]  # lsq_state of core.h, a slab's states, as numpy.dtype takes it
+state_layout: Any  # lsq_state of core.h, a slab's states: a dict that numpy.dtype takes
 
 class RowAccumulator:
     def __new__(cls, n: int) -> Self: ...
