@@ -15,19 +15,11 @@ import numpy as np
 
 from .. import _core
 from .._problem.arguments import real_array
-from .._problem.derivatives import LEAST_PART
 from .arguments import check_sizes
 
 __all__ = ["STATE", "Job", "lock_step", "settings_of", "slab_size"]
 
-# lsq_state of core.h
-STATE = np.dtype(
-    [(name, np.int64) for name in ("n", "maxfev", "scaling")]
-    + [(name, np.float64) for name in ("ftol", "xtol", "gtol", "factor")]
-    + [(name, np.int64) for name in ("request", "info", "accepted", "nfev", "njev", "iteration")]
-    + [(name, np.float64) for name in ("fnorm", "xnorm", "gnorm", "radius", "par", "pnorm",
-                                       "actual", "predicted", "slope", "ratio")]
-    + [(name, np.int64) for name in ("bounded", "hits")])
+STATE = np.dtype(_core.state_layout)    # lsq_state of core.h
 _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
@@ -263,18 +255,13 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
     rows = job.rows(problems)
     jac = slab.jacobians(slots.size)
     cost = np.full(slots.size, slab.n)
-    bounds = None if job.bounds is None else job.bounds_of(problems)
-    for j in range(slab.n):
-        size = np.abs(x[:, j])
-        if bounds is not None:
-            size = np.maximum(size, LEAST_PART*slab.w[slots, _LARGEST, j])
-        step = relative_step*size
-        step[step == 0] = relative_step
+    limits = (None, None, None) if job.bounds is None else (slab.w[slots, _LARGEST], *job.bounds_of(problems))
+    points, steps = _core.difference_steps(x, relative_step, *limits)
+    steps = np.ascontiguousarray(steps.T)
+    for j, step in enumerate(steps):
         moved = x.copy()
-        moved[:, j] += step
-        if bounds is not None:
-            stay_within(x[:, j], step, *(side[..., j] for side in bounds), moved[:, j])
-        if bounds is None or step.all():
+        moved[:, j] = points[:, j]
+        if job.bounds is None or step.all():
             f = job.residuals(moved, problems, rows)
         else:                       # no derivative is wanted of what is fixed
             free = np.flatnonzero(step)
@@ -285,16 +272,6 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
             cost -= step == 0
         _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
     return jac, cost
-
-
-def stay_within(x, step, low, high, moved):
-    """Where x + step is above its bound: back, or as far as the larger side lets."""
-    beyond = moved > high
-    if beyond.any():
-        back = x - step
-        point = np.where(back >= low, back, np.where(high - x > x - low, high, low))
-        moved[beyond] = point[beyond]
-        step[beyond] = (point - x)[beyond]
 
 
 def collect(slab, slots, result):

@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 
-__all__ = ["EPS", "LEAST_PART", "PRECISION", "SCHEMES", "Differences", "steps_of"]
+from .. import _core
+
+__all__ = ["EPS", "PRECISION", "SCHEMES", "Differences", "steps_of"]
 
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
 PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
-LEAST_PART = 2.0**-10           # of a parameter's largest size: fdjac2.f90's
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
 
 
@@ -93,25 +94,17 @@ class Differences:
         values = self.map(partial(_call, self.func, args), points)
         return values if self.map is map else _all_of(values, len(points))
 
-    def _sizes(self, x):
-        """|x|, but not what it is just when it passes close to zero."""
+    def _largest(self, x):
+        """|x| so far, so that steps do not shrink where x passes close to zero."""
         self.largest = np.maximum(np.abs(x), self.largest)
-        return np.maximum(np.abs(x), LEAST_PART*self.largest)
+        return self.largest
 
     def _two_point(self, x, f, args):
         n = x.size
-        low, high = self._bounds(n)
-        size = x if self.low is None else self._sizes(x)
-        steps = steps_of(size, self._relative_step(np.sqrt))
-        which, points = [], []
-        for j in range(n):
-            moved = x[j] + steps[j]
-            if moved > high[j]:
-                moved = _point_within(x[j], steps[j], low[j], high[j])
-                steps[j] = moved - x[j]
-            if steps[j] != 0:
-                which.append(j)
-                points.append(_replaced(x, j, moved))
+        largest = None if self.low is None else self._largest(x)
+        moved, steps = _core.difference_steps(x, self._relative_step(np.sqrt), largest, self.low, self.high)
+        which = np.flatnonzero(steps)
+        points = [_replaced(x, j, moved[j]) for j in which]
         rows = np.zeros((n, f.size))
         values = iter(self._evaluate(points, args))
         for j in which:
@@ -121,7 +114,7 @@ class Differences:
     def _three_point(self, x, f, args):
         n = x.size
         low, high = self._bounds(n)
-        steps = steps_of(self._sizes(x), self._relative_step(np.cbrt))
+        _, steps = _core.difference_steps(x, self._relative_step(np.cbrt), self._largest(x), None, None)
         plan, points = [], []
         for j in range(n):
             h, up, down = steps[j], high[j] - x[j], x[j] - low[j]
@@ -226,22 +219,14 @@ def _call(func, args, x):
 
 
 def steps_of(x, relative):
-    """As fdjac2 makes them."""
-    steps = relative*np.abs(x)
-    return np.where(steps == 0, relative, steps)
+    """As fdjac2 makes them without bounds."""
+    return _core.difference_steps(x, relative, None, None, None)[1]
 
 
 def _replaced(x, j, value):
     moved = x.copy()
     moved[j] = value
     return moved
-
-
-def _point_within(x, h, low, high):
-    """fdjac2.f90's."""
-    if x - h >= low:
-        return x - h
-    return high if high - x > x - low else low
 
 
 def _as_residuals(value, m):
