@@ -61,9 +61,9 @@ driver() {
     mkdir -p "$folder"
     core=$(cd tests/fuzz && python -c 'from differential import FORTRAN, compile_order
 print(*compile_order(list(FORTRAN.rglob("*.f90"))))')
-    for file in norms reflectors panels gang packing tsqr gram pivot_guess pipeline refold triangle; do
-        cat fortran/kernels/$file.F90
-    done >"$folder/kernels.F90"
+    while read -r file; do
+        cat "fortran/kernels/$file.F90"
+    done <fortran/kernels/order.txt >"$folder/kernels.F90"
     headers="-Isrc/shim -Isrc/leastsq/include -Ifortran/api -Ifortran/kernels $(python -c 'import numpy, sysconfig
 print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include())')"
     # shellcheck disable=SC2086  # several words each

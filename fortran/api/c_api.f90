@@ -11,11 +11,12 @@ module leastsq_c_api
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
    use leastsq_blocked, only: blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_bounds, only: free_covar
-   use leastsq_problem_record, only: problem_record_t, open_door
+   use leastsq_problem_record, only: problem_record_t, fit_record
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
+   use leastsq_dense, only: dense_model
    use leastsq_enorm, only: enorm
-   use leastsq_fdjac2, only: fdjac2, difference_point
+   use leastsq_fdjac2, only: fdjac2, difference_steps, relative_step
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_minpack, only: lmder, lmdif, work_size
    use leastsq_lmpar, only: lmpar
@@ -75,7 +76,7 @@ contains
       real(c_double), intent(inout) :: w(s%n, *), fvec(m), r(ldr, s%n), spare(m)
       integer(c_int64_t), intent(inout) :: ipvt(s%n)
 
-      call open_door(problem, m, s, w, fvec, r, ldr, ipvt, spare)
+      call fit_record(problem, m, s, w, fvec, r, ldr, ipvt, spare)
    end subroutine lsq_fit
 
    function lsq_core_columns(n, bounded) bind(c) result(columns)
@@ -152,24 +153,21 @@ contains
       end if
    end subroutine lsq_tell_model_blocked
 
-   subroutine lsq_points(n, x, epsfcn, points, steps, lo, hi, largest) bind(c)
-      integer(c_int64_t), value :: n
+   function lsq_relative_step(epsfcn) bind(c) result(relative)
       real(c_double), value :: epsfcn
-      real(c_double), intent(in) :: x(n)
-      real(c_double), intent(inout) :: points(n, n), steps(n)
-      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
-      integer(ik) :: j
+      real(c_double) :: relative
 
-      do j = 1, n
-         points(:, j) = x
-         if (present(hi)) then
-            call difference_point(x(j), epsfcn, points(j, j), steps(j), lo(j), hi(j), &
-               largest(j))
-         else
-            call difference_point(x(j), epsfcn, points(j, j), steps(j))
-         end if
-      end do
-   end subroutine lsq_points
+      relative = relative_step(epsfcn)
+   end function lsq_relative_step
+
+   subroutine lsq_difference_steps(n, x, relative, stride, moved, steps, lo, hi, largest) bind(c)
+      integer(c_int64_t), value :: n, stride
+      real(c_double), intent(in) :: x(n), relative(*)
+      real(c_double), intent(out) :: moved(n), steps(n)
+      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
+
+      call difference_steps(n, x, relative, stride, moved, steps, lo, hi, largest)
+   end subroutine lsq_difference_steps
 
    function lsq_enorm(n, x) bind(c) result(norm)
       integer(c_int64_t), value :: n
@@ -226,6 +224,15 @@ contains
          call qrfac(m, n, a, lda, pivot /= 0, ipvt, rdiag, acnorm, wa)
       end if
    end subroutine lsq_qrfac
+
+   subroutine lsq_dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work) bind(c)
+      integer(c_int64_t), value :: m, n
+      real(c_double), intent(inout) :: fjac(m, n), f(m)
+      integer(c_int64_t), intent(out) :: ipvt(n)
+      real(c_double), intent(out) :: qtf(n), colnorm(n), work(n, 2)
+
+      call dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work)
+   end subroutine lsq_dense_model
 
    subroutine lsq_qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places) bind(c)
       type(lanes_kernels_t), intent(in) :: kernels

@@ -21,7 +21,8 @@ enum {
     LSQ_GTOL_TOO_SMALL = 8,
     LSQ_NOT_FINITE = 9,
     LSQ_STOPPED = 10,           /* a callback returned nonzero */
-    LSQ_WATCHER = 11            /* the watcher did */
+    LSQ_WATCHER = 11,           /* the watcher did */
+    LSQ_NO_DATA = 12            /* fewer data than free parameters: of a batch's problem, before it starts */
 };
 
 /* What the ask/tell machine wants next. */
@@ -70,6 +71,13 @@ typedef struct {
     int64_t hits;
 } lsq_state;
 
+/* Did the fit end in a success?  All other codes are failures. */
+static inline int
+lsq_succeeded(const lsq_state *s)
+{
+    return s->info >= LSQ_FTOL && s->info <= LSQ_GTOL;
+}
+
 /* Whole fits: MINPACK's argument order (without nprint, ldfjac), `work` of
    lsq_work_size(m, n) doubles.  `diag` is read if mode is LSQ_SCALE_USER and
    holds the scale factors used on return.  fjac is m x n.  ipvt is one-based. */
@@ -95,7 +103,8 @@ typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, int model,
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
                         void *data);
-/* If lsq_norm left the residuals where they were: into fvec if x is accepted. */
+/* Called once the trial is accepted or rejected: if it is accepted and lsq_norm kept its residuals
+   elsewhere, copy them into fvec. */
 typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 /* column = (f(x) - fvec)/h. */
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
@@ -106,10 +115,10 @@ typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *f
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
                           double *qtf, double *colnorm, void *data);
 /* qrsolv by blocks; `work` is an accumulator's. */
-struct lsq_gang;
+struct lsq_team;
 typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                            const double *diag, const double *qtb, double *x, double *sdiag,
-                           double *wa, double *work, struct lsq_gang *gang);
+                           double *wa, double *work, struct lsq_team *team);
 
 /* problem_record.f90: problem_record_t.  What is not needed is NULL. */
 typedef struct {
@@ -130,7 +139,7 @@ typedef struct {
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
-    struct lsq_gang *gang;      /* damped's, or NULL: kernels.h */
+    struct lsq_team *team;      /* damped's, or NULL: kernels.h */
 } lsq_problem;
 
 /* A whole fit.  Settings are in s and start in w, as for lsq_start; so is the answer.
@@ -146,16 +155,20 @@ void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
                     const int64_t *ipvt, int64_t cost);
 
-/* The same for a model from row blocks: with many variables `damped` takes qrsolv's place. */
+/* The same for a model from an accumulator: with many variables `damped` takes qrsolv's place. */
 void lsq_tell_norm_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                            const int64_t *ipvt, double fnorm, int64_t cost,
                            lsq_damped damped, double *work); /* or NULL, NULL */
 void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                             const int64_t *ipvt, int64_t cost,
                             lsq_damped damped, double *work);
-/* The points of fdjac2, points[j*n + ...] for x[j], and their steps. */
-void lsq_points(int64_t n, const double *x, double epsfcn, double *points, double *steps,
-                const double *lo, const double *hi, const double *largest);     /* or NULLs */
+/* The steps of differences (fdjac2.f90): moved[j] is where x[j] is moved, within its bounds, and
+   steps[j] by how much; 0 where lo = hi.  Relative steps are `stride` apart, 0: one for all.
+   lo and hi, or largest, may be NULL. */
+double lsq_relative_step(double epsfcn);
+void lsq_difference_steps(int64_t n, const double *x, const double *relative, int64_t stride,
+                          double *moved, double *steps, const double *lo, const double *hi,
+                          const double *largest);
 
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
@@ -166,7 +179,11 @@ void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
-/* The same for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
+/* The dense model (dense.f90): fjac[m x n] becomes R in its upper triangle, f[m] Q'f, of which
+   qtf has the first n.  work: 2n doubles. */
+void lsq_dense_model(int64_t m, int64_t n, double *fjac, double *f, int64_t *ipvt, double *qtf,
+                     double *colnorm, double *work);
+/* lsq_qrfac with b for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
    a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
    has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
    plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */

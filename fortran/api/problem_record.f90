@@ -1,9 +1,9 @@
-!> The door for everything: any problem made of C functions, any setting.
+!> A fit of any problem made of C functions, with any setting.
 !>
-!> lmdif and lmder have MINPACK's arguments; this one has lm_core's state and a
+!> lmdif and lmder have MINPACK's arguments; fit_record has lm_core's state and a
 !> record of functions (core.h: lsq_problem), most of which may be NULL.
 !>
-!> Public: problem_record_t, open_door.  Its data is m-sized.
+!> Public: problem_record_t, fit_record.  Its data is m-sized.
 module leastsq_problem_record
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
       c_funptr, c_ptr
@@ -14,7 +14,7 @@ module leastsq_problem_record
    use leastsq_lm_drive, only: problem_t, lm_drive
    implicit none (type, external)
    private
-   public :: problem_record_t, open_door
+   public :: problem_record_t, fit_record
 
    type, bind(c) :: problem_record_t
       type(c_ptr) :: data                         !< every function's last argument
@@ -32,13 +32,13 @@ module leastsq_problem_record
       type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
       type(c_funptr) :: damped                    !< solve_c
       type(c_ptr) :: damped_work                  !< its last argument but one
-      type(c_ptr) :: gang                         !< its last argument, or NULL
+      type(c_ptr) :: team                         !< its last argument, or NULL
    end type problem_record_t
 
 contains
 
    !> As lm_drive: settings and start in s and w, r and ldr as the provider wants.
-   subroutine open_door(record, m, s, w, fvec, r, ldr, ipvt, spare)
+   subroutine fit_record(record, m, s, w, fvec, r, ldr, ipvt, spare)
       type(problem_record_t), intent(in) :: record
       integer(ik), intent(in) :: m, ldr
       type(lm_state_t), intent(inout) :: s
@@ -48,16 +48,16 @@ contains
       type(difference_problem_t) :: with_differences
 
       if (c_associated(record%factor)) then
-         call open_blocked(record, m, s, w, fvec, r, ldr, ipvt, spare)
+         call fit_blocked(record, m, s, w, fvec, r, ldr, ipvt, spare)
       else if (c_associated(record%jacobian)) then
          call c_f_procpointer(record%jacobian, with_jacobian%jac)
-         call open_dense(record, with_jacobian, m, s, w, fvec, r, ldr, ipvt, spare)
+         call fit_dense(record, with_jacobian, m, s, w, fvec, r, ldr, ipvt, spare)
       else
-         call open_dense(record, with_differences, m, s, w, fvec, r, ldr, ipvt, spare)
+         call fit_dense(record, with_differences, m, s, w, fvec, r, ldr, ipvt, spare)
       end if
-   end subroutine open_door
+   end subroutine fit_record
 
-   subroutine open_dense(record, problem, m, s, w, fvec, r, ldr, ipvt, spare)
+   subroutine fit_dense(record, problem, m, s, w, fvec, r, ldr, ipvt, spare)
       type(problem_record_t), intent(in) :: record
       class(difference_problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, ldr
@@ -79,9 +79,9 @@ contains
       end if
       call set_watch(record, problem)
       call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
-   end subroutine open_dense
+   end subroutine fit_dense
 
-   subroutine open_blocked(record, m, s, w, fvec, r, ldr, ipvt, spare)
+   subroutine fit_blocked(record, m, s, w, fvec, r, ldr, ipvt, spare)
       type(problem_record_t), intent(in) :: record
       integer(ik), intent(in) :: m, ldr
       type(lm_state_t), intent(inout) :: s
@@ -107,11 +107,11 @@ contains
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
       else
          solver%work = record%damped_work
-         solver%gang = record%gang
+         solver%team = record%team
          call c_f_procpointer(record%damped, solver%by_blocks)
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare, solver)
       end if
-   end subroutine open_blocked
+   end subroutine fit_blocked
 
    subroutine set_watch(record, problem)
       type(problem_record_t), intent(in) :: record

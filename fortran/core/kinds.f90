@@ -24,6 +24,7 @@ module leastsq_kinds
    integer(ik), parameter, public :: INFO_NOT_FINITE = 9
    integer(ik), parameter, public :: INFO_STOPPED = 10
    integer(ik), parameter, public :: INFO_WATCHER = 11
+   integer(ik), parameter, public :: INFO_NO_DATA = 12     ! of a batch's problem; the core never gives it
 
    ! What the ask/tell machine wants next.
    integer(ik), parameter, public :: ASK_DONE = 0

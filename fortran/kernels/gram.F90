@@ -8,7 +8,7 @@
 !> Public: gram, take_off; lsq_tsqr_covar_<ISA>, for C.  All data is n-sized.
 module TAGGED(leastsq_gram)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_size, run_gang, await, reach
+   use TAGGED(leastsq_team), only: team_size, run_team, await, reach
    implicit none (type, external)
    private
    public :: gram, take_off, TAGGED(lsq_tsqr_covar)
@@ -20,15 +20,16 @@ module TAGGED(leastsq_gram)
 
    !> What the threads share that make a covariance.
    type :: covar_t
-      type(c_ptr) :: gang
+      type(c_ptr) :: team
       integer(ik) :: rank, n, ldr
       type(c_ptr) :: r, z, g
    end type covar_t
 
 contains
 
-   !> The lower triangle of a'a, a an upper triangle with zeros below.  (Above the
-   !> diagonal of g: nothing of use.)  Of several sharers, one makes every so manieth band.
+   !> The lower triangle of a'a into that of g, where a is an upper triangle with zeros
+   !> below.  What g holds above its diagonal is of no use.  Shared among threads: thread
+   !> `number` computes every `sharers`-th band, starting at band `number`.
    pure subroutine gram(n, a, lda, ldg, g, number, sharers)
       integer(ik), intent(in) :: n, lda, ldg
       integer(ik), intent(in) :: number, sharers       !< 0 to sharers - 1
@@ -123,14 +124,14 @@ contains
 
    !> covar by blocks: R⁻¹R⁻ᵀ = Z'Z with both diagonals turned round, where Z is
    !> the inverse of R' turned round, an upper triangle again.
-   function TAGGED(lsq_tsqr_covar)(n, r, ldr, ipvt, tol, cov, scratch, gang) result(rank) bind(c)
+   function TAGGED(lsq_tsqr_covar)(n, r, ldr, ipvt, tol, cov, scratch, team) result(rank) bind(c)
       integer(ik), intent(in), value :: n, ldr
       real(wp), intent(in), target :: r(ldr, n)   !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
       real(wp), intent(in), value :: tol          !< relative; 0 tells exact zeros only
       real(wp), intent(inout), target :: cov(n, n)     !< symmetric to the bit
       real(wp), intent(inout), target :: scratch(n, n)
-      type(c_ptr), intent(in), value :: gang      !< kernels.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: team      !< kernels.h: lsq_team; or NULL
       integer(ik) :: rank                         !< see leastsq_covar
       type(covar_t), target :: job
       integer(ik) :: i, j, at_i, at_j
@@ -140,8 +141,8 @@ contains
          if (.not. abs(r(j, j)) > tol*abs(r(1, 1))) exit
          rank = j
       end do
-      job = covar_t(gang, rank, n, ldr, c_loc(r), c_loc(cov), c_loc(scratch))
-      call run_gang(gang, covar_share, c_loc(job))
+      job = covar_t(team, rank, n, ldr, c_loc(r), c_loc(cov), c_loc(scratch))
+      call run_team(team, covar_share, c_loc(job))
       cov = 0
       do j = 1, rank
          at_j = ipvt(rank + 1 - j)
@@ -166,21 +167,21 @@ contains
       call c_f_pointer(job%r, r, [job%ldr, job%n])
       call c_f_pointer(job%z, z, [job%n, job%n])
       call c_f_pointer(job%g, g, [job%n, job%n])
-      sharers = gang_size(job%gang)
+      sharers = team_size(job%team)
       do band_number = 1 + number, (job%rank + BAND - 1)/BAND, sharers
          first = 1 + (band_number - 1)*BAND
          last = min(first + BAND - 1, job%rank)
          z(1:job%rank, first:last) = 0
          do k = 1, band_number - 1
-            if (await(job%gang, number, mod(k - 1, sharers), k)) return
+            if (await(job%team, number, mod(k - 1, sharers), k)) return
             call take_off_band(job%rank, r, job%ldr, job%n, z, 1 + (k - 1)*BAND, first, last)
          end do
          call invert_band(job%rank, r, job%ldr, job%n, z, first, last)
-         if (reach(job%gang, number, band_number)) return
+         if (reach(job%team, number, band_number)) return
       end do
-      if (reach(job%gang, number, job%n + 1)) return
+      if (reach(job%team, number, job%n + 1)) return
       do k = 0, sharers - 1
-         if (await(job%gang, number, k, job%n + 1)) return
+         if (await(job%team, number, k, job%n + 1)) return
       end do
       call gram(job%rank, z, job%n, job%n, g, number, sharers)
    end subroutine covar_share

@@ -24,25 +24,24 @@ enum {
 /* Of the rows pushed fewer than this wait to be folded: BLOCK_ROWS of tsqr.F90. */
 enum { LSQ_BLOCK_ROWS = 256 };
 
-/* Threads that work on one triangle, and where to go on with the kernels' help:
-   gang.F90.  NULL: the calling thread alone. */
-typedef struct lsq_gang {
+/* A team: threads that work on one triangle (team.F90).  NULL: the calling thread alone. */
+typedef struct lsq_team {
     int64_t size;               /* threads */
     int64_t room_size;          /* at least the kernels' room_size(n) */
     double *room;               /* one for each thread but the first, on cache lines */
     /* body(number, data) in each thread, 0 being the caller; back when all are. */
-    void (*run)(struct lsq_gang *gang, void (*body)(int64_t number, void *data), void *data);
+    void (*run)(struct lsq_team *team, void (*body)(int64_t number, void *data), void *data);
     /* Each thread has a counter, 0 at first: wait until whose's is at least value;
        set whose's, which in the kernels is one's own.  Not 0: give up. */
-    int (*await)(struct lsq_gang *gang, int64_t number, int64_t whose, int64_t value);
-    int (*reach)(struct lsq_gang *gang, int64_t number, int64_t whose, int64_t value);
-} lsq_gang;
+    int (*await)(struct lsq_team *team, int64_t number, int64_t whose, int64_t value);
+    int (*reach)(struct lsq_team *team, int64_t number, int64_t whose, int64_t value);
+} lsq_team;
 
 /* One instruction set's kernels. */
 typedef struct {
     const char *isa;
 
-    /* Doubles in an accumulator of n columns, and in a thread's room (lsq_gang). */
+    /* Doubles in an accumulator of n columns, and in a thread's room (lsq_team). */
     int64_t (*work_size)(int64_t n);
     int64_t (*room_size)(int64_t n);
 
@@ -57,11 +56,11 @@ typedef struct {
                  int64_t row_stride, int64_t col_stride, const void *f,
                  int64_t f_type, int64_t f_stride, double *work);
 
-    /* The same by a gang, all rows at once, into an accumulator where none wait;
-       none do afterwards.  f is not NULL.  The gang's size changes no bit. */
+    /* The same by a team, all rows at once, into an accumulator where none wait;
+       none do afterwards.  f is not NULL.  The team's size changes no bit. */
     void (*push_by)(int64_t n, int64_t rows, const void *a, int64_t a_type,
                     int64_t row_stride, int64_t col_stride, const void *f,
-                    int64_t f_type, int64_t f_stride, double *work, lsq_gang *gang);
+                    int64_t f_type, int64_t f_stride, double *work, lsq_team *team);
 
     /* Add to `work` the rows of `other`, which keeps them. */
     void (*merge)(int64_t n, double *work, double *other);
@@ -80,16 +79,16 @@ typedef struct {
        is of no use.  `expected`: ipvt comes as a permutation that is likely to be
        the answer; it is tried before others are guessed, which saves a tenth.  */
     void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
-                   double *qtf, double *column_norms, double *rest, lsq_gang *gang, int64_t expected);
+                   double *qtf, double *column_norms, double *rest, lsq_team *team, int64_t expected);
 
     /* MINPACK's qrsolv, by blocks.  `work`: work_size(n) doubles, overwritten. */
     void (*qrsolv)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                    const double *diag, const double *qtb, double *x, double *sdiag,
-                   double *wa, double *work, lsq_gang *gang);
+                   double *wa, double *work, lsq_team *team);
 
     /* lsq_covar (core.h), by blocks. */
     int64_t (*covar)(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, double tol,
-                     double *cov, double *work, lsq_gang *gang);
+                     double *cov, double *work, lsq_team *team);
 
     /* |x| at the speed of memory; not MINPACK's order of summation. */
     double (*norm)(int64_t n, const double *x);
@@ -108,18 +107,18 @@ typedef struct {
                              int64_t, const void *, int64_t, int64_t, double *);  \
     void lsq_tsqr_push_by_##isa(int64_t, int64_t, const void *, int64_t, int64_t, \
                                 int64_t, const void *, int64_t, int64_t,          \
-                                double *, lsq_gang *);                            \
+                                double *, lsq_team *);                            \
     void lsq_tsqr_merge_##isa(int64_t, double *, double *);                       \
     void lsq_tsqr_fold_##isa(int64_t, double *);                                  \
     int64_t lsq_tsqr_triangle_##isa(int64_t, int64_t *);                          \
     void lsq_tsqr_finish_##isa(int64_t, double *, double *, int64_t, int64_t *,   \
-                               double *, double *, double *, lsq_gang *, int64_t);\
+                               double *, double *, double *, lsq_team *, int64_t);\
     void lsq_tsqr_qrsolv_##isa(int64_t, double *, int64_t, const int64_t *,       \
                                const double *, const double *, double *,          \
-                               double *, double *, double *, lsq_gang *);         \
+                               double *, double *, double *, lsq_team *);         \
     int64_t lsq_tsqr_covar_##isa(int64_t, const double *, int64_t,                \
                                  const int64_t *, double, double *, double *,     \
-                                 lsq_gang *);                                     \
+                                 lsq_team *);                                     \
     double lsq_norm_##isa(int64_t, const double *);                               \
     void lsq_lanes_squares_##isa(int64_t, int64_t, const double *, double *);     \
     void lsq_lanes_reflect_##isa(int64_t, int64_t, int64_t, const double *,       \

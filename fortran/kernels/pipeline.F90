@@ -3,7 +3,7 @@
 !> Many blocks of rows on their way through one triangle, one behind the other.
 !>
 !> A block needs rows j to k of the triangle once the block before it has left
-!> them.  So the threads of a gang fold blocks in turn, and nothing is computed in
+!> them.  So the threads of a team fold blocks in turn, and nothing is computed in
 !> another order than by one thread alone: not one bit depends on their number.
 !> For triangles so large that rows enough for threads of their own are not there.
 !>
@@ -11,7 +11,7 @@
 module TAGGED(leastsq_pipeline)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
       c_associated, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_t, gang_size, run_gang, order_t, finished, meet, ALL_DONE
+   use TAGGED(leastsq_team), only: team_t, team_size, run_team, order_t, finished, meet, ALL_DONE
    use TAGGED(leastsq_packing), only: pack_rows, moved
    use TAGGED(leastsq_panels), only: PANEL, OCTET
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, fold_block, find_filled, fill_of, pad_block, BLOCK_ROWS
@@ -27,7 +27,7 @@ module TAGGED(leastsq_pipeline)
    type :: job_t
       integer(ik) :: n = 0, rows = 0
       integer(ik) :: filled_rows = 0           !< of the triangle, before
-      type(c_ptr) :: work = c_null_ptr, gang = c_null_ptr
+      type(c_ptr) :: work = c_null_ptr, team = c_null_ptr
       type(c_ptr) :: a = c_null_ptr, f = c_null_ptr    !< rows; or else
       integer(ik) :: a_type = 0, row_stride = 0, column_stride = 0, f_type = 0, f_stride = 0
       type(c_ptr) :: diagonal = c_null_ptr     !< a diagonal matrix
@@ -47,15 +47,15 @@ contains
       length = at%heights - at%block
    end function TAGGED(lsq_tsqr_room_size)
 
-   !> lsq_tsqr_push by a gang, into an accumulator where nothing waits; nothing does
+   !> lsq_tsqr_push by a team, into an accumulator where nothing waits; nothing does
    !> afterwards.
    subroutine TAGGED(lsq_tsqr_push_by)(n, rows, a, a_type, row_stride, column_stride, &
-                                       f, f_type, f_stride, work, gang) bind(c)
+                                       f, f_type, f_stride, work, team) bind(c)
       integer(ik), intent(in), value :: n, rows
       type(c_ptr), intent(in), value :: a, f           !< f is not NULL here
       integer(ik), intent(in), value :: a_type, row_stride, column_stride, f_type, f_stride
       real(wp), intent(inout), target :: work(*)
-      type(c_ptr), intent(in), value :: gang           !< kernels.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: team           !< kernels.h: lsq_team; or NULL
       type(job_t), target :: job
       type(layout_t) :: at
 
@@ -64,7 +64,7 @@ contains
       job%rows = rows
       call find_filled(at, work(at%triangle), job%filled_rows)
       job%work = c_loc(work(1))
-      job%gang = gang
+      job%team = team
       job%a = a
       job%f = f
       job%a_type = a_type
@@ -72,13 +72,13 @@ contains
       job%column_stride = column_stride
       job%f_type = f_type
       job%f_stride = f_stride
-      call run_gang(gang, fold_share, c_loc(job))
+      call run_team(team, fold_share, c_loc(job))
    end subroutine TAGGED(lsq_tsqr_push_by)
 
    !> The triangle of [R; D].  R is read above the diagonal of r and stays there; below, the rows
    !> of the new triangle become columns, without their first elements.
-   subroutine fold_diagonal_by(gang, n, r, ldr, diagonal, work)
-      type(c_ptr), intent(in) :: gang
+   subroutine fold_diagonal_by(team, n, r, ldr, diagonal, work)
+      type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(inout), target :: r(ldr, n)
       real(wp), intent(in), target :: diagonal(n)      !< of D
@@ -89,11 +89,11 @@ contains
       job%n = n
       job%rows = n
       job%work = c_loc(work(1))
-      job%gang = gang
+      job%team = team
       job%diagonal = c_loc(diagonal)
       job%r = c_loc(r)
       job%ldr = ldr
-      call run_gang(gang, fold_diagonal_share, c_loc(job))
+      call run_team(team, fold_diagonal_share, c_loc(job))
    end subroutine fold_diagonal_by
 
    !> A thread's share of the columns, blocks, and columns again.
@@ -106,11 +106,11 @@ contains
 
       call join(number, data, job, at, work, room)
       call c_f_pointer(job%r, r, [job%ldr, job%n])
-      call columns_to_rows(number, gang_size(job%gang), job%n, job%ldr, r, at%ldt, work(at%triangle:))
-      if (meet(job%gang, number, 1_ik)) return
+      call columns_to_rows(number, team_size(job%team), job%n, job%ldr, r, at%ldt, work(at%triangle:))
+      if (meet(job%team, number, 1_ik)) return
       call fold_blocks(number, job, at, work, room, room(at%ldb*at%width + 1:))
-      if (meet(job%gang, number, ALL_DONE)) return
-      call rows_below(number, gang_size(job%gang), job%n, at%ldt, work(at%triangle:), job%ldr, r)
+      if (meet(job%team, number, ALL_DONE)) return
+      call rows_below(number, team_size(job%team), job%n, at%ldt, work(at%triangle:), job%ldr, r)
    end subroutine fold_diagonal_share
 
    !> Columns of r, above the diagonal, into rows (the accumulator's order): eight rows at a
@@ -166,7 +166,7 @@ contains
       integer(ik) :: start, rows, first, filled_rows, shorter
       logical :: staircase
 
-      order = order_t(job%gang, number, number)
+      order = order_t(job%team, number, number)
       staircase = c_associated(job%diagonal)
       ! The first rows of a diagonal matrix pass through most columns: half a block of
       ! them is no more work for its thread than the others' are for theirs.
@@ -189,7 +189,7 @@ contains
          call pad_block(at, first, rows, block)
          call fold_block(at, first, rows, filled_rows, staircase, order, block, work(at%triangle), t)
          if (finished(order)) return
-         order%block = order%block + gang_size(job%gang)
+         order%block = order%block + team_size(job%team)
       end do
    end subroutine fold_blocks
 
@@ -220,24 +220,24 @@ contains
       call c_f_pointer(data, job)
       at = layout_of(job%n)
       call c_f_pointer(job%work, work, [at%length])
-      call room_of(number, job%gang, at, work, room)
+      call room_of(number, job%team, at, work, room)
    end subroutine join
 
    !> A thread's block and what lies behind it (layout_t).
-   subroutine room_of(number, gang, at, work, room)
+   subroutine room_of(number, team, at, work, room)
       integer(ik), intent(in) :: number
-      type(c_ptr), intent(in) :: gang
+      type(c_ptr), intent(in) :: team
       type(layout_t), intent(in) :: at
       real(wp), pointer, contiguous, intent(in) :: work(:)
       real(wp), pointer, contiguous, intent(out) :: room(:)
-      type(gang_t), pointer :: g
+      type(team_t), pointer :: g
       real(wp), pointer, contiguous :: rooms(:)
       integer(ik) :: start
 
       if (number == 0) then
          room => work(at%block:at%heights - 1)
       else
-         call c_f_pointer(gang, g)
+         call c_f_pointer(team, g)
          call c_f_pointer(g%room, rooms, [g%room_size*(g%size - 1)])
          start = (number - 1)*g%room_size
          room => rooms(start + 1:start + at%heights - at%block)

@@ -13,7 +13,7 @@
 !> Public: guess_pivots.  Its data is n-sized.
 module TAGGED(leastsq_pivot_guess)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_size, run_gang, await, reach
+   use TAGGED(leastsq_team), only: team_size, run_team, await, reach
    use TAGGED(leastsq_gram), only: gram, take_off, FOUR
    implicit none (type, external)
    private
@@ -29,7 +29,7 @@ module TAGGED(leastsq_pivot_guess)
 
    !> What the threads share.
    type :: guess_t
-      type(c_ptr) :: gang
+      type(c_ptr) :: team
       integer(ik) :: n, lda, ldg
       type(c_ptr) :: a, g
       integer(ik) :: known = 0
@@ -40,8 +40,8 @@ contains
 
    !> The first `known` pivots of a.  The exchanges that bring them to the front,
    !> column j with column g(j, n+3), j = 1 to known, are left in g.
-   subroutine guess_pivots(gang, n, a, lda, known, g, ldg)
-      type(c_ptr), intent(in) :: gang          !< kernels.h: lsq_gang; or NULL
+   subroutine guess_pivots(team, n, a, lda, known, g, ldg)
+      type(c_ptr), intent(in) :: team          !< kernels.h: lsq_team; or NULL
       integer(ik), intent(in) :: n, lda
       real(wp), intent(in), target :: a(lda, n)    !< upper triangle, zeros below
       integer(ik), intent(out) :: known        !< 0 to n
@@ -51,8 +51,8 @@ contains
       real(wp), intent(inout), target :: g(ldg, n + 3)
       type(guess_t), target :: guess
 
-      guess = guess_t(gang, n, lda, ldg, c_loc(a), c_loc(g))
-      call run_gang(gang, guess_share, c_loc(guess))
+      guess = guess_t(team, n, lda, ldg, c_loc(a), c_loc(g))
+      call run_team(team, guess_share, c_loc(guess))
       known = guess%known
    end subroutine guess_pivots
 
@@ -68,34 +68,34 @@ contains
       call c_f_pointer(data, guess)
       call c_f_pointer(guess%a, a, [guess%lda, guess%n])
       call c_f_pointer(guess%g, g, [guess%ldg, guess%n + 3])
-      sharers = gang_size(guess%gang)
+      sharers = team_size(guess%team)
       call gram(guess%n, a, guess%lda, guess%ldg, g, number, sharers)
-      if (reach(guess%gang, number, 1_ik)) return
+      if (reach(guess%team, number, 1_ik)) return
       if (number == 0) then
          call lead(guess, guess%n, guess%ldg, sharers, g)
-         if (reach(guess%gang, 0_ik, huge(p))) return
+         if (reach(guess%team, 0_ik, huge(p))) return
          return
       end if
       p = 1
       do
-         if (await(guess%gang, number, 0_ik, 2*p)) return
+         if (await(guess%team, number, 0_ik, 2*p)) return
          if (guess%over) return
          call update_rest(guess%n, guess%ldg, 1 + (p - 1)*PANEL, g, number, sharers)
-         if (reach(guess%gang, number, 2*p + 1)) return
+         if (reach(guess%team, number, 2*p + 1)) return
          p = p + 1
       end do
    end subroutine guess_share
 
    !> All others have reached this.
-   function await_all(gang, sharers, value) result(cancelled)
-      type(c_ptr), intent(in) :: gang
+   function await_all(team, sharers, value) result(cancelled)
+      type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: sharers, value
       logical :: cancelled
       integer(ik) :: k
 
       cancelled = .false.
       do k = 1, sharers - 1
-         if (.not. cancelled) cancelled = await(gang, 0_ik, k, value)
+         if (.not. cancelled) cancelled = await(team, 0_ik, k, value)
       end do
    end function await_all
 
@@ -108,7 +108,7 @@ contains
       real(wp) :: root
       logical :: trusted_pivot
 
-      if (await_all(guess%gang, sharers, 1_ik)) return
+      if (await_all(guess%team, sharers, 1_ik)) return
       do j = 1, n
          g(j, n + 1) = g(j, j)
          g(j, n + 2) = g(j, j)
@@ -138,9 +138,9 @@ contains
             g(k, n + 2) = g(k, n + 2) - g(k, j)**2
          end do
          if (j - start + 1 == PANEL) then
-            if (reach(guess%gang, 0_ik, 2*p)) exit
+            if (reach(guess%team, 0_ik, 2*p)) exit
             call update_rest(n, ldg, start, g, 0_ik, sharers)
-            if (await_all(guess%gang, sharers, 2*p + 1)) exit
+            if (await_all(guess%team, sharers, 2*p + 1)) exit
             start = j + 1
             p = p + 1
          end if

@@ -11,7 +11,7 @@
 !> Public: refold_by, rows_to_columns.  Its data is n-sized.
 module TAGGED(leastsq_refold)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
-   use TAGGED(leastsq_gang), only: gang_size, run_gang, order_t, wait_turn, pass_on, finished, meet, ALL_DONE
+   use TAGGED(leastsq_team), only: team_size, run_team, order_t, wait_turn, pass_on, finished, meet, ALL_DONE
    use TAGGED(leastsq_panels), only: factor_panel, PANEL, OCTET
    use TAGGED(leastsq_pipeline), only: room_of
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, visit, DEPTH
@@ -30,7 +30,7 @@ module TAGGED(leastsq_refold)
 
    !> What the threads share.
    type :: refold_t
-      type(c_ptr) :: gang
+      type(c_ptr) :: team
       integer(ik) :: n, ldr
       type(c_ptr) :: r, qtf, heights, work
    end type refold_t
@@ -38,8 +38,8 @@ module TAGGED(leastsq_refold)
 contains
 
    !> The triangle r with its columns in another order, and beside it qtf.
-   subroutine refold_by(gang, n, r, ldr, qtf, heights, work)
-      type(c_ptr), intent(in) :: gang              !< kernels.h: lsq_gang; or NULL
+   subroutine refold_by(team, n, r, ldr, qtf, heights, work)
+      type(c_ptr), intent(in) :: team              !< kernels.h: lsq_team; or NULL
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(inout), target :: r(ldr, n)    !< zero below its diagonal; then the new one
       real(wp), intent(in), target :: qtf(n)
@@ -49,8 +49,8 @@ contains
       real(wp), intent(inout), target :: work(*)   !< then an accumulator of the new triangle
       type(refold_t), target :: job
 
-      job = refold_t(gang, n, ldr, c_loc(r), c_loc(qtf), c_loc(heights), c_loc(work))
-      call run_gang(gang, refold_share, c_loc(job))
+      job = refold_t(team, n, ldr, c_loc(r), c_loc(qtf), c_loc(heights), c_loc(work))
+      call run_team(team, refold_share, c_loc(job))
    end subroutine refold_by
 
    !> A thread's share: every size-th strip, and so much of the copies.
@@ -68,15 +68,15 @@ contains
       call c_f_pointer(job%r, r, [job%ldr, job%n])
       call c_f_pointer(job%qtf, qtf, [job%n])
       call c_f_pointer(job%heights, heights, [job%n])
-      call room_of(number, job%gang, at, work, room)
+      call room_of(number, job%team, at, work, room)
       ! A strip leaves a third of the block's room: for the rows of a group, and `place`.
       ldb = strip_rows(job%n) + OCTET
       rows = ldb*at%width + 1
-      call fold_strips(number, job%gang, at, job%n, r, job%ldr, qtf, heights, room, ldb, work(at%triangle:), &
+      call fold_strips(number, job%team, at, job%n, r, job%ldr, qtf, heights, room, ldb, work(at%triangle:), &
                        room(at%t - at%block + 1:), room(at%list - at%block + 1:), &
                        room(rows + PANEL*DEPTH*at%width:), room(rows:))
-      if (meet(job%gang, number, ALL_DONE)) return
-      call take_columns(number, gang_size(job%gang), at, job%n, work(at%triangle:), job%ldr, r, heights, &
+      if (meet(job%team, number, ALL_DONE)) return
+      call take_columns(number, team_size(job%team), at, job%n, work(at%triangle:), job%ldr, r, heights, &
                         room(at%list - at%block + 1:))
    end subroutine refold_share
 
@@ -138,9 +138,9 @@ contains
       rows = OCTET*((2*n/(2*whole_strips + 1) + OCTET - 1)/OCTET)
    end function strip_rows
 
-   subroutine fold_strips(number, gang, at, n, r, ldr, qtf, heights, block, ldb, triangle, t, list, place, room)
+   subroutine fold_strips(number, team, at, n, r, ldr, qtf, heights, block, ldb, triangle, t, list, place, room)
       integer(ik), intent(in) :: number, n, ldr, ldb
-      type(c_ptr), intent(in) :: gang
+      type(c_ptr), intent(in) :: team
       type(layout_t), intent(in) :: at
       real(wp), intent(in) :: r(ldr, n), qtf(n), heights(n)
       real(wp), intent(inout) :: block(ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
@@ -150,7 +150,7 @@ contains
       type(order_t) :: order
       integer(ik) :: above, rows, columns, before, k, old, most, whole
 
-      order = order_t(gang, number, number)
+      order = order_t(team, number, number)
       most = strip_rows(n)
       do while (order%block*most < n)
          above = max(0_ik, n - (order%block + 1)*most)
@@ -178,7 +178,7 @@ contains
          block(1:whole, columns + 1:PANEL*((columns + PANEL - 1)/PANEL)) = 0
          call fold_listed(columns, list, place, whole/OCTET, order, block, ldb, triangle, at%ldt, t, room, at%width)
          if (finished(order)) return
-         order%block = order%block + gang_size(gang)
+         order%block = order%block + team_size(team)
       end do
    end subroutine fold_strips
 

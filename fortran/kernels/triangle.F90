@@ -13,7 +13,7 @@
 module TAGGED(leastsq_triangle)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush
-   use TAGGED(leastsq_gang), only: gang_size, run_gang, reach
+   use TAGGED(leastsq_team), only: team_size, run_team, reach
    use TAGGED(leastsq_pipeline), only: fold_diagonal_by
    use TAGGED(leastsq_refold), only: refold_by, rows_to_columns
    use TAGGED(leastsq_reflectors), only: make_reflector
@@ -41,7 +41,7 @@ module TAGGED(leastsq_triangle)
 
    !> What the threads share.
    type :: reading_t
-      type(c_ptr) :: gang
+      type(c_ptr) :: team
       integer(ik) :: n, ldr
       type(c_ptr) :: work, r, column_norms
    end type reading_t
@@ -72,7 +72,7 @@ contains
    !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator is used
    !> up: its room serves what follows.  A column norm that is not finite: ipvt is the
    !> identity and R not pivoted, so that the caller can say which column is at fault.
-   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, gang, expected) bind(c)
+   subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, team, expected) bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout), target :: work(*)    !< the accumulator; then of no use until emptied
       integer(ik), intent(in), value :: ldr         !< leading dimension, >= n
@@ -81,7 +81,7 @@ contains
       real(wp), intent(inout), target :: qtf(n)     !< the first n elements of Q'f
       real(wp), intent(out), target :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
-      type(c_ptr), intent(in), value :: gang        !< kernels.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: team        !< kernels.h: lsq_team; or NULL
       integer(ik), intent(in), value :: expected    !< not 0: ipvt's permutation is likely to be it again
       type(layout_t) :: at
       type(reading_t), target :: job
@@ -97,8 +97,8 @@ contains
          qtf(j) = work(at%triangle + (j - 1)*at%ldt + n)
       end do
       rest = abs(work(at%triangle + n*at%ldt + n))
-      job = reading_t(gang, n, ldr, c_loc(work), c_loc(r), c_loc(column_norms))
-      call run_gang(gang, read_share, c_loc(job))
+      job = reading_t(team, n, ldr, c_loc(work), c_loc(r), c_loc(column_norms))
+      call run_team(team, read_share, c_loc(job))
       if (.not. all(column_norms <= huge(1.0_wp))) return
 
       settled = 0
@@ -108,16 +108,16 @@ contains
          do j = 1, n
             ipvt(j) = int(work(heights + j), ik)
          end do
-         call settle_in_order(n, n, settled, r, ldr, qtf, rest, work, gang)
-         if (reach(gang, 0_ik, 1_ik)) return
+         call settle_in_order(n, n, settled, r, ldr, qtf, rest, work, team)
+         if (reach(team, 0_ik, 1_ik)) return
       end if
       do while (worth_guessing .and. n - settled >= GUESS_FROM)
          before = settled
-         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, gang)
-         if (reach(gang, 0_ik, 1_ik)) return
+         call settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, team)
+         if (reach(team, 0_ik, 1_ik)) return
          worth_guessing = settled - before >= (n - before)/LEAST_PART
       end do
-      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), work(at%block + 2*n), gang)
+      call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), work(at%block + 2*n), team)
    end subroutine TAGGED(lsq_tsqr_finish)
 
    !> A thread's share of the columns, from the accumulator to r, and their norms.
@@ -134,7 +134,7 @@ contains
       call c_f_pointer(job%work, work, [at%length])
       call c_f_pointer(job%r, r, [job%ldr, job%n])
       call c_f_pointer(job%column_norms, column_norms, [job%n])
-      do from = 1 + number*BAND, job%n, gang_size(job%gang)*BAND
+      do from = 1 + number*BAND, job%n, team_size(job%team)*BAND
          to = min(from + BAND - 1, job%n)
          call rows_to_columns(job%n, from, to, at%ldt, work(at%triangle:), job%ldr, r)
          do k = from, to
@@ -145,14 +145,14 @@ contains
 
    !> Guess the pivots of the columns not yet settled, make the triangle that
    !> they lead to, and settle as many as prove right.
-   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, gang)
+   subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, team)
       integer(ik), intent(in) :: n, ldr
       integer(ik), intent(inout) :: settled           !< columns 1:settled are final
       real(wp), intent(inout), target :: r(ldr, n), qtf(n)
       integer(ik), intent(inout) :: ipvt(n)
       real(wp), intent(inout) :: rest
       real(wp), intent(inout), target :: work(*)      !< an accumulator's room
-      type(c_ptr), intent(in) :: gang
+      type(c_ptr), intent(in) :: team
       type(layout_t) :: at
       integer(ik) :: first, left, known, exchanges, heights, j, k
 
@@ -162,7 +162,7 @@ contains
       heights = at%heights - 1
       ! G takes the triangle's room, and a little of the block's.
       at = layout_of(left)
-      call guess_pivots(gang, left, r(first, first), ldr, known, work(at%triangle), at%ldt)
+      call guess_pivots(team, left, r(first, first), ldr, known, work(at%triangle), at%ldt)
       if (known == 0) return
       exchanges = at%triangle - 1 + at%ldt*(left + 2)
       do j = 1, left
@@ -174,18 +174,18 @@ contains
          call exchange_heights(work(heights + j), work(heights + k))
       end do
 
-      call settle_in_order(n, known, settled, r, ldr, qtf, rest, work, gang)
+      call settle_in_order(n, known, settled, r, ldr, qtf, rest, work, team)
    end subroutine settle_by_guess
 
    !> Make the triangle with the columns not yet settled in the order of their heights,
    !> and settle as many of the first `known` as prove to be pivots.
-   subroutine settle_in_order(n, known, settled, r, ldr, qtf, rest, work, gang)
+   subroutine settle_in_order(n, known, settled, r, ldr, qtf, rest, work, team)
       integer(ik), intent(in) :: n, known, ldr
       integer(ik), intent(inout) :: settled
       real(wp), intent(inout), target :: r(ldr, n), qtf(n)
       real(wp), intent(inout) :: rest
       real(wp), intent(inout), target :: work(*)      !< an accumulator's room, the order in its heights
-      type(c_ptr), intent(in) :: gang
+      type(c_ptr), intent(in) :: team
       type(layout_t) :: at
       integer(ik) :: first, left, heights, k
 
@@ -194,7 +194,7 @@ contains
       at = layout_of(n)
       heights = at%heights - 1
       at = layout_of(left)
-      call refold_by(gang, left, r(first, first), ldr, qtf(first), work(heights + 1), work)
+      call refold_by(team, left, r(first, first), ldr, qtf(first), work(heights + 1), work)
       do k = 1, left
          qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)
       end do
@@ -226,7 +226,7 @@ contains
    !>
    !> A column of a triangle is zero below its height; a reflector reaches down to
    !> the height of the column that it clears, and lifts the others to it.
-   subroutine pivoted_qr(n, first, r, ldr, ipvt, qtf, norms, reference, height, gang)
+   subroutine pivoted_qr(n, first, r, ldr, ipvt, qtf, norms, reference, height, team)
       integer(ik), intent(in) :: n, first, ldr
       real(wp), intent(inout) :: r(ldr, n)            !< zero below the triangle on entry
       integer(ik), intent(inout) :: ipvt(n)
@@ -234,7 +234,7 @@ contains
       real(wp), intent(inout) :: norms(n)             !< of what remains of the columns
       real(wp), intent(inout) :: reference(n)         !< their norms when last computed
       real(wp), intent(inout) :: height(n)            !< whole numbers
-      type(c_ptr), intent(in) :: gang                 !< asked now and then whether to go on
+      type(c_ptr), intent(in) :: team                 !< asked now and then whether to go on
       real(wp) :: tau, ratio
       integer(ik) :: j, k, chosen, rows
       logical :: digits_lost
@@ -279,7 +279,7 @@ contains
          end do
          r(j + 1:j + rows, j) = 0
          if (mod(j, LOOK_EVERY) == 0) then
-            if (reach(gang, 0_ik, j)) return
+            if (reach(team, 0_ik, j)) return
          end if
       end do
    end subroutine pivoted_qr
@@ -344,7 +344,7 @@ contains
 
    !> MINPACK's qrsolv by blocks: [A; D] x = [b; 0] in the least-squares sense,
    !> given R, P and Q'b of A P = Q R.
-   subroutine TAGGED(lsq_tsqr_qrsolv)(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, gang) bind(c)
+   subroutine TAGGED(lsq_tsqr_qrsolv)(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, team) bind(c)
       integer(ik), intent(in), value :: n
       integer(ik), intent(in), value :: ldr       !< leading dimension, >= n
       !> Upper triangle: R, kept.  Strict lower triangle on return: that of S',
@@ -357,7 +357,7 @@ contains
       real(wp), intent(out) :: sdiag(n)           !< diagonal of S, of either sign
       real(wp), intent(out), target :: wa(n)      !< scratch
       real(wp), intent(inout), target :: work(*)  !< of tsqr_work_size(n); overwritten
-      type(c_ptr), intent(in), value :: gang      !< kernels.h: lsq_gang; or NULL
+      type(c_ptr), intent(in), value :: team      !< kernels.h: lsq_team; or NULL
       type(layout_t) :: at
       integer(ik) :: j, k, row, rank
 
@@ -367,7 +367,7 @@ contains
          work(at%triangle + (k - 1)*at%ldt + n) = qtb(k)
          wa(k) = diag(ipvt(k))
       end do
-      call fold_diagonal_by(gang, n, r, ldr, wa, work)
+      call fold_diagonal_by(team, n, r, ldr, wa, work)
       do k = 1, n
          row = at%triangle + (k - 1)*at%ldt - 1
          sdiag(k) = work(row + k)

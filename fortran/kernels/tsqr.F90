@@ -13,7 +13,7 @@
 !> Rows are m-sized and only read; the workspace is n-sized and the caller's.
 module TAGGED(leastsq_tsqr)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_associated
-   use TAGGED(leastsq_gang), only: order_t, wait_turn, pass_on
+   use TAGGED(leastsq_team), only: order_t, wait_turn, pass_on
    use TAGGED(leastsq_packing), only: pack_rows, moved
    use TAGGED(leastsq_panels), only: factor_panel, apply_panel, apply_panel_to_one, &
       turn_rows, move_rows, PANEL, TILE, OCTET

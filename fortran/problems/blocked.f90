@@ -1,8 +1,8 @@
-!> The accumulator provider: R and Q'f from row blocks, by C functions.
+!> The blocked provider: R and Q'f from chunks of rows, by C functions.
 !>
-!> For long residual vectors.  The blocks lie wherever the caller's arrays do, so
-!> the caller folds them into a triangle (tsqr.F90); what is here is the problem
-!> that asks for it, in the same loop as any other.
+!> For long residual vectors.  The rows lie wherever the caller's arrays do, so the
+!> caller folds them into a triangle (tsqr.F90); what is here is the problem that
+!> asks for that triangle, in the same loop as any other.
 !>
 !> Public: the C signatures, blocked_problem_t, blocked_solver_t.  Its data is m-sized.
 module leastsq_blocked
@@ -30,8 +30,8 @@ module leastsq_blocked
          integer(c_int) :: status
       end function norm_c
 
-      !> The residuals at the last trial, if norm left them where they were: into fvec
-      !> if it is accepted.
+      !> Called once the last trial is accepted or rejected.  If it is accepted and norm
+      !> kept its residuals elsewhere, copy them into fvec.
       subroutine settle_c(m, accepted, fvec, data) bind(c)
          import :: c_double, c_int, c_int64_t, c_ptr
          implicit none (type, external)
@@ -68,9 +68,9 @@ module leastsq_blocked
          integer(c_int) :: status
       end function factor_c
 
-      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `gang` NULL or
+      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `team` NULL or
       !> threads.  Pure in what it computes.
-      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, gang) bind(c)
+      pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, team) bind(c)
          import :: c_double, c_int64_t, c_ptr
          implicit none (type, external)
          integer(c_int64_t), value :: n, ldr
@@ -78,7 +78,7 @@ module leastsq_blocked
          integer(c_int64_t), intent(in) :: ipvt(n)
          real(c_double), intent(in) :: diag(n), qtb(n)
          real(c_double), intent(out) :: x(n), sdiag(n), wa(n)
-         type(c_ptr), value :: work, gang
+         type(c_ptr), value :: work, team
       end subroutine solve_c
    end interface
 
@@ -87,7 +87,7 @@ module leastsq_blocked
 
    type, extends(damped_solver_t) :: blocked_solver_t
       procedure(solve_c), pointer, nopass :: by_blocks => null()
-      type(c_ptr) :: work = c_null_ptr, gang = c_null_ptr
+      type(c_ptr) :: work = c_null_ptr, team = c_null_ptr
    contains
       procedure :: solve
    end type blocked_solver_t
@@ -121,7 +121,7 @@ contains
       real(wp), intent(in) :: diag(n), qtb(n)
       real(wp), intent(out) :: x(n), sdiag(n), wa(n)
 
-      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work, self%gang)
+      call self%by_blocks(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, self%work, self%team)
    end subroutine solve
 
    subroutine residual(self, m, n, x, f, status)

@@ -4,17 +4,17 @@
 !> Jacobian, which becomes qrfac's factors.  With a robust loss, the norm is that of a
 !> function of each residual, and the model's rows of J and f are weighted.
 !>
-!> Public: dense_problem_t, weigh_c.  Its data is m-sized.
+!> Public: dense_problem_t, weigh_c, dense_model.  Its data is m-sized.
 module leastsq_dense
    use, intrinsic :: iso_c_binding, only: c_double, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik, sk
    use leastsq_enorm, only: enorm
    use leastsq_qrfac, only: qrfac
-   use leastsq_lm_core, only: V_STEP, V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    use leastsq_lm_drive, only: problem_t
    implicit none (type, external)
    private
-   public :: dense_problem_t, weigh_c
+   public :: dense_problem_t, weigh_c, dense_model
 
    type, abstract, extends(problem_t) :: dense_problem_t
       type(c_ptr) :: data                         !< the C functions' last argument
@@ -101,13 +101,30 @@ contains
       else
          spare = f
       end if
-      call qrfac(m, n, r, ldr, .true., ipvt, w(1, V_SCRATCH), w(1, V_COLNORM), w(1, V_STEP), spare)
-      if (.not. all(w(:, V_COLNORM) <= huge(1.0_wp))) return
-      do j = 1, n
-         r(j, j) = w(j, V_SCRATCH)
-         w(j, V_QTF) = spare(j)
-      end do
+      call dense_model(m, n, r, spare, ipvt, w(1, V_QTF), w(1, V_COLNORM), w(1, V_SCRATCH))
    end subroutine factored_jacobian
+
+   !> The model of J and f: R, its permutation, Q'f and the norms of J's columns, all with
+   !> MINPACK's bits.  A norm that is not finite says that J is not; fjac is then J still.
+   pure subroutine dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work)
+      integer(ik), intent(in) :: m, n             !< m >= n
+      real(wp), intent(inout) :: fjac(m, n)       !< J; then R in its upper triangle
+      real(wp), intent(inout) :: f(m)             !< f; then Q'f
+      integer(ik), intent(out) :: ipvt(n)         !< column ipvt(j) of J became R's j-th
+      real(wp), intent(out) :: qtf(n)             !< the first n elements of Q'f
+      real(wp), intent(out) :: colnorm(n)
+      real(wp), intent(out) :: work(n, 2)         !< scratch
+      integer(ik) :: j
+
+      call qrfac(m, n, fjac, m, .true., ipvt, work(1, 1), colnorm, work(1, 2), f)
+      do j = 1, n
+         qtf(j) = f(j)
+      end do
+      if (.not. all(colnorm <= huge(1.0_wp))) return
+      do j = 1, n
+         fjac(j, j) = work(j, 1)
+      end do
+   end subroutine dense_model
 
    pure subroutine weight(m, weights, column)
       integer(ik), intent(in) :: m

@@ -2,7 +2,7 @@
 !>
 !> The m-sized world: gets what lm_core asks for (LNM 630, 1978) from a problem,
 !> which evaluates f and provides the model R, Q'f: densely (dense.f90) or from an
-!> accumulator of row blocks (blocked.f90).
+!> accumulator of rows (blocked.f90).
 !>
 !> Public: problem_t, watch_c, lm_drive.  Its data is m-sized.
 module leastsq_lm_drive
@@ -137,8 +137,8 @@ contains
       s%request = ASK_DONE
    end subroutine show
 
-   !> The trial that residual_norm was asked for last is x now, or is not.  For
-   !> problems that leave its residuals where they lie until that is known: f = they.
+   !> Called once the trial is accepted or rejected.  A problem that kept the residuals
+   !> of an accepted trial copies them into f.
    subroutine nothing_to_settle(self, m, accepted, f)
       class(problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 isa: str  # of the kernels in use: baseline or v3
+state_layout: Any  # lsq_state of core.h, a slab's states: a dict that numpy.dtype takes
 
 class RowAccumulator:
     def __new__(cls, n: int) -> Self: ...
@@ -114,6 +115,15 @@ def chkder(
     fvecp: NDArray[np.float64] = ...,
     /,
 ) -> NDArray[np.float64]: ...
+# Where each coordinate is moved for a difference, and by how much: fdjac2's rule.
+def difference_steps(
+    x: NDArray[np.float64],                  # (n,) or (k, n), as what is returned
+    relative: float | NDArray[np.float64],   # steps relative to |x|; or (n,)
+    largest: NDArray[np.float64] | None,     # |x| so far: (n,) or (k, n), as low and high
+    low: NDArray[np.float64] | None,
+    high: NDArray[np.float64] | None,
+    /,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def compiled(function: int, m: int, data: int, owner: object, /) -> object: ...
 def solve(
     func: Callable[..., ArrayLike] | object,  # or what `compiled` made

@@ -1,7 +1,7 @@
 /* One wheel for all processors: the kernels of the blocked QR are compiled for
    several instruction sets, and the best that this processor has is chosen when
    the module is imported.  LEASTSQ_ISA names another. */
-#include "blocked/blocked.h"
+#include "module.h"
 
 #include <stdlib.h>
 
@@ -33,7 +33,7 @@ supported(void)
     return TABLES;
 }
 
-/* NULL with ImportError set if LEASTSQ_ISA cannot be had. */
+/* NULL with ImportError set if LEASTSQ_ISA names no set, or one that this processor lacks. */
 const kernels *
 kernels_choose(void)
 {

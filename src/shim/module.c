@@ -1,9 +1,10 @@
 /* leastsq._core: slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
+#include "module.h"
+
 #include "accumulator/accumulator.h"
 #include "batch/batch.h"
-#include "blocked/blocked.h"
-#include "user/curve.h"
+#include "fit/fit.h"
 #include "machine/machine.h"
 
 static PyMethodDef methods[] = {
@@ -18,6 +19,8 @@ static PyMethodDef methods[] = {
      batch_tell_norm_doc},
     {"chkder", (PyCFunction)(void (*)(void))chkder, METH_FASTCALL, chkder_doc},
     {"compiled", (PyCFunction)(void (*)(void))compiled_new, METH_FASTCALL, compiled_doc},
+    {"difference_steps", (PyCFunction)(void (*)(void))difference_steps, METH_FASTCALL,
+     difference_steps_doc},
     {"solve", (PyCFunction)(void (*)(void))solve, METH_FASTCALL, solve_doc},
     {"weigh", loss_weigh_array, METH_VARARGS, loss_weigh_doc},
     {NULL, NULL, 0, NULL},
@@ -27,6 +30,8 @@ static int
 exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
+    PyObject *layout;
+    int status;
 
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
@@ -42,7 +47,11 @@ exec(PyObject *module)
     state->machine_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &machine_spec, NULL);
     if (state->machine_type == NULL || PyModule_AddType(module, state->machine_type) < 0)
         return -1;
-    return PyModule_AddStringConstant(module, "isa", state->kernels->isa);
+    if ((layout = batch_state_layout()) == NULL)
+        return -1;
+    status = PyModule_AddObjectRef(module, "state_layout", layout);
+    Py_DECREF(layout);
+    return status < 0 ? -1 : PyModule_AddStringConstant(module, "isa", state->kernels->isa);
 }
 
 static int

@@ -3,7 +3,7 @@
 
 enum { LINE = 64 };             /* bytes of a cache line */
 
-/* Room for so many doubles on a cache line, in *memory; NULL there: there is not enough. */
+/* Allocates `doubles` doubles, 64-byte aligned, in *memory, which is NULL on failure. */
 double *
 aligned_room(int64_t doubles, void **memory)
 {
@@ -11,8 +11,8 @@ aligned_room(int64_t doubles, void **memory)
     return (double *)(((uintptr_t)*memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
 }
 
-/* Take an object's lock, and if asked, or while it cannot be had, release the GIL.  No
-   Python may be called until it is given back: it could ask for the same lock. */
+/* Take an object's lock.  The GIL is released if asked, or if another thread has the lock.  No
+   Python may be called until the lock is given back: it could ask for the same lock. */
 PyThreadState *
 lock_take(PyThread_type_lock lock, int release)
 {
@@ -46,7 +46,7 @@ typedef struct {
     uint64_t check;
 } head;
 
-/* Any one word that changes changes it: each step is one-to-one (FNV-1a, by words). */
+/* A change of any one word changes the sum, for each step is one-to-one (FNV-1a, by words). */
 static uint64_t
 checksum(const char *payload, size_t size)
 {

@@ -2,7 +2,7 @@
 #ifndef LEASTSQ_OBJECT_H
 #define LEASTSQ_OBJECT_H
 
-#include "shim.h"
+#include "python.h"
 
 /* Columns whose n*n numbers take bytes that 64 bits count. */
 enum { MOST_COLUMNS = 1 << 28 };

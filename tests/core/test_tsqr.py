@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 import tsqr_build
-from tsqr_build import Accumulator, Gang, Model
+from tsqr_build import Accumulator, Team, Model
 
 pytestmark = pytest.mark.skipif(tsqr_build.compiler() is None, reason="needs gfortran")
 
@@ -540,10 +540,10 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
 
 # ---- threads, and a caller who wants an end -------------------------------------------------
 
-def every_part(library, n, gang, expected=None):
+def every_part(library, n, team, expected=None):
     """Rows, their pivoted QR, a damped step, the covariance: what is computed, bytes."""
     a, f = matrix(2 * n + 300, n, 10.0)
-    at = None if gang is None else ctypes.addressof(gang)
+    at = None if team is None else ctypes.addressof(team)
     accumulator, model, cov = Accumulator(library, n), Model(n), np.zeros((2, n, n))
     x, sdiag, wa = np.zeros((3, n))
     diagonal = np.linspace(0.1, 1.0, n)
@@ -551,14 +551,14 @@ def every_part(library, n, gang, expected=None):
                     accumulator.work.ctypes.data, at)
     if expected is not None:
         model.ipvt[:] = expected
-    if gang is None or not gang.cancelled:
+    if team is None or not team.cancelled:
         library.finish(n, accumulator.work.ctypes.data, model.r.ctypes.data, n, model.ipvt.ctypes.data,
                        model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at,
                        expected is not None)
-    if gang is None or not gang.cancelled:
+    if team is None or not team.cancelled:
         library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov[0].ctypes.data,
                       cov[1].ctypes.data, at)
-    if gang is None or not gang.cancelled:
+    if team is None or not team.cancelled:
         library.qrsolv(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, diagonal.ctypes.data,
                        model.qtf.ctypes.data, x.ctypes.data, sdiag.ctypes.data, wa.ctypes.data,
                        accumulator.work.ctypes.data, at)
@@ -570,23 +570,23 @@ EXPECTED = pytest.mark.parametrize("expected", [None, np.arange(130, 0, -1)], id
 
 @EXPECTED
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_gang_gives_the_bits_of_one_thread(library, size, expected):
-    gang = Gang(library, 130, size)
-    assert every_part(library, 130, gang, expected) == every_part(library, 130, None, expected)
-    assert gang.looks > 20
+def test_a_team_gives_the_bits_of_one_thread(library, size, expected):
+    team = Team(library, 130, size)
+    assert every_part(library, 130, team, expected) == every_part(library, 130, None, expected)
+    assert team.looks > 20
 
 
 @EXPECTED
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_gang_that_is_cancelled_at_any_look_comes_back(library, size, expected):
+def test_a_team_that_is_cancelled_at_any_look_comes_back(library, size, expected):
     """Ctrl-C: whoever waits, for a block, a panel or a band, waits no longer."""
-    gang = Gang(library, 130, size)
-    every_part(library, 130, gang, expected)
-    for last in range(1, gang.looks + 1, 1 + gang.looks // 60):
-        cut = Gang(library, 130, size, last)
+    team = Team(library, 130, size)
+    every_part(library, 130, team, expected)
+    for last in range(1, team.looks + 1, 1 + team.looks // 60):
+        cut = Team(library, 130, size, last)
         every_part(library, 130, cut, expected)
         assert cut.cancelled and cut.looks < last + 6 * size
-    assert every_part(library, 130, Gang(library, 130, size), expected) == every_part(library, 130, None, expected)
+    assert every_part(library, 130, Team(library, 130, size), expected) == every_part(library, 130, None, expected)
 
 
 # ---- the norm ---------------------------------------------------------------------------------

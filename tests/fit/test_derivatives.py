@@ -7,7 +7,7 @@ import pytest
 
 import problems
 import strd
-from leastsq import CFunction, check_gradient, leastsq
+from leastsq import CFunction, _core, check_gradient, leastsq
 from leastsq._problem.bounds import Bounds
 from leastsq._problem.derivatives import DifferenceJacobian, Differences
 
@@ -381,3 +381,73 @@ def test_stop_iteration_of_func_arrives(Dfun):
         return x - [1.0, 2.0]
     with pytest.raises(StopIteration, match="mine"):
         leastsq(func, [3.0, 4.0], Dfun=Dfun, workers=1 if Dfun == "2-point" else None)
+
+
+# ---------------------------------------------------------------- the rule for steps
+
+def steps_by_words(x, relative, largest, low, high):
+    """(moved, step) of one coordinate, as fdjac2.f90's opening comment says."""
+    size = abs(x) if largest is None else max(abs(x), 2.0**-10*largest)
+    step = relative*size or relative
+    if high is not None and x + step > high:
+        back = x - step
+        moved = back if back >= low else high if high - x > x - low else low
+        return moved, moved - x
+    return x + step, step
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("relative", ["one", "each"])
+def test_steps_are_what_the_rule_says_to_the_bit(bounded, sized, many, relative):
+    rng = np.random.default_rng(5)
+    n, shape = 40, (7, 40) if many else (40,)
+    x = rng.standard_normal(shape)*10.0**rng.integers(-12, 6, shape)
+    x[..., ::5] = 0
+    relative = 2.0**-26 if relative == "one" else 2.0**-rng.integers(3, 40, n)
+    largest = np.abs(x)*10.0**rng.integers(0, 6, shape) if sized else None
+    low = high = None
+    if bounded:
+        room = np.abs(x) + 1e-3
+        near = lambda: rng.choice([0, 1e-12, 1e-7, 1.0, np.inf], shape)     # noqa: E731
+        low, high = x - room*near(), x + room*near()
+    moved, steps = _core.difference_steps(x, relative, largest, low, high)
+    assert moved.shape == steps.shape == shape
+    each = np.broadcast_to(relative, shape)
+    for at in np.ndindex(shape):
+        given = [None if side is None else side[at] for side in (largest, low, high)]
+        assert (moved[at], steps[at]) == steps_by_words(x[at], each[at], *given)
+    if bounded:
+        assert ((low <= moved) & (moved <= high)).all() and (steps == 0).any() and (steps < 0).any()
+    for k, row in enumerate(x if many else [x]):
+        sides = [None if side is None else side[k] if many else side for side in (largest, low, high)]
+        np.testing.assert_array_equal(_core.difference_steps(row, relative, *sides)[0], moved[k] if many else moved)
+
+
+def test_steps_of_rows_take_one_pair_of_bounds_for_all():
+    x, low, high = np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros(2), np.array([3.0, 9.0])
+    moved, steps = _core.difference_steps(x, .5, None, low, high)
+    np.testing.assert_array_equal(moved, [[1.5, 3], [1.5, 6]])
+    np.testing.assert_array_equal(steps, moved - x)
+
+
+def test_what_is_not_a_number_stays_so_in_a_step():
+    x = np.array([np.nan, np.inf])
+    for largest in (None, np.ones(2)):
+        moved, steps = _core.difference_steps(x, .5, largest, None, None)
+        assert np.isnan(moved[0]) and np.isnan(steps[0]) and moved[1] == steps[1] == np.inf
+
+
+@pytest.mark.parametrize("arguments", [
+    (np.ones(2), .5, np.ones(3), None, None), (np.ones(2), np.ones(3), None, None, None),
+    (np.ones(2), .5, None, np.ones(2), None), (np.ones((2, 2)), .5, np.ones((3, 2)), None, None),
+    (np.ones((2, 2, 2)), .5, None, None, None), (1.0, .5, None, None, None)])
+def test_steps_of_wrong_shapes_are_refused(arguments):
+    with pytest.raises(ValueError, match="must|together|object (too deep|of too small depth)"):
+        _core.difference_steps(*arguments)
+
+
+def test_steps_take_five_arguments():
+    with pytest.raises(TypeError, match="5 arguments, got 2"):
+        _core.difference_steps(np.ones(2), .5)

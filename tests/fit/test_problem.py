@@ -10,13 +10,16 @@ import pytest
 from enzyme import T, X0, Y, jacobian, residual
 from leastsq import curve_fit, leastsq, leastsq_blocks
 
-MODEL = (lambda t, a, b: a*t/(b + t))
+
+def model(t, a, b):
+    return a*t/(b + t)
 
 
 def test_infodict_knows_what_was_fitted():
     info = leastsq(residual, X0, (), jacobian, True)[2]
     assert info.problem.func is residual and info.problem.Dfun is jacobian and info.problem.bounds is None
-    info = leastsq(residual, X0, Dfun="3-point", full_output=True, bounds=(0, [9, np.inf]), loss="huber", f_scale=0.5)[2]
+    info = leastsq(residual, X0, Dfun="3-point", full_output=True, bounds=(0, [9, np.inf]), loss="huber",
+                   f_scale=0.5)[2]
     assert info.problem.Dfun is None and info.problem.differences.scheme == "3-point"
     assert info.problem.bounds.high.tolist() == [9, np.inf] and info.problem.loss.rho == "huber" and info.problem.loss.scale == 0.5
 
@@ -24,11 +27,11 @@ def test_infodict_knows_what_was_fitted():
 def test_infodict_of_curve_fit_knows_the_data():
     sigma = np.full(T.size, 0.1)
     t, y = np.array(T, float), np.array(Y, float)
-    info = curve_fit(MODEL, t, y, X0, sigma=sigma, absolute_sigma=True, full_output=True)[2]
+    info = curve_fit(model, t, y, X0, sigma=sigma, absolute_sigma=True, full_output=True)[2]
     problem = info.problem
-    assert problem.model is MODEL and problem.xdata is t and problem.ydata is y and problem.sigma is sigma
+    assert problem.model is model and problem.xdata is t and problem.ydata is y and problem.sigma is sigma
     assert problem.absolute_sigma is True and problem.names == ("a", "b")
-    np.testing.assert_allclose(problem.func(np.array(X0, float)), (MODEL(t, *X0) - y)/0.1, rtol=1e-14)
+    np.testing.assert_allclose(problem.func(np.array(X0, float)), (model(t, *X0) - y)/0.1, rtol=1e-14)
     assert info.problem is problem                      # made once
 
 

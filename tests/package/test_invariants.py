@@ -1,5 +1,6 @@
 """What must stay true of the sources and of the built module, whatever else
 changes (ARCHITECTURE.md lists the invariants)."""
+import graphlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,10 @@ import guards
 import pytest
 
 from kernels import CODES, FORTRAN, HEADER, ROOT, State
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import wheels
 
 SOURCES = {p.name: p for p in sorted([*FORTRAN.rglob("*.f90"), *FORTRAN.rglob("*.F90")])}
 N_SIZED = sorted(p.name for p in (FORTRAN / "core").glob("*.f90") if p.name not in ("enorm.f90", "kinds.f90"))
@@ -173,6 +178,49 @@ def test_fortran_has_no_output_stop_allocation_or_state(name):
     assert complaints(SOURCES[name].read_text()) == []
 
 
+# ------------------------------------------------------------------- the rooms
+
+
+SHIM = ROOT / "src" / "shim"
+
+
+def _calls():
+    """For each C file of the shim, the others whose functions, tables and texts it uses."""
+    text = {path.relative_to(SHIM).as_posix(): re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\])*"', "", path.read_text(), flags=re.S)
+            for path in SHIM.rglob("*.c")}
+    home = {}
+    for name, code in text.items():
+        for found in re.finditer(r"^(?!static)[a-z][\w *]*\n(\w+)\(|^(?:const char|PyType_Spec|PyGetSetDef) (\w+)[\[ =]",
+                                 code, re.M):
+            home[found[1] or found[2]] = name
+    return {name: {home[word] for word in set(re.findall(r"\w+", code)) if word in home} - {name}
+            for name, code in text.items()}
+
+
+def test_no_circle_of_c_files():
+    calls = _calls()
+    assert {"fit/solve.c", "machine/type.c"} <= calls["module.c"]
+    for name in calls:                  # a type may ask its module for its state
+        calls[name].discard("module.c")
+    list(graphlib.TopologicalSorter(calls).static_order())
+
+
+def test_the_users_functions_know_nothing_of_fits():
+    assert all(name.startswith("user/") for file, used in _calls().items() if file.startswith("user/") for name in used)
+    for path in (SHIM / "user").iterdir():
+        assert set(re.findall(r'#include "(.*)"', path.read_text())) <= {"user.h", "python.h"}
+
+
+def test_folders_are_small_and_long_files_say_why():
+    folders = [FORTRAN, *FORTRAN.iterdir(), SHIM, *SHIM.iterdir()]
+    for folder in (folder for folder in folders if folder.is_dir()):
+        files = [path for path in folder.iterdir() if path.is_file()]
+        assert len(files) <= 15, folder
+        for path in files:
+            lines = path.read_text().splitlines()
+            assert len(lines) <= 500 or "500 lines" in "\n".join(lines[:20]), path
+
+
 def _fortran_parameters(text):
     pairs = [re.search(r"\bparameter\b.*::\s*(\w+)\s*=\s*(.+)$", s) for s in statements(text)]
     return {p.group(1).upper(): p.group(2).strip() for p in pairs if p}
@@ -302,23 +350,7 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 # ---------------------------------------------------------------------------
 # the wheel
 
-IN_PACKAGE = {
-    "__init__.py", "__init__.pyi", "__main__.py", "_build.py", "_config.py", "_core.pyi", "_fit/__init__.py",
-    "_fit/ask_tell.py", "_fit/gradient_check.py", "_fit/leastsq.py", "_fit/fit.py", "_fit/info.py", "_fit/status.py", "_fit/strict.py",
-    "_fit/watch.py", "_many/__init__.py", "_many/arguments.py", "_many/batch.py", "_many/batch_result.py",
-    "_many/block_fit.py", "_many/blocks.py", "_many/dask_schedulers.py", "_many/lock_step.py", "_many/progress.py",
-    "_problem/__init__.py", "_problem/accurate_jacobian.py", "_problem/arguments.py", "_problem/bounds.py",
-    "_problem/compiled.py", "_problem/derivatives.py", "_problem/losses.py", "_problem/problem.py", "_problem/settings.py",
-    "_problem/weights.py", "_scipy/__init__.py", "_scipy/arguments.py",
-    "_scipy/curve_data.py", "_scipy/curve_fit.py", "_scipy/least_squares.py", "_uncertainty/__init__.py",
-    "_uncertainty/confidence.py", "_uncertainty/covariance.py", "_uncertainty/format.py", "_uncertainty/names.py",
-    "_uncertainty/profile.py", "_uncertainty/report.py", "_uncertainty/student.py", "dask.py", "include/leastsq.h",
-    "plot.py", "plot.pyi", "py.typed",
-}
-IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
-
-
-def test_the_wheel_holds_exactly_the_listed_files(tmp_path, need_program):
+def test_the_wheel_holds_exactly_what_git_has_of_the_package(tmp_path, need_program):
     need_program("gfortran")
     made = Path(sys.prefix) / "build"       # by tools/setup.sh: what is up to date need not be compiled again
     build = made if made.is_dir() else tmp_path / "build"
@@ -331,7 +363,8 @@ def test_the_wheel_holds_exactly_the_listed_files(tmp_path, need_program):
     names = zipfile.ZipFile(wheel).namelist()
     package = {n.removeprefix("leastsq/") for n in names if n.startswith("leastsq/")}
     (extension,) = [n for n in package if re.fullmatch(r"_core\.[\w-]+\.so", n)]
-    assert package - {extension} == IN_PACKAGE
+    expected, expected_info = wheels.expected_files()
+    assert package - {extension} == expected
     info = {n.split(".dist-info/")[1] for n in names if ".dist-info/" in n}
-    assert info == IN_DIST_INFO
+    assert info == expected_info
     assert len(names) == len(package) + len(info)

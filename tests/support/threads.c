@@ -1,8 +1,8 @@
-/* Our Fortran and its gang of threads without Python: what ThreadSanitizer and valgrind
+/* Our Fortran and its team of threads without Python: what ThreadSanitizer and valgrind
    look at (tools/sanitize.sh).  Fits of compiled functions in THREADS threads at once; row
-   blocks in as many accumulators at once, merged; and one triangle by a gang of as many.
+   blocks in as many accumulators at once, merged; and one triangle by a team of as many.
    Each must give the bits that one thread gives.                                        */
-#include "../../src/shim/blocked/gang.c"
+#include "../../src/shim/blocked/team.c"
 
 #include <math.h>
 #include <stdio.h>
@@ -138,7 +138,7 @@ check_fits(double *data)
 
 /* ------------------------------------------- one triangle; many accumulators */
 
-enum { COLUMNS = 300, ROWS = 700 };     /* of a triangle that a gang works on */
+enum { COLUMNS = 300, ROWS = 700 };     /* of a triangle that a team works on */
 
 typedef struct {
     double *rows, *work;
@@ -165,17 +165,17 @@ factor(int threads, const double *rows, model *out)
 {
     int64_t size = kernel.room_size(COLUMNS);
     double *work = room(kernel.work_size(COLUMNS)), *rooms = room(THREADS * size), *wa = room(COLUMNS);
-    double *counters = room(THREADS * GANG_COUNTER), *diag = room(COLUMNS);
-    gang g;
+    double *counters = room(THREADS * TEAM_COUNTER), *diag = room(COLUMNS);
+    team t;
 
-    gang_init(&g, NULL, threads, counters, rooms, size);
+    team_init(&t, NULL, threads, counters, rooms, size);
     for (int j = 0; j < COLUMNS; j++)
         diag[j] = 1 + j % 5;
     kernel.empty(COLUMNS, work);
     kernel.push_by(COLUMNS, ROWS, rows, LSQ_FLOAT64, (COLUMNS + 1) * 8, 8, rows + COLUMNS, LSQ_FLOAT64,
-                   (COLUMNS + 1) * 8, work, &g.public);
-    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &g.public, 0);
-    kernel.qrsolv(COLUMNS, out->r, COLUMNS, out->ipvt, diag, out->qtf, out->x, out->sdiag, wa, work, &g.public);
+                   (COLUMNS + 1) * 8, work, &t.public);
+    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &t.public, 0);
+    kernel.qrsolv(COLUMNS, out->r, COLUMNS, out->ipvt, diag, out->qtf, out->x, out->sdiag, wa, work, &t.public);
     free(work), free(rooms), free(wa), free(counters), free(diag);
 }
 

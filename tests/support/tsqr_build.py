@@ -19,8 +19,7 @@ from kernels import MORE_FLAGS
 
 KERNELS = pathlib.Path(__file__).resolve().parents[2] / "fortran" / "kernels"
 #: In the order in which they use each other's modules.
-SOURCES = ["reflectors.F90", "panels.F90", "norms.F90", "gang.F90", "packing.F90", "tsqr.F90", "gram.F90",
-           "pivot_guess.F90", "pipeline.F90", "refold.F90", "triangle.F90"]
+SOURCES = [f"{name}.F90" for name in (KERNELS / "order.txt").read_text(encoding="utf-8").split()]
 #: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
@@ -125,8 +124,8 @@ RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 COUNT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *3 * [ctypes.c_int64])
 
 
-class Gang(ctypes.Structure):
-    """kernels.h: lsq_gang, of Python's threads; cancelled at its `last`-th look, if that comes."""
+class Team(ctypes.Structure):
+    """kernels.h: lsq_team, of Python's threads; cancelled at its `last`-th look, if that comes."""
 
     _fields_ = [("size", ctypes.c_int64), ("room_size", ctypes.c_int64), ("room", ctypes.c_void_p),
                 ("run", RUN), ("await", COUNT), ("reach", COUNT)]
@@ -146,7 +145,7 @@ class Gang(ctypes.Structure):
             self.changed.notify_all()
         return self.cancelled
 
-    def start(self, gang, body, data) -> None:
+    def start(self, team, body, data) -> None:
         self.counters[:] = [0] * self.size
         others = [threading.Thread(target=BODY(body), args=(k, data)) for k in range(1, self.size)]
         for other in others:
@@ -155,14 +154,14 @@ class Gang(ctypes.Structure):
         for other in others:
             other.join()
 
-    def wait(self, gang, number, whose, value) -> int:
+    def wait(self, team, number, whose, value) -> int:
         with self.changed:
             self.look()
             while not self.cancelled and self.counters[whose] < value:
                 assert self.changed.wait(60), "nobody will ever come so far"
             return self.cancelled
 
-    def say(self, gang, number, whose, value) -> int:
+    def say(self, team, number, whose, value) -> int:
         with self.changed:
             self.counters[whose] = value
             self.changed.notify_all()

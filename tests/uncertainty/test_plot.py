@@ -93,7 +93,8 @@ def test_pictures_follow_the_style_in_force(plt):
     with plt.style.context("dark_background"):
         figure = leastsq.plot.fit(found)
         top = figure.axes[0]
-        assert top.get_facecolor()[:3] == (0, 0, 0) and top.lines[0].get_color() == plt.rcParams["axes.prop_cycle"].by_key()["color"][0]
+        first = plt.rcParams["axes.prop_cycle"].by_key()["color"][0]
+        assert top.get_facecolor()[:3] == (0, 0, 0) and top.lines[0].get_color() == first
         assert max(top.collections[0].get_facecolor()[0][:3]) < 0.6
 
 

@@ -27,6 +27,7 @@ class Status(IntEnum):
     NOT_FINITE = 9
     STOPPED = 10
     WATCHER = 11
+    NO_DATA = 12
 
 
 SUCCESS = (1, 2, 3, 4)
@@ -50,11 +51,12 @@ _SENTENCES = {
     8: "gtol={gtol:f} is too small, func(x) is orthogonal to the columns of\n"
        "  the Jacobian to machine precision.",
     11: "The callback ended the fit.",
+    12: "There are fewer data with a weight than free parameters.",
 }
 
 
 def message(ier, *, ftol, xtol, gtol, maxfev):
-    """The sentence for `ier` (0 to 8, and 11)."""
+    """The sentence for `ier` (0 to 8, 11 and 12)."""
     return _SENTENCES[ier].format(ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
 
 

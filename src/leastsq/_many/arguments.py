@@ -7,8 +7,9 @@ import os
 import numpy as np
 
 from .._problem.arguments import improper, real_array, whole_number
+from .._problem.kinds import PLAIN, unmasked
 
-__all__ = ["check_sizes", "data_arrays", "scale_factors", "start_points", "thread_count"]
+__all__ = ["check_sizes", "data_and_weights", "scale_factors", "start_points", "thread_count"]
 
 
 def start_points(x0):
@@ -20,15 +21,27 @@ def start_points(x0):
     return np.array(array, np.float64, order="C")
 
 
-def data_arrays(data, count):
-    """The tuple of arrays, each with a row for each of `count` problems."""
-    arrays = tuple(map(np.asarray, data if isinstance(data, tuple) else (data,)))
-    for k, array in enumerate(arrays):
+def data_and_weights(data, weights, count):
+    """The tuple of arrays, each with a row for each of `count` problems; weights, 0 where one of them is masked."""
+    arrays, masks = [], []
+    for k, array in enumerate(data if isinstance(data, tuple) else (data,)):
+        name = f"data[{k}]" if isinstance(data, tuple) else "data"
+        if type(array) not in PLAIN:
+            array, mask = unmasked(array, name, "leastsq_batch")
+            if mask is not None:
+                masks.append((name, mask))
+        array = np.asarray(array)
         if array.ndim == 0 or array.shape[0] != count:
-            name = f"data[{k}]" if isinstance(data, tuple) else "data"
             raise ValueError(f"leastsq_batch: {name} must have a row for each of the {count} rows of "
                              f"x0, shape ({count}, ...), got {array.shape}")
-    return arrays
+        arrays.append(array)
+    for name, mask in masks:
+        shape = masks[0][1].shape if weights is None else weights.shape
+        if mask.ndim != 2 or mask.shape != shape:
+            raise ValueError(f"leastsq_batch: {name} is masked, and of shape {mask.shape} it does not say which residuals "
+                             f"to leave out{f' of {shape}' if mask.ndim == 2 else ''}: give weights=, 0 for those")
+        weights = np.where(mask, 0.0, np.ones(shape) if weights is None else weights)
+    return tuple(arrays), weights
 
 
 def scale_factors(diag, count, n):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .. import _core
@@ -12,7 +14,7 @@ from .._problem.derivatives import forward_differences
 from .._problem.losses import LINEAR, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations
-from .arguments import check_sizes, data_arrays, scale_factors, start_points, thread_count
+from .arguments import check_sizes, data_and_weights, scale_factors, start_points, thread_count
 from .batch_result import BatchResult
 from .lock_step import Job, lock_step
 from .progress import progress_of
@@ -44,7 +46,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     x0 : array_like, shape (B, n)
         Starting estimates.  Not modified.
     data : ndarray or tuple of ndarray, optional
-        Arrays of shape (B, ...), what belongs to each problem.  With a
+        Arrays of shape (B, ...), what belongs to each problem.  They are read while the fits run: do not change
+        them meanwhile.  What is masked in one of shape (B, m) has the weight 0.  With a
         `CFunction`, one array: the function's last argument is the address of
         the problem's row, in place of the CFunction's own data.
     args : tuple, optional
@@ -62,7 +65,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         problem's row is not positive, ``ier`` is 0.
     weights : array_like, shape (B, m), optional
         What residuals and rows of Jacobians are multiplied by.  Where it is 0
-        the residual counts as absent, even if it is not finite.
+        the residual counts as absent, even if it is not finite.  A problem with fewer data left than
+        free parameters ends with ``ier`` 12, x and cov_x nan.
     bounds : 2-tuple or object with lb and ub, optional
         Lower and upper bounds of the parameters, as in `leastsq`: each a number, or
         shape (n,) for all problems, or (B, n) for each; ``lo = hi`` fixes a
@@ -91,8 +95,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     -------
     BatchResult
         Arrays ``x``, ``ier``, ``success``, ``nfev``, ``njev``, ``fnorm``,
-        ``cov_x``, ``fvec`` and ``active_mask``, a row for each problem, and
-        ``message(i)``.
+        ``cov_x``, ``stderr``, ``reduced_chi2``, ``fvec`` and ``active_mask``, a row for each problem;
+        ``message(i)``; and ``fit(i)``, problem i as `leastsq` returns it, for `report` and the other tools.
 
     Raises
     ------
@@ -165,6 +169,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     settings = Settings(ftol, xtol, gtol, maxfev, factor, scale_factors(diag, count, n))
     if weights is not None:
         weights = np.array(real_array(weights, "weights"))
+    data, weights = data_and_weights(data, weights, count)
     if bounds is not None:
         bounds = parse_bounds(bounds, x.shape, door="leastsq_batch")
         bounds.check_starts(x)
@@ -192,15 +197,16 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         with progress_of(progress, count) as show:
             _fit_compiled(problem, settings, data, weights, min(threads, count), show, result)
     else:
-        job = Job(problem, settings, x.copy(), data_arrays(data, count), weights)
+        job = Job(problem, settings, x.copy(), data, weights)
         with progress_of(progress, count) as show:
             lock_step(job, result, slab, show)
     result.find_active()
+    result.remember(problem, data, weights)
     return result
 
 
 def _fit_compiled(problem, settings, data, weights, threads, show, result):
-    func, Dfun, bounds, loss = problem.func, problem.Dfun, problem.bounds, problem.loss
+    func, Dfun, bounds = problem.func, problem.Dfun, problem.bounds
     count, n = result.x.shape
     if problem.args:
         raise TypeError("leastsq_batch: args must be empty with a CFunction, which gets a row of "
@@ -209,20 +215,37 @@ def _fit_compiled(problem, settings, data, weights, threads, show, result):
     if Dfun is not None and Dfun.m != func.m:
         raise ValueError(f"leastsq_batch: the compiled Dfun is for m = {Dfun.m} residuals, func has "
                          f"{func.m}")
-    rows = data_arrays(data, count)
-    if len(rows) > 1:
+    if len(data) > 1:
         raise TypeError("leastsq_batch: a CFunction gets one address, so data must be one array, got "
-                        f"{len(rows)}")
-    address = stride = 0
-    for array in rows:
+                        f"{len(data)}")
+    for array in data:
         _check_rows(array, func, "func")
         if Dfun is not None:
             _check_rows(array, Dfun, "Dfun")
-        address, stride = array.ctypes.data, array.strides[0]
-    if weights is not None:
-        weights = np.ascontiguousarray(weights, np.float64)
     result.set_size(func.m)
     result._code = np.zeros(count, np.int32)
+    poor = result.without_data(weights)
+    if poor.any():
+        good = ~poor
+        part = BatchResult(result.x[good], result._settings, None if bounds is None else bounds.row(good),
+                           result.cov_x is not None, result.fvec is not None)
+        part.set_size(func.m)
+        part._code = np.zeros(part.ier.size, np.int32)
+        diag = settings.diag if settings.diag is None or settings.diag.ndim == 1 else settings.diag[good]
+        if part.ier.size:
+            _run_compiled(replace(problem, bounds=part._bounds), replace(settings, diag=diag),
+                          tuple(np.ascontiguousarray(array[good]) for array in data), weights[good],
+                          min(threads, part.ier.size), show, part)
+        result.take(good, part)
+        return
+    _run_compiled(problem, settings, data, weights, threads, show, result)
+
+
+def _run_compiled(problem, settings, data, weights, threads, show, result):
+    func, Dfun, bounds, loss = problem.func, problem.Dfun, problem.bounds, problem.loss
+    address, stride = (data[0].ctypes.data, data[0].strides[0]) if data else (0, 0)
+    if weights is not None:
+        weights = np.ascontiguousarray(weights, np.float64)
     numbers = (settings.ftol, settings.xtol, settings.gtol, settings.maxfev, problem.differences.relative_error(),
                settings.factor)
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,

@@ -7,6 +7,7 @@ import numpy as np
 from .._fit.status import SUCCESS, Status, message
 from .._problem.bounds import Bounds
 from .._problem.settings import Settings
+from .one_of_batch import one_fit
 
 __all__ = ["BatchResult"]
 
@@ -20,7 +21,8 @@ class BatchResult:
     x : ndarray, shape (B, n)
         The solutions, or the best points found.
     ier : ndarray of int64, shape (B,)
-        Why each fit ended, a member of `Status`; 1, 2, 3 and 4 are success.
+        Why each fit ended, a member of `Status`; 1, 2, 3 and 4 are success; 12: there were
+        fewer data with a weight than free parameters, and no fit.
     success : ndarray of bool, shape (B,)
         Whether `ier` is one of these.
     nfev, njev : ndarray of int64, shape (B,)
@@ -33,6 +35,10 @@ class BatchResult:
         Inverses of ``J.T @ J``, as in `leastsq`; nan where it is singular or the
         fit failed, and in the rows and columns of parameters at a bound.  None if
         it was not wanted.
+    stderr : ndarray, shape (B, n), or None
+        Standard errors, from `cov_x` and `reduced_chi2`; infinite without degrees of freedom.  None without `cov_x`.
+    reduced_chi2 : ndarray, shape (B,)
+        ``fnorm**2/dof``, dof the number of weights that are not zero less that of free parameters; nan without any.
     fvec : ndarray, shape (B, m), or None
         The (weighted) residuals at `x`.  None unless it was wanted.
     active_mask : ndarray of int8, shape (B, n), or None
@@ -40,8 +46,8 @@ class BatchResult:
         without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec", "ier", "nfev",
-                 "njev", "x")
+    __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_wants_fvec", "active_mask", "cov_x", "fnorm",
+                 "fvec", "ier", "nfev", "njev", "x")
 
     def __init__(self, x, settings, bounds, cov, fvec):
         count, n = x.shape
@@ -55,10 +61,13 @@ class BatchResult:
         self._code = None           # what compiled functions returned
         self._settings = settings
         self._wants_fvec = fvec
+        self._counted = None        # how many data each problem has
+        self._source = None         # (problem, data, weights): what was fitted
 
     def __getstate__(self):
         """In plain types, which other versions know."""
         state = {name: getattr(self, name) for name in self.__slots__}
+        state["_source"] = None                 # functions seldom pickle
         state["_settings"] = self._settings.tolerances() | {"maxfev": self._settings.maxfev}
         state["_bounds"] = None if self._bounds is None else (self._bounds.low, self._bounds.high)
         return state
@@ -71,8 +80,89 @@ class BatchResult:
 
     def set_size(self, m):
         """The number of residuals, once known."""
+        self._counted = np.full(self.ier.size, m)
         if self._wants_fvec:
             self.fvec = np.empty((self.ier.size, m))
+
+    def without_data(self, weights):
+        """Which problems have too few data to be fitted, shape (B,); their results are made."""
+        if weights is None:
+            return np.zeros(self.ier.size, bool)
+        self._counted = np.count_nonzero(weights, axis=1)
+        poor = self._counted < np.maximum(self._free(), 1)
+        self.ier[poor] = Status.NO_DATA
+        for array in (self.x, self.fnorm, self.cov_x, self.fvec):
+            if array is not None:
+                array[poor] = np.nan
+        return poor
+
+    def take(self, which, part):
+        """The results of some of the problems."""
+        for name in ("x", "ier", "nfev", "njev", "fnorm", "cov_x", "fvec", "_code"):
+            if getattr(self, name) is not None:
+                getattr(self, name)[which] = getattr(part, name)
+
+    def remember(self, problem, data, weights):
+        """What was fitted, for `fit`."""
+        self._source = problem, data, weights
+
+    def _free(self):
+        return self.x.shape[1] if self._bounds is None else self._bounds.free.sum(-1)
+
+    @property
+    def reduced_chi2(self):
+        dof = self._counted - self._free()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(dof > 0, self.fnorm**2/dof, np.nan)
+
+    @property
+    def stderr(self):
+        if self.cov_x is None:
+            return None
+        scale = self.reduced_chi2
+        scale = np.where(np.isnan(scale) & np.isfinite(self.fnorm), np.inf, scale)
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(np.diagonal(self.cov_x, axis1=1, axis2=2)*scale[:, None])
+
+    def fit(self, i):
+        """
+        One problem as `leastsq` returns it with ``full_output=True``, for `report`, `covariance` and the other tools.
+
+        Its function is called again, for what a batch does not keep.
+
+        Parameters
+        ----------
+        i : int
+            Which problem.
+
+        Returns
+        -------
+        x, cov_x, infodict, mesg, ier
+
+        Raises
+        ------
+        IndexError
+            There is no problem i.
+        ValueError
+            The batch was pickled or copied, and does not know its functions any more.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from leastsq import leastsq_batch, report
+        >>> t = np.linspace(0, 3, 20)
+        >>> y = np.array([[2.0], [3.0]])*np.exp(-t) + 0.1*np.cos(9*t)
+        >>> result = leastsq_batch(lambda x, y: x[:, :1]*np.exp(-x[:, 1:]*t) - y, np.ones((2, 2)), y)
+        >>> result.stderr.round(2)
+        array([[0.05, 0.04],
+               [0.05, 0.03]])
+        >>> report(result.fit(1)).dof
+        18
+        """
+        if self._source is None:
+            raise ValueError("BatchResult.fit: this result was pickled or copied, and does not know what was fitted")
+        i = range(self.ier.size)[i]
+        return one_fit(self, i, *self._source)
 
     def find_active(self):
         """Which parameters are at a bound, once `x` is known."""

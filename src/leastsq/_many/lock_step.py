@@ -14,21 +14,14 @@ import numpy as np
 
 from .. import _core
 from .._problem.arguments import noted, real_array
-from .._problem.derivatives import EPS, LEAST_PART, PRECISION
+from .._problem.derivatives import EPS, PRECISION
 from .._problem.problem import Problem
 from .._problem.settings import Settings
 from .arguments import check_sizes
 
 __all__ = ["STATE", "Job", "lock_step", "slab_size"]
 
-# lsq_state of core.h
-STATE = np.dtype(
-    [(name, np.int64) for name in ("n", "maxfev", "scaling")]
-    + [(name, np.float64) for name in ("ftol", "xtol", "gtol", "factor")]
-    + [(name, np.int64) for name in ("request", "info", "accepted", "nfev", "njev", "iteration")]
-    + [(name, np.float64) for name in ("fnorm", "xnorm", "gnorm", "radius", "par", "pnorm",
-                                       "actual", "predicted", "slope", "ratio")]
-    + [(name, np.int64) for name in ("bounded", "hits")])
+STATE = np.dtype(_core.state_layout)    # lsq_state of core.h
 _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
@@ -165,6 +158,7 @@ class Job:
             hint = f"; col_deriv={not self.problem.col_deriv} is for that" if jac.shape == other else ""
             raise TypeError(f"leastsq_batch: Dfun must return shape {wanted} for x of shape {x.shape}, "
                             f"got {jac.shape}{hint}")
+        jac = np.require(jac, None, "A")
         return jac if self.problem.col_deriv else jac.transpose(0, 2, 1)
 
     def loss_at(self, f, problems, weights=None):
@@ -184,7 +178,7 @@ class Job:
         if rho.shape != (3, *f.shape):
             raise ValueError(f"leastsq_batch: the array that loss returns must have shape {(3, *f.shape)} "
                              f"for z of shape {f.shape}, got {rho.shape}")
-        return np.ascontiguousarray(rho, np.float64), loss.scale
+        return np.require(rho, np.float64, ["C", "ALIGNED"]), loss.scale
 
 
 def lock_step(job, result, size=None, progress=None):
@@ -205,9 +199,14 @@ def lock_step(job, result, size=None, progress=None):
     count, n = job.x.shape
     first = np.arange(min(count, size or _FIRST, _FIRST))
     f = job.residuals(job.x[first], first)
-    slab = Slab(min(count, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None)
     result.set_size(job.m)
-    waiting, done = slab.start(first, job), 0
+    poor = result.without_data(job.weights)
+    order, f = np.flatnonzero(~poor), f[~poor[first]]   # of the problems that are fitted
+    count, done = order.size, 0
+    if count == 0:
+        return
+    slab = Slab(min(count, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None)
+    waiting = slab.start(order[:len(f)], job)
     slots = slab.wanting(_NORM)
     f = f[slots]                    # an improper diag has ended a problem already
     while True:
@@ -223,11 +222,11 @@ def lock_step(job, result, size=None, progress=None):
             collect(slab, slots, result)
             done += slots.size
             if progress is not None:
-                progress(done)
+                progress(done + len(poor) - count)
         if done == count:
             return
         if waiting < count:
-            waiting += slab.start(np.arange(waiting, min(waiting + slab.size, count)), job)
+            waiting += slab.start(order[waiting:waiting + slab.size], job)
         slots = slab.wanting(_NORM)
         if slots.size:
             f = job.residuals(slab.w[slots, _TRIAL], slab.problem[slots])
@@ -250,42 +249,28 @@ def make_models(slab, slots, job):
 def difference_jacobians(slab, slots, job, x, problems, weights):
     """As fortran/problems/fdjac2.f90, one parameter of all problems at a time; what each one cost."""
     relative_step = np.sqrt(job.problem.differences.relative_error(job.eps))
-    rows = job.rows(problems)
     jac = slab.jacobians(slots.size)
     cost = np.full(slots.size, slab.n)
     bounds = job.problem.bounds
-    bounds = None if bounds is None else bounds.row(problems)
-    for j in range(slab.n):
-        size = np.abs(x[:, j])
-        if bounds is not None:
-            size = np.maximum(size, LEAST_PART*slab.w[slots, _LARGEST, j])
-        step = relative_step*size
-        step[step == 0] = relative_step
+    limits = (None, None, None)
+    if bounds is not None:
+        part = bounds.row(problems)
+        limits = slab.w[slots, _LARGEST], part.low, part.high
+    points, steps = _core.difference_steps(x, relative_step, *limits)
+    steps = np.ascontiguousarray(steps.T)
+    for j, step in enumerate(steps):
         moved = x.copy()
-        moved[:, j] += step
-        if bounds is not None:
-            stay_within(x[:, j], step, bounds.low[..., j], bounds.high[..., j], moved[:, j])
+        moved[:, j] = points[:, j]
         if bounds is None or step.all():
-            f = job.residuals(moved, problems, rows)
+            f = job.residuals(moved, problems)
         else:                       # no derivative is wanted of what is fixed
             free = np.flatnonzero(step)
             f = np.zeros((slots.size, slab.m))
             if free.size:
-                f[free] = job.residuals(moved[free], problems[free],
-                                        tuple(row[free] for row in rows))
+                f[free] = job.residuals(moved[free], problems[free])
             cost -= step == 0
         _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
     return jac, cost
-
-
-def stay_within(x, step, low, high, moved):
-    """Where x + step is above its bound: back, or as far as the larger side lets."""
-    beyond = moved > high
-    if beyond.any():
-        back = x - step
-        point = np.where(back >= low, back, np.where(high - x > x - low, high, low))
-        moved[beyond] = point[beyond]
-        step[beyond] = (point - x)[beyond]
 
 
 def collect(slab, slots, result):

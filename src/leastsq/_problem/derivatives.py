@@ -10,15 +10,15 @@ from functools import partial
 
 import numpy as np
 
+from .. import _core
 from .arguments import real_number
 
-__all__ = ["EPS", "LEAST_PART", "PRECISION", "SCHEMES", "DifferenceJacobian", "Differences", "forward_differences", "steps_of"]
+__all__ = ["EPS", "PRECISION", "SCHEMES", "DifferenceJacobian", "Differences", "forward_differences", "steps_of"]
 
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
 PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
-LEAST_PART = 2.0**-10           # of a parameter's largest size: fdjac2.f90's
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
 _TURNS = 6                      # of a central difference whose step is not right
 _BENT = 0.1                     # second difference over first, from which a step is too long
@@ -133,25 +133,19 @@ class DifferenceJacobian:
         values = self.map(partial(_call, self.func, args), points)
         return values if self.map is map else _all_of(values, len(points))
 
-    def _sizes(self, x):
-        """|x|, but not what it is just when it passes close to zero."""
+    def _largest(self, x):
+        """|x| so far, so that steps do not shrink where x passes close to zero."""
         self.largest = np.maximum(np.abs(x), self.largest)
-        return np.maximum(np.abs(x), LEAST_PART*self.largest)
+        return self.largest
 
     def _two_point(self, x, f, args):
         n = x.size
-        low, high = self._bounds(n)
-        size = x if self.bounds is None else self._sizes(x)
-        steps = steps_of(size, self._relative_step(np.sqrt))
-        which, points = [], []
-        for j in range(n):
-            moved = x[j] + steps[j]
-            if moved > high[j]:
-                moved = _point_within(x[j], steps[j], low[j], high[j])
-                steps[j] = moved - x[j]
-            if steps[j] != 0:
-                which.append(j)
-                points.append(_replaced(x, j, moved))
+        largest, low, high = None, None, None
+        if self.bounds is not None:
+            largest, low, high = self._largest(x), self.bounds.low, self.bounds.high
+        moved, steps = _core.difference_steps(x, self._relative_step(np.sqrt), largest, low, high)
+        which = np.flatnonzero(steps)
+        points = [_replaced(x, j, moved[j]) for j in which]
         rows = np.zeros((n, f.size))
         values = iter(self._evaluate(points, args))
         for j in which:
@@ -167,7 +161,7 @@ class DifferenceJacobian:
         n = x.size
         if self._factors is None:
             self._factors = np.ones(n)
-        steps = steps_of(self._sizes(x), self._relative_step(np.cbrt))*self._factors
+        steps = _core.difference_steps(x, self._relative_step(np.cbrt), self._largest(x), None, None)[1]*self._factors
         rows, best = np.zeros((n, f.size)), np.full(n, np.inf)          # the least bend so far
         todo = [j for j in range(n) if self._room(x, j) > 0]
         for turn in range(_TURNS):
@@ -325,22 +319,14 @@ def _call(func, args, x):
 
 
 def steps_of(x, relative):
-    """As fdjac2 makes them."""
-    steps = relative*np.abs(x)
-    return np.where(steps == 0, relative, steps)
+    """As fdjac2 makes them without bounds."""
+    return _core.difference_steps(x, relative, None, None, None)[1]
 
 
 def _replaced(x, j, value):
     moved = x.copy()
     moved[j] = value
     return moved
-
-
-def _point_within(x, h, low, high):
-    """fdjac2.f90's."""
-    if x - h >= low:
-        return x - h
-    return high if high - x > x - low else low
 
 
 def _as_residuals(value, m):

@@ -2,8 +2,9 @@
 #ifndef LEASTSQ_ACCUMULATOR_H
 #define LEASTSQ_ACCUMULATOR_H
 
-#include "blocked/blocked.h"
+#include "module.h"
 #include "object.h"
+#include "user/user.h"
 
 /* The rows of [J f] that were pushed, as far as anybody needs them. */
 typedef struct {
@@ -22,11 +23,10 @@ typedef struct {
 
 /* type.c */
 extern PyType_Spec accumulator_spec;
-int accumulator_is_much(int64_t rows, int64_t n);
-int accumulator_snapshot(accumulator *a, folded_rows *copy);
-accumulator *as_accumulator(PyObject *object, PyTypeObject *type);
 
 /* rows.c */
+int accumulator_is_much(int64_t rows, int64_t n);
+int accumulator_snapshot(accumulator *a, folded_rows *copy);
 PyArrayObject *read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns,
                          elements *where);
 PyObject *accumulator_push(PyObject *self, PyObject *args, PyObject *keywords);

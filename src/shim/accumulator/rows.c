@@ -1,4 +1,4 @@
-/* leastsq.RowAccumulator: rows go in, one by one or a whole accumulator of them. */
+/* leastsq.RowAccumulator: its rows, which are pushed, merged and copied. */
 #include "accumulator.h"
 
 #include <math.h>
@@ -19,6 +19,57 @@ const char accumulator_merge_doc[] =
     "merge($self, other, /)\n--\n\n"
     "Fold in all rows of another `RowAccumulator` of the same n, behind those here.\n\n"
     "`other` does not change.  Raises TypeError, or ValueError for this one or another n.";
+
+/* From this much work on, in multiplications, the GIL is released. */
+static const double RELEASE_GIL_WORK = 1 << 13;
+
+/* Do this many rows of n columns take so long that the GIL is to be released? */
+int
+accumulator_is_much(int64_t rows, int64_t n)
+{
+    return ((double)rows + (double)n) * (double)n * (double)n > RELEASE_GIL_WORK;
+}
+
+/* A copy, the caller's, with all rows folded; 0, or -1 with an error set. */
+int
+accumulator_snapshot(accumulator *a, folded_rows *copy)
+{
+    int64_t size = a->k->work_size(a->content.n);
+    void *memory;
+    double *work = aligned_room(size, &memory);
+    PyThreadState *released;
+
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    released = lock_take(a->lock, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n));
+    *copy = a->content;
+    memcpy(work, copy->work, (size_t)size * sizeof *work);
+    lock_give(a->lock, NULL);
+    a->k->fold(copy->n, work);
+    if (released != NULL)
+        PyEval_RestoreThread(released);
+    copy->work = work;
+    copy->memory = memory;
+    return 0;
+}
+
+/* `object`, borrowed, as an accumulator of the module that `type` is of; NULL with
+   TypeError set if it is not one. */
+static accumulator *
+as_accumulator(PyObject *object, PyTypeObject *type)
+{
+    const module_state *state = state_of(type);
+
+    if (state == NULL)
+        return NULL;
+    if (PyObject_TypeCheck(object, (PyTypeObject *)state->accumulator_type))
+        return (accumulator *)object;
+    PyErr_Format(PyExc_TypeError, "leastsq: other must be a RowAccumulator, got %s",
+                 Py_TYPE(object)->tp_name);
+    return NULL;
+}
 
 /* `object` as float64, or float32 if it is that, wherever it lies: `rows` of `columns`, or
    if that is 0 a vector of them; a number of rows of -1 is any.  New reference. */

@@ -1,58 +1,5 @@
-/* leastsq.RowAccumulator: the type, its memory and its lock. */
+/* leastsq.RowAccumulator: the type. */
 #include "accumulator.h"
-
-
-/* From this much work on, in multiplications, the GIL is released. */
-static const double RELEASE_GIL_WORK = 1 << 13;
-
-/* So many rows for n columns: is it worth releasing the GIL? */
-int
-accumulator_is_much(int64_t rows, int64_t n)
-{
-    return ((double)rows + (double)n) * (double)n * (double)n > RELEASE_GIL_WORK;
-}
-
-/* A copy that is the caller's, whose rows are all folded; 0, or -1 with an error set. */
-int
-accumulator_snapshot(accumulator *a, folded_rows *copy)
-{
-    int64_t size = a->k->work_size(a->content.n);
-    void *memory;
-    double *work = aligned_room(size, &memory);
-    PyThreadState *released;
-
-    if (memory == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    released = lock_take(a->lock, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n));
-    *copy = a->content;
-    memcpy(work, copy->work, (size_t)size * sizeof *work);
-    lock_give(a->lock, NULL);
-    a->k->fold(copy->n, work);
-    if (released != NULL)
-        PyEval_RestoreThread(released);
-    copy->work = work;
-    copy->memory = memory;
-    return 0;
-}
-
-
-/* `object`, borrowed, as an accumulator of the module that `type` is of; NULL with
-   TypeError set if it is not one. */
-accumulator *
-as_accumulator(PyObject *object, PyTypeObject *type)
-{
-    const module_state *state = state_of(type);
-
-    if (state == NULL)
-        return NULL;
-    if (PyObject_TypeCheck(object, (PyTypeObject *)state->accumulator_type))
-        return (accumulator *)object;
-    PyErr_Format(PyExc_TypeError, "leastsq: other must be a RowAccumulator, got %s",
-                 Py_TYPE(object)->tp_name);
-    return NULL;
-}
 
 static PyObject *
 new(PyTypeObject *type, PyObject *args, PyObject *keywords)

@@ -1,10 +1,12 @@
-/* What the two ways to fit many problems share: arrays that Python owns. */
+/* Many problems, in two ways: in lock-step, by functions of many problems; and one by one, by
+   compiled functions in threads.  Python owns the arrays of both. */
 #ifndef LEASTSQ_BATCH_H
 #define LEASTSQ_BATCH_H
 
-#include "shim.h"
+#include "module.h"
+#include "user/user.h"
 
-/* The problems of one event.  Python's slab is a tuple of arrays with a row for each
+/* The problems at work at once.  Python's slab is a tuple of arrays with a row for each
    problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept.  w has
    the columns of lm_core's vectors, with or without those for bounds. */
 typedef struct {
@@ -23,6 +25,7 @@ void *batch_optional(PyObject *object, const char *name, int type, int ndim, npy
                      int *failed);
 
 int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
+PyObject *batch_state_layout(void);
 
 /* A loss for the problems of one event: Python's (number, scale) of one that has a name,
    or (rho, rho' and rho'' at their residuals, scale); None is none. */
@@ -40,8 +43,7 @@ int batch_takes(const char *name, Py_ssize_t wanted, Py_ssize_t nargs);
 PyThreadState *batch_release(const slab *s);
 void batch_restore(PyThreadState *released);
 
-/* events.c, collect.c: the events of the ask/tell machine, for many problems, and
-   what comes of them */
+/* events.c: the events of the ask/tell machine, for many problems, and their results */
 PyObject *batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
@@ -50,7 +52,8 @@ PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t narg
 extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
     batch_difference_doc[], batch_collect_doc[];
 
-/* lanes.c: the models of one event, at most so many at a time, in memory of this size */
+/* lanes.c: the models of one event, at most batch_lanes_count at a time, in batch_lanes_bytes
+   of memory */
 typedef struct {
     double *fjac;               /* J, m x n; then R in its upper triangle */
     double *f;                  /* m residuals; then used up */
@@ -62,14 +65,12 @@ typedef struct batch_lanes batch_lanes;
 
 int batch_lanes_count(npy_intp m, npy_intp n);  /* LSQ_LANES, or 1 for large problems */
 size_t batch_lanes_bytes(npy_intp m, npy_intp n);
-batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n);
+batch_lanes *batch_lanes_make(void *memory, const lsq_lanes_kernels *loops, npy_intp m, npy_intp n);
 void batch_factor(batch_lanes *lanes, const batch_model *models, int count);
 
-/* collect.c: (J'J)^-1 of a fit that ended, or nan; scratch holds n*(2n + 1) */
+/* events.c: as covariance(), with nan for what cannot be had; work for a fit with bounds */
 void batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
-                      const int64_t *ipvt, double *cov, double *scratch);
-/* May x leave its bounds at all? */
-int batch_bounded(npy_intp n, const double *lo, const double *hi);
+                      const int64_t *ipvt, double *cov, double *work);
 
 /* Whole fits of compiled functions. */
 typedef struct {
@@ -89,46 +90,27 @@ typedef struct {
     int32_t *code;              /* what a function returned that ended the fit */
 } batch_job;
 
-/* threads.c: do it; 0, or -1 with an error set */
-int batch_run(const batch_job *job, int threads, PyObject *progress);
-
-/* What one thread writes lies this far from what others read: two cache lines, for
-   processors fetch them in pairs. */
+/* Two cache lines, for processors fetch lines in pairs: what one thread writes lies this far
+   from what others read. */
 enum { BATCH_APART = 128 };
 
-/* What the threads of a job share. */
-typedef struct batch_crew {             /* NOLINT(*.Padding): it is meant */
-    const batch_job *job;
-    int64_t bunch;
-    PyThread_type_lock finished;        /* held while threads run */
-    atomic_int stop;
-    _Alignas(BATCH_APART) _Atomic int64_t next;
+/* The problems of a job, which its threads take a group at a time. */
+typedef struct {                        /* NOLINT(*.Padding): it is meant */
+    int64_t count, group;
+    atomic_int stop;                    /* not 0: every thread ends as soon as it can */
+    _Alignas(BATCH_APART) _Atomic int64_t next;     /* the first problem that no thread has */
     _Atomic int64_t done;
-    atomic_int running;
-} batch_crew;
-
-/* queue.c: where a thread gets its problems from. */
-typedef struct {
-    batch_crew *crew;
-    const atomic_int *stop;     /* not 0: leave everything */
-    int64_t next, end;          /* at hand */
-    int64_t finished;           /* not yet reported */
-} batch_queue;
-
-npy_intp batch_next(batch_queue *queue);        /* -1: none, or stopped */
-
-static inline int
-batch_stopped(const batch_queue *queue)
-{
-    return atomic_load_explicit(queue->stop, memory_order_relaxed);
-}
+} batch_supply;
 
 /* fitter.c: one thread's work, in memory of this size */
 typedef struct batch_fitter batch_fitter;
 
 size_t batch_fitter_size(const batch_job *job);
-batch_fitter *batch_fitter_make(void *memory, const batch_job *job, batch_queue queue);
+batch_fitter *batch_fitter_make(void *memory, const batch_job *job, batch_supply *supply);
 void batch_fit(batch_fitter *fitter);
+
+/* threads.c: fit all problems in a pool of threads; 0, or -1 with an error set */
+int batch_run(const batch_job *job, int threads, PyObject *progress);
 
 /* compiled_job.c */
 PyObject *batch_compiled(PyObject *module, PyObject *args);

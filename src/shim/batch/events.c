@@ -1,7 +1,9 @@
-/* Many problems in lock-step: the events of lm_core, each for a list of problems.
+/* Many problems in lock-step: the events of lm_core, each for a list of problems, and what
+   came of them.
 
-   First those without a Jacobian, then those that have to do with one.            */
+   First the events without a Jacobian, then those with one, then the results.          */
 #include "batch.h"
+#include "covariance.h"
 
 const char batch_start_doc[] =
     "batch_start(slab, slots)\n--\n\nlsq_start for every slot.";
@@ -14,7 +16,10 @@ const char batch_difference_doc[] =
     "where that is 0.";
 const char batch_tell_model_doc[] =
     "batch_tell_model(slab, slots, jac, weights, loss, cost)\n--\n\n"
-    "Here are the Jacobians, transposed, at every slot's x, for so many residuals each.";
+    "Here are the Jacobians, transposed, at every slot's x, each for `cost` residuals.";
+const char batch_collect_doc[] =
+    "batch_collect(slab, slots, problems, x, ier, nfev, njev, fnorm, cov, fvec)\n--\n\n"
+    "Copy every slot's results into the rows `problems` of the others; cov, fvec may be None.";
 
 PyObject *
 batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -233,4 +238,72 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     Py_DECREF(jac);
     return scratch == NULL ? NULL : Py_NewRef(Py_None);
+}
+
+/* (J'J)^-1 of a fit that ended, or nan. */
+void
+batch_covariance(const lsq_state *state, double *w, const double *r, int64_t ldr,
+                 const int64_t *ipvt, double *cov, double *work)
+{
+    int determined = covariance(state, w, r, ldr, ipvt, NULL, NULL, cov, work);
+
+    for (int64_t i = 0; !determined && i < state->n * state->n; i++)
+        cov[i] = Py_NAN;
+}
+
+PyObject *
+batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    slab s;
+    npy_intp matrix[2] = {-1}, cube[3];
+    const int64_t *problems;
+    int64_t *ier, *nfev, *njev;
+    double *x, *fnorm, *cov, *fvec, *scratch;
+    int failed = 0;
+
+    (void)module;
+    if (!batch_takes("batch_collect", 10, nargs) || batch_read_slab(args[0], args[1], &s) < 0
+        || (problems = batch_array(args[2], "problems", NPY_INT64, 1, &s.count)) == NULL)
+        return NULL;
+    matrix[1] = cube[1] = cube[2] = s.n;
+    if ((x = batch_array(args[3], "x", NPY_DOUBLE, 2, matrix)) == NULL
+        || (ier = batch_array(args[4], "ier", NPY_INT64, 1, matrix)) == NULL
+        || (nfev = batch_array(args[5], "nfev", NPY_INT64, 1, matrix)) == NULL
+        || (njev = batch_array(args[6], "njev", NPY_INT64, 1, matrix)) == NULL
+        || (fnorm = batch_array(args[7], "fnorm", NPY_DOUBLE, 1, matrix)) == NULL)
+        return NULL;
+    cube[0] = matrix[0];
+    matrix[1] = s.m;
+    cov = batch_optional(args[8], "cov", NPY_DOUBLE, 3, cube, &failed);
+    fvec = failed ? NULL : batch_optional(args[9], "fvec", NPY_DOUBLE, 2, matrix, &failed);
+    for (npy_intp k = 0; !failed && k < s.count; k++)
+        failed = problems[k] < 0 || problems[k] >= matrix[0];
+    if (failed) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "batch: a problem is out of range");
+        return NULL;
+    }
+    scratch = PyMem_RawMalloc((size_t)covariance_work(s.n, 1) * sizeof *scratch);
+    if (scratch == NULL)
+        return PyErr_NoMemory();
+    for (npy_intp k = 0; k < s.count; k++) {
+        int64_t slot = s.slots[k], p = problems[k];
+        const lsq_state *state = s.state + slot;
+        double *w = batch_vectors(&s, slot), *f = s.fvec + slot * s.m;
+
+        memcpy(x + p * s.n, w + LSQ_X * s.n, (size_t)s.n * sizeof *x);
+        ier[p] = state->info;
+        nfev[p] = state->nfev;
+        njev[p] = state->njev;
+        fnorm[p] = state->nfev > 0 ? state->fnorm : Py_NAN;
+        for (npy_intp i = 0; state->nfev == 0 && i < s.m; i++)
+            f[i] = Py_NAN;              /* it never began */
+        if (fvec != NULL)
+            memcpy(fvec + p * s.m, f, (size_t)s.m * sizeof *fvec);
+        if (cov != NULL)
+            batch_covariance(state, w, s.r + slot * s.n * s.n, s.n, s.ipvt + slot * s.n,
+                             cov + p * s.n * s.n, scratch);
+    }
+    PyMem_RawFree(scratch);
+    Py_RETURN_NONE;
 }

@@ -1,15 +1,23 @@
 /* Fits of compiled functions, several at a time: what a thread does without the GIL.
 
-   Each has a seat and goes on until it needs its Jacobian factored; when all do, they
-   are factored together.  A fit that ends leaves its seat to the next problem.  Who sits
-   beside whom changes no bit. */
+   Each fit has a slot and goes on until its Jacobian is to be factored; when all have come
+   to that, their Jacobians are factored together.  When a fit ends, the next problem takes
+   its slot.  Which problems are in the slots at the same time changes no bit. */
 #include "batch.h"
+#include "covariance.h"
 
 enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in `code` */
 
+/* One thread's share of a supply: the group of problems that it has taken. */
+typedef struct {
+    batch_supply *supply;
+    int64_t next, end;
+    int64_t finished;           /* not yet added to the supply's `done` */
+} queue;
+
 typedef struct {
     batch_fitter *fitter;
-    npy_intp k;                 /* the problem; -1: free */
+    npy_intp k;                 /* the problem; -1: the slot is free */
     lsq_state state;
     double *w, *f, *trial, *fjac;
     int64_t *ipvt;
@@ -18,30 +26,58 @@ typedef struct {
     int64_t calls;              /* of func */
     int32_t code;
     int no_residuals;           /* func stopped it at x0 */
-} seat;
+} slot;
 
-/* Who fits, and where; its arena follows. */
+/* A thread's work; its arena follows. */
 struct batch_fitter {
     const batch_job *job;
-    batch_queue queue;
+    queue queue;
     leastsq_residual func;
     leastsq_jacobian dfun;
     double *weighed, *scratch;
     batch_lanes *lanes;
-    int count;                  /* of the seats that are there */
-    seat seats[LSQ_LANES];
+    int count;                  /* of slots */
+    slot slots[LSQ_LANES];
 };
+
+/* ------------------------------------------------------------ the problems */
+
+static int
+stopped(const queue *q)
+{
+    return atomic_load_explicit(&q->supply->stop, memory_order_relaxed);
+}
+
+/* The next problem; -1: there is none, or the job is stopped. */
+static npy_intp
+next_problem(queue *q)
+{
+    batch_supply *all = q->supply;
+
+    if (stopped(q))
+        return -1;
+    if (q->next == q->end) {
+        int64_t count = all->count;
+
+        atomic_fetch_add(&all->done, q->finished);
+        q->finished = 0;
+        q->next = atomic_load(&all->next) < count ? atomic_fetch_add(&all->next, all->group) : count;
+        q->next = q->next < count ? q->next : count;
+        q->end = q->next + all->group < count ? q->next + all->group : count;
+    }
+    return q->next < q->end ? q->next++ : -1;
+}
 
 /* ----------------------------------- one fit, from its start to its results */
 
 static int
 residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
 {
-    seat *s = data;
+    slot *s = data;
     int code;
 
     s->calls++;
-    if (batch_stopped(&s->fitter->queue))
+    if (stopped(&s->fitter->queue))
         return INTERRUPTED;
     code = s->fitter->func(m, n, x, fvec, s->func_data);
     s->code = code;
@@ -55,11 +91,11 @@ residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
 }
 
 static int
-jacobian(int64_t m, int64_t n, const double *x, double *fjac, seat *s)
+jacobian(int64_t m, int64_t n, const double *x, double *fjac, slot *s)
 {
     int code;
 
-    if (batch_stopped(&s->fitter->queue))
+    if (stopped(&s->fitter->queue))
         return INTERRUPTED;
     code = s->fitter->dfun(m, n, x, fjac, s->dfun_data);
     s->code = code;
@@ -70,8 +106,18 @@ jacobian(int64_t m, int64_t n, const double *x, double *fjac, seat *s)
     return code;
 }
 
+/* May x leave its bounds at all? */
+static int
+bounded(npy_intp n, const double *lo, const double *hi)
+{
+    for (npy_intp j = 0; j < n; j++)
+        if (lo[j] > -Py_HUGE_VAL || hi[j] < Py_HUGE_VAL)
+            return 1;
+    return 0;
+}
+
 static void
-seat_begin(seat *s, npy_intp k)
+slot_begin(slot *s, npy_intp k)
 {
     const batch_job *j = s->fitter->job;
     npy_intp n = j->settings.n;
@@ -93,14 +139,14 @@ seat_begin(seat *s, npy_intp k)
         memcpy(lo, j->lo + k * j->lo_stride, vector);
         memcpy(hi, j->hi + k * j->hi_stride, vector);
         memset(s->w + LSQ_LARGEST * n, 0, vector);      /* the machine's, if it is bounded */
-        s->state.bounded = batch_bounded(n, lo, hi);
+        s->state.bounded = bounded(n, lo, hi);
     }
     lsq_start(&s->state, s->w);
 }
 
-/* The norm that the core asked for; 0, or what stops the fit. */
+/* Tell the core the norm that it asked for; 0, or what stops the fit. */
 static int
-tell_norm(seat *s)
+tell_norm(slot *s)
 {
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n;
@@ -125,7 +171,7 @@ tell_norm(seat *s)
 
 /* The Jacobian at x, and in `trial` f, both weighed; 0, or what stops the fit. */
 static int
-make_jacobian(seat *s)
+make_jacobian(slot *s)
 {
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n;
@@ -157,7 +203,7 @@ make_jacobian(seat *s)
 
 /* 1: a Jacobian is there to be factored; 0: the fit has ended. */
 static int
-seat_go_on(seat *s)
+slot_go_on(slot *s)
 {
     int status = 0;
 
@@ -175,9 +221,9 @@ seat_go_on(seat *s)
     return 0;
 }
 
-/* The results; the seat is free. */
+/* Write the results, and free the slot. */
 static void
-seat_conclude(seat *s)
+slot_conclude(slot *s)
 {
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n, k = s->k;
@@ -198,7 +244,7 @@ seat_conclude(seat *s)
                          s->fitter->scratch);
 }
 
-/* -------------------------------------------- the several that a thread does */
+/* ------------------------------------- the several fits of a thread, in slots */
 
 /* Lay out the arena behind *w, or with w NULL nothing; the bytes of both. */
 static size_t
@@ -206,15 +252,15 @@ lay_out(batch_fitter *w, const batch_job *j)
 {
     npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
     npy_intp each = n * columns + 2 * m + m * n + n, size;
-    int seats = batch_lanes_count(m, n);
+    int slots = batch_lanes_count(m, n);
 
-    size = seats * each + 2 * m + n * (2 * n + 1);
+    size = slots * each + 2 * m + covariance_work(n, 1);
     if (w != NULL) {
         double *room = (double *)(w + 1);
 
-        w->count = seats;
-        for (int q = 0; q < seats; q++, room += each) {
-            seat *s = w->seats + q;
+        w->count = slots;
+        for (int q = 0; q < slots; q++, room += each) {
+            slot *s = w->slots + q;
 
             s->fitter = w;
             s->k = -1;
@@ -226,7 +272,7 @@ lay_out(batch_fitter *w, const batch_job *j)
         }
         w->weighed = room;
         w->scratch = w->weighed + 2 * m;
-        w->lanes = batch_lanes_make(w->scratch + n * (2 * n + 1), j->kernels, m, n);
+        w->lanes = batch_lanes_make(w->scratch + covariance_work(n, 1), j->kernels, m, n);
     }
     return sizeof *w + (size_t)size * sizeof(double) + batch_lanes_bytes(m, n);
 }
@@ -238,35 +284,35 @@ batch_fitter_size(const batch_job *job)
 }
 
 batch_fitter *
-batch_fitter_make(void *memory, const batch_job *j, batch_queue queue)
+batch_fitter_make(void *memory, const batch_job *j, batch_supply *supply)
 {
     batch_fitter *w = memory;
 
     memset(w, 0, sizeof *w);
     lay_out(w, j);
     w->job = j;
-    w->queue = queue;
+    w->queue.supply = supply;
     w->func = (leastsq_residual)j->func->function;
     w->dfun = j->dfun == NULL ? NULL : (leastsq_jacobian)j->dfun->function;
     return w;
 }
 
-/* Until this seat's fit has a Jacobian, one problem after another: 1; or there is none
-   left: 0. */
+/* Take one problem after another until the slot's fit has a Jacobian: 1; or until no problem
+   is left: 0. */
 static int
-occupy(seat *s)
+occupy(slot *s)
 {
     for (;;) {
         if (s->k < 0) {
-            npy_intp k = batch_next(&s->fitter->queue);
+            npy_intp k = next_problem(&s->fitter->queue);
 
             if (k < 0)
                 return 0;
-            seat_begin(s, k);
+            slot_begin(s, k);
         }
-        if (seat_go_on(s))
+        if (slot_go_on(s))
             return 1;
-        seat_conclude(s);
+        slot_conclude(s);
         s->fitter->queue.finished++;
     }
 }
@@ -276,13 +322,13 @@ batch_fit(batch_fitter *w)
 {
     const batch_job *j = w->job;
     batch_model models[LSQ_LANES];
-    seat *waiting[LSQ_LANES];
+    slot *waiting[LSQ_LANES];
     int count;
 
     do {
         count = 0;
         for (int q = 0; q < w->count; q++) {
-            seat *s = w->seats + q;
+            slot *s = w->slots + q;
 
             if (!occupy(s))
                 continue;
@@ -291,7 +337,7 @@ batch_fit(batch_fitter *w)
         }
         batch_factor(w->lanes, models, count);
         for (int q = 0; q < count; q++) {
-            seat *s = waiting[q];
+            slot *s = waiting[q];
             int64_t cost = j->dfun != NULL ? 0 : s->calls;
 
             lsq_tell_model(&s->state, s->w, s->fjac, j->m, s->ipvt, cost);

@@ -46,12 +46,12 @@ batch_lanes_bytes(npy_intp m, npy_intp n)
 }
 
 batch_lanes *
-batch_lanes_make(void *memory, const lsq_lanes_kernels *kernels, npy_intp m, npy_intp n)
+batch_lanes_make(void *memory, const lsq_lanes_kernels *loops, npy_intp m, npy_intp n)
 {
     batch_lanes *l = memory;
 
     memset(l, 0, batch_lanes_bytes(m, n));
-    l->kernels = kernels;
+    l->kernels = loops;
     l->m = m;
     l->n = n;
     if (batch_lanes_count(m, n) > 1) {
@@ -97,20 +97,6 @@ unpack(const batch_lanes *l, int q, const batch_model *model)
     }
 }
 
-/* What the dense provider does (fortran/problems/dense.f90). */
-static void
-factor_alone(const batch_lanes *l, const batch_model *model)
-{
-    npy_intp m = l->m, n = l->n;
-    double *w = model->w, *rdiag = w + LSQ_SCRATCH * n;
-
-    lsq_qrfac(m, n, model->fjac, m, 1, model->ipvt, rdiag, w + LSQ_COLNORM * n, w + LSQ_STEP * n,
-              model->f);
-    for (npy_intp j = 0; j < n; j++)
-        model->fjac[j + j * m] = rdiag[j];
-    memcpy(w + LSQ_QTF * n, model->f, (size_t)n * sizeof *w);
-}
-
 void
 batch_factor(batch_lanes *l, const batch_model *models, int count)
 {
@@ -127,6 +113,8 @@ batch_factor(batch_lanes *l, const batch_model *models, int count)
         if (together && l->plain[q])
             unpack(l, q, models + q);
         else
-            factor_alone(l, models + q);
+            lsq_dense_model(l->m, l->n, models[q].fjac, models[q].f, models[q].ipvt,
+                            models[q].w + LSQ_QTF * l->n, models[q].w + LSQ_COLNORM * l->n,
+                            models[q].w + LSQ_SCRATCH * l->n);
     }
 }

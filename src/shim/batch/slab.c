@@ -1,8 +1,77 @@
 /* Many problems in lock-step: Python's arrays, read and checked, and what the events share. */
 #include "batch.h"
 
+#include <stddef.h>
+
+/* lsq_state, field by field. */
+static const char INTEGER[] = "i8", REAL[] = "f8";
+
+static const struct {
+    const char *name, *format;
+    size_t offset;
+} fields[] = {
+    {"n", INTEGER, offsetof(lsq_state, n)},
+    {"maxfev", INTEGER, offsetof(lsq_state, maxfev)},
+    {"scaling", INTEGER, offsetof(lsq_state, scaling)},
+    {"ftol", REAL, offsetof(lsq_state, ftol)},
+    {"xtol", REAL, offsetof(lsq_state, xtol)},
+    {"gtol", REAL, offsetof(lsq_state, gtol)},
+    {"factor", REAL, offsetof(lsq_state, factor)},
+    {"request", INTEGER, offsetof(lsq_state, request)},
+    {"info", INTEGER, offsetof(lsq_state, info)},
+    {"accepted", INTEGER, offsetof(lsq_state, accepted)},
+    {"nfev", INTEGER, offsetof(lsq_state, nfev)},
+    {"njev", INTEGER, offsetof(lsq_state, njev)},
+    {"iteration", INTEGER, offsetof(lsq_state, iteration)},
+    {"fnorm", REAL, offsetof(lsq_state, fnorm)},
+    {"xnorm", REAL, offsetof(lsq_state, xnorm)},
+    {"gnorm", REAL, offsetof(lsq_state, gnorm)},
+    {"radius", REAL, offsetof(lsq_state, radius)},
+    {"par", REAL, offsetof(lsq_state, par)},
+    {"pnorm", REAL, offsetof(lsq_state, pnorm)},
+    {"actual", REAL, offsetof(lsq_state, actual)},
+    {"predicted", REAL, offsetof(lsq_state, predicted)},
+    {"slope", REAL, offsetof(lsq_state, slope)},
+    {"ratio", REAL, offsetof(lsq_state, ratio)},
+    {"bounded", INTEGER, offsetof(lsq_state, bounded)},
+    {"hits", INTEGER, offsetof(lsq_state, hits)},
+};
+
+enum { FIELDS = sizeof fields / sizeof fields[0] };
+
+_Static_assert(FIELDS * sizeof(int64_t) == sizeof(lsq_state), "a field of lsq_state is missing");
+
 /* From this many elements on the GIL is released. */
 enum { RELEASE_GIL_ELEMENTS = 1 << 12 };
+
+/* lsq_state as what numpy.dtype takes; new reference.  (Python makes the dtype: NumPy's C function
+   crashes where memory runs out.) */
+PyObject *
+batch_state_layout(void)
+{
+    PyObject *names = PyList_New(0), *formats = PyList_New(0), *offsets = PyList_New(0);
+    PyObject *layout = NULL;
+    int failed = names == NULL || formats == NULL || offsets == NULL;
+
+    for (int k = 0; !failed && k < FIELDS; k++) {
+        PyObject *name = PyUnicode_FromString(fields[k].name);
+        PyObject *format = PyUnicode_FromString(fields[k].format);
+        PyObject *offset = PyLong_FromSize_t(fields[k].offset);
+
+        failed = name == NULL || format == NULL || offset == NULL || PyList_Append(names, name) < 0
+            || PyList_Append(formats, format) < 0 || PyList_Append(offsets, offset) < 0;
+        Py_XDECREF(name);
+        Py_XDECREF(format);
+        Py_XDECREF(offset);
+    }
+    if (!failed)
+        layout = Py_BuildValue("{sOsOsOsn}", "names", names, "formats", formats, "offsets", offsets,
+                               "itemsize", (Py_ssize_t)sizeof(lsq_state));
+    Py_XDECREF(names);
+    Py_XDECREF(formats);
+    Py_XDECREF(offsets);
+    return layout;
+}
 
 void *
 batch_array(PyObject *object, const char *name, int type, int ndim, npy_intp *shape)

@@ -1,47 +1,48 @@
-/* The accumulator provider: its kernels by instruction set, and its state. */
+/* The blocked provider: the model of long residual vectors, from the rows of [J f] that are folded
+   into one triangle, chunk by chunk. */
 #ifndef LEASTSQ_BLOCKED_H
 #define LEASTSQ_BLOCKED_H
 
-#include "shim.h"
+#include "module.h"
+#include "user/user.h"
 
 enum { MOST_THREADS = 256 };
 
-/* ../kernels.c */
-typedef lsq_tsqr_kernels kernels;
-const kernels *kernels_choose(void);
-
-/* gang.c: threads, and how they wait for each other.  A counter has a cache line. */
-enum { GANG_COUNTER = 8 };
+/* team.c: threads that work on one thing, and how they wait for each other.  Each counter
+   has a cache line of its own. */
+enum { TEAM_COUNTER = 8 };
 
 typedef struct {
-    lsq_gang public;            /* first: what the kernels see */
+    lsq_team public;            /* first: what the kernels see */
     callbacks *cb;
     int threads;                /* wanted */
     double *counters;           /* room for as many; the caller's */
     atomic_int begun, cancelled;
-} gang;
+} team;
 
-void gang_init(gang *g, callbacks *cb, int threads, double *counters, double *room,
+void team_init(team *t, callbacks *cb, int threads, double *counters, double *room,
                int64_t room_size);
-int gang_cancelled(gang *g, int64_t number);
+int team_cancelled(team *t, int64_t number);
 
-typedef struct blocked {
+typedef struct {
     callbacks *cb;
+    const robust_loss *loss;    /* NULL: none */
     const kernels *k;
-    gang crew, gang;            /* who fold chunks; who work on one large triangle */
-    int together;               /* there is one chunk only, and the gang folds it */
+    team chunk_team, triangle_team;     /* fold chunks side by side; work on one large triangle */
+    int together;               /* there is one chunk only, and the triangle team folds it */
     PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
     int leaves_trial;           /* do they stay there? */
     PyArrayObject *current;     /* owned: those at x, where nobody else has the array; or NULL */
     int returns_residuals;      /* are those at x wanted after the fit? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
-    double *whole;              /* its accumulator; then the crew's */
+    double *whole;              /* the accumulator of all rows; then one for each of the chunk team */
     double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
-    double *weighed;            /* with a robust loss: lsq_weigh's, the caller's */
-    double *rows;               /* then each of the crew's room for weighted rows */
+    double *weighed;            /* with a loss: lsq_weigh's, the caller's */
+    double *rows;               /* then room for weighted rows, for each of the chunk team */
     uint64_t order;             /* of the last model: a hash of its permutation */
     int settled;                /* was that the order of the one before, too? */
+    not_finite fault;           /* in a Jacobian whose column norms are not finite */
     void *memory;
 } blocked;
 
@@ -50,22 +51,17 @@ int64_t chunks_rows(int64_t m, int64_t n);
 int chunks_fold(blocked *b, const elements *rows, const double *fvec);
 
 /* provider.c */
-int blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads,
+int blocked_leaves_trial(const callbacks *cb, int weighed);
+int blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *k, int threads,
                  double *compiled_fjac, double *weighed);
 void blocked_clear(blocked *b);
-int blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
-                   double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm,
-                   void *data);
-
-/* residuals.c */
-int blocked_leaves_trial(const callbacks *cb, int weighed);
-const double *blocked_at_x(const blocked *b, const double *fvec);
-void blocked_drop(callbacks *cb, PyArrayObject *one, PyArrayObject *other);
-void blocked_model_made(blocked *b, PyArrayObject *jacobian);
-int blocked_norm(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm, void *data);
-void blocked_settle(int64_t m, int accepted, double *fvec, void *data);
 PyArrayObject *blocked_residuals(blocked *b);
-int blocked_difference(int64_t m, int64_t n, const double *x, const double *fvec, double h,
-                       double *column, void *data);
+
+/* As lsq_norm, lsq_settle, lsq_difference and lsq_factor. */
+int blocked_norm(blocked *b, const double *x, double *fvec, double *fnorm);
+void blocked_settle(blocked *b, int accepted, double *fvec);
+int blocked_difference(blocked *b, const double *x, const double *fvec, double h, double *column);
+int blocked_factor(blocked *b, const double *x, const double *fvec, const double *fjac, double *r,
+                   int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm);
 
 #endif

@@ -4,7 +4,7 @@
    only.  A chunk becomes a triangle in the accumulator of whichever thread took
    it; the triangles are merged in the order of the chunks.  So the number of
    threads changes no bit.  Where columns are many and rows few for them, there is
-   one triangle from the start, and the gang folds the rows into it.           */
+   one triangle from the start, into which the triangle team folds the rows.    */
 #include "blocked.h"
 
 enum {
@@ -14,13 +14,13 @@ enum {
     PIECE_FLOPS = 50 * 1000 * 1000      /* some 5 ms: then look for signals */
 };
 
-/* One evaluation's chunks, shared by the crew. */
+/* One evaluation's chunks, which the chunk team shares. */
 typedef struct {
     blocked *b;
     const elements *rows;
     const double *fvec;
     int64_t chunks;
-    atomic_llong next;          /* the chunk that nobody has taken */
+    atomic_llong next;          /* the first chunk that no thread has taken */
 } job;
 
 int64_t
@@ -79,31 +79,31 @@ push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
     b->k->empty(n, accumulator);
     for (int64_t row = first; row < last; row += piece) {
         push_rows(j, row, last - row < piece ? last - row : piece, accumulator, number);
-        if (gang_cancelled(&j->b->crew, number))
+        if (team_cancelled(&j->b->chunk_team, number))
             return -1;
     }
     return 0;
 }
 
-/* What each of the crew does.  Counter 0: chunks that are in the whole. */
+/* What each thread of the chunk team does.  Counter 0: the number of chunks merged so far. */
 static void
 fold_chunks(int64_t number, void *data)
 {
     job *j = data;
     blocked *b = j->b;
-    lsq_gang *crew = &b->crew.public;
+    lsq_team *folding = &b->chunk_team.public;
     double *accumulator = b->whole + (number + 1) * b->work_size;
 
     for (;;) {
         int64_t chunk = atomic_fetch_add(&j->next, 1);
         if (chunk >= j->chunks || push_chunk(j, chunk, accumulator, number) != 0
-            || crew->await(crew, number, 0, chunk))
+            || folding->await(folding, number, 0, chunk))
             return;
         if (chunk == 0)
             memcpy(b->whole, accumulator, (size_t)b->work_size * sizeof(double));
         else
             b->k->merge(b->cb->n, b->whole, accumulator);
-        if (crew->reach(crew, number, 0, chunk + 1))
+        if (folding->reach(folding, number, 0, chunk + 1))
             return;
     }
 }
@@ -119,11 +119,11 @@ chunks_fold(blocked *b, const elements *rows, const double *fvec)
         b->k->empty(b->cb->n, b->whole);
         b->k->push_by(b->cb->n, b->cb->m, rows->data, rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
                       rows->row_stride, rows->column_stride, fvec, LSQ_FLOAT64, sizeof(double),
-                      b->whole, &b->gang.public);
-        return b->gang.cancelled ? -1 : 0;
+                      b->whole, &b->triangle_team.public);
+        return b->triangle_team.cancelled ? -1 : 0;
     }
     if (j.chunks == 1)
         return push_chunk(&j, 0, b->whole, 0);
-    b->crew.public.run(&b->crew.public, fold_chunks, &j);
-    return b->crew.cancelled ? -1 : 0;
+    b->chunk_team.public.run(&b->chunk_team.public, fold_chunks, &j);
+    return b->chunk_team.cancelled ? -1 : 0;
 }

@@ -1,15 +1,19 @@
-/* Long residual vectors: the problem whose model comes from row blocks, folded where
-   the user's arrays lie (chunks.c).  What is here is its memory, and the model;
-   residuals are in residuals.c. */
+/* The blocked provider: its memory; residuals, their norms and differences, and where they lie;
+   the model, from rows that are folded where the user's arrays lie (chunks.c). */
 #include "blocked.h"
 
 #include <math.h>
 
 enum {
-    GANG_FROM = 256,            /* columns that are worth threads of their own */
+    TEAM_FROM = 256,            /* columns from which on several threads share one triangle */
     TOGETHER_ROWS_PER_COLUMN = 96,      /* fewer: one triangle, one accumulator's memory */
+    NORM_PIECE = 4096,          /* stays in L1 between the copy and the sum */
     LINE = 64                   /* bytes of a cache line */
 };
+
+/* A sum of squares between these has lost nothing to under- or overflow, for
+   any length. */
+static const double LEAST_SAFE_SUM = 1e-260, MOST_SAFE_SUM = 1e300;
 
 /* A number of doubles, rounded up to whole cache lines. */
 static int64_t
@@ -20,31 +24,40 @@ whole_lines(int64_t doubles)
     return (doubles + line - 1) / line * line;
 }
 
+/* Do residuals stay in the arrays that func returns, so that one vector of them is enough? */
 int
-blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *compiled_fjac,
-             double *weighed)
+blocked_leaves_trial(const callbacks *cb, int weighed)
+{
+    return cb->cfunc == NULL && !weighed;
+}
+
+int
+blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *k, int threads,
+             double *compiled_fjac, double *weighed)
 {
     int64_t n = cb->n, pieces = (cb->m + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS, chunks, shared, rows;
-    int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)GANG_COUNTER * threads;
-    int crew_size, gang_size = n < GANG_FROM ? 1 : threads < pieces ? threads : (int)pieces;
+    int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)TEAM_COUNTER * threads;
+    int folding, sharing = n < TEAM_FROM ? 1 : threads < pieces ? threads : (int)pieces;
     double *counters;
 
     memset(b, 0, sizeof *b);
     b->cb = cb;
+    b->loss = loss;
     b->k = k;
     b->compiled_fjac = compiled_fjac;
     b->weighed = weighed;
     b->leaves_trial = blocked_leaves_trial(cb, weighed != NULL);
-    b->together = n >= GANG_FROM && weighed == NULL && cb->m / n < TOGETHER_ROWS_PER_COLUMN;
+    b->together = n >= TEAM_FROM && weighed == NULL && cb->m / n < TOGETHER_ROWS_PER_COLUMN;
     b->chunk_rows = chunks_rows(cb->m, n);
     chunks = b->together ? 1 : (cb->m + b->chunk_rows - 1) / b->chunk_rows;
-    crew_size = threads < chunks ? threads : (int)chunks;
+    folding = threads < chunks ? threads : (int)chunks;
     b->work_size = whole_lines(k->work_size(n));
-    /* the whole; then one accumulator for each thread; their rows; what the gang needs */
-    shared = chunks == 1 ? 0 : b->work_size * crew_size;
-    rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * crew_size);
+    /* the whole; then an accumulator, and rows, for each of the chunk team; then what the
+       triangle team needs */
+    shared = chunks == 1 ? 0 : b->work_size * folding;
+    rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * folding);
     b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + counted
-                                         + room * (gang_size - 1)) * sizeof(double) + LINE);
+                                         + room * (sharing - 1)) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -52,8 +65,8 @@ blocked_init(blocked *b, callbacks *cb, const kernels *k, int threads, double *c
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
     b->rows = b->whole + b->work_size + shared;
     counters = b->rows + rows;
-    gang_init(&b->crew, cb, crew_size, counters, NULL, 0);
-    gang_init(&b->gang, cb, gang_size, counters, counters + counted, room);
+    team_init(&b->chunk_team, cb, folding, counters, NULL, 0);
+    team_init(&b->triangle_team, cb, sharing, counters, counters + counted, room);
     return 0;
 }
 
@@ -65,6 +78,199 @@ blocked_clear(blocked *b)
     PyMem_RawFree(b->memory);
     b->memory = NULL;
 }
+
+/* ----------------------------------------------------------------- residuals */
+
+/* target = source, and its norm, in one pass over memory. */
+static double
+copy_and_norm(const kernels *k, int64_t m, const double *source, double *target)
+{
+    double total = 0, norm;
+
+    for (int64_t i = 0; i < m; i += NORM_PIECE) {
+        int64_t length = m - i < NORM_PIECE ? m - i : NORM_PIECE;
+        if (source != target)
+            memcpy(target + i, source + i, (size_t)length * sizeof *target);
+        norm = k->norm(length, target + i);
+        total += norm * norm;
+    }
+    if (total > LEAST_SAFE_SUM && total < MOST_SAFE_SUM)
+        return sqrt(total);
+    return k->norm(m, target);
+}
+
+static void
+difference_into(int64_t m, const double *restrict moved, const double *restrict fvec, double h,
+                double *restrict column)
+{
+    for (int64_t i = 0; i < m; i++)
+        column[i] = (moved[i] - fvec[i]) / h;
+}
+
+static void
+difference_in_place(int64_t m, const double *restrict fvec, double h, double *restrict column)
+{
+    for (int64_t i = 0; i < m; i++)
+        column[i] = (column[i] - fvec[i]) / h;
+}
+
+/* func's values at x as an owned array, with the GIL taken only meanwhile. */
+static PyArrayObject *
+evaluate(callbacks *cb, const double *x)
+{
+    PyArrayObject *values = cb->first;
+    PyObject *result;
+
+    cb->first = NULL;
+    if (values != NULL)
+        return values;
+    gil_take(&cb->gil);
+    result = callbacks_call(cb, cb->func, x);
+    if (result != NULL) {
+        values = residual_values(cb, result);
+        Py_DECREF(result);
+    }
+    gil_give(&cb->gil);
+    return values;
+}
+
+/* Drop the references to two arrays, either of which may be NULL. */
+static void
+drop(callbacks *cb, PyArrayObject *one, PyArrayObject *other)
+{
+    if (one == NULL && other == NULL)
+        return;
+    gil_take(&cb->gil);
+    Py_XDECREF(one);
+    Py_XDECREF(other);
+    gil_give(&cb->gil);
+}
+
+int
+blocked_norm(blocked *b, const double *x, double *fvec, double *fnorm)
+{
+    callbacks *cb = b->cb;
+    int64_t m = cb->m;
+    PyArrayObject *values;
+    int status = 0;
+
+    if (b->triangle_team.cancelled)              /* in the damped step before */
+        return -1;
+    if (cb->cfunc != NULL) {
+        status = callbacks_compiled_residual(cb, x, fvec);
+        if (status != 0)
+            return status;
+        *fnorm = copy_and_norm(b->k, m, fvec, fvec);
+    }
+    else {
+        values = evaluate(cb, x);
+        if (values == NULL)
+            return -1;
+        if (b->leaves_trial) {
+            double *where = PyArray_DATA(values);
+            *fnorm = copy_and_norm(b->k, m, where, where);
+            b->trial = values;
+            return 0;
+        }
+        *fnorm = copy_and_norm(b->k, m, PyArray_DATA(values), fvec);
+        drop(cb, values, NULL);
+    }
+    if (b->loss != NULL) {
+        status = loss_weigh(b->loss, &cb->gil, m, fvec, b->weighed, 0);
+        *fnorm = copy_and_norm(b->k, m, b->weighed, b->weighed);
+    }
+    return status;
+}
+
+/* Is this reference the only way to the array and its memory?  Then it cannot change. */
+static int
+nobody_else_has(const PyArrayObject *array)
+{
+#ifdef Py_GIL_DISABLED
+    (void)array;                /* counts of references say less there */
+    return 0;
+#else
+    return Py_REFCNT(array) == 1 && PyArray_CheckExact((const PyObject *)array)
+        && PyArray_NDIM(array) == 1 && PyArray_ISCARRAY(array)
+        && PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA) && PyArray_BASE((PyArrayObject *)array) == NULL
+        && ((const PyArrayObject_fields *)array)->weakreflist == NULL;
+#endif
+}
+
+/* Called once the trial is accepted or rejected.  Until then a Python function's residuals stay
+   in the array that it returned, for no code of the user's runs meanwhile.  If the trial is
+   accepted, that array becomes f(x), or is copied where others can reach it. */
+void
+blocked_settle(blocked *b, int accepted, double *fvec)
+{
+    PyArrayObject *values = b->trial, *before = b->current;
+
+    b->trial = NULL;
+    if (!accepted)
+        before = NULL;
+    else if (nobody_else_has(values)) {
+        b->current = values;
+        values = NULL;
+    }
+    else {
+        b->current = NULL;
+        memcpy(fvec, PyArray_DATA(values), (size_t)b->cb->m * sizeof *fvec);
+    }
+    drop(b->cb, before, values);
+}
+
+/* Give up a model's Jacobian, and f(x) too if it is not among the results: until a step is
+   accepted only the model is needed, and f(x) need not be in memory beside f(trial). */
+static void
+model_made(blocked *b, PyArrayObject *jacobian)
+{
+    PyArrayObject *residuals = b->returns_residuals ? NULL : b->current;
+
+    if (residuals != NULL)
+        b->current = NULL;
+    drop(b->cb, jacobian, residuals);
+}
+
+/* f(x) as an array, a new reference; NULL: f(x) is where the core asked for it. */
+PyArrayObject *
+blocked_residuals(blocked *b)
+{
+    PyArrayObject *values = b->current;
+
+    b->current = NULL;
+    return values;
+}
+
+/* Where f(x) is. */
+static const double *
+at_x(const blocked *b, const double *fvec)
+{
+    return b->current != NULL ? PyArray_DATA(b->current) : fvec;
+}
+
+int
+blocked_difference(blocked *b, const double *x, const double *fvec, double h, double *column)
+{
+    callbacks *cb = b->cb;
+    int64_t m = cb->m;
+    PyArrayObject *values;
+    int status;
+
+    if (cb->cfunc != NULL) {
+        status = callbacks_compiled_residual(cb, x, column);
+        if (status == 0)
+            difference_in_place(m, fvec, h, column);
+        return status;
+    }
+    values = evaluate(cb, x);
+    if (values == NULL)
+        return -1;
+    difference_into(m, PyArray_DATA(values), at_x(b, fvec), h, column);
+    drop(cb, values, NULL);
+    return 0;
+}
+
+/* ----------------------------------------------------------------- the model */
 
 static int
 all_finite(int64_t n, const double *values)
@@ -86,56 +292,56 @@ hash_order(int64_t n, const int64_t *ipvt)
     return hash;
 }
 
-/* The model's factors.  An order of the columns that came twice running is tried first
-   the next time: towards the end of a fit it seldom changes. */
+/* The model's factors.  An order of the columns that two models running have had is tried first
+   for the next: towards the end of a fit it seldom changes. */
 static void
 finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
 {
     uint64_t before = b->order;
     double rest;
 
-    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->gang.public, b->settled);
+    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->triangle_team.public, b->settled);
     b->order = hash_order(n, ipvt);
     b->settled = b->order == before;
 }
 
 int
-blocked_factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
-               double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, void *data)
+blocked_factor(blocked *b, const double *x, const double *fvec, const double *fjac, double *r,
+               int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
 {
-    callbacks *cb = data;
-    blocked *b = cb->blocks;
+    callbacks *cb = b->cb;
+    int64_t m = cb->m, n = cb->n;
     elements rows = {(const char *)fjac, sizeof(double), (npy_intp)sizeof(double) * m, 0};
     PyArrayObject *values = NULL;
     PyObject *result;
     int status;
 
     if (cb->cdfun != NULL) {
-        status = callbacks_compiled_jacobian(cb, m, n, x, b->compiled_fjac);
+        status = callbacks_compiled_jacobian(cb, x, b->compiled_fjac);
         if (status != 0)
             return status;
         rows.data = (const char *)b->compiled_fjac;
     }
     else if (cb->dfun != NULL) {
-        callbacks_take_gil(cb);
+        gil_take(&cb->gil);
         result = callbacks_call(cb, cb->dfun, x);
         if (result != NULL) {
             values = jacobian_values(cb, result, 1, &rows);
             Py_DECREF(result);
         }
-        callbacks_give_gil(cb);
+        gil_give(&cb->gil);
         if (values == NULL)
             return -1;
     }
-    status = b->weighed == NULL ? 0 : loss_weigh(m, fvec, b->weighed, 1, cb);
+    status = b->loss == NULL ? 0 : loss_weigh(b->loss, &cb->gil, m, fvec, b->weighed, 1);
     if (status == 0)
-        status = chunks_fold(b, &rows, b->weighed == NULL ? blocked_at_x(b, fvec) : b->weighed);
+        status = chunks_fold(b, &rows, b->loss == NULL ? at_x(b, fvec) : b->weighed);
     if (status == 0) {
         finish(b, n, r, ldr, ipvt, qtf, colnorm);
-        status = b->gang.cancelled ? -1 : 0;
+        status = b->triangle_team.cancelled ? -1 : 0;
         if (status == 0 && !all_finite(n, colnorm))
-            find_not_finite(&rows, m, n, &cb->fault);   /* while the rows are here */
+            find_not_finite(&rows, m, n, &b->fault);   /* while the rows are here */
     }
-    blocked_model_made(b, values);
+    model_made(b, values);
     return status;
 }

@@ -1,5 +1,5 @@
 /* The arguments of a fit, as Python hands them to `solve`. */
-#include "shim.h"
+#include "fit.h"
 
 /* None, or (lo, hi, loss, f_scale, watcher), which Python has checked. */
 static int

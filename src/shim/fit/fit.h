@@ -1,13 +1,35 @@
-/* One fit of solve.c, as its files share it. */
+/* One fit by `solve`: its arguments, what it owns, its results. */
 #ifndef LEASTSQ_FIT_H
 #define LEASTSQ_FIT_H
 
 #include "blocked/blocked.h"
 
-/* Everything a fit allocates; dropped together. */
+/* arguments.c */
+enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
+
+typedef struct {
+    PyObject *func, *x0, *args, *dfun, *epsfcn_object, *diag_object;
+    int full_output, col_deriv;
+    double ftol, xtol, gtol, factor, epsfcn;
+    int64_t maxfev;
+    int qr, threads;
+    PyObject *lo, *hi;          /* None, or float64 arrays */
+    PyObject *loss;             /* NULL: none; a number or a callable */
+    double loss_scale;
+    PyObject *watcher;          /* NULL: none */
+} arguments;
+
+int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
+
+/* Everything that a fit owns, dropped together: the last argument of every function that the
+   core calls. */
 typedef struct {
     callbacks cb;
-    blocked blocks;             /* in use if blocks.k is set */
+    robust_loss loss;
+    PyObject *watcher;          /* borrowed, NULL: none */
+    int64_t watched_models;     /* that it was told of */
+    blocked blocks;             /* the blocked provider, in use if blocks.k is set */
+    not_finite fault;           /* in the residuals or the Jacobian, once looked for */
     lsq_problem problem;
     lsq_state state;
     double *w;                  /* the state's vectors */
@@ -21,18 +43,24 @@ typedef struct {
     PyArrayObject *fvec, *fjac; /* only for full output: f's array, and dense r's */
 } fit;
 
+/* answers.c: what answers the core's requests */
+void fit_set_answers(fit *f);
+
+/* watch.c: lsq_watch */
+int fit_watch(const lsq_state *s, const double *w, void *data);
+
 /* result.c */
 PyObject *fit_result(fit *f, const arguments *a);
-
-/* covariance.c */
-PyObject *fit_covariance(fit *f, PyObject **side);
 
 /* reference.c, with -Dreference=enabled: MINPACK's library */
 int reference_refuses(const arguments *a, npy_intp m, npy_intp n);
 void reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
                    double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
-/* watch.c: lsq_watch, with the callbacks as data */
-int watch_event(const lsq_state *s, const double *w, void *data);
+/* solve.c, derivatives.c: for module.c */
+PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *chkder(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *difference_steps(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+extern const char solve_doc[], chkder_doc[], difference_steps_doc[];
 
 #endif

@@ -11,7 +11,6 @@
 
 #include <float.h>
 #include <limits.h>
-#include <math.h>
 
 typedef void (*lmdif_function)(const int *m, const int *n, double *x, double *fvec, int *iflag);
 typedef void (*lmder_function)(const int *m, const int *n, double *x, double *fvec, double *fjac,
@@ -98,13 +97,13 @@ difference(int m, int n, double *x, const double *moved, int *iflag)
 {
     original *o = running;
     double *last = o->fjac + (size_t)(n - 1) * (size_t)m;
-    double root = sqrt(fmax(o->problem->epsfcn, DBL_EPSILON)), h = root * fabs(o->point[n - 1]);
+    double relative = lsq_relative_step(o->problem->epsfcn), unused, h;
 
     if (++o->columns < n)
         return;
     o->columns = 0;
     o->jacobians++;
-    h = h == 0 ? root : h;
+    lsq_difference_steps(1, o->point + n - 1, &relative, 0, &unused, &h, NULL, NULL, NULL);
     for (int i = 0; i < m; i++)
         last[i] = (moved[i] - o->fvec[i]) / h;
     if (!finite_columns(m, n, o->fjac)) {

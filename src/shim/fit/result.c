@@ -1,4 +1,5 @@
 /* MINPACK's outputs, as Python objects. */
+#include "covariance.h"
 #include "fit.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@ without_model(const fit *f)
     return f->state.info == LSQ_NOT_FINITE || f->state.info == LSQ_STOPPED || f->state.njev == 0;
 }
 
-/* Where is what is not finite?  The blocked provider has looked already. */
+/* Find what is not finite; in a Jacobian, the blocked provider has looked for it already. */
 static void
 find_fault(fit *f)
 {
@@ -26,9 +27,11 @@ find_fault(fit *f)
     elements jacobian = {(const char *)f->r, size, m * size, 0};
 
     if (f->state.njev == 0)
-        find_not_finite(&residuals, m, 1, &f->cb.fault);
+        find_not_finite(&residuals, m, 1, &f->fault);
     else if (f->blocks.k == NULL)
-        find_not_finite(&jacobian, m, f->cb.n, &f->cb.fault);
+        find_not_finite(&jacobian, m, f->cb.n, &f->fault);
+    else
+        f->fault = f->blocks.fault;
 }
 
 /* NumPy asks for huge pages in large arrays; one element would then fill 2 MB,
@@ -109,21 +112,66 @@ qtf(const fit *f)
 static PyObject *
 fault(const fit *f)
 {
-    const not_finite *where = &f->cb.fault;
+    const not_finite *where = &f->fault;
 
     if (!where->found)
         Py_RETURN_NONE;
     return Py_BuildValue("nnd", (Py_ssize_t)where->row, (Py_ssize_t)where->column, where->value);
 }
 
+/* cov_x or None.  A fit by blocks lends its threads, which look for signals, and its accumulator's
+   memory. */
+static PyObject *
+cov_x(fit *f)
+{
+    npy_intp n = f->cb.n, dims[2] = {n, n};
+    blocked *b = &f->blocks;
+    PyObject *cov;
+    int determined;
+
+    if (b->k == NULL || n < COVARIANCE_BY_BLOCKS || f->state.bounded || !lsq_succeeded(&f->state))
+        return covariance_array(&f->state, f->w, f->r, f->ldr, f->ipvt, b->k);
+    cov = PyArray_SimpleNew(2, dims, NPY_DOUBLE);
+    if (cov == NULL)
+        return NULL;
+    gil_release(&f->cb.gil);
+    determined = covariance(&f->state, f->w, f->r, f->ldr, f->ipvt, b->k, &b->triangle_team.public,
+                            PyArray_DATA((PyArrayObject *)cov), b->whole);
+    gil_restore(&f->cb.gil);
+    if (determined && !b->triangle_team.cancelled)
+        return cov;
+    Py_DECREF(cov);
+    return b->triangle_team.cancelled ? NULL : Py_NewRef(Py_None);
+}
+
+/* With bounds: -1 for a variable at its lower, 1 at its upper one, 0 between; else None. */
+static PyObject *
+sides(const fit *f)
+{
+    npy_intp n = f->cb.n;
+    const double *lo = f->w + LSQ_LO * n, *hi = f->w + LSQ_HI * n, *x = f->w + LSQ_X * n;
+    PyObject *array;
+    int64_t *values;
+
+    if (!f->state.bounded)
+        Py_RETURN_NONE;
+    array = PyArray_SimpleNew(1, &n, NPY_INT64);
+    if (array == NULL)
+        return NULL;
+    values = PyArray_DATA((PyArrayObject *)array);
+    for (npy_intp j = 0; j < n; j++)
+        values[j] = x[j] <= lo[j] ? -1 : x[j] >= hi[j] ? 1 : 0;
+    return array;
+}
+
 PyObject *
 fit_result(fit *f, const arguments *a)
 {
     const lsq_state *s = &f->state;
-    PyObject *cov, *fvec, *side = NULL, *stop;
+    PyObject *cov, *fvec, *stop;
 
     memcpy(PyArray_DATA(f->x), f->w + LSQ_X * f->cb.n, (size_t)f->cb.n * sizeof(double));
-    if (!a->full_output && s->info < LSQ_NOT_FINITE)
+    if (!a->full_output && s->info < LSQ_NOT_FINITE)    /* MINPACK's own codes need no more */
         return Py_BuildValue("OL", f->x, (long long)s->info);
     if (s->info == LSQ_NOT_FINITE)
         find_fault(f);
@@ -133,10 +181,9 @@ fit_result(fit *f, const arguments *a)
         return Py_BuildValue("OLOLLOOOONNO", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
                              Py_None, fault(f), stop, Py_None);
-    cov = fit_covariance(f, &side);         /* before NaN takes the place of R */
+    cov = cov_x(f);                     /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
-        Py_XDECREF(side);
         Py_XDECREF(stop);
         return NULL;
     }
@@ -144,5 +191,5 @@ fit_result(fit *f, const arguments *a)
     /* a NULL among them becomes the error that is set */
     return Py_BuildValue("OLNLLONNNNNN", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
-                         side);
+                         sides(f));
 }

@@ -1,5 +1,6 @@
 /* One fit: memory, and the solver. */
 #include "fit.h"
+#include "module.h"
 
 /* From this many elements of the Jacobian on, the solver's own work outweighs
    handing the GIL back and forth at each callback. */
@@ -86,10 +87,11 @@ allocate(fit *f, const arguments *a, const kernels *k)
         if (f->columns == NULL)
             return no_memory();
     }
-    return blocked_init(&f->blocks, &f->cb, k, a->threads, f->columns, f->problem.weighed);
+    return blocked_init(&f->blocks, &f->cb, a->loss != NULL ? &f->loss : NULL, k, a->threads, f->columns,
+                        f->problem.weighed);
 }
 
-/* The solver's settings, and who answers it. */
+/* The solver's settings, and what answers it. */
 static void
 prepare(fit *f, const arguments *a)
 {
@@ -111,24 +113,8 @@ prepare(fit *f, const arguments *a)
         p->hi = f->w + LSQ_HI * n;
         p->largest = f->w + LSQ_LARGEST * n;
     }
-    p->data = &f->cb;
-    p->watch = f->cb.watcher != NULL ? watch_event : NULL;
-    if (f->blocks.k == NULL) {
-        p->residual = callbacks_residual;
-        p->jacobian = f->cb.dfun != NULL ? callbacks_jacobian : NULL;
-        p->weigh = a->loss != NULL ? loss_weigh : NULL;
-        return;
-    }
-    f->cb.blocks = &f->blocks;
     f->blocks.returns_residuals = a->full_output;
-    p->norm = blocked_norm;
-    p->difference = blocked_difference;
-    p->factor = blocked_factor;
-    p->settle = f->blocks.leaves_trial ? blocked_settle : NULL;
-    p->fjac = f->cb.dfun == NULL ? f->columns : NULL;
-    p->damped = f->blocks.k->qrsolv;
-    p->damped_work = f->blocks.whole;
-    p->gang = &f->blocks.gang.public;
+    fit_set_answers(f);
 }
 
 /* Run the solver, ours or the original; 0, or -1 with an error set. */
@@ -139,14 +125,14 @@ run(fit *f, const arguments *a)
 
     (void)a;                    /* asked for the reference only */
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
-        gil_release(&f->cb);
+        gil_release(&f->cb.gil);
 #ifdef LEASTSQ_REFERENCE
     if (a->qr == QR_REFERENCE)
         reference_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
     else
 #endif
     lsq_fit(&f->problem, m, &f->state, f->w, f->f, f->r, f->ldr, f->ipvt, f->spare);
-    gil_restore(&f->cb);
+    gil_restore(&f->cb.gil);
     if (f->blocks.current != NULL) {
         Py_XSETREF(f->fvec, blocked_residuals(&f->blocks));
         f->f = PyArray_DATA(f->fvec);
@@ -184,10 +170,10 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             || (f.hi = arguments_bounds(a.hi, PyArray_DIM(f.x, 0))) == NULL))
         goto done;
     if (callbacks_init(&f.cb, a.func, a.dfun, a.args, PyArray_DIM(f.x, 0), a.col_deriv) < 0
-        || loss_choose(&f.cb.loss, a.loss, a.loss_scale) < 0
+        || loss_choose(&f.loss, a.loss, a.loss_scale) < 0
         || callbacks_first(&f.cb, PyArray_DATA(f.x)) < 0)
         goto done;
-    f.cb.fitter_in_python = &state->fitter_in_python;
+    f.cb.gil.fitter_in_python = &state->fitter_in_python;
     if (f.cb.cdfun != NULL && f.cb.cdfun->m != f.cb.m) {
         PyErr_Format(PyExc_ValueError,
                      "leastsq: the compiled Dfun is for m = %lld residuals, func has %zd",
@@ -202,7 +188,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (a.qr == QR_REFERENCE && reference_refuses(&a, f.cb.m, f.cb.n))
         goto done;
 #endif
-    f.cb.watcher = a.watcher;
+    f.watcher = a.watcher;
     if (allocate(&f, &a, state->kernels) < 0)
         goto done;
     prepare(&f, &a);

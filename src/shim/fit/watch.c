@@ -1,4 +1,4 @@
-/* Who looks on: a Python function told of every event of a fit. */
+/* The watcher: a Python function told of every event of a fit. */
 #include "fit.h"
 
 static PyObject *
@@ -15,15 +15,15 @@ vector(const double *w, npy_intp n, int column)
    ratio, nfev, njev, iteration); true ends the fit.  is_model: a Jacobian was made
    at x; else the norm at a trial point was told, which is x if it was accepted. */
 static int
-tell_watcher(callbacks *cb, const lsq_state *s, const double *w)
+tell_watcher(fit *f, const lsq_state *s, const double *w)
 {
-    int is_model = s->njev > cb->watched_models, stop;
+    int is_model = s->njev > f->watched_models, stop;
     PyObject *x = vector(w, s->n, LSQ_X), *trial = vector(w, s->n, LSQ_TRIAL), *answer = NULL;
 
-    cb->watched_models = s->njev;
+    f->watched_models = s->njev;
     if (x != NULL && trial != NULL)     /* not N: it loses them when memory runs out */
         answer = PyObject_CallFunction(
-            cb->watcher, "iiOOdddddddLLL", is_model, (int)s->accepted, x, trial, s->fnorm,
+            f->watcher, "iiOOdddddddLLL", is_model, (int)s->accepted, x, trial, s->fnorm,
             s->gnorm, s->radius, s->par, s->actual, s->predicted, s->ratio, (long long)s->nfev,
             (long long)s->njev, (long long)s->iteration);
     Py_XDECREF(x);
@@ -35,15 +35,14 @@ tell_watcher(callbacks *cb, const lsq_state *s, const double *w)
     return stop;
 }
 
-/* lsq_watch, with the callbacks as data. */
 int
-watch_event(const lsq_state *s, const double *w, void *data)
+fit_watch(const lsq_state *s, const double *w, void *data)
 {
-    callbacks *cb = data;
+    fit *f = data;
     int status;
 
-    callbacks_take_gil(cb);
-    status = tell_watcher(cb, s, w);
-    callbacks_give_gil(cb);
+    gil_take(&f->cb.gil);
+    status = tell_watcher(f, s, w);
+    gil_give(&f->cb.gil);
     return status;
 }

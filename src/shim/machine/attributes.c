@@ -1,7 +1,7 @@
 /* The ask/tell machine as an object: what it says of itself.
 
    Each looks at the state once, in a copy. */
-#include "fit/fit.h"
+#include "covariance.h"
 #include "machine.h"
 
 #include <stddef.h>
@@ -168,30 +168,18 @@ get_bounds(PyObject *self, void *closure)
     return Py_BuildValue("NN", lo, hi);
 }
 
-/* As leastsq's, by the same function. */
 static PyObject *
 get_cov_x(PyObject *self, void *closure)
 {
     machine_state state;
     machine_room room;
-    PyObject *cov, *side = NULL;
-    fit f;
+    PyObject *cov;
 
     (void)closure;
     if (machine_snapshot((machine *)self, &state, &room) < 0)
         return NULL;
-    memset(&f, 0, sizeof f);
-    f.state = state.s;
-    f.cb.n = (npy_intp)state.s.n;
-    f.w = room.w;
-    f.r = room.r;
-    f.ldr = state.s.n;
-    f.ipvt = room.ipvt;
-    f.blocks.k = state.by_blocks ? ((machine *)self)->k : NULL;
-    cov = fit_covariance(&f, &side);
-    if (side == NULL)
-        Py_CLEAR(cov);
-    Py_XDECREF(side);
+    cov = covariance_array(&state.s, room.w, room.r, state.s.n, room.ipvt,
+                           state.by_blocks ? ((machine *)self)->k : NULL);
     PyMem_RawFree(room.memory);
     return cov;
 }

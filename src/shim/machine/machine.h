@@ -2,7 +2,9 @@
 #ifndef LEASTSQ_MACHINE_H
 #define LEASTSQ_MACHINE_H
 
+#include "module.h"
 #include "object.h"
+#include "user/user.h"
 
 /* All that changes in a fit.  Nothing but 64-bit numbers, which is what is pickled. */
 typedef struct {
@@ -22,7 +24,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    const lsq_tsqr_kernels *k;
+    const kernels *k;
     PyThread_type_lock lock;    /* held by whoever looks at what follows */
     machine_state state;
     machine_room room;
@@ -30,6 +32,8 @@ typedef struct {
 
 /* type.c */
 extern PyType_Spec machine_spec;
+
+/* memory.c */
 int machine_allocate(machine_room *room, int64_t n);
 int machine_snapshot(machine *m, machine_state *state, machine_room *room);
 

@@ -197,8 +197,7 @@ allocate_model(model *answer, int64_t n, int64_t scratch)
     return 0;
 }
 
-/* The dense provider's arithmetic (fortran/problems/dense.f90) on copies of J, by columns, and f;
-   R moves to a place of its own. */
+/* The dense model of copies of J, by columns, and f; R is copied to where the machine wants it. */
 static void
 factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)
 {
@@ -212,13 +211,9 @@ factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)
         find_not_finite(&residuals, rows, 1, &answer->fault);
         answer->fault.column = n;
     }
-    lsq_qrfac(rows, n, jac, rows, 1, answer->ipvt, answer->scratch, answer->colnorm,
-              answer->scratch + n, f);
-    for (int64_t j = 0; j < n; j++) {
-        memcpy(answer->r + j * n, jac + j * rows, (size_t)j * sizeof *jac);
-        answer->r[j + j * n] = answer->scratch[j];
-    }
-    memcpy(answer->qtf, f, (size_t)n * sizeof *f);
+    lsq_dense_model(rows, n, jac, f, answer->ipvt, answer->qtf, answer->colnorm, answer->scratch);
+    for (int64_t j = 0; j < n; j++)
+        memcpy(answer->r + j * n, jac + j * rows, (size_t)(j + 1) * sizeof *jac);
 }
 
 /* The model of a Jacobian and residuals; 0, or -1 with an error set. */
@@ -363,7 +358,8 @@ machine_points(PyObject *self, PyObject *ignored)
     npy_intp n = (npy_intp)m->state.s.n, dims[2] = {n, n};
     PyObject *points = PyArray_SimpleNew(2, dims, NPY_DOUBLE), *steps = NULL;
     PyThreadState *released;
-    const double *w;
+    const double *w, *x;
+    double *row, relative;
     int64_t request, bounded;
 
     (void)ignored;
@@ -375,9 +371,18 @@ machine_points(PyObject *self, PyObject *ignored)
     request = m->state.s.request;
     bounded = m->state.s.bounded;
     w = m->room.w;
-    lsq_points(n, w + LSQ_X * n, m->state.epsfcn, PyArray_DATA((PyArrayObject *)points),
-               PyArray_DATA((PyArrayObject *)steps), bounded ? w + LSQ_LO * n : NULL,
-               bounded ? w + LSQ_HI * n : NULL, bounded ? w + LSQ_LARGEST * n : NULL);
+    x = w + LSQ_X * n;
+    relative = lsq_relative_step(m->state.epsfcn);
+    row = PyArray_DATA((PyArrayObject *)points);        /* the moved coordinates at first */
+    lsq_difference_steps(n, x, &relative, 0, row, PyArray_DATA((PyArrayObject *)steps),
+                         bounded ? w + LSQ_LO * n : NULL, bounded ? w + LSQ_HI * n : NULL,
+                         bounded ? w + LSQ_LARGEST * n : NULL);
+    for (npy_intp j = n - 1; j >= 0; j--) {
+        double moved = row[j];
+
+        memcpy(row + j * n, x, (size_t)n * sizeof *row);
+        row[j + j * n] = moved;
+    }
     lock_give(m->lock, released);
     if (wants(request, LSQ_ASK_MODEL, "points"))
         return Py_BuildValue("NN", points, steps);

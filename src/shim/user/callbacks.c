@@ -1,7 +1,7 @@
 /* Calls to the user's functions.  Python's: by vectorcall, with a prebuilt
    argument vector and a fresh, owned x.  Compiled ones: directly, without the
    GIL, with a look at signals now and then. */
-#include "shim.h"
+#include "user.h"
 
 #include <time.h>
 
@@ -67,8 +67,8 @@ callbacks_clear(callbacks *cb)
     Py_CLEAR(cb->first);
 }
 
-/* May the x of the last call be handed out again?  Only if nobody kept it (nor
-   a weak reference to it) and nobody changed its make. */
+/* Reuse the x of the last call only if no other reference to it exists (not even a weak
+   one) and its dtype, shape and flags are unchanged. */
 static int
 reusable(const callbacks *cb)
 {
@@ -105,8 +105,8 @@ callbacks_call(callbacks *cb, PyObject *function, const double *x)
                                nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* Learn m before anything is allocated: by the solver's first evaluation, which
-   the solver reads when it asks for f(x0); a compiled function's m is known. */
+/* Find out m before anything is allocated: from func's first result, which is kept until the
+   solver asks for f(x0).  The m of a compiled function is known. */
 int
 callbacks_first(callbacks *cb, const double *x)
 {
@@ -126,7 +126,7 @@ callbacks_first(callbacks *cb, const double *x)
     return status;
 }
 
-/* Every now and then: has a signal handler raised? */
+/* Every POLL_MILLISECONDS: has a signal handler raised? */
 int
 callbacks_poll_signals(callbacks *cb)
 {
@@ -136,9 +136,9 @@ callbacks_poll_signals(callbacks *cb)
     if (now - cb->polled < POLL_MILLISECONDS)
         return 0;
     cb->polled = now;
-    callbacks_take_gil(cb);
+    gil_take(&cb->gil);
     status = PyErr_CheckSignals();
-    callbacks_give_gil(cb);
+    gil_give(&cb->gil);
     return status;
 }
 
@@ -155,66 +155,64 @@ after_compiled(callbacks *cb, int code, const char *name)
 }
 
 int
-callbacks_compiled_residual(callbacks *cb, int64_t m, int64_t n, const double *x, double *fvec)
+callbacks_compiled_residual(callbacks *cb, const double *x, double *fvec)
 {
     leastsq_residual function = (leastsq_residual)cb->cfunc->function;
 
-    return after_compiled(cb, function(m, n, x, fvec, cb->cfunc->data), "func");
+    return after_compiled(cb, function(cb->m, cb->n, x, fvec, cb->cfunc->data), "func");
 }
 
 int
-callbacks_compiled_jacobian(callbacks *cb, int64_t m, int64_t n, const double *x, double *fjac)
+callbacks_compiled_jacobian(callbacks *cb, const double *x, double *fjac)
 {
     leastsq_jacobian function = (leastsq_jacobian)cb->cdfun->function;
 
-    return after_compiled(cb, function(m, n, x, fjac, cb->cdfun->data), "Dfun");
+    return after_compiled(cb, function(cb->m, cb->n, x, fjac, cb->cdfun->data), "Dfun");
 }
 
 int
-callbacks_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
+callbacks_residual(callbacks *cb, const double *x, double *fvec)
 {
-    callbacks *cb = data;
     PyObject *result;
     int status = -1;
 
     if (cb->cfunc != NULL)
-        return callbacks_compiled_residual(cb, m, n, x, fvec);
+        return callbacks_compiled_residual(cb, x, fvec);
     if (cb->first != NULL) {
         /* known to be float64, contiguous and m long; its data goes where it is
            needed, the array itself when the GIL is held */
-        memcpy(fvec, PyArray_DATA(cb->first), (size_t)m * sizeof *fvec);
-        callbacks_take_gil(cb);
+        memcpy(fvec, PyArray_DATA(cb->first), (size_t)cb->m * sizeof *fvec);
+        gil_take(&cb->gil);
         Py_CLEAR(cb->first);
-        callbacks_give_gil(cb);
+        gil_give(&cb->gil);
         return 0;
     }
-    callbacks_take_gil(cb);
+    gil_take(&cb->gil);
     if (cb->curve != NULL)
         status = curve_residual(cb->curve, cb, x, fvec);
     else if ((result = callbacks_call(cb, cb->func, x)) != NULL) {
         status = read_residual(cb, result, fvec);
         Py_DECREF(result);
     }
-    callbacks_give_gil(cb);
+    gil_give(&cb->gil);
     return status;
 }
 
 int
-callbacks_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data)
+callbacks_jacobian(callbacks *cb, const double *x, double *fjac)
 {
-    callbacks *cb = data;
     PyObject *result;
     int status = -1;
 
     if (cb->cdfun != NULL)
-        return callbacks_compiled_jacobian(cb, m, n, x, fjac);
-    callbacks_take_gil(cb);
+        return callbacks_compiled_jacobian(cb, x, fjac);
+    gil_take(&cb->gil);
     if (cb->dcurve != NULL)
         status = curve_jacobian(cb->dcurve, cb, x, fjac);
     else if ((result = callbacks_call(cb, cb->dfun, x)) != NULL) {
         status = read_jacobian(cb, result, fjac);
         Py_DECREF(result);
     }
-    callbacks_give_gil(cb);
+    gil_give(&cb->gil);
     return status;
 }

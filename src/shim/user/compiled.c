@@ -1,6 +1,6 @@
 /* Compiled functions: an address, the data it is called with, and the number of
    residuals, in a capsule that never changes. */
-#include "shim.h"
+#include "user.h"
 
 const char compiled_doc[] =
     "compiled(function, m, data, owner)\n--\n\n"

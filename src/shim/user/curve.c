@@ -1,6 +1,6 @@
 /* A model with its data as a callable: residuals and weighted rows of what the model and its
    derivatives return, the calls of the model, the type. */
-#include "curve.h"
+#include "user.h"
 
 #include <float.h>
 #include <math.h>
@@ -8,6 +8,15 @@
 #include <structmember.h>
 
 enum { INLINE_PARAMETERS = 14 };
+
+/* Nothing changes once it is made. */
+struct curve {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *f, *xdata;
+    PyObject *ydata;            /* NULL: f returns derivatives */
+    PyObject *weights;          /* a float, or an array; NULL: none */
+};
 
 /* ------------------------------------------- from what the model returned
 

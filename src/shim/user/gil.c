@@ -2,11 +2,12 @@
 
    A thread that finds the GIL taken goes to sleep, and waking it takes longer than
    a small fit.  Threads that fit with compiled functions need the GIL for two
-   microseconds out of ten or twenty.  So they tell each other when they have it,
-   and wait for the other's two microseconds awake.  Who has waited in vain (the
-   other does something else by now) goes on like everybody; the notice is then
-   this thread's.  It is no more than a hint: no order of memory hangs on it.      */
-#include "shim.h"
+   microseconds out of ten or twenty.  So a thread that has the GIL sets a flag, and a
+   thread that wants the GIL spins for those two microseconds while the flag is set.  If
+   the flag stays set for too long (its thread does something else by now), the waiting
+   thread takes the flag over and asks for the GIL as any thread does.  The flag is a
+   hint: correctness does not depend on it, nor any order of memory.               */
+#include "user.h"
 
 #include <time.h>
 
@@ -17,7 +18,7 @@ enum { LONGEST_WAIT = 40000, PAUSES = 8 };
 static void
 wait_awake(atomic_int *fitter_in_python)
 {
-    (void)fitter_in_python;             /* nobody waits for anybody */
+    (void)fitter_in_python;             /* no thread waits for another */
 }
 #else
 static int64_t
@@ -29,8 +30,8 @@ nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Until the notice is up in this thread's name.  It goes up before the GIL is
-   taken: a thread that comes between would find no notice and the GIL taken. */
+/* Spin until the flag is set by this thread.  It is set before the GIL is taken: a thread that
+   came between would find no flag and the GIL taken. */
 static void
 wait_awake(atomic_int *fitter_in_python)
 {
@@ -53,31 +54,31 @@ wait_awake(atomic_int *fitter_in_python)
 #endif
 
 void
-callbacks_take_gil(callbacks *cb)
+gil_take(gil *g)
 {
-    if (cb->released == NULL)
+    if (g->released == NULL)
         return;
-    wait_awake(cb->fitter_in_python);
-    PyEval_RestoreThread(cb->released);
+    wait_awake(g->fitter_in_python);
+    PyEval_RestoreThread(g->released);
 }
 
 void
-callbacks_give_gil(callbacks *cb)
+gil_give(gil *g)
 {
-    if (cb->released != NULL)
-        gil_release(cb);
+    if (g->released != NULL)
+        gil_release(g);
 }
 
 void
-gil_release(callbacks *cb)
+gil_release(gil *g)
 {
-    cb->released = PyEval_SaveThread();
-    atomic_store_explicit(cb->fitter_in_python, 0, memory_order_relaxed);
+    g->released = PyEval_SaveThread();
+    atomic_store_explicit(g->fitter_in_python, 0, memory_order_relaxed);
 }
 
 void
-gil_restore(callbacks *cb)
+gil_restore(gil *g)
 {
-    callbacks_take_gil(cb);
-    cb->released = NULL;
+    gil_take(g);
+    g->released = NULL;
 }

@@ -6,13 +6,13 @@
    second derivative of the cost by f (B. Triggs et al., Bundle Adjustment, LNCS 1883, 2000,
    section 4.3), but not less than a part of rho'(z), which alone would make reweighted least
    squares: rows sqrt(S) J and residuals rho'(z) f/sqrt(S).  The solver stays as it is.  */
-#include "shim.h"
+#include "user.h"
 
 #include <math.h>
 
-/* Less takes fewer steps near a minimum, and goes astray from far: with 0.1, 0.3, 0.7 NIST's sets
-   with outliers take 846, 882, 988 evaluations from the certified parameters, and from NIST's
-   starts 95, 100, 99 of 112 reach the same minima. */
+/* A smaller value converges faster near a minimum but fails more often from distant starts: with
+   0.1, 0.3, 0.7 NIST's sets with outliers take 846, 882, 988 evaluations from the certified
+   parameters, and from NIST's starts 95, 100, 99 of 112 reach the same minima. */
 static const double LEAST_CURVATURE = 0.3;      /* S/rho' */
 
 /* Each gives sqrt(rho(a^2)) for a >= 0, rho' and S/rho' at a^2.  Below 1 through
@@ -142,12 +142,12 @@ loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, i
     for (int64_t i = 0; i < m; i++) {
         double z = (f[i] / scale) * (f[i] / scale);
 
-        if (!isfinite(f[i]))            /* not finite is not robust */
+        if (!isfinite(f[i]))            /* pass nan and inf through unchanged */
             weighed[i] = weighed[m + i] = f[i];
         else if (!model)
             weighed[i] = z > 0 && z < HUGE_VAL ? f[i] * sqrt(rho[i] / z)
                                                : copysign(scale * sqrt(rho[i]), f[i]);
-        else        /* what the loss could not say is not 0: the fit would take J for 0 */
+        else        /* where rho is not finite, nan and not 0: the fit would take J for 0 */
             weigh_row(m, i, f[i], isfinite(rho[i]) ? slope[i] : rho[i] - rho[i],
                       z < HUGE_VAL ? slope[i] + 2 * z * second[i] : slope[i], weighed);
     }
@@ -161,7 +161,7 @@ loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *we
     for (int64_t i = 0; i < m; i++) {
         double slope, curvature, root = loss->rho(fabs(f[i]) / scale, &slope, &curvature);
 
-        if (!isfinite(f[i]))            /* not finite is not robust */
+        if (!isfinite(f[i]))            /* pass nan and inf through unchanged */
             weighed[i] = weighed[m + i] = f[i];
         else if (!model)
             weighed[i] = copysign(scale * root, f[i]);
@@ -171,29 +171,27 @@ loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *we
 }
 
 static int
-weigh_by_callable(callbacks *cb, int64_t m, const double *f, double *weighed, int model)
+weigh_by_callable(const robust_loss *loss, gil *g, int64_t m, const double *f, double *weighed,
+                  int model)
 {
     PyArrayObject *rho;
 
-    callbacks_take_gil(cb);
-    rho = call_loss(cb->loss.callable, m, f, cb->loss.scale);
+    gil_take(g);
+    rho = call_loss(loss->callable, m, f, loss->scale);
     if (rho != NULL) {
-        loss_weigh_values(m, f, cb->loss.scale, PyArray_DATA(rho), m, weighed, model);
+        loss_weigh_values(m, f, loss->scale, PyArray_DATA(rho), m, weighed, model);
         Py_DECREF(rho);
     }
-    callbacks_give_gil(cb);
+    gil_give(g);
     return rho == NULL ? -1 : 0;
 }
 
-/* lsq_weigh, with the callbacks as data. */
 int
-loss_weigh(int64_t m, const double *f, double *weighed, int model, void *data)
+loss_weigh(const robust_loss *loss, gil *g, int64_t m, const double *f, double *weighed, int model)
 {
-    callbacks *cb = data;
-
-    if (cb->loss.rho == NULL)
-        return weigh_by_callable(cb, m, f, weighed, model);
-    loss_weigh_known(m, f, &cb->loss, weighed, model);
+    if (loss->rho == NULL)
+        return weigh_by_callable(loss, g, m, f, weighed, model);
+    loss_weigh_known(m, f, loss, weighed, model);
     return 0;
 }
 
@@ -205,22 +203,23 @@ const char loss_weigh_doc[] =
 PyObject *
 loss_weigh_array(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    callbacks cb = {0};
+    robust_loss loss = {0};
+    gil held = {0};
     PyObject *which, *object, *weighed = NULL;
     PyArrayObject *f;
     double scale;
     int model;
 
     if (!PyArg_ParseTuple(args, "OdOp:weigh", &which, &scale, &object, &model)
-        || loss_choose(&cb.loss, which, scale) < 0)
+        || loss_choose(&loss, which, scale) < 0)
         return NULL;
     f = (PyArrayObject *)PyArray_FROMANY(object, NPY_DOUBLE, 1, 1, NPY_ARRAY_CARRAY_RO);
     if (f != NULL) {
         npy_intp dims[2] = {2, PyArray_DIM(f, 0)};
         weighed = PyArray_ZEROS(2, dims, NPY_DOUBLE, 0);
         if (weighed != NULL
-            && loss_weigh(dims[1], PyArray_DATA(f), PyArray_DATA((PyArrayObject *)weighed), model,
-                          &cb) < 0)
+            && loss_weigh(&loss, &held, dims[1], PyArray_DATA(f),
+                          PyArray_DATA((PyArrayObject *)weighed), model) < 0)
             Py_CLEAR(weighed);
         Py_DECREF(f);
     }

@@ -1,5 +1,5 @@
 /* Numbers that the user hands over: scalars and vectors, read, checked, refused by name. */
-#include "shim.h"
+#include "user.h"
 
 int
 real_argument(PyObject *object, const char *name, double *value)

@@ -1,6 +1,6 @@
 /* What the user's functions returned, read into the solver's memory: once,
    never written to. */
-#include "shim.h"
+#include "user.h"
 
 #include <math.h>
 

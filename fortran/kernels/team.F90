@@ -1,35 +1,35 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> Threads that work on one thing: who they are, and how they wait for each other.
+!> A team of threads that work on one thing, and how the threads wait for each other.
 !>
-!> The caller makes and ends the threads (kernels.h: lsq_gang); a body of ours runs in
-!> each.  Each has a counter that only grows: one waits until another's has
-!> reached a value.  No gang (a null pointer): one thread, which never waits.
+!> The caller starts and ends the threads (kernels.h: lsq_team); a body of ours runs in
+!> each.  Each thread has a counter that only grows, and can wait until the counter of
+!> another has reached a value.  A null pointer is a team of one thread, which never waits.
 !> Blocks of rows that are folded one behind the other have an order: wait_turn, pass_on.
 !>
-!> Public: gang_t, body_c, gang_size, run_gang, await, reach, meet, ALL_DONE; order_t, wait_turn,
+!> Public: team_t, body_c, team_size, run_team, await, reach, meet, ALL_DONE; order_t, wait_turn,
 !> pass_on, finished.
-module TAGGED(leastsq_gang)
+module TAGGED(leastsq_team)
    use, intrinsic :: iso_c_binding, only: ik => c_int64_t, c_int, c_ptr, c_funptr, c_funloc, &
       c_associated, c_f_pointer, c_f_procpointer, c_null_ptr
    implicit none (type, external)
    private
-   public :: gang_t, body_c, gang_size, run_gang, await, reach, meet
+   public :: team_t, body_c, team_size, run_team, await, reach, meet
    public :: order_t, wait_turn, pass_on, finished
 
-   type, bind(c) :: gang_t
+   type, bind(c) :: team_t
       integer(ik) :: size            !< threads, >= 1
       integer(ik) :: room_size       !< doubles in each room, >= lsq_tsqr_room_size
       type(c_ptr) :: room            !< one for each thread but number 0
       type(c_funptr) :: run, await, reach
-   end type gang_t
+   end type team_t
 
    !> Which of a row of blocks this is, counted from 0, and who folds it.  It
    !> follows the one before through the triangle, one group of panels behind.
    type :: order_t
-      type(c_ptr) :: gang = c_null_ptr
-      integer(ik) :: number = 0     !< of the thread in the gang
-      integer(ik) :: block = 0      !< folded by thread mod(block, size of the gang)
+      type(c_ptr) :: team = c_null_ptr
+      integer(ik) :: number = 0     !< of the thread in the team
+      integer(ik) :: block = 0      !< folded by thread mod(block, size of the team)
    end type order_t
 
    !> In a thread's counter a block counts so much, a column of it one.
@@ -46,20 +46,20 @@ module TAGGED(leastsq_gang)
          type(c_ptr), value :: data
       end subroutine body_c
 
-      !> Run it in each of the gang's threads; back when all are.
-      subroutine run_c(gang, body, data) bind(c)
+      !> Run it in each of the team's threads; back when all are.
+      subroutine run_c(team, body, data) bind(c)
          import :: c_funptr, c_ptr
          implicit none (type, external)
-         type(c_ptr), value :: gang, data
+         type(c_ptr), value :: team, data
          type(c_funptr), value :: body
       end subroutine run_c
 
       !> Thread `number` waits until the counter of `whose` is at least `value`, or
       !> sets its own to it.  Not 0: give up, it is cancelled.
-      function count_c(gang, number, whose, value) bind(c) result(cancelled)
+      function count_c(team, number, whose, value) bind(c) result(cancelled)
          import :: ik, c_int, c_ptr
          implicit none (type, external)
-         type(c_ptr), value :: gang
+         type(c_ptr), value :: team
          integer(ik), value :: number, whose, value
          integer(c_int) :: cancelled
       end function count_c
@@ -67,72 +67,72 @@ module TAGGED(leastsq_gang)
 
 contains
 
-   function gang_size(gang) result(threads)
-      type(c_ptr), intent(in) :: gang
+   function team_size(team) result(threads)
+      type(c_ptr), intent(in) :: team
       integer(ik) :: threads
-      type(gang_t), pointer :: g
+      type(team_t), pointer :: g
 
       threads = 1
-      if (.not. c_associated(gang)) return
-      call c_f_pointer(gang, g)
+      if (.not. c_associated(team)) return
+      call c_f_pointer(team, g)
       threads = g%size
-   end function gang_size
+   end function team_size
 
-   subroutine run_gang(gang, body, data)
-      type(c_ptr), intent(in) :: gang, data
+   subroutine run_team(team, body, data)
+      type(c_ptr), intent(in) :: team, data
       procedure(body_c) :: body
-      type(gang_t), pointer :: g
+      type(team_t), pointer :: g
       procedure(run_c), pointer :: run
 
-      if (.not. c_associated(gang)) then
+      if (.not. c_associated(team)) then
          call body(0_ik, data)
          return
       end if
-      call c_f_pointer(gang, g)
+      call c_f_pointer(team, g)
       call c_f_procpointer(g%run, run)
-      call run(gang, c_funloc(body), data)
-   end subroutine run_gang
+      call run(team, c_funloc(body), data)
+   end subroutine run_team
 
    !> Wait for another's counter.
-   function await(gang, number, whose, value) result(cancelled)
-      type(c_ptr), intent(in) :: gang
+   function await(team, number, whose, value) result(cancelled)
+      type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: number, whose, value
       logical :: cancelled
-      type(gang_t), pointer :: g
+      type(team_t), pointer :: g
       procedure(count_c), pointer :: count
 
       cancelled = .false.
-      if (.not. c_associated(gang)) return
-      call c_f_pointer(gang, g)
+      if (.not. c_associated(team)) return
+      call c_f_pointer(team, g)
       call c_f_procpointer(g%await, count)
-      cancelled = count(gang, number, whose, value) /= 0
+      cancelled = count(team, number, whose, value) /= 0
    end function await
 
    !> Let the others see one's own counter.
-   function reach(gang, number, value) result(cancelled)
-      type(c_ptr), intent(in) :: gang
+   function reach(team, number, value) result(cancelled)
+      type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: number, value
       logical :: cancelled
-      type(gang_t), pointer :: g
+      type(team_t), pointer :: g
       procedure(count_c), pointer :: count
 
       cancelled = .false.
-      if (.not. c_associated(gang)) return
-      call c_f_pointer(gang, g)
+      if (.not. c_associated(team)) return
+      call c_f_pointer(team, g)
       call c_f_procpointer(g%reach, count)
-      cancelled = count(gang, number, number, value) /= 0
+      cancelled = count(team, number, number, value) /= 0
    end function reach
 
-   !> Wait for all of the gang, each of which comes here with its counter.
-   function meet(gang, number, value) result(cancelled)
-      type(c_ptr), intent(in) :: gang
+   !> Wait for all of the team, each of which comes here with its counter.
+   function meet(team, number, value) result(cancelled)
+      type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: number, value    !< more than any counter was
       logical :: cancelled
       integer(ik) :: k
 
-      cancelled = reach(gang, number, value)
-      do k = 0, gang_size(gang) - 1
-         if (k /= number .and. .not. cancelled) cancelled = await(gang, number, k, value)
+      cancelled = reach(team, number, value)
+      do k = 0, team_size(team) - 1
+         if (k /= number .and. .not. cancelled) cancelled = await(team, number, k, value)
       end do
    end function meet
 
@@ -145,8 +145,8 @@ contains
 
       ahead = order%block - 1
       cancelled = .false.
-      if (ahead >= 0) cancelled = await(order%gang, order%number, &
-         mod(ahead, gang_size(order%gang)), COUNT_OF_BLOCK*ahead + column)
+      if (ahead >= 0) cancelled = await(order%team, order%number, &
+         mod(ahead, team_size(order%team)), COUNT_OF_BLOCK*ahead + column)
    end function wait_turn
 
    !> Tell the block behind that this one is through with these columns.
@@ -155,7 +155,7 @@ contains
       integer(ik), intent(in) :: column
       logical :: cancelled
 
-      cancelled = reach(order%gang, order%number, COUNT_OF_BLOCK*order%block + column)
+      cancelled = reach(order%team, order%number, COUNT_OF_BLOCK*order%block + column)
    end function pass_on
 
    !> Tell it that this one is through with everything.
@@ -166,4 +166,4 @@ contains
       cancelled = pass_on(order, COUNT_OF_BLOCK - 1)
    end function finished
 
-end module TAGGED(leastsq_gang)
+end module TAGGED(leastsq_team)

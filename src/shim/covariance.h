@@ -1,0 +1,16 @@
+/* The covariance of a fit, from R: for one fit, for the ask/tell machine and for a batch. */
+#ifndef LEASTSQ_COVARIANCE_H
+#define LEASTSQ_COVARIANCE_H
+
+#include "module.h"
+
+/* From this many parameters on, the covariance by blocks is quicker than MINPACK's. */
+enum { COVARIANCE_BY_BLOCKS = 64 };
+
+int64_t covariance_work(int64_t n, int64_t bounded);
+int covariance(const lsq_state *s, double *w, const double *r, int64_t ldr, const int64_t *ipvt,
+               const kernels *k, lsq_team *team, double *cov, double *work);
+PyObject *covariance_array(const lsq_state *s, double *w, const double *r, int64_t ldr,
+                           const int64_t *ipvt, const kernels *k);
+
+#endif

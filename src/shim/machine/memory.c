@@ -1,0 +1,41 @@
+/* The ask/tell machine as an object: its memory, and copies of it. */
+#include "machine.h"
+
+/* In doubles: r and ipvt, then the vectors but for the scratch that bounds need. */
+static size_t
+lasting_size(int64_t n)
+{
+    return (size_t)n * (size_t)(n + 1 + LSQ_TRIANGLE);
+}
+
+/* Room for n variables, with bounds or without, zeros; 0, or -1 with MemoryError set. */
+int
+machine_allocate(machine_room *room, int64_t n)
+{
+    size_t size = (size_t)n * (size_t)(n + 1 + lsq_core_columns(n, 1));
+
+    room->memory = n > MOST_COLUMNS ? NULL : PyMem_RawCalloc(size, sizeof(double));
+    if (room->memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    room->r = room->memory;
+    room->ipvt = (int64_t *)(room->r + n * n);
+    room->w = room->r + n * (n + 1);
+    return 0;
+}
+
+/* A copy of everything, the caller's; 0, or -1 with MemoryError set. */
+int
+machine_snapshot(machine *m, machine_state *state, machine_room *room)
+{
+    PyThreadState *released;
+
+    if (machine_allocate(room, m->state.s.n) < 0)
+        return -1;
+    released = lock_take(m->lock, 0);
+    *state = m->state;
+    memcpy(room->memory, m->room.memory, lasting_size(m->state.s.n) * sizeof(double));
+    lock_give(m->lock, released);
+    return 0;
+}

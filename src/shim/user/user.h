@@ -1,0 +1,130 @@
+/* What the user hands over: functions, their results, losses, numbers.  Nothing here knows
+   what a fit is. */
+#ifndef LEASTSQ_USER_H
+#define LEASTSQ_USER_H
+
+#include "python.h"
+
+/* gil.c: the GIL of a thread that fits.  `release` and `restore` are for the whole fit; `take`
+   and `give` for a call of Python's within it, and do nothing where the fit keeps the GIL. */
+typedef struct {
+    PyThreadState *released;    /* not NULL while the GIL is released */
+    atomic_int *fitter_in_python;       /* the module state's */
+} gil;
+
+void gil_release(gil *g);
+void gil_restore(gil *g);
+void gil_take(gil *g);
+void gil_give(gil *g);
+
+/* compiled.c: a compiled function, in a capsule of this name. */
+#define COMPILED_CAPSULE "leastsq._core.compiled"
+
+typedef struct {
+    void *function;             /* leastsq_residual or leastsq_jacobian */
+    void *data;
+    int64_t m;
+} compiled;
+
+PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+const compiled *as_compiled(PyObject *object);
+extern const char compiled_doc[];
+
+/* callbacks.c: func and Dfun, and what is known of their results.  Lives on the stack of the
+   call that made it. */
+enum { INLINE_ARGUMENTS = 6 };
+
+typedef struct curve curve;
+
+typedef struct {
+    PyObject *func;             /* borrowed from the caller's arguments */
+    PyObject *dfun;             /* borrowed, NULL: forward differences */
+    const compiled *cfunc;      /* not NULL: func is compiled; func owns it */
+    const compiled *cdfun;      /* likewise */
+    const curve *curve, *dcurve;        /* not NULL: func, Dfun is one */
+    PyObject *args;             /* borrowed tuple */
+    PyObject **vector;          /* vectorcall's: [free slot, x, *args], borrowed */
+    PyObject *inline_vector[INLINE_ARGUMENTS + 2];
+    PyArrayObject *x;           /* owned: the x handed out last */
+    PyArrayObject *first;       /* owned: func's first result until it is read */
+    gil gil;
+    int64_t polled;             /* when signals were last looked for, ms */
+    npy_intp m, n;              /* m is -1 until func was called */
+    double eps;                 /* of the dtype that func returned first */
+    int scalar;                 /* func returned 0-d first */
+    int col_deriv;
+    int stop_code;              /* what a compiled function returned, if not 0 */
+    const char *stopped_by;     /* "func", "Dfun" or NULL */
+} callbacks;
+
+int callbacks_init(callbacks *cb, PyObject *func, PyObject *dfun, PyObject *args,
+                   npy_intp n, int col_deriv);
+void callbacks_clear(callbacks *cb);
+int callbacks_first(callbacks *cb, const double *x);
+PyObject *callbacks_call(callbacks *cb, PyObject *function, const double *x);
+int callbacks_poll_signals(callbacks *cb);
+int callbacks_compiled_residual(callbacks *cb, const double *x, double *fvec);
+int callbacks_compiled_jacobian(callbacks *cb, const double *x, double *fjac);
+int callbacks_residual(callbacks *cb, const double *x, double *fvec);
+int callbacks_jacobian(callbacks *cb, const double *x, double *fjac);
+
+/* curve.c: what curve_fit makes of a model and data, a callable of one point: residuals
+   weights*(f(xdata, *params) - ydata), or the rows of derivatives weights*f(xdata, *params).
+   The solver calls it without an array of x. */
+extern PyType_Spec curve_spec;
+const curve *as_curve(PyObject *object);
+int curve_residual(const curve *c, callbacks *cb, const double *x, double *fvec);
+int curve_jacobian(const curve *c, callbacks *cb, const double *x, double *fjac);
+
+/* read.c: what func and Dfun returned, as float64 */
+typedef struct {
+    const char *data;           /* of element (0, 0) */
+    npy_intp row_stride, column_stride;     /* in bytes */
+    int single;                 /* float32, not float64 */
+} elements;
+
+/* The first element that is not finite; row and column count from 0. */
+typedef struct {
+    int found;
+    npy_intp row, column;
+    double value;
+} not_finite;
+
+PyArrayObject *residual_values(callbacks *cb, PyObject *result);
+PyArrayObject *jacobian_values(callbacks *cb, PyObject *result, int singles, elements *where);
+void find_not_finite(const elements *where, npy_intp m, npy_intp n, not_finite *fault);
+int read_residual(callbacks *cb, PyObject *result, double *fvec);
+int measure_residual(callbacks *cb, PyObject *result);
+int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
+PyArrayObject *as_real_array(PyObject *object, const char *what);
+void raise_too_few_residuals(npy_intp m, npy_intp n);
+
+/* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
+typedef struct {
+    double (*rho)(double a, double *slope, double *curvature);  /* a = |f|/scale; see loss.c */
+    PyObject *callable;         /* borrowed, or NULL */
+    double scale;
+} robust_loss;
+
+int loss_choose(robust_loss *loss, PyObject *which, double scale);
+/* As lsq_weigh: by either kind of loss; by one that has a name; by a callable's rho, rho' and
+   rho'', `stride` apart. */
+int loss_weigh(const robust_loss *loss, gil *g, int64_t m, const double *f, double *weighed, int model);
+void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model);
+void loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, int64_t stride,
+                       double *weighed, int model);
+PyObject *loss_weigh_array(PyObject *module, PyObject *args);
+extern const char loss_weigh_doc[];
+
+/* numbers.c */
+int integer_argument(PyObject *object, const char *name, int64_t *value);
+int real_argument(PyObject *object, const char *name, double *value);
+int flag_argument(PyObject *object, const char *name, int *value);
+int tolerance_argument(PyObject *object, const char *name, double *value);
+int improper(const char *name, const char *wanted, PyObject *got);
+PyArrayObject *arguments_start_point(PyObject *x0);
+int arguments_has_parameters(PyArrayObject *x);
+PyArrayObject *arguments_scale_factors(PyObject *diag, npy_intp n);
+PyArrayObject *arguments_bounds(PyObject *bounds, npy_intp n);
+
+#endif
