@@ -259,8 +259,12 @@ def test_weights_multiply_residuals_and_rows(method, compiled):
 
     fits = [leastsq(weighted_curve, x0[i], (y[i], weights[i]), full_output=True,
                     Dfun=jacobian if "lmder" in method else None) for i in range(200)]
-    assert_same(result, {"x": np.array([f[0] for f in fits]), "ier": np.array([f[4] for f in fits]),
-                         "fvec": np.array([f[2]["fvec"] for f in fits])})
+    enough = np.count_nonzero(weights, axis=1) >= x0.shape[1]
+    assert (result.ier[~enough] == Status.NO_DATA).all() and np.isnan(result.x[~enough]).all() and 0 < (~enough).sum() < 9
+    nan = np.nan
+    assert_same(result, {"x": np.array([f[0] if good else nan*f[0] for f, good in zip(fits, enough)]),
+                         "ier": np.array([f[4] if good else Status.NO_DATA for f, good in zip(fits, enough)]),
+                         "fvec": np.array([f[2]["fvec"] if good else nan*f[2]["fvec"] for f, good in zip(fits, enough)])})
 
 
 @pytest.mark.parametrize("dtype", [bool, float, np.float32, int])

@@ -28,7 +28,7 @@ _KNOWN = {
     "BatchResult": lambda: leastsq.leastsq_batch(lambda x: x - 1, np.zeros((3, 2))),
     "CovarianceResult": lambda: leastsq.covariance(residual, X0),
     "ConfidenceResult": lambda: leastsq.confidence_intervals(residual, leastsq.leastsq(residual, X0)[0], method="profile"),
-    "BandResult": lambda: leastsq.confidence_band(lambda x: _model(T, *x), X0, np.eye(2)),
+    "BandResult": lambda: leastsq.confidence_band((X0, np.eye(2)), T, model=_model),
     "GradientCheck": lambda: leastsq.check_gradient(residual, X0, jacobian),
     "Report": lambda: leastsq.report(residual, X0),
     "LevenbergMarquardt": lambda: leastsq.LevenbergMarquardt(X0),

@@ -225,7 +225,7 @@ def _fit_compiled(problem, settings, data, weights, threads, show, result):
     result.set_size(func.m)
     result._code = np.zeros(count, np.int32)
     poor = result.without_data(weights)
-    if poor.any():
+    if poor is not None and poor.any():
         good = ~poor
         part = BatchResult(result.x[good], result._settings, None if bounds is None else bounds.row(good),
                            result.cov_x is not None, result.fvec is not None)

@@ -61,7 +61,7 @@ class BatchResult:
         self._code = None           # what compiled functions returned
         self._settings = settings
         self._wants_fvec = fvec
-        self._counted = None        # how many data each problem has
+        self._counted = None        # how many data each problem has: a number, or (B,)
         self._source = None         # (problem, data, weights): what was fitted
 
     def __getstate__(self):
@@ -80,14 +80,14 @@ class BatchResult:
 
     def set_size(self, m):
         """The number of residuals, once known."""
-        self._counted = np.full(self.ier.size, m)
+        self._counted = m
         if self._wants_fvec:
             self.fvec = np.empty((self.ier.size, m))
 
     def without_data(self, weights):
-        """Which problems have too few data to be fitted, shape (B,); their results are made."""
+        """Which problems have too few data to be fitted, shape (B,), or None; their results are made."""
         if weights is None:
-            return np.zeros(self.ier.size, bool)
+            return None
         self._counted = np.count_nonzero(weights, axis=1)
         poor = self._counted < np.maximum(self._free(), 1)
         self.ier[poor] = Status.NO_DATA

@@ -24,7 +24,7 @@ from .._fit.status import SUCCESS, Status, message, not_finite_message
 from .._fit.watch import Watcher
 from .._problem.arguments import flag, noted, real_array
 from .._problem.bounds import Bounds
-from .._problem.derivatives import EPS, PRECISION, SCHEMES, DifferenceJacobian, Differences
+from .._problem.derivatives import EPS, PRECISION, SCHEMES, TURNS, DifferenceJacobian, Differences, other_steps
 from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import LEAST_SQUARES, Loss
 from .._problem.problem import parse_problem
@@ -60,6 +60,7 @@ class Model(NamedTuple):
     accumulator: RowAccumulator
     evaluations: int            # that leastsq counts
     fault: Fault | None
+    sums: np.ndarray | None = None      # of central differences: see `DifferenceJacobian`
 
 
 class Point(NamedTuple):
@@ -69,6 +70,7 @@ class Point(NamedTuple):
     differences: Differences
     largest: np.ndarray         # |x| so far
     checked: bool               # not the first one
+    factors: np.ndarray | None = None   # of central differences' steps
 
 
 def merge_norms(parts):
@@ -82,14 +84,16 @@ def merge_models(parts):
 
     The order of the parts decides about roundings.
     """
-    rows, total, evaluations, faults = 0, None, 0, []
+    rows, total, evaluations, faults, sums = 0, None, 0, [], None
     for part in parts:
         total = RowAccumulator(part.accumulator.n) if total is None else total
         total.merge(part.accumulator)
         rows += part.rows
         evaluations = max(evaluations, part.evaluations)
         faults.append(part.fault)
-    return Model(rows, total, evaluations, _first(faults))
+        if part.sums is not None:
+            sums = part.sums if sums is None else sums + part.sums
+    return Model(rows, total, evaluations, _first(faults), sums)
 
 
 def _first(faults):
@@ -145,12 +149,13 @@ class BlockTask:
         x = point.x
         f, _, kept = self.residuals(x, block)
         if self.Dfun is not None:
-            jacobian, evaluations = self._given(x, block, f.size, kept), 0
+            jacobian, evaluations, sums = self._given(x, block, f.size, kept), 0, None
         else:
-            maker = DifferenceJacobian(self.call, point.differences, self.bounds)
+            maker = DifferenceJacobian(self.call, point.differences, self.bounds, alone=False)
+            maker.factors = point.factors
             maker.largest, maker.checked = point.largest, point.checked
             jacobian = maker.jacobian_at(x, f, (block, *self.args))
-            evaluations = maker.evaluations
+            evaluations, sums = maker.evaluations, maker.sums
         if not self.loss.is_linear:
             f, weights = weigh(self.loss.code, self.loss.scale, f, True)
             jacobian = jacobian*weights[:, None]
@@ -158,7 +163,7 @@ class BlockTask:
         accumulator.push(jacobian, f)
         fault = accumulator.fault
         fault = fault if fault is None else Fault(index, *fault)
-        return Model(f.size, accumulator, evaluations, fault)
+        return Model(f.size, accumulator, evaluations, fault, sums)
 
     def _given(self, x, block, rows, kept=None):
         jacobian = real_array(self.Dfun(x.copy(), block, *self.args), "the array that Dfun returns", "leastsq_blocks")
@@ -326,14 +331,30 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
     return x, lm.cov_x, Info(info, replace(problem, in_blocks=True, rows=rows)), mesg, ier
 
 
+def _model(scheduler, point):
+    """The `Model` there, its central differences over steps that are right for all blocks together; and their factors."""
+    evaluations = 0
+    for _ in range(TURNS):
+        part = scheduler.model(point)
+        evaluations += part.evaluations
+        if part.sums is None or point.differences.steps is not None:
+            break
+        steps = point.factors*np.cbrt(point.differences.relative_error())*np.maximum(np.abs(point.x), 1e-300)
+        factors = other_steps(part.sums, steps, point.x)
+        if (factors == 1).all():
+            break
+        point = point._replace(factors=point.factors*factors)
+    return part._replace(evaluations=evaluations), point.factors
+
+
 def _drive(lm, scheduler, differences, watcher):
     """Answer until it is done; (ier, the last evaluation's fault, the number of residuals)."""
-    rows, largest, fault = None, 0.0, None
+    rows, largest, fault, factors = None, 0.0, None, np.ones(lm.n)
     while lm.request is not None:
         x = lm.x_eval
         wants_model = lm.request == "model"
         if wants_model:
-            part = scheduler.model(Point(x, differences, largest, lm.njev > 0))
+            part, factors = _model(scheduler, Point(x, differences, largest, lm.njev > 0, factors))
             largest = np.maximum(largest, np.abs(x))
             fault = part.fault
             lm.tell_model(part.accumulator, evaluations=part.evaluations)

@@ -275,7 +275,8 @@ class Chunks:
             points.extend(wanted)
             return [np.empty(0)]*len(wanted)
 
-        maker = DifferenceJacobian(None, replace(point.differences, workers=note), self.task.bounds)
+        maker = DifferenceJacobian(None, replace(point.differences, workers=note), self.task.bounds, alone=False)
+        maker.factors = point.factors
         maker.largest, maker.checked = point.largest, point.checked
         maker.jacobian_at(point.x, np.empty(0))
         return points

@@ -200,13 +200,16 @@ def lock_step(job, result, size=None, progress=None):
     first = np.arange(min(count, size or _FIRST, _FIRST))
     f = job.residuals(job.x[first], first)
     result.set_size(job.m)
+    order, done = None, 0               # of the problems that are fitted; None: all
     poor = result.without_data(job.weights)
-    order, f = np.flatnonzero(~poor), f[~poor[first]]   # of the problems that are fitted
-    count, done = order.size, 0
-    if count == 0:
-        return
-    slab = Slab(min(count, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None)
-    waiting = slab.start(order[:len(f)], job)
+    if poor is not None and poor.any():
+        order, f = np.flatnonzero(~poor), f[~poor[first]]
+        done, first = count - order.size, order[:len(f)]
+        if not order.size:
+            return
+    last = count - done
+    slab = Slab(min(last, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None)
+    waiting = slab.start(first, job)
     slots = slab.wanting(_NORM)
     f = f[slots]                    # an improper diag has ended a problem already
     while True:
@@ -222,11 +225,12 @@ def lock_step(job, result, size=None, progress=None):
             collect(slab, slots, result)
             done += slots.size
             if progress is not None:
-                progress(done + len(poor) - count)
+                progress(done)
         if done == count:
             return
-        if waiting < count:
-            waiting += slab.start(order[waiting:waiting + slab.size], job)
+        if waiting < last:
+            stop = min(waiting + slab.size, last)
+            waiting += slab.start(np.arange(waiting, stop) if order is None else order[waiting:stop], job)
         slots = slab.wanting(_NORM)
         if slots.size:
             f = job.residuals(slab.w[slots, _TRIAL], slab.problem[slots])

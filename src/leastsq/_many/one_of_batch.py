@@ -33,7 +33,7 @@ def one_fit(result, i, problem, data, weights):
     info = {"fvec": None, "nfev": int(result.nfev[i])}
     if one.Dfun is not None:
         info["njev"] = int(result.njev[i])
-    m, n = int(weights.shape[1] if weights is not None else result._counted[i]), x.size
+    m, n = result._counted if weights is None else weights.shape[1], x.size
     if ier in (Status.NO_DATA, Status.NOT_FINITE, Status.STOPPED, Status.IMPROPER):
         made = {"fvec": np.full(m, np.nan), "fjac": np.full((n, m), np.nan), "ipvt": np.arange(1, n + 1, dtype=np.intc),
                 "qtf": np.full(n, np.nan)}

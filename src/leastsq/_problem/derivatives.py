@@ -13,14 +13,15 @@ import numpy as np
 from .. import _core
 from .arguments import real_number
 
-__all__ = ["EPS", "PRECISION", "SCHEMES", "DifferenceJacobian", "Differences", "forward_differences", "steps_of"]
+__all__ = ["EPS", "PRECISION", "SCHEMES", "TURNS", "DifferenceJacobian", "Differences", "forward_differences",
+           "other_steps", "steps_of"]
 
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
 PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
 _COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
 _DISAGREE = 0.1                 # of a directional derivative: no rounding error
-_TURNS = 6                      # of a central difference whose step is not right
+TURNS = 6                       # of a central difference whose step is not right
 _BENT = 0.1                     # second difference over first, from which a step is too long
 _ROUNDING = 1e3*EPS             # of the residuals: a second difference so small is nothing
 
@@ -82,15 +83,22 @@ class DifferenceJacobian:
     differences : Differences
     bounds : Bounds or None
         No point lies outside.
+    alone : bool
+        These are all residuals.  If not, `sums` say how straight they are over the steps, to be added to those of the
+        others, and whoever has all of them changes `factors`.
 
     Attributes
     ----------
     evaluations : int
         How many residuals the Jacobians took.
+    factors : ndarray, shape (n,), or None
+        Of the steps of central differences, relative to those that the size of x gives.
+    sums : ndarray, shape (3, n)
+        Of squares, over the last steps of central differences: first differences, second ones, residuals.
     """
 
-    def __init__(self, func, differences, bounds=None):
-        self.func, self.differences, self.bounds = func, differences, bounds
+    def __init__(self, func, differences, bounds=None, alone=True):
+        self.func, self.differences, self.bounds, self.alone = func, differences, bounds, alone
         self.map = _mapper(differences.workers)
         self.evaluations = 0
         self.checked = False
@@ -98,7 +106,7 @@ class DifferenceJacobian:
                         "cs": self._complex_step}[differences.scheme]
         self._f = None
         self.largest = 0.0             # |x| so far
-        self._factors = None            # of the steps relative to |x|, of central differences
+        self.factors = self.sums = None
         self._eps = None                # of what func returns
 
     def residual(self, x, *args):
@@ -159,31 +167,29 @@ class DifferenceJacobian:
         shorter where they bend over it, longer where they do not change, and remembered.
         """
         n = x.size
-        if self._factors is None:
-            self._factors = np.ones(n)
-        steps = _core.difference_steps(x, self._relative_step(np.cbrt), self._largest(x), None, None)[1]*self._factors
-        rows, best = np.zeros((n, f.size)), np.full(n, np.inf)          # the least bend so far
+        if self.factors is None:
+            self.factors = np.ones(n)
+        steps = _core.difference_steps(x, self._relative_step(np.cbrt), self._largest(x), None, None)[1]*self.factors
+        rows, best, self.sums = np.zeros((n, f.size)), np.full(n, np.inf), np.zeros((3, n))     # best: the least bend so far
         todo = [j for j in range(n) if self._room(x, j) > 0]
-        for turn in range(_TURNS):
+        for turn in range(TURNS if self.alone and self.differences.steps is None else 1):
             plan = [self._ends(x, j, steps[j]) for j in todo]
             values = iter(self._evaluate([_replaced(x, j, x[j] + d) for j, (_, *ends) in zip(todo, plan) for d in ends], args))
-            again = []
             for j, (central, a, b) in zip(todo, plan):
                 first = _as_residuals(next(values), f.size).copy()
                 second = _as_residuals(next(values), f.size)
                 row = (first - second)/(a - b) if central else ((first - f)*b/a - (second - f)*a/b)/(b - a)
-                bend, change = _bend(f, first, second, central)
+                self.sums[:, j] = _differences_of(f, first, second, central)
+                bend = _bend(*self.sums[:, j])
                 if bend < best[j] or turn == 0:
                     rows[j], best[j] = row, bend
-                factor = _another_step(bend, change, x[j] != 0 and steps[j] < 0.1*abs(x[j]))
-                if factor is None or self.differences.steps is not None:
-                    continue
-                steps[j] *= factor
-                self._factors[j] *= factor
-                again.append(j)
-            todo = again
-            if not todo:
+            factors = other_steps(self.sums[:, todo], steps[todo], x[todo])
+            again = np.flatnonzero(factors != 1)
+            todo = [todo[k] for k in again]
+            steps[todo] *= factors[again]
+            if not todo or not self.alone:
                 break
+            self.factors[todo] *= factors[again]
         return rows.T
 
     def _room(self, x, j):
@@ -263,24 +269,32 @@ class DifferenceJacobian:
             yield np.where(sizes > 0, steps, np.maximum(part*np.abs(x), plain))
 
 
-def _bend(f, first, second, central):
-    """(second difference over first, size of the change) over a step; inf where nothing changes."""
+def _differences_of(f, first, second, central):
+    """Squares of the first and the second difference over a step, and of the residuals."""
     with np.errstate(all="ignore"):
         change = first - second if central else second - f
         curve = (first - f) + (second - f) if central else (second - f) - 2*(first - f)
-        size = np.linalg.norm(change)
-        if np.linalg.norm(curve) <= _ROUNDING*(np.linalg.norm(f) + np.linalg.norm(first) + np.linalg.norm(second)):
-            return 0.0, size
-        return (np.linalg.norm(curve)/size if size > 0 else np.inf), size
+        return change @ change, curve @ curve, f @ f + first @ first + second @ second
 
 
-def _another_step(bend, change, is_short):
-    """By what a step should be multiplied before it is tried again; None if it is right, or nothing better is known."""
-    if np.isnan(bend):
-        return None
-    if bend > _BENT:
-        return max(0.3*_BENT/bend, 0.03)
-    return 1e4 if change == 0 and is_short else None
+def _bend(change, curve, size):
+    """Second difference over first, from their squares; inf where nothing changes."""
+    with np.errstate(all="ignore"):
+        if curve <= _ROUNDING**2*size:
+            return 0.0
+        return np.sqrt(curve/change) if change > 0 else np.inf
+
+
+def other_steps(sums, steps, x):
+    """By what steps should be multiplied before they are tried again; 1 where they are right, or nothing better is known."""
+    factors = np.ones(steps.size)
+    for k, (change, curve, size) in enumerate(sums.T):
+        bend = _bend(change, curve, size)
+        if bend > _BENT:
+            factors[k] = max(0.3*_BENT/bend, 0.03)
+        elif change == 0 < size and x[k] != 0 and steps[k] < 0.1*abs(x[k]):
+            factors[k] = 1e4
+    return factors
 
 
 def _mapper(workers):

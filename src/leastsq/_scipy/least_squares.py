@@ -47,7 +47,7 @@ class OptimizeResult(dict):
     __slots__ = ("problem",)
 
     def __reduce__(self):
-        return _optimize_result, (dict(self),)
+        return OptimizeResult, (dict(self),)
 
     def copy(self):
         return OptimizeResult(self)
@@ -74,10 +74,6 @@ class OptimizeResult(dict):
                 value, threshold=30, edgeitems=3, precision=4)
             lines.append(f"{name:>{width}}: " + text.replace("\n", "\n" + " "*(width + 2)))
         return "\n".join(lines) or "OptimizeResult()"
-
-
-def _optimize_result(items):
-    return OptimizeResult(items)
 
 
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
