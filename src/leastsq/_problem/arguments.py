@@ -48,10 +48,10 @@ def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
 
 def real_data(values, name, finite):
     """As `numpy.asarray` or `numpy.asarray_chkfinite`, to floats; errors say of what."""
+    if getattr(getattr(values, "dtype", None), "kind", "f") in "mM":
+        plain(values, name, "curve_fit")                # dates: refused
     try:
         array = np.asarray(values, float)
-        if array is not values and getattr(getattr(values, "dtype", None), "kind", "") in ("m", "M"):
-            plain(values, name, "curve_fit")            # refuses
         if finite and not isfinite(np.vdot(array, array)):      # or the squares overflow
             np.asarray_chkfinite(array)
     except (TypeError, ValueError) as error:
