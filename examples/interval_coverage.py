@@ -34,16 +34,16 @@ class Study:
     bent: bool                  # so much that Student's t cannot be right
 
 
-def decay(t, x):
-    return x[0]*np.exp(-x[1]*t) + x[2]
+def decay(t, height, rate, level):
+    return height*np.exp(-rate*t) + level
 
 
-def enzyme(t, x):
-    return x[0]*t/(x[1] + t)
+def enzyme(t, vmax, k):
+    return vmax*t/(k + t)
 
 
-def oxygen(t, x):
-    return x[0]*(1 - np.exp(-x[1]*t))
+def oxygen(t, plateau, rate):
+    return plateau*(1 - np.exp(-rate*t))
 
 
 STUDIES = [
@@ -78,20 +78,20 @@ class Count:
 def run(study: Study, fits: int, seed: int = 20240601) -> list[Count]:
     """Counts for Student's t and for profiles, on the same simulated data."""
     rng = np.random.default_rng(seed)
-    exact = study.model(study.t, study.truth)
+    exact = study.model(study.t, *study.truth)
     n = study.truth.size
     tally = {method: [0, np.zeros(n, int), np.zeros(n, int), 0.0] for method in ("t", "profile")}
     for _ in range(fits):
         y = exact + study.noise*rng.standard_normal(exact.size)
 
         def residual(x, y=y):
-            return study.model(study.t, x) - y
+            return study.model(study.t, *x) - y
 
         with np.errstate(all="ignore"):
-            x = leastsq(residual, study.truth, full_output=True)[0]
+            fit = leastsq(residual, study.truth, full_output=True)
             for method, counted in tally.items():
                 began = time.perf_counter()
-                found = confidence_intervals(residual, x, level=LEVEL, method=method)
+                found = confidence_intervals(fit, level=LEVEL, method=method)
                 counted[3] += time.perf_counter() - began
                 counted[0] += bool(np.isnan(found.lower).any() or np.isnan(found.upper).any())
                 counted[1] += ~(found.lower <= study.truth)

@@ -8,39 +8,52 @@ no line can be; with them, it ends at zero and says so.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from leastsq import leastsq
+import leastsq
 
 e = np.linspace(-4, 4, 60)
 noise = 0.1 * np.random.default_rng(3).standard_normal(e.size)
 y = np.exp(-0.5 * e**2) + noise
 
 
-def lines(x):
-    strong, weak, shift = x
-    return strong * np.exp(-0.5 * e**2) + weak * np.exp(-0.5 * (e - shift)**2)
+def lines(strong, weak, shift):
+    first = strong * np.exp(-0.5 * e**2)
+    return first + weak * np.exp(-0.5 * (e - shift)**2)
 
 
 def residual(x):
-    return lines(x) - y
+    return lines(*x) - y
 
 
 start = [1.0, 0.1, 1.0]
-free, ier = leastsq(residual, start)
-held, cov, info, message, ier = leastsq(residual, start, full_output=True,
-                                        bounds=([0, 0, 0.5], [np.inf, np.inf, 2.0]))
-print("free ", free.round(3))
-print("held ", held.round(3), "active:", info["active_mask"])
-print(message)
+free = leastsq.leastsq(residual, start, full_output=True)
+held = leastsq.leastsq(residual, start, full_output=True,
+                       bounds=([0, 0, 0.5], [np.inf, np.inf, 2.0]))
+print("free ", free[0].round(3))
+print("held ", held[0].round(3), "active:", held[2]["active_mask"])
+print(held[3])
+
+# %%
+# The slope of the sum of squares says that the bound holds ``weak``: without it the minimum
+# would be beyond. ``covariance`` takes such a parameter as known. The weak line is then
+# absent, and nothing is known about where it would be.
+
+found = leastsq.covariance(held, names=["strong", "weak", "shift"])
+print("held by its bound:", found.held)
+print(found)
+print(found.explain())
 
 # %%
 # The two curves are hardly to be told apart; their parts are.
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-for ax, x, title in zip(axes, (free, held), ("without bounds", "weak ≥ 0, 0.5 ≤ shift ≤ 2"), strict=True):
+titles = "without bounds", "weak ≥ 0, 0.5 ≤ shift ≤ 2"
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True,
+                            layout="constrained")
+for ax, fit, title in zip(axes, (free, held), titles, strict=True):
+    strong, weak, shift = fit[0]
     ax.plot(e, y, ".", color="0.5", label="data")
-    ax.plot(e, lines(x), "C0", label="fit")
-    ax.plot(e, x[0] * np.exp(-0.5 * e**2), "C1--", label="strong line")
-    ax.plot(e, x[1] * np.exp(-0.5 * (e - x[2])**2), "C2--", label="weak line")
+    ax.plot(e, lines(*fit[0]), "C0", label="fit")
+    ax.plot(e, lines(strong, 0, shift), "C1--", label="strong line")
+    ax.plot(e, lines(0, weak, shift), "C2--", label="weak line")
     ax.set_title(title)
     ax.set_xlabel("energy")
 axes[0].legend(frameon=False)

@@ -16,18 +16,13 @@ day = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 7.0])
 demand = np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])
 
 
-def oxygen(day, x):
-    return x[0] * (1 - np.exp(-x[1] * day))
+def oxygen(day, plateau, rate):
+    return plateau * (1 - np.exp(-rate * day))
 
 
-def residual(x):
-    return oxygen(day, x) - demand
-
-
-names = ["plateau", "rate"]
-x, ier = leastsq.leastsq(residual, [20.0, 0.5])
-print(leastsq.confidence_intervals(residual, x, names=names))
-profiles = leastsq.confidence_intervals(residual, x, names=names, method="profile", points=10)
+fit = leastsq.curve_fit(oxygen, day, demand, [20.0, 0.5], full_output=True)
+print(leastsq.confidence_intervals(fit))
+profiles = leastsq.confidence_intervals(fit, method="profile", points=10)
 print(profiles)
 
 figure = leastsq.plot.profile(profiles)
@@ -35,5 +30,5 @@ figure = leastsq.plot.profile(profiles)
 # %%
 # The band of the curve, from the same linear theory, is too narrow above:
 
-figure = leastsq.plot.fit(day, demand, oxygen, x, leastsq.covariance(residual, x),
-                          grid=np.linspace(0, 8, 200), xlabel="days", ylabel="oxygen demand")
+figure = leastsq.plot.fit(fit, grid=np.linspace(0, 8, 200),
+                          xlabel="days", ylabel="oxygen demand")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, Protocol, Self, TypeAlias, TypedDict, overload
+from typing import Any, Literal, Protocol, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,17 +39,41 @@ class _HasBounds(Protocol):
 
 _Bounds: TypeAlias = tuple[ArrayLike, ArrayLike] | Sequence[ArrayLike] | _HasBounds
 
-class _Info(TypedDict):             # infodict; njev, active_mask and history only where asked for
-    fvec: _Array
-    nfev: int
-    njev: int
-    fjac: _Array
-    ipvt: NDArray[np.int32]
-    qtf: _Array
-    active_mask: NDArray[np.int64]
-    history: dict[str, NDArray[Any]]
+class _Info(dict[str, Any]):        # infodict; njev, active_mask, history and covariance only where asked for
+    @property
+    def problem(self) -> Any: ...
+    @overload
+    def __getitem__(self, key: Literal["fvec", "fjac", "qtf"], /) -> _Array: ...
+    @overload
+    def __getitem__(self, key: Literal["nfev", "njev"], /) -> int: ...
+    @overload
+    def __getitem__(self, key: Literal["fnorm"], /) -> float: ...
+    @overload
+    def __getitem__(self, key: Literal["ipvt"], /) -> NDArray[np.int32]: ...
+    @overload
+    def __getitem__(self, key: Literal["active_mask"], /) -> NDArray[np.int64]: ...
+    @overload
+    def __getitem__(self, key: Literal["history"], /) -> dict[str, NDArray[Any]]: ...
+    @overload
+    def __getitem__(self, key: Literal["covariance"], /) -> CovarianceResult: ...
+    @overload
+    def __getitem__(self, key: str, /) -> Any: ...
 
 _Full: TypeAlias = tuple[_Array, _Array | None, _Info, str, int]
+
+# -------------------------------------------------------- what the tools are asked about
+
+class _HasSolution(Protocol):       # a result of least_squares, SciPy's too
+    @property
+    def x(self) -> Any: ...
+    @property
+    def fun(self) -> Any: ...
+    @property
+    def jac(self) -> Any: ...
+
+_Output: TypeAlias = tuple[ArrayLike, ArrayLike | None, Mapping[str, Any], str, int]
+_Result: TypeAlias = _Output | _HasSolution | CovarianceResult
+_Fit: TypeAlias = _Result | _Function
 
 # ------------------------------------------------------------------------ fits
 
@@ -246,6 +270,9 @@ class OptimizeResult(dict[str, Any]):
     status: int
     message: str
     success: bool
+    covariance: CovarianceResult        # only where it was asked for
+    problem: Any                        # an attribute, and no key
+    def copy(self) -> OptimizeResult: ...
     def __getattr__(self, name: str) -> Any: ...
     def __setattr__(self, name: str, value: Any, /) -> None: ...
     def __delattr__(self, name: str, /) -> None: ...
@@ -285,6 +312,7 @@ class BatchResult:
     fnorm: _Array
     cov_x: _Array | None
     fvec: _Array | None
+    active_mask: NDArray[np.int8] | None
     @property
     def success(self) -> NDArray[np.bool_]: ...
     def message(self, i: int) -> str: ...
@@ -435,25 +463,27 @@ class CovarianceResult:
     bounds: tuple[_Array, _Array] | None = None
     loss: Any = "linear"
     f_scale: float = 1.0
+    held: NDArray[np.bool_] | None = None
+    problem: Any = None
     def label(self, j: int) -> str: ...
     def t(self, level: float = 0.95) -> float: ...
     def explain(self) -> str: ...
 
 def covariance(
-    func: _Function,
-    x: ArrayLike,
+    fit: _Fit,
+    x: ArrayLike | None = None,
     args: Any = (),
-    Dfun: _Function | _Differences | None = None,
+    Dfun: _Function | None = None,
     *,
     method: str | None = None,
     sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
+    absolute_sigma: bool | None = None,
     names: Iterable[str] | None = None,
     fixed: ArrayLike | None = None,
     rcond: float | None = None,
     bounds: _Bounds | None = None,
-    loss: _Loss = "linear",
-    f_scale: float = 1.0,
+    loss: _Loss | None = None,
+    f_scale: float | None = None,
 ) -> CovarianceResult: ...
 
 @dataclass(frozen=True, eq=False)
@@ -491,20 +521,19 @@ def check_gradient(
     method: Literal["differences", "chkder"] = "differences",
 ) -> GradientCheck: ...
 def confidence_band(
-    model: Callable[..., ArrayLike],
-    x: ArrayLike,
-    cov: ArrayLike | CovarianceResult,
-    args: Any = (),
+    fit: _Result | tuple[ArrayLike, ArrayLike],
+    x: Any = None,
     *,
+    model: Callable[..., ArrayLike] | None = None,
     level: float = 0.95,
-    dof: int | None = None,
-    noise: ArrayLike | None = None,
+    dof: float | None = None,
+    noise: ArrayLike | Callable[[Any], ArrayLike] | Literal[True] | None = None,
     method: str | None = None,
     simultaneous: bool = False,
 ) -> BandResult: ...
 def confidence_intervals(
-    func: _Function,
-    x: ArrayLike,
+    fit: _Fit,
+    x: ArrayLike | None = None,
     args: Any = (),
     Dfun: _Function | None = None,
     *,
@@ -513,25 +542,25 @@ def confidence_intervals(
     parameters: Iterable[int | str] | None = None,
     names: Iterable[str] | None = None,
     sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
+    absolute_sigma: bool | None = None,
     bounds: _Bounds | None = None,
-    loss: _Loss = "linear",
-    f_scale: float = 1.0,
+    loss: _Loss | None = None,
+    f_scale: float | None = None,
     points: int = 0,
     timeout: float | None = None,
     progress: bool = False,
 ) -> ConfidenceResult: ...
 def profile_time(
-    func: _Function,
-    x: ArrayLike,
+    fit: _Fit,
+    x: ArrayLike | None = None,
     args: Any = (),
     Dfun: _Function | None = None,
     *,
     parameters: Iterable[int | str] | None = None,
     sigma: ArrayLike | None = None,
     bounds: _Bounds | None = None,
-    loss: _Loss = "linear",
-    f_scale: float = 1.0,
+    loss: _Loss | None = None,
+    f_scale: float | None = None,
 ) -> float: ...
 
 class Report:
@@ -553,21 +582,22 @@ class Report:
     ier: int | None
     nfev: int | None
     njev: int | None
+    correlation_limit: float
     warnings: list[str]
     def __init__(self, **fields: Any) -> None: ...
     def correlations(self, limit: float | None = None) -> list[tuple[str, str, float]]: ...
 
 def report(
-    fit: Any,
+    fit: _Fit | tuple[ArrayLike, int],
     x: ArrayLike | None = None,
     args: Any = (),
-    Dfun: _Function | _Differences | None = None,
+    Dfun: _Function | None = None,
     *,
     func: _Function | None = None,
     names: Iterable[str] | None = None,
     y: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
-    absolute_sigma: bool = False,
+    absolute_sigma: bool | None = None,
     bounds: _Bounds | None = None,
     fixed: ArrayLike | None = None,
     correlation_limit: float = 0.5,

@@ -24,6 +24,7 @@ from leastsq import (
     least_squares,
     leastsq,
     leastsq_batch,
+    leastsq_blocks,
     plot,
     profile_time,
     report,
@@ -83,29 +84,63 @@ def many() -> None:
     batch = leastsq_batch(lambda p, y: p[:, :1] * t - y, np.ones((9, 1)), np.ones((9, 50)), progress=True)
     assert_type(batch, BatchResult)
     assert_type(batch.x, Array)
+    assert_type(batch.active_mask, NDArray[np.int8] | None)
     assert_type(batch.success, NDArray[np.bool_])
     rows = RowAccumulator(2)
     rows.push(jacobian(np.ones(2)), residual(np.ones(2)))
     assert_type(rows.triangle(), Array)
 
 
-def errors() -> None:
-    fit = leastsq(residual, [1, 1], full_output=True)
-    cov = covariance(residual, fit[0], names=["a", "b"], sigma=0.1)
+def uncertainties() -> None:
+    fit = curve_fit(model, t, y, full_output=True, covariance="accurate")
+    assert_type(fit[2]["covariance"], CovarianceResult)
+    print(fit[2].problem.sigma)
+    cov = covariance(fit, names=["a", "b"], fixed=[0])
     assert_type(cov, CovarianceResult)
     assert_type(cov.stderr, Array)
-    intervals = confidence_intervals(residual, fit[0], method="profile", parameters=["a"], level=0.9)
+    assert_type(cov.held, NDArray[np.bool_] | None)
+    print(cov.problem)
+    intervals = confidence_intervals(fit, method="profile", parameters=["a"], level=0.9)
     assert_type(intervals, ConfidenceResult)
-    assert_type(profile_time(residual, fit[0]), float)
-    band = confidence_band(lambda p: model(t, *p), fit[0], cov)
+    assert_type(profile_time(fit), float)
+    band = confidence_band(fit)
     assert_type(band, BandResult)
-    page = report(fit, func=residual, y=y)
+    confidence_band(fit, np.arange(9.0), noise=True, level=0.9)
+    confidence_band(fit, t, noise=lambda t: 0.1 * t)
+    confidence_band(cov, t, model=model, simultaneous=True)
+    confidence_band((fit[0], fit[1]), t, model=model, dof=7.5, noise=[0.1] * 50)
+    page = report(fit, correlation_limit=0.9)
     assert_type(page, Report)
+    assert_type(page.correlation_limit, float)
     print(page.reduced_chi2, page.warnings[0].upper())
     print(check_gradient(residual, [1, 1], jacobian).message)
-    figure: Any = plot.fit(t, y, lambda p, t: model(t, *p), fit[0], cov, prediction=True)
+    figure: Any = plot.fit(fit, prediction=True)
     figure.savefig("fit.png")
+    plot.residuals(fit, xlabel="time")
+    plot.correlation(fit)
+    plot.correlation([[1.0, 0.4], [0.4, 2.0]], ["a", "b"])
+    plot.profile(fit)
     plot.profile(intervals)
+
+
+def uncertainties_of_others() -> None:
+    fit = leastsq(residual, [1, 1], full_output=True, history=True)
+    report(fit, names=["a", "b"], y=y, sigma=1)
+    covariance(fit, method="cs", rcond=1e-9)
+    confidence_band(fit, t, model=model)
+    plot.fit(fit, x=t, y=y, model=model, sigma=0.1)
+    plot.convergence(fit)
+    solved = least_squares(residual, [1, 1], covariance="accurate")
+    assert_type(solved.covariance, CovarianceResult)
+    assert_type(solved.copy(), OptimizeResult)
+    print(solved.problem.names)
+    report(solved)
+    covariance(solved)
+    plot.correlation(solved)
+    report(leastsq_blocks(lambda p, rows: residual(p)[rows], [1, 1], [slice(0, 25), slice(25, 50)], full_output=True))
+    covariance(residual, [1, 1], Dfun=jacobian, sigma=0.1, absolute_sigma=True, loss="huber", f_scale=2)
+    confidence_intervals(weighted, [1, 1], (np.ones(50),), bounds=(0, 9))
+    report((fit[0], fit[4]), func=residual)
 
 
 def build() -> None:
