@@ -130,11 +130,11 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
     coarse, numerical = (_central(func, args, x, f, root) for root in (2.0**-15, 2.0**-17))
     shape = f.size, x.size
     if given.shape == shape[::-1] and shape[0] != shape[1]:
-        return _verdict(given.T, numerical, coarse, f, x, func, args, rtol, transposed=True)
+        return _verdict(given.T, numerical, coarse, f, (func, x, args), rtol, transposed=True)
     if given.shape != shape:
         raise ValueError(f"check_gradient: the Jacobian must have shape {shape}, "
                          f"got {given.shape}")
-    return _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed=False)
+    return _verdict(given, numerical, coarse, f, (func, x, args), rtol, transposed=False)
 
 
 def _central(func, args, x, f, relative):
@@ -142,7 +142,9 @@ def _central(func, args, x, f, relative):
     return maker.jacobian_at(x, f, args)
 
 
-def _verdict(given, numerical, coarse, f, x, func, args, rtol, transposed):
+def _verdict(given, numerical, coarse, f, where, rtol, transposed):
+    func, x, args = where
+
     def misses(matrix):
         scale = np.maximum(np.abs(numerical), np.abs(matrix))
         return ~(np.abs(matrix - numerical) <= rtol*scale + slack)

@@ -78,8 +78,9 @@ class Watcher:
         """Is there anything to do at events?"""
         return self.callback is not None or self.records is not None or self.verbose > 0 or self.maxfev is not None
 
-    def __call__(self, is_model, accepted, x, trial, fnorm, gnorm, radius, par, actual,
-                 predicted, ratio, nfev, njev, iteration):
+    def __call__(self, *event):
+        """An event, as watch.c tells it; true ends the fit."""
+        (is_model, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted, ratio, nfev, njev, iteration) = event
         nfev += self.extra_nfev()
         last, now = self.last, SimpleNamespace(x=x, trial=trial, fnorm=fnorm, gnorm=gnorm,
                                                radius=radius, par=par)
