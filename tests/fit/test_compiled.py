@@ -849,13 +849,16 @@ def test_no_leak_over_1e5_fits(library, rosenbrock):
             leastsq(stopping, X0, full_output=True)
             CFunction(library.mean, 3, np.ones(3))
 
+    def growth(count):
+        gc.collect()
+        blocks, memory = sys.getallocatedblocks(), resident()
+        fits(count)
+        gc.collect()
+        return sys.getallocatedblocks() - blocks, resident() - memory
+
     fits(2000)
-    gc.collect()
-    blocks, memory = sys.getallocatedblocks(), resident()
-    fits(100_000)
-    gc.collect()
-    assert sys.getallocatedblocks() - blocks < 1000     # one block a fit would be 100 000
-    assert resident() - memory < 1 << 20
+    blocks, memory = zip(*(growth(33_000) for _ in range(3)))       # the allocator takes pages for others' sake, now and then
+    assert min(blocks) < 300 and min(memory) < 1 << 18              # one block a fit would be 33 000
 
 
 SLOW_N = 60

@@ -231,7 +231,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
     fortran = {name: int(value) for name, value
                in _fortran_parameters(SOURCES["kinds.f90"].read_text()).items()
                if re.match("(INFO|ASK|SCALE)_", name)}
-    assert len(fortran) == 12 + 3 + 2
+    assert len(fortran) == 13 + 3 + 2
     header = {re.sub("^LSQ_", "", name): value for name, value in CODES.items()}
     in_c = {name: header[re.sub("^INFO_", "", name)] for name in fortran}
     assert in_c == fortran
