@@ -127,7 +127,8 @@ def test_units_without_dimension_pass(make):
     np.testing.assert_array_equal(got[0], curve_fit(decay, T, Y, START)[0])
 
 
-@pytest.mark.parametrize("dates", [np.datetime64("2026-01-01") + np.arange(40), np.arange(40).astype("m8[s]")], ids=["dates", "spans"])
+@pytest.mark.parametrize("dates", [np.datetime64("2026-01-01") + np.arange(40), np.arange(40).astype("m8[s]")],
+                         ids=["dates", "spans"])
 def test_dates_are_refused_with_advice(dates):
     with pytest.raises(TypeError, match=r"xdata must be numbers, got (dates|time spans).*timedelta64\(1, 's'\)"):
         curve_fit(decay, dates, Y)

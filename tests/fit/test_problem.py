@@ -21,7 +21,8 @@ def test_infodict_knows_what_was_fitted():
     info = leastsq(residual, X0, Dfun="3-point", full_output=True, bounds=(0, [9, np.inf]), loss="huber",
                    f_scale=0.5)[2]
     assert info.problem.Dfun is None and info.problem.differences.scheme == "3-point"
-    assert info.problem.bounds.high.tolist() == [9, np.inf] and info.problem.loss.rho == "huber" and info.problem.loss.scale == 0.5
+    assert info.problem.bounds.high.tolist() == [9, np.inf]
+    assert (info.problem.loss.rho, info.problem.loss.scale) == ("huber", 0.5)
 
 
 def test_infodict_of_curve_fit_knows_the_data():

@@ -239,7 +239,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
         {name: value for name, value in fortran.items() if name.startswith("INFO_")}
     assert [s.name for s in Status] == [
         "IMPROPER", "FTOL", "XTOL", "FTOL_XTOL", "GTOL", "MAXFEV", "FTOL_TOO_SMALL",
-        "XTOL_TOO_SMALL", "GTOL_TOO_SMALL", "NOT_FINITE", "STOPPED", "WATCHER"]
+        "XTOL_TOO_SMALL", "GTOL_TOO_SMALL", "NOT_FINITE", "STOPPED", "WATCHER", "NO_DATA"]
 
 
 def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
