@@ -21,8 +21,6 @@ SUPPORT = Path(__file__).parents[1] / "support"
 PYTHON_WITHIN = ["3-point", "least_squares"]
 COMPILED = ["compiled lmdif", "compiled lmder", "compiled threads", "compiled batch",
             "compiled batch, Dfun", "compiled batch, loss", "accumulator", "machine", "pickles", "checks", "load"]
-# numpy.errstate sets a context variable; CPython crashes where that fails (PyContextVar_Set).
-CONTEXT = ["batch, own loss"]
 IN_MODULE = [name for name in [*entries.ENTRIES, *COMPILED] if name not in [*PYTHON_WITHIN, "load"]]
 
 
@@ -88,7 +86,7 @@ def test_any_allocation_of_loading_the_module_may_fail(starve):
 
 @guards.GLIBC
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in [*entries.ENTRIES, *COMPILED] if name not in CONTEXT])
+@pytest.mark.parametrize("name", [*entries.ENTRIES, *COMPILED])
 def test_any_allocation_of_a_fit_may_fail(starve, name):
     """Of Python's and NumPy's too, some of whose functions then return NULL and set no
     error, which Python makes a SystemError of."""

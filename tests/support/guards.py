@@ -5,6 +5,7 @@ No other file of the tests asks for a version or a processor; test_invariants.py
 import platform
 import re
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,20 @@ GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="preloads f
 LONGDOUBLE = pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="longdouble is float64 here")
 SUBINTERPRETERS = pytest.mark.skipif(sys.version_info < (3, 12),
                                      reason="no sub-interpreter has a lock of its own before Python 3.12")
+
+# Functions of CPython's C that leave a ruin behind, which crashes later, where an allocation of theirs fails:
+# from which version on, in which it is mended ((4,): in none yet), and arguments with which they allocate.
+_RUINOUS = {
+    # for `lambda` and `def`: MAKE_FUNCTION then gives up its code object twice (gh-122752)
+    "PyFunction_NewWithQualName": ((3, 12), (3, 14), lambda: (_numbers.__code__, {}, "name")),
+    # for a type's methods and attributes: goes on as if the table had grown, with one key too many (gh-109700)
+    "PyDict_SetDefaultRef": ((3, 13), (3, 13, 6), lambda: (dict.fromkeys("abcde"), "sixth", None)),
+    # for numpy.errstate: gives up a token that it could not make
+    "PyContextVar_Set": ((3, 7), (4,), lambda: (ContextVar("name"), "value", None)),
+}
+
+
+def ruinous_functions():
+    """Those of this Python, and arguments: starve.py spares their allocations."""
+    return [(name, arguments()) for name, (first, mended, arguments) in _RUINOUS.items()
+            if first <= sys.version_info[:3] < mended]

@@ -12,6 +12,7 @@ import sys
 import warnings
 
 import entries
+import guards
 
 FUNCTIONS = ("batch_collect", "batch_compiled", "batch_difference", "batch_start",
              "batch_tell_model", "batch_tell_norm", "compiled", "solve")
@@ -29,6 +30,10 @@ class Malloc:
         self.counted, self.blocks = library.counted, library.blocks
         self.starve.argtypes, self.starve.restype = [ct.c_long, ct.c_long], None
         self.counted.restype = self.blocks.restype = ct.c_long
+        spare = ct.PyDLL(path).spare
+        for name, arguments in guards.ruinous_functions():
+            if spare(ct.cast(getattr(ct.pythonapi, name), ct.c_void_p), *map(ct.py_object, arguments)) < 0:
+                raise RuntimeError(f"allocations of {name} cannot be told from others")
 
     def change(self, now):
         while True:
