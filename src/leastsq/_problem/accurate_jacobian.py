@@ -29,19 +29,21 @@ _LOST = 450                     # a change of less than this many roundings of t
 _VISIBLE = 1e-3                 # a step should change the residuals by this part of their size
 _ROUGH = 0.01                   # slopes over long steps are this part of that over the straight one: noise, or
 _HIDDEN = 0.5                   # no noise, if the straight step changes the residuals by more than this part
+_CRAMPED = 8            # a bound nearer than this part of a step is no place for central differences
 _PROBES = 40
 _LEVELS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class AccurateJacobian:
-    """J, its estimated relative error for each column, f(x), how, and at what cost."""
+    """J, its estimated relative error for each column, f(x), how, at what cost, and the precision of f."""
 
     J: np.ndarray
     error: np.ndarray
     f: np.ndarray
     method: str
     nfev: int
+    eps: float = _EPS
 
 
 class Evaluator:
@@ -139,7 +141,7 @@ def _given(problem, x, f0, counter):
     if not np.isfinite(J).all():
         row, column = map(int, np.argwhere(~np.isfinite(J))[0])
         raise ValueError(f"Dfun(x)[{row}, {column}] is {J[row, column]}")
-    return AccurateJacobian(J, np.full(x.size, 4*_EPS), f0, "Dfun", counter.nfev)
+    return AccurateJacobian(J, np.full(x.size, 4*counter.eps), f0, "Dfun", counter.nfev, counter.eps)
 
 
 class _Counter:
@@ -191,7 +193,17 @@ class _Column:
 
     def __init__(self, f, x, j, f0):
         self.f, self.x, self.j, self.f0 = f, x, j, f0
+        self.down, self.up = (np.inf, np.inf) if f.bounds is None else (x[j] - f.bounds.low[j], f.bounds.high[j] - x[j])
         self.side = 0                   # +1, -1: only that side is finite
+        if min(self.down, self.up) == 0:
+            self.side = 1 if self.up > 0 else -1
+
+    def is_cramped(self, h):
+        """Does a bound leave a step no room on one side, and so little that only the other side serves?"""
+        return not self.side and h > _CRAMPED*min(self.down, self.up) and h <= max(self.down, self.up)/2
+
+    def leave_side(self):
+        self.side = 1 if self.up > self.down else -1
 
     def at(self, h):
         shifted = self.x.copy()
@@ -241,8 +253,10 @@ class _Column:
             plus, minus, middle = minus, self.f0, plus
         else:
             middle = self.f0
-        change = np.linalg.norm(plus - minus)/2
-        return None, change, np.linalg.norm((plus - middle) - (middle - minus))/2
+        change, second = np.linalg.norm(plus - minus)/2, np.linalg.norm((plus - middle) - (middle - minus))/2
+        if not (np.isfinite(change) and np.isfinite(second)):       # squares that overflow
+            return (False, False), None, None
+        return None, change, second
 
 
 def _differences(f, x, f0, method, steps=None):
@@ -268,7 +282,7 @@ def _differences(f, x, f0, method, steps=None):
             J[:, j], error[j] = _richardson(column, step.size, step.limit)
         else:
             J[:, j], error[j] = _plain(column, step.size, scale, method)
-    return AccurateJacobian(J, error, f0, method, f.nfev)
+    return AccurateJacobian(J, error, f0, method, f.nfev, f.eps)
 
 
 def _size_of_changes(columns, x, f0):
@@ -294,16 +308,19 @@ class _Step:
 
 def _step(column, size, scale):
     """A step that changes f visibly and along which f is nearly straight."""
-    h = start = 0.01*size or 1e-3
+    h = start = min(0.01*size or 1e-3, max(column.down, column.up)/2)
     low, high = 0.0, np.inf             # too short: f hardly changes; too long: f bends or ends
     best, refused, finite = (0.0, None), np.zeros(2, dtype=int), False
     lost, seen = _LOST*column.f.eps, []
     for _ in range(_PROBES):
+        if column.is_cramped(h):
+            column.leave_side()
+            low = 0.0
         missing, change, second = column.change_and_bend(h)
         bend = np.nan
         if missing is not None:
             high = h
-            refused += ~np.array(missing)
+            refused = refused + ~np.array(missing) if sum(missing) == 1 else 0*refused
             if refused.max() >= 6 and refused.min() == 0 and not column.side:
                 column.side = 1 if refused[1] else -1   # one side is outside of the domain
                 h, low, high = start, 0.0, np.inf
@@ -354,21 +371,31 @@ def _over_noise(column, start, best, seen):
     than their size, which such noise is a part of.
     """
     change, h = best
-    if h is not None:
-        longer = [c/s for s, c, _ in seen if s > 10*h and c > 0]
-        if not longer or min(longer) > _ROUGH*change/h or change > _HIDDEN*column.f.noise:
-            return None
+    flat = [] if h is None else [(s, c, b) for s, c, b in seen if s > 10*h and 0 < c < _ROUGH*change/h*s]
+    if h is not None and (not flat or change > _HIDDEN*column.f.noise):
+        return None
     found = list(seen)
     for factor in (3, 10, 30):
-        missing, change, second = column.change_and_bend(factor*start)
-        if missing is None and change > 0:
-            found.append((factor*start, change, second/change))
+        missing, c, second = column.change_and_bend(factor*start)
+        if missing is None and c > 0:
+            found.append((factor*start, c, second/c))
+    if h is not None and not any(_is_above_noise(point, found, column.f.noise) for point in flat):
+        return None
     found = [(bend, step) for step, change, bend in found
              if change > 0 and step > 0.03*start and (h is None or step > 10*h)]
     if not found:
         return None
     bend, step = min(found)
     return _Step(step, rough=True, bend=min(bend, 1.0))
+
+
+def _is_above_noise(point, found, noise):
+    """Is the small slope over this step that of the function?  Not where the residuals no longer follow at all: a peak
+    that left the data.  They do if those over steps of other lengths agree, or if all of their change may be noise."""
+    step, change, bend = point
+    if max(change, bend*change) <= _HIDDEN*noise:
+        return True
+    return bend < _HIDDEN and any(not 1/1.5 < s/step < 1.5 and 1/1.5 < c/s*step/change < 1.5 for s, c, _ in found)
 
 
 def _richardson(column, h, limit):
@@ -473,7 +500,7 @@ def _complex_steps(problem, x, f0, counter):
         raise ValueError(f"method 'cs': the derivative of residual {row} with respect to x[{column}] "
                          f"is {J[row, column]}")
     _compare_with_differences(J, x, f0, counter)
-    return AccurateJacobian(J, np.full(n, 4*_EPS), f0, "cs", counter.nfev)
+    return AccurateJacobian(J, np.full(n, 4*_EPS), f0, "cs", counter.nfev, counter.eps)
 
 
 def _compare_with_differences(J, x, f0, counter):

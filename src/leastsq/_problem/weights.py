@@ -9,7 +9,7 @@ import numpy as np
 
 from .arguments import noted, real_array, real_data
 
-__all__ = ["Weighted", "weigher"]
+__all__ = ["Weighted", "count_finite", "weigher"]
 
 
 def weigher(sigma, m):
@@ -44,6 +44,11 @@ def _usable(sigma):
         raise ValueError("`sigma` must not be zero or nan, got "
                          f"{np.ravel(sigma)[np.argmax(bad)]} at index {np.argmax(bad)}.")
     return sigma
+
+
+def count_finite(sigma, m):
+    """How many of m data count: not those of infinite sigma."""
+    return int(np.isfinite(sigma).sum()) if np.shape(sigma) == (m,) else m
 
 
 class Weighted:

@@ -20,7 +20,7 @@ from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
 from .._problem.derivatives import SCHEMES
 from .._problem.losses import LINEAR
-from .._problem.weights import weigher
+from .._problem.weights import count_finite, weigher
 from .._uncertainty.covariance import Directions, by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
@@ -250,15 +250,17 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
     fvec = info["fvec"]
+    count = fvec.size
     if covariance is not None:
         pcov = _accurate_covariance(covariance, popt, info)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
     if bounds is not None or kwargs.get("loss", LINEAR) != LINEAR or ier == Status.WATCHER:
         pcov, chi_squared = _scipys_covariance(popt, info)
+        count = count_finite(sigma, count)
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
     if pcov is not None and not absolute_sigma:
-        freedom = fvec.size - free
+        freedom = count - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
         pcov = _with_infinities(pcov, n)

@@ -22,7 +22,7 @@ _EPS = np.finfo(float).eps
 _NEARLY = 1e7           # condition number from which a combination is nearly undetermined
 _NOISE = 0.5            # relative error of a derivative from which it says nothing
 _SURE = 5               # errors of derivatives that a direction's effect must exceed
-_EXACT = 2.0**-26       # residuals that are this part of the parameters' effects are those of exact data
+_EXACT = 2.0**12        # residuals of so many roundings of the parameters' effects are those of exact data
 _ALIGNED = 1e-3         # cosine between residuals and a derivative that no minimum has
 
 
@@ -322,8 +322,13 @@ def _pcov(fitted, tool, notes):
         found = None
     free = problem.free_count(fitted.x.size)
     fixed = np.zeros(fitted.x.size, bool) if problem.bounds is None else ~problem.bounds.free
-    dof = f.size - free
+    count = int(problem.counted(f.size).sum())
+    dof = count - free
     chi2 = problem.loss.cost(f)
+    if count < f.size and problem.bounds is None and problem.loss.is_linear and not problem.absolute_sigma and f.size > free:
+        notes.append(f"curve_fit counts the {f.size - count} points of infinite sigma as data, as SciPy's does: these "
+                     f"uncertainties are too small by a factor of {np.sqrt(max(dof, 0)/(f.size - free)):.4g}. covariance(fit), or "
+                     "covariance='accurate' in curve_fit, makes the right ones.")
     facts = {"cov": cov, "stderr": stderr, "correlation": correlation_of(cov, stderr), "fixed": fixed, "dof": dof, "chi2": chi2,
              "reduced_chi2": chi2/dof if dof > 0 else np.nan, "method": "curve_fit's pcov", "problem": problem,
              "absolute_sigma": bool(problem.absolute_sigma)}
@@ -386,6 +391,9 @@ def own_covariance(fitted, tool, fixed=None):
     if fitted.cov is None or rows is None:
         raise ValueError(f"{tool}: this result does not know what was fitted (it was pickled, or copied, or comes from "
                          f"elsewhere): give the residual function, {tool}(function, x)")
+    if problem is not None and not problem.loss.is_linear and tool != "report":
+        raise ValueError(f"{tool}: the covariance of a fit with a loss needs its residuals, which this result does not have: give "
+                         f"the residual function, {tool}(function, x, loss=...)")
     held = mask_of(fixed, x.size) | np.isnan(np.diag(fitted.cov))
     chi2 = float(fitted.fvec @ fitted.fvec) if fitted.fvec is not None else float(info["fnorm"]**2)
     dof = rows - int((~held).sum())
@@ -470,7 +478,7 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
     words = _describe(directions, free, problem, x, evaluate)
     return CovarianceResult(
         x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=rank, condition=directions.condition, dof=dof,
-        chi2=chi2, reduced_chi2=reduced, absolute_sigma=absolute_sigma, optimality=_optimality(J, psi, x[free]), null_space=null,
+        chi2=chi2, reduced_chi2=reduced, absolute_sigma=absolute_sigma, optimality=_optimality(J, psi, x[free], made.eps), null_space=null,
         names=problem.names, fixed=known, method=made.method, derivative_error=float(errors.max(initial=0.0)), nfev=made.nfev,
         bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale,
         held=np.zeros(n, bool), problem=problem, _bend=bend, _words=words)
@@ -539,10 +547,10 @@ def _describe(directions, free, problem, x, evaluate):
     return tuple(words)
 
 
-def _optimality(J, psi, x):
+def _optimality(J, psi, x, eps):
     """Largest cosine between the residuals and a column; zero where they are those of exact data."""
     sizes, size = np.linalg.norm(J, axis=0), np.linalg.norm(psi)
-    if size <= _EXACT*float((sizes*np.abs(x)).max(initial=0.0)):
+    if size <= _EXACT*eps*float((sizes*np.abs(x)).max(initial=0.0)):
         return 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = np.abs(J.T @ psi)/(sizes*size)

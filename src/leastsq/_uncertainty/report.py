@@ -312,6 +312,8 @@ def _spread(fitted, f, fixed, method, notes):
         return None
     notes.append("The covariance is the fit's own: of its last Jacobian, which was made by the solver before "
                  "its last step. The residual function, as func=, makes a better one.")
+    if not problem.loss.is_linear:
+        notes.append("With a loss these uncertainties are commonly too large, by up to a factor of two; func= makes Huber's.")
     return spread
 
 
