@@ -712,3 +712,60 @@ def test_jacobian_of_the_wrong_shape_is_named():
 def test_examples_of_the_documentation():
     wrong, tried = run_examples(curve_fit.__doc__)
     assert tried > 5 and wrong == ""
+
+
+# ------------------------------------------------------------------ an optimum near zero
+
+def _near_zero(curvature, noise=0.01):
+    """Data whose least squares are exactly there: (x, y, the error of the curvature)."""
+    x = np.linspace(-1, 1, 30)
+    J = np.column_stack([np.ones(30), x**2])
+    z = noise*np.random.default_rng(1).standard_normal(30)
+    z -= J @ np.linalg.lstsq(J, z, rcond=None)[0]
+    return x, 1 + curvature*x**2 + z, np.sqrt(z @ z/28*np.linalg.inv(J.T @ J)[1, 1])
+
+
+def _parabola(x, level, curvature):
+    return level + curvature*x**2
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5, np.full(30, 0.5), 0.25*np.eye(30)], ids=["none", "number", "vector", "matrix"])
+@pytest.mark.parametrize("curvature", [1e-9, -1e-9, 3e-9])
+def test_a_forward_difference_lost_beside_the_error_is_warned_of(curvature, sigma):
+    x, y, error = _near_zero(curvature)
+    with pytest.warns(OptimizeWarning, match="parameter 1.*covariance=\"accurate\""):
+        pcov = curve_fit(_parabola, x, y, [1, 0.5], sigma=sigma)[1]
+    assert abs(np.sqrt(pcov[1, 1])/error - 1) > 0.1
+    for options in ({"covariance": "accurate"}, {"bounds": (-9, 9)}, {"jac": "cs"}):
+        pcov = curve_fit(_parabola, x, y, [1, 0.5], sigma=sigma, **options)[1]      # a warning would fail
+        assert np.sqrt(pcov[1, 1]) == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize("curvature", [1e-4, 1e-3, 0.1])
+def test_a_forward_difference_that_was_seen_is_not_warned_of(curvature):
+    x, y, error = _near_zero(curvature)
+    pcov = curve_fit(_parabola, x, y, [1, 0.5])[1]
+    assert np.sqrt(pcov[1, 1]) == pytest.approx(error, rel=1e-3)
+
+
+def test_ordinary_fits_of_a_parameter_that_is_zero_warn_of_nothing():
+    rng, x = np.random.default_rng(0), np.linspace(-1, 1, 30)
+    for _ in range(300):
+        curve_fit(_parabola, x, 1 + 0.01*rng.standard_normal(30), [1, 0.5])
+
+
+def test_points_of_infinite_sigma_do_not_count_with_bounds():
+    x, y, error = _near_zero(0.1)
+    sigma = np.append(np.ones(30), [np.inf]*5)
+    pcov = curve_fit(_parabola, np.append(x, x[:5]), np.append(y, [9.0]*5), [1, 0.5], sigma=sigma, bounds=(-9, 9))[1]
+    assert np.sqrt(pcov[1, 1]) == pytest.approx(error, rel=1e-6)
+
+
+def test_a_parameter_at_its_bound_whose_effect_is_that_of_its_square_leaves_the_others_their_errors():
+    x, y, error = _near_zero(0.1)
+
+    def model(x, level, curvature, width):
+        return level + curvature*x**2 + np.where(x > 0, width**2, 0)
+    with pytest.warns(OptimizeWarning, match="could not be estimated"):
+        popt, pcov = curve_fit(model, x, y - 0.1*(x > 0), [1, 0.5, 0.3], bounds=([-9, -9, 0], 9))
+    assert popt[2] == 0 and np.isinf(pcov[2, 2]) and np.isfinite(pcov[:2, :2]).all()

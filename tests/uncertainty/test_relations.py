@@ -425,10 +425,10 @@ def test_an_offset_of_x_taken_off_in_the_model_or_by_its_location_changes_nothin
             return moved(p, -offset), np.eye(p.size)
     fit, second = case.fit(), other.fit(xtol=1e-15)         # which is relative to the offset too
     p, A = back(second[0])
-    tolerance = 1e-3 if j is not None else FINE     # the centre itself is rounded
+    tolerance = FINE if j is None else 1e-2 if case.jac == "3-point" else 1e-3      # its steps may bend; the centre is rounded
     if is_lost(case, fit):
         return False
-    tolerance += 3*distance_of(p, fit[0], case, 5e-3)
+    tolerance += 3*distance_of(p, fit[0], case, 2e-2)
     assert off(second[1], fit[1]) <= max(tolerance, pcov_tolerance(case)), "pcov"
     if case.has_huber:
         assert off(covariance(second).cov, covariance(fit).cov) <= tolerance, "covariance(fit)"

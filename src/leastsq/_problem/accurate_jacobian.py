@@ -360,6 +360,9 @@ def _step(column, size, scale):
         missing, change, second = column.change_and_bend(start*1e3**power)
         if missing is None and change > 0 and second <= _BENT*change:
             return _Step(start*1e3**power)
+    if best[1] is None and column.side and seen and all(abs(bend - 0.5) < 0.05 for _, change, bend in seen
+                                                        if change > lost*scale):
+        return _Step(None)              # as a square's, from its lowest point: no slope
     return _over_noise(column, start, best, seen) or _Step(best[1], high)
 
 
@@ -459,10 +462,15 @@ def _plain(column, straight, scale, method):
         raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
     size = np.linalg.norm(value)
-    over = column.slope(straight) if missing is None else None
-    if over is not None and np.linalg.norm(value - over) > _BENT*np.linalg.norm(over):
-        return over, min(second/change, 1.0)
     told = 1.0 if other is None or size == 0 else min(np.linalg.norm(value - other)/size, 1.0)
+    over = column.slope(straight) if missing is None else None
+    if over is not None:
+        bent = min(second/change, 1.0)
+        off = np.linalg.norm(value - over)
+        if off > _BENT*np.linalg.norm(over):
+            return over, bent
+        if told > bent:                 # noise, which is less over the longer step
+            return over, max(bent**2, told*h/straight)
     return value, max(told, share if forward or column.side else share**2)
 
 

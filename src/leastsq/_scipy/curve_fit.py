@@ -18,7 +18,7 @@ from .._problem.arguments import improper, noted, real_array, real_data
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
-from .._problem.derivatives import SCHEMES
+from .._problem.derivatives import EPS, SCHEMES, Differences, steps_of
 from .._problem.losses import LINEAR
 from .._problem.weights import count_finite, weigher
 from .._uncertainty.covariance import Directions, by_option, check_option
@@ -29,6 +29,8 @@ __all__ = ["OptimizeWarning", "curve_fit"]
 
 _NO_BOUNDS = (-np.inf, np.inf)
 _SHARE_OF_ERROR = 0.05
+_CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
+_LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
 
 
 class OptimizeWarning(UserWarning):
@@ -152,7 +154,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     Warns
     -----
     OptimizeWarning
-        `pcov` could not be estimated.
+        `pcov` could not be estimated.  Or a parameter is so close to zero, beside its error, that
+        MINPACK's forward differences, whose step is relative to it, are lost in rounding: its variance may be
+        wrong, and is right with ``covariance="accurate"``.
 
     See Also
     --------
@@ -254,7 +258,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if covariance is not None:
         pcov = _accurate_covariance(covariance, popt, info)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
-    if bounds is not None or kwargs.get("loss", LINEAR) != LINEAR or ier == Status.WATCHER:
+    promised = bounds is None and kwargs.get("loss", LINEAR) == LINEAR and ier != Status.WATCHER     # MINPACK's numbers
+    if not promised:
         pcov, chi_squared = _scipys_covariance(popt, info)
         count = count_finite(sigma, count)
     elif pcov is not None and not absolute_sigma:
@@ -262,6 +267,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if pcov is not None and not absolute_sigma:
         freedom = count - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
+    if promised and jac is None and pcov is not None:
+        for value, variance in zip(popt.tolist(), pcov.diagonal().tolist()):     # a quarter of what arrays take
+            if value*value < _CLOSE_TO_ZERO*variance:
+                _warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
+                break
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
         pcov = _with_infinities(pcov, n)
         warnings.warn("Covariance of the parameters could not be estimated",
@@ -278,6 +288,25 @@ def _steps_within_errors(popt, fvec, info):
     columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
     with np.errstate(all="ignore"):
         return _SHARE_OF_ERROR*np.linalg.norm(fvec)/np.sqrt(fvec.size)/columns
+
+
+def _warn_of_lost_steps(popt, info, weigh, ydata, epsfcn):
+    """Say which forward differences, relative to parameters that are nearly zero, were lost in the residuals' rounding.
+
+    The promise of MINPACK's numbers forbids others.
+    """
+    R = np.triu(info["fjac"].T[:popt.size])
+    columns = np.empty(popt.size)
+    columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
+    data = ydata if weigh is None else weigh(ydata) if callable(weigh) else weigh*ydata
+    rounding = EPS*np.linalg.norm(info["fvec"] + np.ravel(data))
+    changes = columns*steps_of(popt, np.sqrt(Differences(precision=epsfcn).relative_error()))
+    lost = np.flatnonzero(rounding > _LOST*changes)
+    if lost.size:
+        listed = " and ".join(f"parameter {j}, {popt[j]:.3g}" for j in lost)
+        warnings.warn(f"The variance of {listed}, may be wrong: its forward difference had a step relative to it, and it is so "
+                      'close to zero that rounding prevails. covariance="accurate" makes the right one.',
+                      category=_category(), stacklevel=3)
 
 
 def _with_infinities(pcov, n):

@@ -327,8 +327,8 @@ def _pcov(fitted, tool, notes):
     chi2 = problem.loss.cost(f)
     if count < f.size and problem.bounds is None and problem.loss.is_linear and not problem.absolute_sigma and f.size > free:
         notes.append(f"curve_fit counts the {f.size - count} points of infinite sigma as data, as SciPy's does: these "
-                     f"uncertainties are too small by a factor of {np.sqrt(max(dof, 0)/(f.size - free)):.4g}. covariance(fit), or "
-                     "covariance='accurate' in curve_fit, makes the right ones.")
+                     f"uncertainties are too small by a factor of {np.sqrt(max(dof, 0)/(f.size - free)):.4g}. "
+                     "covariance(fit), or covariance='accurate' in curve_fit, makes the right ones.")
     facts = {"cov": cov, "stderr": stderr, "correlation": correlation_of(cov, stderr), "fixed": fixed, "dof": dof, "chi2": chi2,
              "reduced_chi2": chi2/dof if dof > 0 else np.nan, "method": "curve_fit's pcov", "problem": problem,
              "absolute_sigma": bool(problem.absolute_sigma)}
@@ -392,8 +392,8 @@ def own_covariance(fitted, tool, fixed=None):
         raise ValueError(f"{tool}: this result does not know what was fitted (it was pickled, or copied, or comes from "
                          f"elsewhere): give the residual function, {tool}(function, x)")
     if problem is not None and not problem.loss.is_linear and tool != "report":
-        raise ValueError(f"{tool}: the covariance of a fit with a loss needs its residuals, which this result does not have: give "
-                         f"the residual function, {tool}(function, x, loss=...)")
+        raise ValueError(f"{tool}: the covariance of a fit with a loss needs its residuals, which this result does not have: "
+                         f"give the residual function, {tool}(function, x, loss=...)")
     held = mask_of(fixed, x.size) | np.isnan(np.diag(fitted.cov))
     chi2 = float(fitted.fvec @ fitted.fvec) if fitted.fvec is not None else float(info["fnorm"]**2)
     dof = rows - int((~held).sum())
@@ -478,7 +478,8 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
     words = _describe(directions, free, problem, x, evaluate)
     return CovarianceResult(
         x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=rank, condition=directions.condition, dof=dof,
-        chi2=chi2, reduced_chi2=reduced, absolute_sigma=absolute_sigma, optimality=_optimality(J, psi, x[free], made.eps), null_space=null,
+        chi2=chi2, reduced_chi2=reduced, absolute_sigma=absolute_sigma,
+        optimality=_optimality(J, psi, x[free], made.eps), null_space=null,
         names=problem.names, fixed=known, method=made.method, derivative_error=float(errors.max(initial=0.0)), nfev=made.nfev,
         bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale,
         held=np.zeros(n, bool), problem=problem, _bend=bend, _words=words)
