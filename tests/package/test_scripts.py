@@ -16,6 +16,7 @@ QUICK = {
     "benchmarks/batch.py": (["--sizes", "300", "--rounds", "1"], "fits/s"),
     "benchmarks/large.py": (["--quick", "--shapes", "2000x20", "--seconds", "0.05"], "2 000 x 20"),
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
+    "examples/error_coverage.py": (["--quick"], "correlated"),
     "examples/interval_coverage.py": (["--fits", "20"], "profile"),
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),
     "examples/uncertainty.py": ([], "certified"),
