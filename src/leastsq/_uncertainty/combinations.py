@@ -13,7 +13,7 @@ _NEARLY_SAME = 1e-4
 _MOVES = (0.1, -0.1, 0.01, -0.01)
 
 
-def describe_direction(direction, effects, x, labels, evaluate, hardly=False):
+def describe_direction(direction, effects, x, labels, evaluate, hardly=False, others=False):
     """
     Sentences about a direction that matters little or not at all.
 
@@ -30,6 +30,8 @@ def describe_direction(direction, effects, x, labels, evaluate, hardly=False):
         after a finite move along it has changed nothing, or hardly anything.
     hardly : bool
         The direction matters little; else, not at all.
+    others : bool
+        It is one of several directions, which may share parameters.
     """
     effect, determine = (("hardly changes the residuals", "determine well only") if hardly else
                          ("leaves the residuals as they are", "determine only"))
@@ -43,7 +45,7 @@ def describe_direction(direction, effects, x, labels, evaluate, hardly=False):
     lines = [f"Changing {_steps(direction, x, parts, names, found)} together {effect}"
              f"{'' if found else ', to first order'}."]
     if found:
-        lines.append(f"The data {determine} {found[0]}.")
+        lines.append(f"{'With the others held, the' if others else 'The'} data {determine} {found[0]}.")
     less = "in place of them" if parts.size == 2 else "less"
     return [*lines, f"Fix one of {listed}, or write the model with one parameter {less}."]
 

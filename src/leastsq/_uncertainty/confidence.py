@@ -185,8 +185,8 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
     t = (free if method == "profile" else spread).t(level)
     reasons = [] if not_a_minimum(spread) is None else [not_a_minimum(spread)]
     reasons += [f"{spread.label(j)}: the data do not determine it." for j in range(x.size)
-                if np.isinf(spread.stderr[j]) and spread.dof > 0]
-    if spread.dof <= 0:
+                if np.isinf(spread.stderr[j]) and (spread.dof > 0 or spread.absolute_sigma)]
+    if spread.dof <= 0 and not spread.absolute_sigma:
         reasons.append("There are no more residuals than parameters: no degrees of freedom, no intervals.")
     others = np.setdiff1d(np.arange(x.size), chosen)
     with np.errstate(invalid="ignore"):
@@ -201,7 +201,7 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
         raise ValueError(f"{tool}: method='profile' needs the residual function, which this result does not have: give it "
                          "as func(x)")
     if method == "profile":
-        if free.dof > 0:
+        if free.dof > 0 or free.absolute_sigma:
             profiler = Profiler(fitted.problem, spread, free, t, None if timeout is None else began + timeout)
             with progress_line(progress, profiler, 2*len(chosen)) as tell:
                 for j in chosen:
@@ -271,6 +271,7 @@ def profile_time(fit, x=None, args=(), Dfun=None, *, parameters=None, sigma=None
     True
     """
     fitted = fit_of("profile_time", fit, x, args, Dfun, sigma=sigma, bounds=bounds, loss=loss, f_scale=f_scale)
+    fitted.check("profile_time")
     spread, free = covariances(fitted, method=None if fitted.problem.Dfun else "3-point", tool="profile_time")
     profiler = Profiler(fitted.problem, spread, free, free.t(0.95), None)
     return profiler.estimate(2*len(_chosen(parameters, spread)))

@@ -22,7 +22,8 @@ _EPS = np.finfo(float).eps
 _NEARLY = 1e7           # condition number from which a combination is nearly undetermined
 _NOISE = 0.5            # relative error of a derivative from which it says nothing
 _SURE = 5               # errors of derivatives that a direction's effect must exceed
-_EXACT = 2.0**12        # residuals of so many roundings of the parameters' effects are those of exact data
+_EXACT = 2.0**12        # residuals of so many roundings of the parameters' effects are those of exact data,
+_FITTED = 2.0**-26      # and this part of the signal
 _ALIGNED = 1e-3         # cosine between residuals and a derivative that no minimum has
 
 
@@ -102,6 +103,7 @@ class CovarianceResult:
     held: np.ndarray | None = None
     problem: Problem | None = field(default=None)
     _bend: float = 1.0
+    _is_exact: bool = False         # the residuals are rounding
     _words: tuple = ()              # about each direction that the data do not determine, or hardly
 
     def __getstate__(self):
@@ -334,13 +336,20 @@ def _pcov(fitted, tool, notes):
              "absolute_sigma": bool(problem.absolute_sigma)}
     if found is None:
         return replace(_shown(fitted.x, cov, problem, fixed=fixed, dof=dof, chi2=chi2, reduced_chi2=np.nan), **facts)
+    freedom = 1.0 if problem.absolute_sigma or not found.dof > 0 or dof <= 0 else np.sqrt(found.dof/dof)
     if not problem.loss.is_linear:
         notes.append("These uncertainties are SciPy's for a loss: commonly too large, by up to a factor of two. "
                      "covariance(fit), or covariance='accurate' in curve_fit, makes Huber's.")
-    elif not found.held.any() and (np.abs(found.stderr - stderr) > 0.01*stderr)[~fixed & np.isfinite(stderr)].any():
+    elif not found.held.any() and _differ(found.stderr*freedom, stderr, ~fixed):
         notes.append("With better derivatives the uncertainties differ by more than 1 %: covariance(fit), or "
                      "covariance='accurate' in curve_fit, makes those.")
     return replace(found, **facts)
+
+
+def _differ(a, b, which):
+    """Are finite standard errors more than 1 % apart?"""
+    which = which & np.isfinite(b)
+    return bool((np.abs(a[which] - b[which]) > 0.01*b[which]).any())
 
 
 def held_by(problem, x, made):
@@ -475,14 +484,15 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
 
     null = np.zeros((n, directions.null.shape[1]))
     null[free] = _legible(directions.null)/directions.scale[:, None]
+    exact = _are_rounding(J, psi, x[free], made.eps)
     words = _describe(directions, free, problem, x, evaluate)
     return CovarianceResult(
         x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=rank, condition=directions.condition, dof=dof,
         chi2=chi2, reduced_chi2=reduced, absolute_sigma=absolute_sigma,
-        optimality=_optimality(J, psi, x[free], made.eps), null_space=null,
+        optimality=0.0 if exact else _optimality(J, psi), null_space=null,
         names=problem.names, fixed=known, method=made.method, derivative_error=float(errors.max(initial=0.0)), nfev=made.nfev,
         bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale,
-        held=np.zeros(n, bool), problem=problem, _bend=bend, _words=words)
+        held=np.zeros(n, bool), problem=problem, _bend=bend, _is_exact=exact, _words=words)
 
 
 class Directions:
@@ -539,22 +549,31 @@ def _describe(directions, free, problem, x, evaluate):
     if not vectors and directions.condition > _NEARLY and np.isfinite(directions.condition):
         vectors = [np.where(np.abs(directions.Vt[-1]) > 0.03*np.abs(directions.Vt[-1]).max(), directions.Vt[-1], 0.0)]
         hardly = True
-    words = []
+    words, shared = [], (np.count_nonzero(vectors, axis=0) > 1).any() if vectors else False
     for vector in vectors:
         direction, effects = np.zeros(x.size), np.zeros(x.size)
         effects[free] = vector
         direction[free] = vector/directions.scale
-        words += describe_direction(direction, effects, x, labels, evaluate, hardly)
+        words += describe_direction(direction, effects, x, labels, evaluate, hardly, bool(shared))
     return tuple(words)
 
 
-def _optimality(J, psi, x, eps):
-    """Largest cosine between the residuals and a column; zero where they are those of exact data."""
-    sizes, size = np.linalg.norm(J, axis=0), np.linalg.norm(psi)
-    if size <= _EXACT*eps*float((sizes*np.abs(x)).max(initial=0.0)):
-        return 0.0
+def _are_rounding(J, psi, x, eps):
+    """Are the residuals those of exact data?
+
+    They may be some roundings of what the largest parameter stands for, an offset perhaps, or what a fit leaves
+    of the signal, which is what the middle one does.
+    """
+    effects = np.sort(np.linalg.norm(J, axis=0)*np.abs(x))
+    if effects.size == 0:
+        return False
+    return bool(np.linalg.norm(psi) <= max(_EXACT*eps*effects[-1], _FITTED*effects[(effects.size - 1)//2]))
+
+
+def _optimality(J, psi):
+    """Largest cosine between the residuals and a column."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = np.abs(J.T @ psi)/(sizes*size)
+        cosines = np.abs(J.T @ psi)/(np.linalg.norm(J, axis=0)*np.linalg.norm(psi))
     return float(np.nan_to_num(cosines).max(initial=0.0))
 
 
@@ -563,7 +582,7 @@ def not_a_minimum(found):
     if found.optimality <= _ALIGNED or found.chi2 == 0:
         return None
     return (f"This does not look like a minimum: the residuals make an angle with cosine {found.optimality:.2g} "
-            "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with a smaller ftol.")
+            "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with smaller ftol and xtol.")
 
 
 def _legible(null):

@@ -369,7 +369,8 @@ def _warnings(out, f, problem):
     if spread.null_space.shape[1] or spread._words:
         said.append(spread.explain())
     if out.dof <= 0:
-        said.append("There are no more residuals than parameters: nothing is left to estimate errors from.")
+        said.append("There are no more residuals than parameters: " + (
+            "nothing says whether the model fits." if spread.absolute_sigma else "nothing is left to estimate errors from."))
     elif out.chi2 == 0.0:
         said.append("The residuals are exactly zero: errors estimated from them are too.")
     if problem.bounds is not None:
@@ -399,7 +400,7 @@ def _warnings(out, f, problem):
         worst = int(np.argmax(np.abs(f)))
         if abs(f[worst]) > 4.5*spread_of and f.size < 10000:
             said.append(f"Residual {worst} is {abs(f[worst])/spread_of:.1f} standard deviations off: an outlier?")
-    return said if f is None else said + _runs(f)
+    return said if f is None or spread._is_exact else said + _runs(f)
 
 
 def _about_bounds(out, spread, bounds):

@@ -17,7 +17,7 @@ from .._problem.bounds import Bounds, parse_bounds
 from .._problem.compiled import CFunction, call_compiled
 from .._problem.losses import LINEAR, parse_loss
 from .._problem.problem import Problem
-from .._problem.weights import Weighted
+from .._problem.weights import Weighted, weigher
 
 __all__ = ["Fitted", "fit_of", "is_function", "mask_of", "names_of", "parameters_of"]
 
@@ -52,10 +52,22 @@ class Fitted:
             return
         f = self.evaluate()
         if f.size == self.fvec.size and _same(f, self.fvec, self):
-            return
+            weighted = self._weighted_anew()
+            if weighted is None or _same(weighted, self.fvec, self):
+                return
+            raise ValueError(f"{tool}: sigma is not what it was in the fit: was it changed in place since? Fit again.")
         raise ValueError(f"{tool}: func(x) is not what it was at the end of the fit: the norm of the residuals was "
                          f"{np.linalg.norm(self.fvec):.6g} and is {np.linalg.norm(f):.6g}. Were data changed in place since, "
                          "or is func random? Fit again.")
+
+    def _weighted_anew(self):
+        """The residuals with sigma as it is now: curve_fit's function has its own copy.  None where there is none."""
+        problem = self.problem
+        if problem.model is None or problem.sigma is None:
+            return None
+        rows = np.ravel(np.asarray(problem.model(problem.xdata, *self.x), dtype=float) - problem.ydata)
+        weigh = weigher(problem.sigma, rows.size)
+        return weigh(rows) if callable(weigh) else weigh*rows
 
 
 def _same(f, before, fitted):
