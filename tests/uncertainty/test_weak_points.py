@@ -164,3 +164,42 @@ def test_an_undetermined_parameter_makes_no_other_errors_doubtful():
     with pytest.warns(leastsq.OptimizeWarning, match="could not be estimated"):
         fit = curve_fit(lambda t, a, b, c, d: decay(t, a, b, c) + 0*d, T, Y, [3, 1, 0.5, 1], bounds=(-9, 9), full_output=True)
     assert not any("derivatives" in text for text in report(fit).warnings)
+
+
+@pytest.mark.parametrize("first, degree, tolerance", [(0, 6, 1e-3), (1, 6, 1e-3), (1, 8, 1e-3), (10, 5, 1e-2), (100, 3, 1e-2)])
+def test_pcov_between_bounds_is_right_or_infinite_for_badly_conditioned_models(first, degree, tolerance):
+    mpmath = pytest.importorskip("mpmath")
+    x = np.linspace(first, first + 1, 40)
+    V, p0 = np.vander(x, degree + 1), np.ones(degree + 1)
+    sigma = 1e-3*np.ptp(V @ p0)
+
+    def polynomial(x, *p):
+        return np.vander(x, degree + 1) @ np.array(p)
+    pcov = curve_fit(polynomial, x, V @ p0 + sigma*np.cos(1.7*np.arange(40)), p0, sigma=sigma, absolute_sigma=True,
+                     bounds=(-1e9, 1e9))[1]
+    with mpmath.workdps(60):
+        exact = mpmath.matrix(V.tolist())
+        inverse = (exact.T*exact)**-1
+        right = [sigma*float(mpmath.sqrt(inverse[j, j])) for j in range(degree + 1)]
+    assert np.sqrt(np.diag(pcov)) == pytest.approx(right, rel=tolerance)
+
+
+def test_a_result_of_scipy_with_a_loss_is_seen_by_its_cost():
+    optimize = pytest.importorskip("scipy.optimize")
+    found = report(optimize.least_squares(lambda p: decay(T, *p) - Y, [3, 1, 0.5], loss="soft_l1", f_scale=0.005))
+    assert any("had a loss" in text for text in found.warnings)
+    assert not any("minimum" in text for text in found.warnings)
+    plain = report(optimize.least_squares(lambda p: decay(T, *p) - Y, [3, 1, 0.5], xtol=1e-12, ftol=1e-12))
+    assert plain.warnings == [] and plain.stderr == pytest.approx(RIGHT, rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "soft_l1", "f_scale": 0.01}, {"bounds": (-9, 9)}])
+def test_a_result_that_was_pickled_is_not_called_no_minimum(options):
+    import pickle
+    fit = pickle.loads(pickle.dumps(curve_fit(decay, T, Y, [3, 1, 0.5], full_output=True, **options)))
+    assert not any("minimum" in text for text in report(fit).warnings)
+
+
+def test_intervals_of_fixed_parameters_alone_can_be_shown():
+    fit = curve_fit(decay, T, Y, [3, 1, 0.5], bounds=([3, 1, 0.5], [3, 1, 0.5]), full_output=True)
+    assert "it is fixed" in repr(confidence_intervals(fit))

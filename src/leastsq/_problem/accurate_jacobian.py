@@ -82,7 +82,7 @@ class Evaluator:
         return np.array(value, dtype=float).reshape(-1)
 
 
-def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=None):
+def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=None, data=0.0):
     """
     The Jacobian of a problem's function at `x`.
 
@@ -101,6 +101,8 @@ def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=Non
         with two calls for each parameter, and taken unless the residuals bend over them.
     noise : float, optional
         Changes of func smaller than this may be noise.  None: the norm of the residuals, a part of which noise is.
+    data : float, optional
+        Norm of what func takes off last, if known: a difference is rounded as its terms are.
 
     Returns
     -------
@@ -120,7 +122,7 @@ def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=Non
     if not np.isfinite(f0).all():
         bad = int(np.flatnonzero(~np.isfinite(f0))[0])
         raise ValueError(f"residuals are not finite at x: func(x)[{bad}] is {f0[bad]}")
-    counter.noise = np.linalg.norm(f0) if noise is None else noise
+    counter.noise, counter.data = np.linalg.norm(f0) if noise is None else noise, data
     if method is None and problem.Dfun is not None:
         return _given(problem, x, f0, counter)
     if method == "cs":
@@ -148,7 +150,7 @@ class _Counter:
     """The function, counted, where a failing evaluation at a probe counts as not finite."""
 
     def __init__(self, f, bounds=None):
-        self.f, self.nfev, self.size, self.cause, self.noise = f, 0, None, None, 0.0
+        self.f, self.nfev, self.size, self.cause, self.noise, self.data = f, 0, None, None, 0.0, 0.0
         self.bounds = bounds
 
     def fixed(self, j):
@@ -239,7 +241,7 @@ class _Column:
         if plus is None or minus is None or a + b == 0:
             return None
         change, bend = np.linalg.norm(plus - minus), np.linalg.norm((plus - self.f0) - (self.f0 - minus))
-        rounding = self.f.eps*(np.linalg.norm(plus) + np.linalg.norm(self.f0))
+        rounding = self.f.eps*(np.linalg.norm(plus) + np.linalg.norm(self.f0) + self.f.data)
         if not bend <= _BENT*change or rounding > 1e-4*change:
             return None
         return (plus - minus)/(a + b), max((bend/change)**2, rounding/change)

@@ -29,6 +29,7 @@ __all__ = ["OptimizeWarning", "curve_fit"]
 
 _NO_BOUNDS = (-np.inf, np.inf)
 _SHARE_OF_ERROR = 0.05
+_DOUBTFUL = 1e-3                # relative error of pcov, from that of the derivatives, that asks for better ones
 _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
 _LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
 
@@ -260,7 +261,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
     promised = bounds is None and kwargs.get("loss", LINEAR) == LINEAR and ier != Status.WATCHER     # MINPACK's numbers
     if not promised:
-        pcov, chi_squared = _scipys_covariance(popt, info)
+        pcov, chi_squared = _scipys_covariance(popt, info, weigh, ydata)
         count = count_finite(sigma, count)
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
@@ -298,8 +299,7 @@ def _warn_of_lost_steps(popt, info, weigh, ydata, epsfcn):
     R = np.triu(info["fjac"].T[:popt.size])
     columns = np.empty(popt.size)
     columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
-    data = ydata if weigh is None else weigh(ydata) if callable(weigh) else weigh*ydata
-    rounding = EPS*np.linalg.norm(info["fvec"] + np.ravel(data))
+    rounding = EPS*np.linalg.norm(info["fvec"] + _weighted(ydata, weigh))
     changes = columns*steps_of(popt, np.sqrt(Differences(precision=epsfcn).relative_error()))
     lost = np.flatnonzero(rounding > _LOST*changes)
     if lost.size:
@@ -412,21 +412,35 @@ def _parameter_names(f, n):
     return names if len(names) == n else None
 
 
-def _scipys_covariance(popt, info):
+def _scipys_covariance(popt, info, weigh, ydata):
     """Of J at the solution, its rows weighted by the loss as SciPy does; and the sum of the losses.
 
     A parameter that changes nothing has an infinite variance; a fixed one has none.
     """
     problem = info.problem
     fvec = np.atleast_1d(info["fvec"])
+    free = np.ones(popt.size, bool) if problem.bounds is None else problem.bounds.free
     if problem.by_differences:
-        made = accurate_jacobian(problem, popt, "3-point", f0=fvec, steps=_steps_within_errors(popt, fvec, info))
+        made = accurate_jacobian(problem, popt, "3-point", f0=fvec, steps=_steps_within_errors(popt, fvec, info),
+                                 data=np.linalg.norm(_weighted(ydata, weigh)))
     else:
         made = accurate_jacobian(problem, popt, f0=fvec)
         info["njev"] += 1
     info["nfev"] += made.nfev
-    free = np.ones(popt.size, bool) if problem.bounds is None else problem.bounds.free
-    rows = made.J*problem.loss.row_weights(made.f)[:, None]
+    weights = problem.loss.row_weights(fvec)[:, None]
+    directions = Directions(made.J[:, free]*weights, made.error[free])
+    count = free.sum()
+    doubtful = directions.rank < count or count > 0 and made.error[free].max()*directions.condition > _DOUBTFUL
+    if doubtful and problem.by_differences:         # as these derivatives say: better ones may not
+        made = accurate_jacobian(problem, popt, "richardson", f0=fvec)
+        info["nfev"] += made.nfev
+        directions = Directions(made.J[:, free]*weights, made.error[free])
     pcov = np.zeros((popt.size, popt.size))
-    pcov[np.ix_(free, free)] = Directions(rows[:, free], made.error[free]).inverse()
-    return pcov, problem.loss.values(made.f)[0].sum()
+    pcov[np.ix_(free, free)] = directions.inverse()
+    return pcov, problem.loss.values(fvec)[0].sum()
+
+
+def _weighted(ydata, weigh):
+    """The data as they are in the residuals, as a vector."""
+    data = np.ravel(ydata)
+    return data if weigh is None else weigh(data) if callable(weigh) else weigh*data

@@ -66,7 +66,7 @@ class ConfidenceResult:
             error = min(widths, default=self.covariance.stderr[j])
             ends = [value_and_error(v, error)[0] for v in (self.x[j], self.lower[j], self.upper[j])]
             rows.append((label(j, names), *ends))
-        width = [max(len(row[k]) for row in rows) for k in range(4)]
+        width = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
         lines = [f"  {row[0]:<{width[0]}}  {row[1]:>{width[1]}}   [{row[2]:>{width[2]}}, {row[3]:>{width[3]}}]"
                  for row in rows]
         kind = "from Student's t" if self.method == "t" else "from likelihood profiles"

@@ -579,7 +579,7 @@ def _optimality(J, psi):
 
 def not_a_minimum(found):
     """A sentence, if the point is none; or None."""
-    if found.optimality <= _ALIGNED or found.chi2 == 0:
+    if not found.optimality > _ALIGNED or found.chi2 == 0:      # nan: nobody knows
         return None
     return (f"This does not look like a minimum: the residuals make an angle with cosine {found.optimality:.2g} "
             "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with smaller ftol and xtol.")

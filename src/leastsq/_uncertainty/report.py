@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 
@@ -300,9 +301,15 @@ def _spread(fitted, f, fixed, method, notes):
     if J is not None:
         J = np.asarray(J, dtype=float)
         given = AccurateJacobian(J, np.full(fitted.x.size, 4*_EPS), f, "given", 0)
+        has_loss = abs(2*getattr(fitted.info, "cost", f @ f/2) - f @ f) > 1e-6*(f @ f)
         held = np.zeros(fitted.x.size, bool) if fixed is None else fixed
         active = getattr(fitted.info, "active_mask", None)
-        return from_jacobian(problem, fitted.x, given, fixed=held if active is None else held | (np.asarray(active) != 0))
+        spread = from_jacobian(problem, fitted.x, given, fixed=held if active is None else held | (np.asarray(active) != 0))
+        if has_loss and problem.loss.is_linear:
+            notes.append("The fit had a loss, as its cost says, which this result does not know: these uncertainties are "
+                         "wrong. covariance(func, x, loss=..., f_scale=...) makes the right ones.")
+            spread = replace(spread, optimality=np.nan)
+        return spread
     try:
         spread = own_covariance(fitted, "report", fixed)
     except ValueError as error:
