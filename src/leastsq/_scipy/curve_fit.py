@@ -125,7 +125,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         roots of its diagonal are their standard deviations.  Full of inf if it
         could not be estimated.  With bounds or a loss, or ended by `callback`, the pseudo-inverse of ``J.T @ J``
         for J at `popt`, as in SciPy: bounds that hold parameters do not change it, but
-        fixed parameters have the variance 0.  With `covariance`: as
+        fixed parameters have the variance 0, and data of infinite `sigma` do not count.  With `covariance`: as
         `leastsq.covariance` makes it, infinite for those parameters alone that the data
         do not determine; nan for those at a bound, which count as known; with a
         loss, Huber's.
@@ -268,11 +268,14 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if pcov is not None and not absolute_sigma:
         freedom = count - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
-    if promised and jac is None and pcov is not None:
-        for value, variance in zip(popt.tolist(), pcov.diagonal().tolist()):     # a quarter of what arrays take
-            if value*value < _CLOSE_TO_ZERO*variance:
-                _warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
+    if pcov is not None and promised:
+        for value, variance in zip(popt.tolist(), pcov.diagonal().tolist()):     # one comparison: the quick path
+            if not _CLOSE_TO_ZERO*variance <= value*value:          # infinite and nan, too
                 break
+        else:
+            return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
+        if jac is None and np.isfinite(pcov).all():
+            _warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
         pcov = _with_infinities(pcov, n)
         warnings.warn("Covariance of the parameters could not be estimated",
