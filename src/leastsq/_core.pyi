@@ -154,6 +154,7 @@ def solve(
     /,
 ) -> (
     tuple[NDArray[np.float64], int]
+    | tuple[NDArray[np.float64], int, float, float, float, float]    # ier 2 or 4 at x0: |f|, largest cosine, |D*x|, R[0, 0]
     | tuple[
         NDArray[np.float64],             # x
         int,                             # ier

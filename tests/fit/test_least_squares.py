@@ -256,8 +256,10 @@ def test_bad_problems_are_named():
     for few, m in ((lambda p: p[:2], 2), (lambda p: p[0], 1), (lambda p: 1, 1), (lambda p: [1.0, p[0]], 2)):
         with pytest.raises(ValueError, match="number of residuals is less than the number of variables") as caught:
             least_squares(few, X0)
-        assert caught.value.__notes__ == [f"fun returned {m} for 3 free parameters"]
-    with pytest.raises(ValueError, match="the array that func returns must be an array of real numbers, got an unusable list"):
+        assert caught.value.__notes__ == [
+                f"fun returned {m} for 3 free parameters"
+                + "; return the residuals, one by one, not the sum of their squares"*(m == 1)]
+    with pytest.raises(ValueError, match="the array that fun returns must be an array of real numbers, got an unusable list"):
         least_squares(lambda p: [[1], p], X0)
     with pytest.raises(TypeError, match="`fun` must be callable or a CFunction, got int"):
         least_squares(3, X0)

@@ -1,6 +1,7 @@
 """strict=True finds what is wrong with callbacks, and is silent about what is not."""
 import multiprocessing
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -141,12 +142,136 @@ def test_a_parameter_without_effect_is_reported():
 
 
 @pytest.mark.parametrize("func, x0, words", [
-    (lambda x: good(x).astype(np.float32).astype(float), (1.0, 1.0), "Func rounds"),
-    (lambda x: x[0]*np.exp(-T) + np.exp(x[1]*T) - Y, (1.0, 1e-9), "too near zero for a relative step"),
+    (lambda x: good(x).astype(np.float32).astype(float), (1.0, 1.0), "Is func rounded"),
+    (lambda x: x[0]*np.exp(-T) + np.exp(x[1]*T) - Y, (1.0, 1e-9), "too near zero for a step relative to it"),
 ])
 def test_forward_differences_that_mislead_are_reported(func, x0, words):
     texts = warned(func, x0)
     assert texts and all("% off" in text for text in texts) and any(words in text for text in texts)
+
+
+def test_a_start_so_small_that_its_step_vanishes_is_reported():
+    (text,) = warned(lambda x: x[0]*T + x[1] - Y, (1.0, 1e-9))
+    assert "x[1]" in text and "start from exactly 0, or from a value of the size that you expect" in text
+
+
+def transit(t0):
+    t = t0 + np.linspace(-0.2, 0.2, 60)
+    y = 1 - 0.01*np.exp(-((t - t0 - 0.013)/0.03)**2) + 1e-4*np.cos(50*np.arange(60.0))
+    return lambda x: 1 - x[0]*np.exp(-((t - x[1])/x[2])**2) - y
+
+
+def test_at_an_epoch_an_offset_is_the_cure_and_it_cures():
+    (text,) = warned(transit(2457957.0), (0.008, 2457957.0, 0.04))
+    assert "Subtract an offset, so that x[1] counts from 2457957" in text and "epsfcn" not in text
+    assert warned(transit(0.0), (0.008, 0.0, 0.04)) == []
+
+
+def test_the_epsfcn_that_is_advised_is_enough():
+    def single(x):
+        return good(x).astype(np.float32).astype(float)
+    texts = warned(single)
+    assert texts
+    for text in texts:
+        epsfcn = float(text.partition("epsfcn=")[2].partition(",")[0])
+        assert not any(text.split(" = ")[0] in again for again in warned(single, epsfcn=epsfcn))
+
+
+# ------------------------------------------------------------------ where a fit ended
+
+@pytest.mark.parametrize("func, x0", [
+    (good, (0.0, 1.0)),                                         # x[1] has no effect where x[0] is 0
+    (lambda x: x[0]**2*np.exp(-x[1]*T) - Y, (0.0, 1.0)),        # a saddle, which a forward step leaves
+    (lambda x: x[0]*T + x[1] - np.cos(20*T), (1.0, 0.0)),       # an answer near zero
+    (lambda x: x[0]*np.cos(T) + x[1] - np.cos(T), (0.5, 0.0)),  # one that is zero but for rounding
+])
+def test_parameters_that_the_fit_moves_are_not_said_to_stay(func, x0):
+    assert warned(func, x0) == []
+
+
+def test_a_parameter_that_nothing_uses_is_named():
+    (text,) = warned(lambda x: good((x[0], 1.3)))
+    assert text.startswith("strict: x[1] has no effect: no step from 1 changes a residual")
+
+
+def test_a_product_of_zeros_is_a_saddle_and_the_way_down_is_shown():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)     # leastsq's own: all derivatives are zero
+        with pytest.warns(StrictWarning) as caught:
+            fit(lambda x: x[0]*x[1]*T - Y, (0.0, 0.0))
+    text = next(str(w.message) for w in caught if w.category is StrictWarning)
+    assert "the answer is no minimum" in text and "x[0] and x[1] are zero" in text
+    numbers = [float(number) for number in re.findall(r"= ([-\d.e]+)", text.partition("but ")[2])]
+    before, after = (float(part) for part in re.search("from (.*) to (.*)[.] Start", text).groups())
+    func = np.prod(numbers)*T - Y
+    assert func @ func == pytest.approx(after, rel=1e-5) and after < before == pytest.approx(Y @ Y, rel=1e-5)
+
+
+def test_the_way_down_from_a_bound_without_slope_is_shown():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        x, ier = fit(lambda x: x[0]**2*T - Y, (0.0,), Dfun=lambda x: 2*x[0]*T[:, None], bounds=([0], [9]))
+    assert x[0] == 0 and ier == 4
+    assert any("no minimum" in str(w.message) and "(its lower bound)" in str(w.message) for w in caught)
+
+
+def test_a_bound_that_takes_the_effect_of_another_parameter_is_named():
+    (text,) = warned(lambda x: x[0]*np.exp(-x[1]*T) + Y, bounds=([0, 0], [9, 9]))
+    assert text.startswith("strict: x[1] has no effect where x[0] is 0 (its lower bound)")
+
+
+def test_a_bound_that_holds_its_parameter_is_fine():
+    assert warned(lambda x: x[0]*T + x[1] - Y, bounds=([0, 0], [9, 9])) == []
+
+
+def spike(x):
+    """A rate so fast that the data show the first point only."""
+    return x[0]*np.exp(-x[1]*5*T) - np.where(T == 0, 1.0, 0.0) - 1e-3*np.cos(9*T)
+
+
+def test_a_parameter_that_ran_off_is_named_with_where_it_went():
+    (text,) = warned(spike)
+    found = float(re.search(r"x\[1\] went from 1 to ([\d.]+), where larger values", text)[1])
+    a = leastsq.leastsq(spike, (1.0, 1.0))[0]
+    assert a[1] == pytest.approx(found, rel=1e-5)
+    near, far = spike(a), spike((a[0], 100*a[1]))
+    assert far @ far == pytest.approx(near @ near, rel=1e-6)
+
+
+VERDICTS = {
+    "nothing": (good, (1.0, 1.0), {}), "idle": (lambda x: good((x[0], 1.3)), (1.0, 1.0), {}),
+    "ran off": (spike, (1.0, 1.0), {}), "near zero": (lambda x: x[0]*T + x[1] - Y, (1.0, 1e-9), {}),
+    "rounds": (lambda x: good(x).astype(np.float32).astype(float), (1.0, 1.0), {}),
+    "bound": (lambda x: x[0]*np.exp(-x[1]*T) + Y, (1.0, 1.0), {"bounds": np.array([[0.0, 0.0], [9.0, 9.0]])}),
+    "epoch": (transit(2457957.0), (0.008, 2457957.0, 0.04), {}),
+    "stairs": (lambda x: int(x[0] + 0.5)*np.exp(-x[1]*T) - Y, (1.0, 1.0), {}),
+}
+
+
+@pytest.mark.parametrize("powers", [(20, -20, 13), (-40, 40, -7)])
+@pytest.mark.parametrize("name", VERDICTS)
+def test_other_units_change_no_verdict(name, powers):
+    """By powers of two, so that the fit is the same to the bit."""
+    func, x0, options = VERDICTS[name]
+    units = 2.0**np.array(powers[:len(x0)])
+
+    def verdicts(texts):
+        return [re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?(?!\])", "#", text) for text in texts]
+    scaled = {"bounds": tuple(options["bounds"]/units)} if options else {}
+    assert (verdicts(warned(func, x0, **({"bounds": tuple(options["bounds"])} if options else {})))
+            == verdicts(warned(lambda x: func(x*units), np.array(x0)/units, **scaled)))
+
+
+def test_under_curve_fit_the_models_own_names_are_used():
+    def model(t, height, rate, unused):
+        return height*np.exp(-rate*t)
+    with pytest.warns(StrictWarning) as caught, warnings.catch_warnings():
+        warnings.simplefilter("ignore", leastsq.OptimizeWarning)
+        leastsq.curve_fit(model, T, Y, strict=True)
+    (text,) = [str(w.message) for w in caught if w.category is StrictWarning]
+    assert text.startswith("strict: unused has no effect") and "Does f use it" in text
+    with pytest.raises(StrictError, match="jac is not the derivative of f at p = .*: every sign is flipped.$"):
+        leastsq.curve_fit(lambda t, a, b: a*np.exp(-b*t), T, Y, strict=True, jac=lambda t, a, b: -jacobian((a, b)))
 
 
 # --------------------------------------------------------------------------- fatal

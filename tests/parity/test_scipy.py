@@ -58,7 +58,7 @@ def assert_same(func, x0, bits=True, **options):
         return
     _, cov, info, mesg, ier = ours
     _, their_cov, their_info, their_mesg, _ = theirs
-    assert mesg == their_mesg and list(info) == list(their_info)
+    assert mesg.partition("\n  All derivatives are zero")[0] == their_mesg and list(info) == list(their_info)
     if bits:
         assert (cov is None) == (their_cov is None)
     if cov is not None and their_cov is not None:

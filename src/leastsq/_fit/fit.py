@@ -70,8 +70,8 @@ class Fit:
         ier = out[1]
         if ier == Status.WATCHER and self.watcher.reached_maxfev:
             ier = int(Status.MAXFEV)
-        if len(out) == 2:
-            return out[0], ier
+        if len(out) < 12:               # the short form, which may hold norms
+            return out[0], ier, *out[2:]
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])
         return (out[0], ier, fvec, out[3] + extra, *out[4:])

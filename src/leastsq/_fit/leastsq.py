@@ -16,13 +16,16 @@ from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem, parse_problem
 from .._problem.settings import Settings, Watching, most_evaluations
+from .._problem.words import LEASTSQ, Words, explain_call
 from .fit import Fit, why_it_ended
 from .info import Info
+from .stayed import norms_at, stayed
 from .status import SUCCESS, Status, message
 
 __all__ = ["leastsq"]
 
 _QUIET = (*SUCCESS, Status.WATCHER)     # the caller's own doing
+_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))        # successes that a fit may have where it started, which is no minimum
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _REFERENCE = 3                  # instead of one of these: the original
 _MOST_THREADS = 256
@@ -88,6 +91,34 @@ def _nothing_to_fit(func, args, Dfun, source):
 
 def _plain_problem(func, args, Dfun, col_deriv, precision):
     return Problem(func, args, Dfun, col_deriv, Differences(precision=precision))
+
+
+# These two are functions of their own since they have to be short: where no memory is left at all, CPython goes round for
+# ever in a handler of exceptions that begins beyond a function's 256th instruction, whose number it wants to keep.
+
+def _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads, watch):
+    """The core's `solve` without extras; errors of calls that cannot be made are explained."""
+    try:
+        return solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads,
+                     None)
+    except TypeError as error:
+        _explain(error, watch, func, Dfun, args)
+        raise
+
+
+def _solve_with_extras(fit, full_output, watch):
+    try:
+        return fit.solve(full_output)
+    except TypeError as error:
+        _explain(error, watch, fit.problem.func, fit.problem.Dfun, fit.problem.args)
+        raise
+
+
+def _explain(error, watch, func, Dfun, args):
+    if watch is None:
+        explain_call(error, LEASTSQ, func, Dfun, args)
+    else:
+        explain_call(error, watch.words, watch.user_func, watch.user_Dfun, args)
 
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
@@ -257,7 +288,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     Warns
     -----
     RuntimeWarning
-        Without `full_output`, if `ier` is 5 to 10.  11 says that `callback` ended it.
+        Without `full_output`, if `ier` is 5 to 10, or if it is 2 or 4 and the fit ended
+        at `x0` although that is no minimum: no step was accepted, or every derivative
+        is zero.  11 says that `callback` ended it.
 
     Notes
     -----
@@ -277,12 +310,17 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
 
     Examples
     --------
-    Fit a decay to three points:
+    Fit a decay to three points.  There are two forms: the short one returns the
+    parameters and why the fit ended, not their covariance; `full_output` returns
+    five things.
 
     >>> import numpy as np
     >>> from leastsq import leastsq
     >>> t, y = np.array([0.0, 1.0, 2.0]), np.array([2.0, 1.0, 0.5])
-    >>> x, ier = leastsq(lambda x: x[0]*np.exp(-x[1]*t) - y, [1.0, 1.0])
+    >>> def residual(x):
+    ...     return x[0]*np.exp(-x[1]*t) - y
+    >>> x, ier = leastsq(residual, [1.0, 1.0])
+    >>> x, cov_x, info, mesg, ier = leastsq(residual, [1.0, 1.0], full_output=True)
     >>> x.round(6)
     array([2.      , 0.693147])
     >>> ier in (1, 2, 3, 4)
@@ -290,8 +328,6 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
 
     The amplitude may not exceed 1.5; then, one datum is spoiled:
 
-    >>> def residual(x):
-    ...     return x[0]*np.exp(-x[1]*t) - y
     >>> x, cov_x, info, mesg, ier = leastsq(residual, [1.0, 1.0], full_output=True,
     ...                                     bounds=([0, 0], [1.5, np.inf]))
     >>> x.round(2), info["active_mask"]
@@ -308,7 +344,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     watch = fit = None
     if strict:
         from .strict import Watch
-        watch = Watch(func, Dfun, args, col_deriv, Differences(precision=epsfcn), bounds)
+        words = strict if isinstance(strict, Words) else LEASTSQ        # a caller's own
+        watch = Watch(func, Dfun, args, col_deriv, Differences(precision=epsfcn), bounds, words)
         func, Dfun = watch.func, watch.Dfun
     if engine is not None and _is_reference(
             engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
@@ -325,34 +362,43 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
                                (loss, f_scale))
         fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads),
                   Watching(callback, history, verbose))
-        out = fit.solve(full_output or bool(verbose))
+        out = _solve_with_extras(fit, full_output or bool(verbose), watch)
         Dfun = source.Dfun
     else:
         source = _plain_problem, func, args, Dfun, col_deriv, epsfcn      # made when it is first asked for
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
-        out = solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                    epsfcn, factor, diag, qr, threads, None)
+        out = _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
+                     epsfcn, factor, diag, qr, threads, watch)
         if out is None:
             return _nothing_to_fit(func, args, Dfun, source)
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]
     if not full_output and not verbose and ier in SUCCESS:
-        return out
+        if len(out) == 2:
+            return out
+        if said := stayed(ier, out[2:], out[0].size, Dfun is None):
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+        return out[:2]
 
     x = out[0]
     maxfev = operator.index(maxfev)
     if maxfev <= 0:
         maxfev = most_evaluations(x.size, Dfun is None)
     mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+    said = ""
+    if ier in _MAY_STAY and x.item(0) == np.asarray(x0).item(0) and np.array_equal(x, np.ravel(x0)):
+        inside = None if fit is None or source.bounds is None else source.bounds.active_mask(x) == 0
+        said = stayed(ier, norms_at(out[2], *out[5:8], x, diag, inside), x.size, Dfun is None)
+        mesg += said and f"\n  {said}"
     if fit is not None:
         if source.bounds is not None:
             mesg += source.bounds.describe(x)
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:
-        if ier not in _QUIET:
+        if ier not in _QUIET or said:
             warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 

@@ -12,11 +12,15 @@ from .._problem.arguments import real_array
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.problem import Problem
+from .._problem.words import LEASTSQ
+from .ends import Ends
 
 __all__ = ["StrictError", "StrictWarning", "Watch"]
 
 _SAME = 1e-11           # relative: results this close are taken as equal
 _BLUNT = 0.05           # relative: forward differences this far off mislead the solver
+_LOST = 100*2.0**-52    # relative to the residuals: a smaller change is rounding
+_OTHER_STEPS = (0.1, 0.01, 1e-3, 1e-4, 10.0, 100.0, 1e3, 1e4, 1e6, 1e8)        # to try instead of one that misleads
 _WRONG = 1e-4           # relative to a column's length: an entry of a Jacobian this far off is wrong
 
 
@@ -38,6 +42,8 @@ class Watch:
         As given to `leastsq`.
     differences : Differences
         How the solver makes its Jacobian, if there is no `Dfun`.
+    words : Words
+        What the public function calls them.
 
     Attributes
     ----------
@@ -45,18 +51,20 @@ class Watch:
         What to give to the solver, with the same `args`.
     """
 
-    def __init__(self, func, Dfun, args, col_deriv, differences, bounds=None):
+    def __init__(self, func, Dfun, args, col_deriv, differences, bounds=None, words=LEASTSQ):
+        self.words = words
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             raise TypeError("leastsq: strict=True watches Python functions; a CFunction cannot be watched")
         self.args, self.col_deriv, self.differences, self.bounds = args, bool(col_deriv), differences, bounds
         self.user_func, self.user_Dfun = func, Dfun
-        self.residuals = _Watched(func, "func", args)
-        self.jacobians = None if Dfun is None else _Watched(Dfun, "Dfun", args)
+        self.residuals = _Watched(func, words.func, args)
+        self.jacobians = None if Dfun is None else _Watched(Dfun, words.Dfun, args)
         self.func = self._func if callable(func) else func
         self.Dfun = self._Dfun if callable(Dfun) else Dfun
         self.first = None               # (x, f(x)) of the first call
         self.last_finite = None
         self.said_not_finite = False
+        self._step_from_zero = None     # the solver's, for a parameter that is zero
 
     def _func(self, x, *args):
         if self.first is None:
@@ -79,11 +87,11 @@ class Watch:
             return value                # not numbers: the solver says so
         value = np.array(value)         # func may use that array again
         self.first = (x.copy(), f)
-        self._repeat(x, args, "called twice in a row at x0")
+        self._repeat(x, args, f"called twice in a row at {self.words.x0}")
         if not np.isfinite(f).all():
             bad = np.flatnonzero(~np.isfinite(f))
-            raise StrictError(f"{bad.size} of {f.size} residuals are not finite at x0 = {x}, the first is "
-                              f"func(x0)[{bad[0]}] = {f[bad[0]]}. Start elsewhere, or mend func there.")
+            raise StrictError(f"{bad.size} of {f.size} residuals are not finite at {self.words.x0} = {x}, the first is "
+                              + self.words.of(f"func(x)[{bad[0]}] = {f[bad[0]]}. Start elsewhere, or mend func there."))
         self.last_finite = x.copy()
         if self.user_Dfun is None and f.size >= x.size:
             self._sensitivity(x, f, value.dtype, args)
@@ -100,41 +108,70 @@ class Watch:
             culprits = self.residuals.changed_data()
             why = (f"It changes {' and '.join(culprits)} in place; copy first (a = a - b, not a -= b)." if culprits else
                    "Does it draw random numbers, or keep something from call to call? Fix the seed, or pass it in.")
-            raise StrictError(f"func gives different residuals for the same x ({when}){where}. {why}")
+            raise StrictError(f"{self.words.func} gives different residuals for the same x ({when}){where}. {why}")
 
     def _sensitivity(self, x, f, dtype, args):
         """Whether the solver's forward differences can see every parameter."""
         made = self._differences(x, args)
         if made is None:
             return
-        bounds = self._bounds(x)
+        ends = Ends(lambda point: self._residuals(point, args), self._bounds(x), x, f)
         eps = max(self.differences.relative_error(0.0), np.finfo(dtype if dtype.kind == "f" else float).eps)
+        self._step_from_zero = np.sqrt(eps)
+        lengths = np.linalg.norm(made.J, axis=0)
+        size = max(np.linalg.norm(f), (lengths*np.abs(x)).max(initial=0.0))
         for j in range(x.size):
+            step = np.sqrt(eps)*abs(x[j]) or np.sqrt(eps)
+            value = ends.moved(j, step)
+            if value is None:
+                continue
+            unchanged = np.array_equal(value, f)
+            if unchanged and (ends.first_effect(j) is None or ends.is_flat(j)):
+                continue                        # the solver's step is not at fault: `finish` looks whether the fit is
+            step = (x[j] + step) - x[j]         # as it was made
             truth = made.J[:, j]
-            size = np.linalg.norm(truth)
-            moved = x.copy()
-            moved[j] += np.sqrt(eps)*abs(x[j]) or np.sqrt(eps)
-            if bounds is not None and (moved > bounds.high).any():
-                continue
             with np.errstate(all="ignore"):
-                value = _numbers(self.residuals(moved.copy(), args))
-            if value is None or value.size != f.size or not np.isfinite(value).all():
-                continue
-            if np.array_equal(value, f) and (size == 0 or abs(x[j]) > 1e-6):
-                _warn(f"the solver's step in x[{j}], from {x[j]} to {moved[j]}, changes no residual. Is it used, and "
-                      "not rounded (int(), an index, float32)? The fit will leave it where it is.")
-                continue
-            if size == 0:
-                continue
-            off = np.linalg.norm((value - f)/(moved[j] - x[j]) - truth)/size
-            if off > max(_BLUNT, 2*made.error[j]):
-                why = ("func rounds (float32, a table?) or is noisy: compute in float64, or give epsfcn, its relative "
-                       "error"
-                       if abs(x[j]) > 1e-6 or x[j] == 0 else
-                       "x is too near zero for a relative step: give Dfun, or start from exactly 0")
-                step = moved[j] - x[j]
-                _warn(f"the derivative by x[{j}] = {x[j]}, as the solver makes it with a step of {step:.1e}, is "
-                      f"{100*off:.0f} % off. {why[0].upper()}{why[1:]}.")
+                off = np.linalg.norm((value - f)/step - truth)/lengths[j] if lengths[j] > 0 else np.inf
+            if unchanged or lengths[j] > 0 and off > max(_BLUNT, 2*made.error[j]):
+                hidden = lengths[j]*step <= _LOST*size and lengths[j] > 0
+                self._misled(ends, j, step, truth, off, unchanged, hidden)
+
+    def _misled(self, ends, j, step, truth, off, unchanged, hidden):
+        """Say that the solver's step in a parameter misleads, and what was tried that does not."""
+        x, name = ends.x[j], self.words.label(j)
+        if unchanged:
+            first = ends.first_effect(j)
+            what = f"the solver's step in {name}, from {x} to {x + step}, changes no residual; one to {first:.6g} does"
+        else:
+            what = (f"the derivative by {name} = {x}, as the solver makes it with a step of {step:.1e}, is "
+                    f"{100*off:.0f} % off")
+        right = next((factor for factor in _OTHER_STEPS if ends.slope_error(j, factor*step, truth) <= _BLUNT), None)
+        if hidden and (right is None or right > 1):
+            # from 0 the step is absolute: is that one right?
+            zero = "exactly 0, or from " if x != 0 and ends.slope_error(j, self._step_from_zero, truth) <= _BLUNT else ""
+            near = (f"{name} is too near zero for a step relative to it" if zero else
+                    "A step of this size changes the residuals by no more than their rounding")
+            advice = f"{near}: start from {zero}a value of the size that you expect"
+        elif right is None:
+            advice = f"Is {name} rounded (int(), an index, float32), or {self.words.func} noisy?"
+        elif right > 1:
+            relative = (right*step/(abs(x) or 1.0))**2
+            advice = (f"Is {self.words.func} rounded (float32, a table) or noisy? Compute in float64, or give "
+                      f"epsfcn={relative:.0e}, with which the derivative is right")
+        elif x != 0 and abs(x)*1e-3 > right*step:
+            advice = (f"The step is relative to {name} and too long here: one of {right*step:.1e} is right. Subtract an offset, "
+                      f"so that {name} counts from {x:.10g} (and the data with it)")
+        else:
+            advice = f"A step of {right*step:.1e} is right: choose units in which {name} is smaller, or give {self.words.Dfun}"
+        _warn(f"{what}. {advice}{'' if advice.endswith('?') else '.'}")
+
+    def _residuals(self, point, args):
+        """Residuals at any point, or None where there are none that are finite."""
+        with np.errstate(all="ignore"):
+            value = _numbers(self.residuals(point, args))
+        if value is None or value.size != self.first[1].size or not np.isfinite(value).all():
+            return None
+        return value
 
     def _bounds(self, x):
         return None if self.bounds is None else parse_bounds(self.bounds, (x.size,))
@@ -151,27 +188,41 @@ class Watch:
         if f is None:
             return
         if f.size != self.first[1].size:
-            raise StrictError(f"func returned {f.size} residuals after {self.first[1].size} before; "
-                              f"{_moves(self.last_finite, x)}. The number of residuals must not depend on x.")
+            raise StrictError(f"{self.words.func} returned {f.size} residuals after {self.first[1].size} before; "
+                              f"{_moves(self.last_finite, x, self.words)}. Their number must not depend on the parameters.")
         if np.isfinite(f).all():
             self.last_finite = x.copy()
         elif not self.said_not_finite:
             self.said_not_finite = True
             bad = np.flatnonzero(~np.isfinite(f))
-            _warn(f"residuals are not finite at x = {x}: {bad.size} of {f.size}, the first is func(x)[{bad[0]}] = "
-                  f"{f[bad[0]]}; {_moves(self.last_finite, x)}. The solver steps back from there; bounds, or "
+            _warn(self.words.of(f"residuals are not finite at x = {x}: {bad.size} of {f.size}, the first is func(x)[{bad[0]}] = "
+                  f"{f[bad[0]]}; ") + f"{_moves(self.last_finite, x, self.words)}. The solver steps back from there; bounds, or "
                   "another form of the parameter (its logarithm), would keep it away.")
 
     def finish(self, x):
-        """What can only be seen at the end: whether func still gives what it gave at first."""
+        """What can only be seen at the end: whether func still gives what it gave at first, and whether it can be the answer."""
         if self.first is None:
             return
         with np.errstate(all="ignore"):
-            self._repeat(x, self.args, "at x0, before the fit and after it")
+            said = list(self._about_the_end(x))
+            self._repeat(x, self.args, f"at {self.words.x0}, before the fit and after it")
             if self.jacobians is not None and self.jacobians.calls:
-                value = real_array(self.user_Dfun(x.copy(), *self.args), "the array that Dfun returns", "leastsq")
+                value = real_array(self.user_Dfun(x.copy(), *self.args), f"the array that {self.words.Dfun} returns",
+                                   self.words.caller)
                 if np.isfinite(value).all():
                     self._check_jacobian(x, value)
+        for text in said:               # which a function that drifts would make worthless
+            _warn(text)
+
+    def _about_the_end(self, x):
+        """Sentences about an answer that is none."""
+        f = self._residuals(x.copy(), self.args) if np.isfinite(x).all() else None
+        if f is None or not f.any():
+            return
+        made = self._differences(x, self.args)
+        slopes = None if made is None else np.linalg.norm(made.J, axis=0)
+        ends = Ends(lambda point: self._residuals(point, self.args), self._bounds(x), x, f, slopes)
+        yield from ends.found(self.first[0], self.words)
 
     # ------------------------------------------------------------ the Jacobian
 
@@ -184,16 +235,16 @@ class Watch:
         if J.shape != wanted:
             if J.shape == wanted[::-1]:
                 other = "col_deriv=False" if self.col_deriv else "col_deriv=True"
-                raise StrictError(f"Dfun returns the transposed Jacobian: shape {J.shape} where {wanted} is wanted. "
+                raise StrictError(f"{self.words.Dfun} returns the transposed Jacobian: shape {J.shape} where {wanted} is wanted. "
                                   f"Return J.T, or say {other}.")
             return
         J = np.array(J.T if self.col_deriv else J, dtype=float)
         made = self._differences(x, self.args)
         if made is not None:
-            _compare(J, made.J, made.error, x)
+            _compare(J, made.J, made.error, x, self.words)
 
 
-def _compare(J, truth, error, x):
+def _compare(J, truth, error, x, words):
     """StrictError if J is not the Jacobian; it names the usual mistakes."""
     def agrees(a, b):
         size = np.maximum(np.linalg.norm(b, axis=0), np.linalg.norm(a, axis=0))
@@ -202,9 +253,11 @@ def _compare(J, truth, error, x):
     good = agrees(J, truth)
     if good.all():
         return
-    start = f"Dfun is not the derivative of func at x = {x}: "
+    Dfun, func = words.Dfun, words.func
+    start = f"{Dfun} is not the derivative of {func} at {'p' if words.x0 == 'p0' else 'x'} = {x}: "
     if agrees(-J, truth).all():
-        raise StrictError(start + "every sign is flipped. If func is data - model, Dfun must be -d(model)/dx.")
+        hint = " If func is data - model, Dfun must be -d(model)/dx." if Dfun == "Dfun" else ""
+        raise StrictError(start + "every sign is flipped." + hint)
     if J.shape[0] == J.shape[1] and agrees(J.T, truth).all():
         raise StrictError(start + "it is transposed. Row i must hold the derivatives of residual i (or say "
                           "col_deriv=True).")
@@ -212,8 +265,8 @@ def _compare(J, truth, error, x):
         column = J[:, [j]]
         length = np.linalg.norm(column)
         entry = int(np.argmax(np.abs(column[:, 0] - truth[:, j])))
-        which = f"column {j}, by x[{j}], is wrong" if good.any() else "no column is right; column 0"
-        detail = (f" (row {entry}: Dfun says {column[entry, 0]:.6g}, differences say {truth[entry, j]:.6g}).")
+        which = f"column {j}, by {words.label(j)}, is wrong" if good.any() else "no column is right; column 0"
+        detail = (f" (row {entry}: {Dfun} says {column[entry, 0]:.6g}, differences say {truth[entry, j]:.6g}).")
         if length == 0:
             hint = " It is all zeros."
         elif _agrees(-column[:, 0], truth[:, j]):
@@ -222,7 +275,7 @@ def _compare(J, truth, error, x):
             same = [k for k in range(x.size) if k != j and _agrees(column[:, 0], truth[:, k])]
             factor = column[:, 0] @ truth[:, j]/(truth[:, j] @ truth[:, j]) if truth[:, j].any() else 0.0
             if same:
-                hint = f" It is the column of x[{same[0]}]: are they in the wrong order?"
+                hint = f" It is the column of {words.label(same[0])}: are they in the wrong order?"
             elif factor and _agrees(column[:, 0], factor*truth[:, j]):
                 hint = f" It is {factor:.6g} times what it should be."
             else:
@@ -320,11 +373,11 @@ def _close(a, b):
     return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME*np.nan_to_num(np.abs(b)).max(initial=0.0), equal_nan=True))
 
 
-def _moves(before, x):
+def _moves(before, x, words):
     moved = np.flatnonzero(before != x)
     if moved.size == 0:
-        return "x had not moved"
-    steps = [f"x[{j}] from {before[j]:.6g} to {x[j]:.6g}" for j in moved[:4]]
+        return "the parameters had not moved"
+    steps = [f"{words.label(j)} from {before[j]:.6g} to {x[j]:.6g}" for j in moved[:4]]
     more = f" and {moved.size - 4} more" if moved.size > 4 else ""
     return f"the last finite ones were before moving {', '.join(steps)}{more}"
 

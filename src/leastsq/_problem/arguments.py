@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from math import isfinite
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from .kinds import PLAIN, plain
 
 __all__ = ["flag", "improper", "jacobian_array", "noted", "real_array", "real_data", "real_number", "tolerances", "whole_number"]
+
+_FLOAT = np.dtype(float)        # the one of its kind: arrays in the machine's byte order have it
 
 
 def noted(error, note):
@@ -48,10 +51,11 @@ def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
 
 def real_data(values, name, finite):
     """As `numpy.asarray` or `numpy.asarray_chkfinite`, to floats; errors say of what."""
-    if getattr(getattr(values, "dtype", None), "kind", "f") in "mM":
+    plain_array = type(values) is np.ndarray and values.dtype is _FLOAT
+    if not plain_array and getattr(getattr(values, "dtype", None), "kind", "f") in "mM":
         plain(values, name, "curve_fit")                # dates: refused
     try:
-        array = np.asarray(values, float)
+        array = values if plain_array else _converted(values, name)
         if finite and not isfinite(np.vdot(array, array)):      # or the squares overflow
             np.asarray_chkfinite(array)
     except (TypeError, ValueError) as error:
@@ -60,7 +64,23 @@ def real_data(values, name, finite):
     return array
 
 
+def _converted(values, name):
+    """An array of floats; what is complex loses its imaginary part with NumPy's warning, as in SciPy."""
+    if getattr(getattr(values, "dtype", None), "kind", "") != "c":
+        return np.asarray(values, float)
+    warnings.warn(f"Casting complex values to real discards the imaginary part of `{name}`. {_as_real(name)}",
+                  np.exceptions.ComplexWarning, stacklevel=4)
+    return np.asarray(np.real(values), float)
+
+
+def _as_real(name):
+    return (f"To fit both parts give {name}.view(float), and let f return its complex values .view(float)" if name == "ydata" else
+            "Complex data are given apart from xdata: a model may hold them itself")
+
+
 def _what_is_wrong(values, name):
+    if np.asarray(values, object).size and any(isinstance(v, complex) for v in np.ravel(np.asarray(values, object))[:100]):
+        return f"`{name}` must be real numbers, got complex ones. {_as_real(name)}"
     try:
         bad = np.argwhere(~np.isfinite(np.asarray(values, float)))
     except (TypeError, ValueError):

@@ -68,11 +68,11 @@ class Bounds:
         x0 = np.asarray(x0)
         if x0.dtype.kind not in "biuf":
             return
-        x0 = x0.astype(float).ravel()
+        x0, label = x0.astype(float).ravel(), _label(name)
         for j in np.flatnonzero(np.isnan(x0)):
-            raise ValueError(f"`{name}` must not be nan, got x[{j}] = nan.")
+            raise ValueError(f"`{name}` must not be nan, got {label}[{j}] = nan.")
         for j in np.flatnonzero(~((self.low <= x0) & (x0 <= self.high))):
-            error = ValueError(f"`{name}` is infeasible: x[{j}] = {x0[j]} is outside its bounds "
+            error = ValueError(f"`{name}` is infeasible: {label}[{j}] = {x0[j]} is outside its bounds "
                                f"[{self.low[j]}, {self.high[j]}].")
             as_pairs = self._may_be_pairs() and self.low[0] <= x0[0] <= self.low[1] and self.high[0] <= x0[1] <= self.high[1]
             raise noted(error, _AS_PAIRS) if as_pairs else error
@@ -114,7 +114,7 @@ def parse_bounds(bounds, shape, name="x0", door=None):
         parsed = Bounds(*(np.array(np.broadcast_to(side.ravel(), shape)) for side in (low, high)))
     else:
         parsed = Bounds(*(_side_of_rows(side, which, shape, door) for side, which in zip(sides, ("lower", "upper"))))
-    _check_order(parsed, door)
+    _check_order(parsed, door, _label(name))
     return parsed
 
 
@@ -148,17 +148,21 @@ def _side_of_rows(side, which, shape, door):
     return np.array(np.broadcast_to(array, array.shape or shape[1:]), np.float64, order="C")
 
 
-def _check_order(parsed, door):
+def _label(name):
+    return "x" if name == "x0" else name
+
+
+def _check_order(parsed, door, label):
     unordered, crossed = np.isnan(parsed.low) | np.isnan(parsed.high), parsed.low > parsed.high
     if door is not None:
         _refuse_any(unordered, parsed, what="bounds must not be nan")
         _refuse_any(crossed, parsed, what="each lower bound must be at most the upper bound")
         return
     for j in np.flatnonzero(unordered):
-        raise ValueError(f"`bounds` must not be nan, got [{parsed.low[j]}, {parsed.high[j]}] for x[{j}].")
+        raise ValueError(f"`bounds` must not be nan, got [{parsed.low[j]}, {parsed.high[j]}] for {label}[{j}].")
     for j in np.flatnonzero(crossed):
         error = ValueError("Each lower bound must be at most the upper bound, "
-                           f"got [{parsed.low[j]}, {parsed.high[j]}] for x[{j}].")
+                           f"got [{parsed.low[j]}, {parsed.high[j]}] for {label}[{j}].")
         raise noted(error, _AS_PAIRS) if parsed._may_be_pairs() else error
 
 

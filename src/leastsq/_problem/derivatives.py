@@ -222,7 +222,7 @@ class DifferenceJacobian:
             value = np.atleast_1d(np.asarray(next(values)))
             if value.dtype.kind != "c" or value.shape != f.shape:
                 raise TypeError(
-                    "leastsq: complex steps ('cs') need a func that lets complex numbers through, and "
+                    "leastsq: complex steps ('cs') need func to let complex numbers through, and "
                     f"func(x) with a complex x[{j}] returned {value.dtype} of shape {value.shape}: "
                     "it drops the imaginary part (abs, real, a float64 array that is filled?). "
                     "'3-point' makes do with real numbers")

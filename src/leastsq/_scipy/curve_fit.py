@@ -12,6 +12,7 @@ from types import FunctionType
 import numpy as np
 
 from .._fit.leastsq import leastsq
+from .._fit.stayed import NO_STEP, SIGN
 from .._fit.status import SUCCESS, Status
 from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.arguments import improper, noted, real_array, real_data
@@ -21,17 +22,25 @@ from .._problem.kinds import PLAIN, plain, without_mask
 from .._problem.derivatives import EPS, SCHEMES, Differences, steps_of
 from .._problem.losses import LINEAR
 from .._problem.weights import count_finite, weigher
+from .._problem.words import of_curve_fit
 from .._uncertainty.covariance import Directions, by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
+from .explain import count_unknown, explain_error, not_a_function, ran_out, unknown_option, why_no_covariance
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
 _NO_BOUNDS = (-np.inf, np.inf)
+_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 _SHARE_OF_ERROR = 0.05
 _DOUBTFUL = 1e-3                # relative error of pcov, from that of the derivatives, that asks for better ones
 _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
 _LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
+# leastsq's, as far as they are not arguments of curve_fit by another name
+_OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
+                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine"))
+_ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
+              "nan_policy", "covariance")
 
 
 class OptimizeWarning(UserWarning):
@@ -157,7 +166,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     OptimizeWarning
         `pcov` could not be estimated.  Or a parameter is so close to zero, beside its error, that
         MINPACK's forward differences, whose step is relative to it, are lost in rounding: its variance may be
-        wrong, and is right with ``covariance="accurate"``.
+        wrong, and is right with ``covariance="accurate"``.  Or no step from `p0` was accepted, since `jac` is
+        wrong or `f` rounds.
 
     See Also
     --------
@@ -202,11 +212,12 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
     if not (type(f) is FunctionType and (jac is None or type(jac) is FunctionType)):
-        _check_functions(f, jac, p0)
+        _check_functions(f, jac, p0, xdata, ydata)
     check_option(covariance)
     if kwargs.get("history") and not full_output:
         raise ValueError("curve_fit: history=True needs full_output=True, for infodict holds it")
-    if p0 is None:
+    started = p0 is not None
+    if not started:
         n = _count_parameters(f)
         bounds = _finite_bounds(bounds, n)
         p0 = np.ones(n) if bounds is None else bounds.inside()
@@ -239,18 +250,31 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         bounds.check_start(p0, "p0")
         free = int(bounds.free.sum())
     if ydata.size != 1 and free > ydata.size:
-        raise TypeError(f"The number of func parameters={free} must not exceed the number of data "
-                        f"points={ydata.size}")
+        raise noted(TypeError(f"The number of func parameters={free} must not exceed the number of data points={ydata.size}"),
+                    f"{of_curve_fit(_parameter_names(f, n)).labels(range(n))}: fix some of them (bounds with lo = hi), or give "
+                    "more data")
 
     weigh = weigher(sigma, ydata.size)
     residual = residual_of(f, xdata, ydata, weigh)
-    if jac is not None and not isinstance(jac, str):
-        jac = jacobian_of(jac, xdata, weigh)
+    derivatives = jac if jac is None or isinstance(jac, str) else jacobian_of(jac, xdata, weigh)
     if kwargs:
-        _refuse_improper(kwargs)
-    popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
+        _check_options(kwargs, bounds is not None)
+        if kwargs.get("strict"):
+            kwargs["strict"] = of_curve_fit(_parameter_names(f, n))
+    try:
+        popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=derivatives, full_output=1, **kwargs)
+    except (TypeError, ValueError, OverflowError) as error:
+        explain_error(error, of_curve_fit(_parameter_names(f, n)), f, jac, xdata, ydata, n)
+        raise
     if ier not in SUCCESS and ier != Status.WATCHER:
-        raise RuntimeError("Optimal parameters not found: " + mesg)
+        words = of_curve_fit(_parameter_names(f, n))
+        mesg = words.of(mesg) if ier == Status.NOT_FINITE else _in_our_words(mesg, f, n)
+        failure = RuntimeError("Optimal parameters not found: " + mesg)
+        raise ran_out(failure, words, popt, info["fvec"], started) if ier == Status.MAXFEV else failure
+    if bounds is not None or ier in _MAY_STAY:
+        mesg = _in_our_words(mesg, f, n)
+        if NO_STEP in mesg:
+            warnings.warn(mesg[mesg.index(NO_STEP):], category=_category(), stacklevel=2)
     if full_output or covariance is not None:
         info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
@@ -277,9 +301,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         if jac is None and np.isfinite(pcov).all():
             _warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
+        why = why_no_covariance(of_curve_fit(_parameter_names(f, n)), popt, info, count,
+                                np.ones(n, bool) if bounds is None else bounds.free, absolute_sigma)
         pcov = _with_infinities(pcov, n)
-        warnings.warn("Covariance of the parameters could not be estimated",
-                      category=_category(), stacklevel=2)
+        warnings.warn("Covariance of the parameters could not be estimated" + why, category=_category(), stacklevel=2)
     if full_output:
         return popt, pcov, info, mesg, ier
     return popt, pcov
@@ -325,7 +350,7 @@ def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
                    names=_parameter_names(f, n))
 
 
-def _check_functions(f, jac, p0):
+def _check_functions(f, jac, p0, xdata, ydata):
     """What is not callable is refused in SciPy's words, which do not say what it was for."""
     for name, function in (("f", f), ("jac", jac)):
         if isinstance(function, CFunction):
@@ -337,7 +362,7 @@ def _check_functions(f, jac, p0):
         if not (callable(function) or name == "jac" and (jac is None or isinstance(jac, str))):
             words = (f"{f!r} is not a callable object" if name == "f" and p0 is None else
                      f"{type(function).__name__!r} object is not callable")
-            raise noted(TypeError(words), f"`{name}` must be a function of xdata and the parameters, got {function!r}")
+            raise not_a_function(TypeError(words), name, function, xdata, ydata)
 
 
 def _count_parameters(f):
@@ -349,7 +374,7 @@ def _count_parameters(f):
         count = (kinds.count(inspect.Parameter.POSITIONAL_ONLY)
                  + kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD))
     if count < 2:
-        raise ValueError("Unable to determine number of fit parameters.")
+        raise count_unknown(ValueError("Unable to determine number of fit parameters."), f)
     return count - 1
 
 
@@ -375,8 +400,11 @@ def _with_bounds(kwargs, bounds, n, jac):
     return kwargs
 
 
-def _refuse_improper(kwargs):
-    """What MINPACK calls improper is a fit that failed, in SciPy's `curve_fit`; `leastsq` has a TypeError."""
+def _check_options(kwargs, with_bounds):
+    """Refuse options that are none.  What MINPACK calls improper is a fit that failed, in SciPy's `curve_fit`."""
+    for name in kwargs:
+        if name not in _OPTIONS and not (with_bounds and name == "bounds"):
+            raise unknown_option(name, (*_ARGUMENTS, *_OPTIONS))
     for name in ("ftol", "xtol", "gtol", "factor", "diag"):
         given = kwargs.get(name)
         try:
@@ -386,6 +414,15 @@ def _refuse_improper(kwargs):
         # of any other kind: leastsq says what is wrong with it
         if value.dtype.kind in "fiu" and (words := improper(name, value, given)):
             raise RuntimeError("Optimal parameters not found: " + words)
+
+
+def _in_our_words(mesg, f, n):
+    """A message whose further lines, after SciPy's sentence, speak of the model and its parameters."""
+    for start in ("\n  No step", "\n  All deriv", "\n  Held"):
+        if start in mesg:
+            first = mesg.index(start)
+            return mesg[:first] + of_curve_fit(_parameter_names(f, n)).of(mesg[first:].replace(SIGN, ""))
+    return mesg
 
 
 def _accurate_covariance(choice, popt, info):

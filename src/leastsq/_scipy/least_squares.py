@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from .._fit.fit import Fit
+from .._fit.stayed import norms_at, stayed
 from .._fit.status import Status, not_finite_message, stopped_message
 from .._problem.arguments import improper, jacobian_array, noted, real_array
 from .._problem.compiled import CFunction, call_compiled
@@ -18,6 +19,7 @@ from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
 from .._problem.kinds import PLAIN, plain
 from .._problem.problem import parse_problem
 from .._problem.settings import Settings, Watching
+from .._problem.words import LEAST_SQUARES, explain_call, raised_here
 from .._uncertainty.covariance import by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
 
@@ -33,6 +35,7 @@ _MESSAGES = {
     3: "`xtol` termination condition is satisfied.",
     4: "Both `ftol` and `xtol` termination conditions are satisfied.",
 }
+_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 _TO_ROUNDING = {6: "No further reduction of the cost is possible.",
                 7: "No further improvement of `x` is possible.",
                 8: "The residuals are orthogonal to the Jacobian to machine precision."}
@@ -231,11 +234,17 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if absolute_sigma and covariance is None:
         raise ValueError("`absolute_sigma` is for `covariance`, which is None.")
 
-    user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
-    functions = _Functions(user, n)
-    fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, max_nfev, 100.0 if user.bounds is None else 1.0, diag),
-              Watching(_callback(callback), False, verbose), count_differences=False)
-    result = _result(fit, fit.solve(True), functions, user)
+    try:
+        user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
+        functions = _Functions(user, n)
+        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, max_nfev, 100.0 if user.bounds is None else 1.0, diag),
+                  Watching(_callback(callback), False, verbose), count_differences=False)
+        result = _result(fit, fit.solve(True), functions, user)
+    except (TypeError, ValueError, OverflowError) as error:
+        if raised_here(error):
+            LEAST_SQUARES.translate(error)
+            explain_call(error, LEAST_SQUARES, fun, jac, args)
+        raise
     if covariance is not None:
         user = replace(user, absolute_sigma=bool(absolute_sigma))
         result["covariance"] = by_option(covariance, user, result.x)
@@ -281,7 +290,8 @@ class _Functions:
             self.m = array.size
             if self.m < self.free:
                 raise noted(ValueError("Method 'lm' doesn't work when the number of residuals is less than the number of "
-                                       "variables."), f"fun returned {self.m} for {self.free} free parameters")
+                                       "variables."), f"fun returned {self.m} for {self.free} free parameters"
+                            + "; return the residuals, one by one, not the sum of their squares"*(self.m == 1))
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
@@ -321,14 +331,18 @@ def _result(fit, out, functions, user):
     f, loss, bounds = np.atleast_1d(fvec), user.loss, user.bounds
     if ier == Status.NOT_FINITE and njev == 0:
         raise ValueError("Residuals are not finite in the initial point. "
-                         + not_finite_message(x, 0, out[9], loss=loss.rho))
+                         + LEAST_SQUARES.of(not_finite_message(x, 0, out[9], loss=loss.rho)))
     if ier == Status.STOPPED:
         raise ArithmeticError(stopped_message(*out[10]))
     status = _STATUS[ier]
     if ier == Status.NOT_FINITE:
-        message = not_finite_message(x, njev, out[9], loss=loss.rho)
+        message = LEAST_SQUARES.of(not_finite_message(x, njev, out[9], loss=loss.rho))
     else:
         message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
+        if ier in _MAY_STAY and np.array_equal(x, fit.x0):
+            norms = norms_at(fvec, *out[5:8], x, fit.settings.diag, None if bounds is None else bounds.active_mask(x) == 0)
+            said = stayed(ier, norms, x.size, user.by_differences, LEAST_SQUARES)
+            message += said and f"\n  {said}"
     if bounds is not None:
         message += bounds.describe(x)
 

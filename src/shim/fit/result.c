@@ -164,13 +164,26 @@ sides(const fit *f)
     return array;
 }
 
+/* Did it succeed where it started?  f->x is the start still. */
+static int
+stayed(const fit *f)
+{
+    npy_intp n = f->cb.n;
+
+    return (f->state.info == LSQ_XTOL || f->state.info == LSQ_GTOL)
+        && memcmp(PyArray_DATA(f->x), f->w + LSQ_X * n, (size_t)n * sizeof(double)) == 0;
+}
+
 PyObject *
 fit_result(fit *f, const arguments *a)
 {
     const lsq_state *s = &f->state;
+    int at_start = stayed(f);
     PyObject *cov, *fvec, *stop;
 
     memcpy(PyArray_DATA(f->x), f->w + LSQ_X * f->cb.n, (size_t)f->cb.n * sizeof(double));
+    if (!a->full_output && at_start)    /* whoever warns looks at the norms; r[0] is 0 if R is */
+        return Py_BuildValue("OLdddd", f->x, (long long)s->info, s->fnorm, s->gnorm, s->xnorm, f->r[0]);
     if (!a->full_output && s->info < LSQ_NOT_FINITE)    /* MINPACK's own codes need no more */
         return Py_BuildValue("OL", f->x, (long long)s->info);
     if (s->info == LSQ_NOT_FINITE)

@@ -13,7 +13,8 @@ enum { BLOCKED_ELEMENTS = 1 << 15, BLOCKED_ROWS = 1 << 10 };
 const char solve_doc[] =
     "solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,\n"
     "      epsfcn, factor, diag, qr, threads, extras)\n--\n\n"
-    "One fit.  Returns (x, ier), or with full_output, and always if ier is 9 to 11,\n"
+    "One fit.  Returns (x, ier); if ier is 2 or 4 and x is x0, (x, ier, norm of f,\n"
+    "largest cosine, norm of D*x, R[0, 0]); or with full_output, and always if ier is 9 to 11,\n"
     "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop, sides).";
 
 static int

@@ -31,7 +31,7 @@ raise_too_few_residuals(npy_intp m, npy_intp n)
 {
     raise_noted(PyUnicode_FromFormat("Improper input: func input vector length N=%zd must not exceed "
                                      "func output vector length M=%zd", (Py_ssize_t)n, (Py_ssize_t)m),
-                m > 1 ? NULL : "func returns the residuals one by one, not the sum of their squares");
+                m > 1 ? NULL : "return the residuals, one by one, not the sum of their squares");
 }
 
 static void
