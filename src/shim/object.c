@@ -1,6 +1,10 @@
 /* What the extension's types share: memory, locks, and their state as bytes, for pickles. */
 #include "object.h"
 
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
 enum { LINE = 64 };             /* bytes of a cache line */
 
 /* Allocates `doubles` doubles, 64-byte aligned, in *memory, which is NULL on failure. */
@@ -11,24 +15,95 @@ aligned_room(int64_t doubles, void **memory)
     return (double *)(((uintptr_t)*memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
 }
 
-/* Take an object's lock.  The GIL is released if asked, or if another thread has the lock.  No
-   Python may be called until the lock is given back: it could ask for the same lock. */
-PyThreadState *
-lock_take(PyThread_type_lock lock, int release)
-{
-    PyThreadState *released;
+/* ------------------------------------------------------------------- locks
 
-    if (!release && PyThread_acquire_lock(lock, NOWAIT_LOCK))
-        return NULL;
-    released = PyEval_SaveThread();
-    PyThread_acquire_lock(lock, WAIT_LOCK);
-    return released;
+   A thread that fork did not copy never gives back what it held.  Such a lock is found out
+   when it is first wanted in the child, without a handler: threads that take a lock while they
+   are without the GIL have looked first (`settle`), so that a lock which is held, and which
+   nobody of this process has looked at, was another process's.  A lock that is taken and given
+   back under the GIL is free whenever os.fork runs. */
+
+#ifdef Py_GIL_DISABLED
+enum { PATIENCE = 100000 };     /* microseconds: another thread may be looking at it, too */
+#else
+enum { PATIENCE = 0 };
+#endif
+
+static long
+this_process(void)
+{
+#ifdef _WIN32
+    return 0;                   /* no fork */
+#else
+    return (long)getpid();
+#endif
+}
+
+int
+lock_make(object_lock *lock)
+{
+    atomic_init(&lock->process, this_process());
+    if ((lock->lock = PyThread_allocate_lock()) != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* One that was lost in a fork is left to the operating system. */
+void
+lock_free(object_lock *lock)
+{
+    if (lock->lock == NULL || !PyThread_acquire_lock(lock->lock, NOWAIT_LOCK))
+        return;
+    PyThread_release_lock(lock->lock);
+    PyThread_free_lock(lock->lock);
+    lock->lock = NULL;
+}
+
+/* Can this lock be had at all?  0 if a fork has lost its holder. */
+static int
+settle(object_lock *lock)
+{
+    long here = this_process();
+
+    if (atomic_load(&lock->process) == here)
+        return 1;
+    if (PyThread_acquire_lock_timed(lock->lock, PATIENCE, 0) != PY_LOCK_ACQUIRED)
+        return atomic_load(&lock->process) == here;
+    atomic_store(&lock->process, here);
+    PyThread_release_lock(lock->lock);
+    return 1;
+}
+
+/* Take the lock of `self`: 0, or -1 with RuntimeError set if nobody can any more.  The GIL is
+   released if asked, or if another thread has the lock.  No Python may be called until the
+   lock is given back: it could ask for the same lock. */
+int
+lock_take(PyObject *self, object_lock *lock, int release, PyThreadState **released)
+{
+    *released = NULL;
+#ifndef Py_GIL_DISABLED
+    if (!release && PyThread_acquire_lock(lock->lock, NOWAIT_LOCK))
+        return 0;
+#endif
+    if (!settle(lock)) {
+        const char *name = Py_TYPE(self)->tp_name, *dot = strrchr(name, '.');
+        PyErr_Format(PyExc_RuntimeError, "leastsq: another thread was working on this %s when the process "
+                     "forked, and only the parent has what came of it: make a new one here",
+                     dot == NULL ? name : dot + 1);
+        return -1;
+    }
+    if (!release && PyThread_acquire_lock(lock->lock, NOWAIT_LOCK))
+        return 0;
+    *released = PyEval_SaveThread();
+    PyThread_acquire_lock(lock->lock, WAIT_LOCK);
+    return 0;
 }
 
 void
-lock_give(PyThread_type_lock lock, PyThreadState *released)
+lock_give(object_lock *lock, PyThreadState *released)
 {
-    PyThread_release_lock(lock);
+    PyThread_release_lock(lock->lock);
     if (released != NULL)
         PyEval_RestoreThread(released);
 }

@@ -8,8 +8,17 @@
 enum { MOST_COLUMNS = 1 << 28 };
 
 double *aligned_room(int64_t doubles, void **memory);
-PyThreadState *lock_take(PyThread_type_lock lock, int release);
-void lock_give(PyThread_type_lock lock, PyThreadState *released);
+
+/* The lock of an object, held by whoever looks at what it guards. */
+typedef struct {
+    PyThread_type_lock lock;
+    atomic_long process;        /* in which a thread last took it without the GIL, or before this one */
+} object_lock;
+
+int lock_make(object_lock *lock);
+void lock_free(object_lock *lock);
+int lock_take(PyObject *self, object_lock *lock, int release, PyThreadState **released);
+void lock_give(object_lock *lock, PyThreadState *released);
 
 /* Numbers as bytes that say what they are of, and whether they are whole */
 enum { PICKLED_ACCUMULATOR = 0x4171736c, PICKLED_MACHINE = 0x4d71736c };    /* "lsqA", "lsqM" */

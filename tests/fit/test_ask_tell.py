@@ -665,6 +665,71 @@ def test_an_array_may_answer_while_it_is_read():
     assert lm.fnorm == 2.0 and lm.nfev == 1
 
 
+def answers_of(lm):
+    return lm.x, lm.request, lm.nfev, lm.njev, lm.radius, lm.fnorm, lm.x_eval
+
+
+@pytest.mark.parametrize("how", ["array", "evaluations", "thread", "state"])
+@pytest.mark.parametrize("tell", ["norm", "model"])
+def test_no_answer_is_taken_for_the_next_request_of_the_same_kind(tell, how):
+    p = problems.problem("rosenbrock")
+    at_model = LevenbergMarquardt(p.x0)
+    at_model.tell_norm(p.residual(p.x0))
+    stale = {"norm": 1e9, "model": (p.jacobian(p.x0), p.residual(p.x0))}
+    lm = LevenbergMarquardt(p.x0)
+    lm.tell_norm(p.residual(p.x0))
+    if tell == "norm":
+        lm.tell_model(*stale["model"])
+    state = lm.__reduce__()[2]
+
+    def answer():
+        """And go on until the same is wanted again."""
+        if how == "state":
+            lm.__setstate__(state)
+            return
+        for _ in range(50):
+            if lm.request == "norm":
+                f = p.residual(lm.x_eval)
+                lm.tell_norm(f)
+            else:
+                lm.tell_model(p.jacobian(lm.x), p.residual(lm.x))
+            if lm.request == tell:
+                return
+
+    class Late:
+        def __init__(self, value):
+            self.value = value
+
+        def __array__(self, dtype=None, copy=None):
+            if how == "thread":
+                thread = threading.Thread(target=answer)
+                thread.start()
+                thread.join()
+            else:
+                answer()
+            self.seen = answers_of(lm)
+            return np.asarray(self.value)
+
+        def __index__(self):
+            self.__array__()
+            return 1
+    late = Late(1 if how == "evaluations" else stale["norm"] if tell == "norm" else stale["model"][0])
+    with pytest.raises(RuntimeError, match="was answered while this answer was read"):
+        if tell == "norm":
+            lm.tell_norm(*((1e9, late) if how == "evaluations" else (late,)))
+        elif how == "evaluations":
+            lm.tell_model(*stale["model"], evaluations=late)
+        else:
+            lm.tell_model(late, stale["model"][1])
+    np.testing.assert_equal(answers_of(lm), late.seen)          # the refused answer has changed nothing
+    while lm.request:
+        if lm.request == "norm":
+            lm.tell_norm(p.residual(lm.x_eval))
+        else:
+            lm.tell_model(p.jacobian(lm.x), p.residual(lm.x))
+    assert lm.success and np.allclose(lm.x, 1)
+
+
 def test_only_one_of_many_threads_answers():
     p = problems.problem("bard")
     lm, f = LevenbergMarquardt(p.x0), p.residual(p.x0)

@@ -17,7 +17,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     const kernels *k;
-    PyThread_type_lock lock;    /* held by whoever looks at the rows */
+    object_lock lock;           /* held by whoever looks at the rows */
     folded_rows content;
 } accumulator;
 

@@ -72,31 +72,41 @@ static PyObject *
 get_fault(PyObject *self, void *closure)
 {
     accumulator *a = (accumulator *)self;
-    PyThreadState *released = lock_take(a->lock, 0);
-    not_finite fault = a->content.fault;
+    PyThreadState *released;
+    not_finite fault;
 
     (void)closure;
-    lock_give(a->lock, released);
+    if (lock_take(self, &a->lock, 0, &released) < 0)
+        return NULL;
+    fault = a->content.fault;
+    lock_give(&a->lock, released);
     if (!fault.found)
         Py_RETURN_NONE;
     return Py_BuildValue("nnd", (Py_ssize_t)fault.row, (Py_ssize_t)fault.column, fault.value);
 }
 
+/* -1 with an error set */
 static int64_t
-rows_of(accumulator *a)
+rows_of(PyObject *self)
 {
-    PyThreadState *released = lock_take(a->lock, 0);
-    int64_t rows = a->content.rows;
+    accumulator *a = (accumulator *)self;
+    PyThreadState *released;
+    int64_t rows;
 
-    lock_give(a->lock, released);
+    if (lock_take(self, &a->lock, 0, &released) < 0)
+        return -1;
+    rows = a->content.rows;
+    lock_give(&a->lock, released);
     return rows;
 }
 
 static PyObject *
 get_rows(PyObject *self, void *closure)
 {
+    int64_t rows = rows_of(self);
+
     (void)closure;
-    return PyLong_FromLongLong(rows_of((accumulator *)self));
+    return rows < 0 ? NULL : PyLong_FromLongLong(rows);
 }
 
 static PyObject *
@@ -109,10 +119,9 @@ get_n(PyObject *self, void *closure)
 PyObject *
 accumulator_repr(PyObject *self)
 {
-    accumulator *a = (accumulator *)self;
+    long long n = ((accumulator *)self)->content.n, rows = rows_of(self);
 
-    return PyUnicode_FromFormat("<%s: n=%lld, rows=%lld>", Py_TYPE(self)->tp_name,
-                                (long long)a->content.n, (long long)rows_of(a));
+    return rows < 0 ? NULL : PyUnicode_FromFormat("<%s: n=%lld, rows=%lld>", Py_TYPE(self)->tp_name, n, rows);
 }
 
 PyGetSetDef accumulator_attributes[] = {

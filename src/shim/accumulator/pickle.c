@@ -37,7 +37,10 @@ accumulator_reduce(PyObject *self, PyObject *ignored)
     if (bytes == NULL)
         return NULL;
     next = (char *)payload + sizeof p;
-    released = lock_take(a->lock, 1);
+    if (lock_take(self, &a->lock, 1, &released) < 0) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
     a->k->fold(n, c->work);
     p = (pickled){n, c->rows, c->fault.found, c->fault.row, c->fault.column, c->fault.value};
     memcpy(payload, &p, sizeof p);
@@ -47,7 +50,7 @@ accumulator_reduce(PyObject *self, PyObject *ignored)
         next += size;
     }
     pickled_seal(bytes, PICKLED_ACCUMULATOR);
-    lock_give(a->lock, released);
+    lock_give(&a->lock, released);
     return pickled_reduce(self, Py_BuildValue("OL", Py_TYPE(self), (long long)n), bytes);
 }
 
@@ -81,7 +84,8 @@ accumulator_setstate(PyObject *self, PyObject *state)
         return NULL;
     }
     next += sizeof p;
-    released = lock_take(a->lock, 1);
+    if (lock_take(self, &a->lock, 1, &released) < 0)
+        return NULL;
     a->k->empty(n, c->work);
     for (int64_t j = 0; j <= n; j++) {
         size = (size_t)(n + 1 - j) * sizeof(double);
@@ -90,6 +94,6 @@ accumulator_setstate(PyObject *self, PyObject *state)
     }
     c->rows = p.rows;
     c->fault = (not_finite){(int)p.found, (npy_intp)p.row, (npy_intp)p.column, p.value};
-    lock_give(a->lock, released);
+    lock_give(&a->lock, released);
     return pickled_attributes(self, state);
 }

@@ -43,10 +43,13 @@ accumulator_snapshot(accumulator *a, folded_rows *copy)
         PyErr_NoMemory();
         return -1;
     }
-    released = lock_take(a->lock, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n));
+    if (lock_take((PyObject *)a, &a->lock, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n), &released) < 0) {
+        PyMem_RawFree(memory);
+        return -1;
+    }
     *copy = a->content;
     memcpy(work, copy->work, (size_t)size * sizeof *work);
-    lock_give(a->lock, NULL);
+    lock_give(&a->lock, NULL);
     a->k->fold(copy->n, work);
     if (released != NULL)
         PyEval_RestoreThread(released);
@@ -189,6 +192,7 @@ accumulator_push(PyObject *self, PyObject *args, PyObject *keywords)
     elements where_jac, where_f;
     PyThreadState *released;
     npy_intp rows;
+    int status;
 
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:push", names, &jac_object, &f_object))
         return NULL;
@@ -201,14 +205,14 @@ accumulator_push(PyObject *self, PyObject *args, PyObject *keywords)
         Py_DECREF(jac);
         return NULL;
     }
-    if (rows > 0) {
-        released = lock_take(a->lock, accumulator_is_much(rows, a->content.n));
+    status = rows == 0 ? 0 : lock_take(self, &a->lock, accumulator_is_much(rows, a->content.n), &released);
+    if (rows > 0 && status == 0) {
         push_rows(a->k, &a->content, &where_jac, &where_f, rows);
-        lock_give(a->lock, released);
+        lock_give(&a->lock, released);
     }
     Py_DECREF(jac);
     Py_DECREF(f);
-    Py_RETURN_NONE;
+    return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *
@@ -233,14 +237,17 @@ accumulator_merge(PyObject *self, PyObject *object)
     }
     if (accumulator_snapshot(other, &copy) < 0)     /* no thread then holds two locks */
         return NULL;
-    released = lock_take(a->lock, accumulator_is_much(c->n, c->n));
+    if (lock_take(self, &a->lock, accumulator_is_much(c->n, c->n), &released) < 0) {
+        PyMem_RawFree(copy.memory);
+        return NULL;
+    }
     a->k->merge(c->n, c->work, copy.work);
     if (!c->fault.found && copy.fault.found) {
         c->fault = copy.fault;
         c->fault.row += c->rows;
     }
     c->rows += copy.rows;
-    lock_give(a->lock, released);
+    lock_give(&a->lock, released);
     PyMem_RawFree(copy.memory);
     Py_RETURN_NONE;
 }

@@ -25,9 +25,11 @@ new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     a->k = state->kernels;
     a->content.n = n;
     a->content.work = aligned_room(a->k->work_size(n), &a->content.memory);
-    if (a->content.memory == NULL || (a->lock = PyThread_allocate_lock()) == NULL) {
+    if (a->content.memory == NULL)
+        PyErr_NoMemory();
+    if (a->content.memory == NULL || lock_make(&a->lock) < 0) {
         Py_DECREF(a);
-        return PyErr_NoMemory();
+        return NULL;
     }
     a->k->empty(n, a->content.work);
     return (PyObject *)a;
@@ -48,8 +50,7 @@ dealloc(PyObject *self)
 
     PyObject_GC_UnTrack(self);
     PyMem_RawFree(a->content.memory);
-    if (a->lock != NULL)
-        PyThread_free_lock(a->lock);
+    lock_free(&a->lock);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -6,15 +6,18 @@
 
 #include <stddef.h>
 
-static machine_state
-look(PyObject *self)
+/* 0, or -1 with an error set */
+static int
+look(PyObject *self, machine_state *state)
 {
     machine *m = (machine *)self;
-    PyThreadState *released = lock_take(m->lock, 0);
-    machine_state state = m->state;
+    PyThreadState *released;
 
-    lock_give(m->lock, released);
-    return state;
+    if (lock_take(self, &m->lock, 0, &released) < 0)
+        return -1;
+    *state = m->state;
+    lock_give(&m->lock, released);
+    return 0;
 }
 
 /* A new array of the elements of one of the vectors. */
@@ -28,18 +31,23 @@ vector(PyObject *self, int column)
 
     if (array == NULL)
         return NULL;
-    released = lock_take(m->lock, 0);
+    if (lock_take(self, &m->lock, 0, &released) < 0) {
+        Py_DECREF(array);
+        return NULL;
+    }
     memcpy(PyArray_DATA((PyArrayObject *)array), m->room.w + column * n, (size_t)n * sizeof(double));
-    lock_give(m->lock, released);
+    lock_give(&m->lock, released);
     return array;
 }
 
 static PyObject *
 get_request(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
 
     (void)closure;
+    if (look(self, &state) < 0)
+        return NULL;
     if (state.s.request == LSQ_ASK_DONE)
         Py_RETURN_NONE;
     return PyUnicode_FromString(state.s.request == LSQ_ASK_NORM ? "norm" : "model");
@@ -48,9 +56,11 @@ get_request(PyObject *self, void *closure)
 static PyObject *
 get_x_eval(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
 
     (void)closure;
+    if (look(self, &state) < 0)
+        return NULL;
     if (state.s.request == LSQ_ASK_DONE)
         Py_RETURN_NONE;
     return vector(self, state.s.request == LSQ_ASK_NORM ? LSQ_TRIAL : LSQ_X);
@@ -83,19 +93,24 @@ get_ipvt(PyObject *self, void *closure)
     if (array == NULL)
         return NULL;
     ipvt = PyArray_DATA((PyArrayObject *)array);
-    released = lock_take(m->lock, 0);
+    if (lock_take(self, &m->lock, 0, &released) < 0) {
+        Py_DECREF(array);
+        return NULL;
+    }
     for (npy_intp j = 0; j < n; j++)
         ipvt[j] = (int32_t)m->room.ipvt[j];
-    lock_give(m->lock, released);
+    lock_give(&m->lock, released);
     return array;
 }
 
 static PyObject *
 get_ier(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
 
     (void)closure;
+    if (look(self, &state) < 0)
+        return NULL;
     if (state.s.request != LSQ_ASK_DONE)
         Py_RETURN_NONE;
     return PyLong_FromLongLong(state.s.info);
@@ -104,16 +119,20 @@ get_ier(PyObject *self, void *closure)
 static PyObject *
 get_accepted(PyObject *self, void *closure)
 {
+    machine_state state;
+
     (void)closure;
-    return PyBool_FromLong(look(self).s.accepted != 0);
+    return look(self, &state) < 0 ? NULL : PyBool_FromLong(state.s.accepted != 0);
 }
 
 static PyObject *
 get_fnorm(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
 
     (void)closure;
+    if (look(self, &state) < 0)
+        return NULL;
     return PyFloat_FromDouble(state.s.iteration == 0 && state.s.request == LSQ_ASK_NORM
                               ? Py_NAN : state.s.fnorm);
 }
@@ -121,9 +140,11 @@ get_fnorm(PyObject *self, void *closure)
 static PyObject *
 get_fault(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
 
     (void)closure;
+    if (look(self, &state) < 0)
+        return NULL;
     if (!state.fault_found)
         Py_RETURN_NONE;
     return Py_BuildValue("LLd", (long long)state.fault_row, (long long)state.fault_column,
@@ -134,9 +155,11 @@ get_fault(PyObject *self, void *closure)
 static PyObject *
 get_integer(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
     int64_t value;
 
+    if (look(self, &state) < 0)
+        return NULL;
     memcpy(&value, (const char *)&state + (size_t)closure, sizeof value);
     return PyLong_FromLongLong(value);
 }
@@ -144,9 +167,11 @@ get_integer(PyObject *self, void *closure)
 static PyObject *
 get_real(PyObject *self, void *closure)
 {
-    machine_state state = look(self);
+    machine_state state;
     double value;
 
+    if (look(self, &state) < 0)
+        return NULL;
     memcpy(&value, (const char *)&state + (size_t)closure, sizeof value);
     return PyFloat_FromDouble(value);
 }
@@ -154,10 +179,13 @@ get_real(PyObject *self, void *closure)
 static PyObject *
 get_bounds(PyObject *self, void *closure)
 {
+    machine_state state;
     PyObject *lo, *hi;
 
     (void)closure;
-    if (!look(self).s.bounded)
+    if (look(self, &state) < 0)
+        return NULL;
+    if (!state.s.bounded)
         Py_RETURN_NONE;
     lo = vector(self, LSQ_LO);
     hi = lo == NULL ? NULL : vector(self, LSQ_HI);

@@ -25,7 +25,8 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     const kernels *k;
-    PyThread_type_lock lock;    /* held by whoever looks at what follows */
+    object_lock lock;           /* held by whoever looks at what follows */
+    uint64_t answers;           /* requests answered, and states taken over: which request it is */
     machine_state state;
     machine_room room;
 } machine;

@@ -25,7 +25,7 @@ machine_allocate(machine_room *room, int64_t n)
     return 0;
 }
 
-/* A copy of everything, the caller's; 0, or -1 with MemoryError set. */
+/* A copy of everything, the caller's; 0, or -1 with an error set. */
 int
 machine_snapshot(machine *m, machine_state *state, machine_room *room)
 {
@@ -33,9 +33,12 @@ machine_snapshot(machine *m, machine_state *state, machine_room *room)
 
     if (machine_allocate(room, m->state.s.n) < 0)
         return -1;
-    released = lock_take(m->lock, 0);
+    if (lock_take((PyObject *)m, &m->lock, 0, &released) < 0) {
+        PyMem_RawFree(room->memory);
+        return -1;
+    }
     *state = m->state;
     memcpy(room->memory, m->room.memory, lasting_size(m->state.s.n) * sizeof(double));
-    lock_give(m->lock, released);
+    lock_give(&m->lock, released);
     return 0;
 }

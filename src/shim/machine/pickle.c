@@ -17,11 +17,27 @@ pickled_size(int64_t n, int64_t bounded)
         + (size_t)n * (size_t)(n + 1) / 2 * sizeof(double);
 }
 
+/* x, as a tuple of floats: what any version of NumPy reads. */
+static PyObject *
+numbers(int64_t n, const double *x)
+{
+    PyObject *tuple = PyTuple_New((Py_ssize_t)n);
+
+    for (int64_t j = 0; tuple != NULL && j < n; j++) {
+        PyObject *number = PyFloat_FromDouble(x[j]);
+        if (number == NULL)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)j, number);
+    }
+    return tuple;
+}
+
 PyObject *
 machine_reduce(PyObject *self, PyObject *ignored)
 {
     machine *m = (machine *)self;
-    npy_intp n = (npy_intp)m->state.s.n;
+    int64_t n = m->state.s.n;
     size_t vector = (size_t)n * sizeof(double);
     machine_state state;
     machine_room room;
@@ -33,13 +49,12 @@ machine_reduce(PyObject *self, PyObject *ignored)
     if (machine_snapshot(m, &state, &room) < 0)
         return NULL;
     bytes = pickled_new(pickled_size(n, state.s.bounded), &payload);
-    x = bytes == NULL ? NULL : PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+    x = bytes == NULL ? NULL : numbers(n, room.w + LSQ_X * n);
     if (x == NULL) {
         PyMem_RawFree(room.memory);
         Py_XDECREF(bytes);
         return NULL;
     }
-    memcpy(PyArray_DATA((PyArrayObject *)x), room.w + LSQ_X * n, vector);
     next = payload;
     memcpy(next, &state, sizeof state);
     next += sizeof state;
@@ -157,11 +172,15 @@ machine_setstate(PyObject *self, PyObject *pickled)
                      "n = %lld", (long long)n);
         return NULL;
     }
-    released = lock_take(m->lock, 0);
+    if (lock_take(self, &m->lock, 0, &released) < 0) {
+        PyMem_RawFree(room.memory);
+        return NULL;
+    }
     old = m->room;
     m->room = room;
     m->state = state;
-    lock_give(m->lock, released);
+    m->answers++;
+    lock_give(&m->lock, released);
     PyMem_RawFree(old.memory);
     return pickled_attributes(self, pickled);
 }

@@ -16,7 +16,7 @@ const char machine_tell_norm_doc[] =
     "    What it adds to `nfev`.\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
-    "    Something else is wanted, or nothing.\n"
+    "    Something else is wanted, or nothing; or the request was answered while `fnorm` was read.\n"
     "TypeError, ValueError\n"
     "    `fnorm` or `evaluations` is of the wrong kind.  The fit has not changed.";
 const char machine_tell_model_doc[] =
@@ -32,7 +32,7 @@ const char machine_tell_model_doc[] =
     "    What it adds to `nfev`: with differences, the points evaluated for them.\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
-    "    Something else is wanted, or nothing.\n"
+    "    Something else is wanted, or nothing; or the request was answered while these were read.\n"
     "TypeError, ValueError\n"
     "    An argument is of the wrong kind or for another n; m < n.  The fit has not changed.";
 const char machine_points_doc[] =
@@ -61,14 +61,32 @@ wants(int64_t request, int64_t answer, const char *method)
     return 0;
 }
 
+/* The same of the machine, and which request it is. */
 static int
-wants_now(machine *m, int64_t answer, const char *method)
+wants_now(machine *m, int64_t answer, const char *method, uint64_t *which)
 {
-    PyThreadState *released = lock_take(m->lock, 0);
-    int64_t request = m->state.s.request;
+    PyThreadState *released;
+    int64_t request;
 
-    lock_give(m->lock, released);
+    if (lock_take((PyObject *)m, &m->lock, 0, &released) < 0)
+        return 0;
+    request = m->state.s.request;
+    *which = m->answers;
+    lock_give(&m->lock, released);
     return wants(request, answer, method);
+}
+
+/* Is this, which was taken with the lock held, the request that the arguments were read for?
+   To read them may run any code: an __array__ that answers, other threads. */
+static int
+still_wants(int64_t request, int64_t answer, const char *method, int same)
+{
+    if (!wants(request, answer, method))
+        return 0;
+    if (!same)
+        PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the request was answered while this answer was read, "
+                     "and this is another", method);
+    return same;
 }
 
 static int
@@ -152,24 +170,31 @@ machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords)
     PyThreadState *released;
     not_finite fault = {0};
     int64_t cost = 1, request;
+    uint64_t which;
+    int same;
     double fnorm, *work;
     void *memory = NULL;
 
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:tell_norm", names, &object, &evaluations)
-        || !wants_now(m, LSQ_ASK_NORM, "tell_norm") || read_evaluations(evaluations, &cost) < 0
+        || !wants_now(m, LSQ_ASK_NORM, "tell_norm", &which) || read_evaluations(evaluations, &cost) < 0
         || read_norm(object, &fnorm, &fault) < 0 || scratch_for(m, &work, &memory) < 0)
         return NULL;
-    released = lock_take(m->lock, is_long_step(m));
+    if (lock_take(self, &m->lock, is_long_step(m), &released) < 0) {
+        PyMem_RawFree(memory);
+        return NULL;
+    }
     request = m->state.s.request;
-    if (request == LSQ_ASK_NORM) {
+    same = m->answers == which;
+    if (same && request == LSQ_ASK_NORM) {
+        m->answers++;
         lsq_tell_norm_blocked(&m->state.s, m->room.w, m->room.r, m->state.s.n, m->room.ipvt, fnorm,
                               cost, m->state.by_blocks ? m->k->qrsolv : NULL, work);
         if (m->state.s.info == LSQ_NOT_FINITE)
             take_fault(&m->state, &fault);
     }
-    lock_give(m->lock, released);
+    lock_give(&m->lock, released);
     PyMem_RawFree(memory);
-    return wants(request, LSQ_ASK_NORM, "tell_norm") ? Py_NewRef(Py_None) : NULL;
+    return still_wants(request, LSQ_ASK_NORM, "tell_norm", same) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* ------------------------------------------------------ the event of a model */
@@ -296,6 +321,7 @@ tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
 
     if (state->default_maxfev && state->s.njev == 0)    /* as leastsq, by who makes J */
         state->s.maxfev = (cost > 0 ? 200 : 100) * (n + 1);
+    m->answers++;
     state->by_blocks = by_blocks;
     memcpy(m->room.r, told->r, (size_t)n * vector);
     memcpy(m->room.ipvt, told->ipvt, vector);
@@ -319,14 +345,15 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     PyThreadState *released;
     model told = {0};
     int64_t cost = 0, request = LSQ_ASK_DONE;
-    int folded, status;
+    uint64_t which;
+    int folded, status, same;
     double *work;
     void *memory = NULL;
 
     if (module == NULL
         || !PyArg_ParseTupleAndKeywords(args, keywords, "O|O$O:tell_model", names, &object, &f,
                                         &evaluations)
-        || !wants_now(m, LSQ_ASK_MODEL, "tell_model")
+        || !wants_now(m, LSQ_ASK_MODEL, "tell_model", &which)
         || read_evaluations(evaluations, &cost) < 0)
         return NULL;
     folded = PyObject_TypeCheck(object, module->accumulator_type);
@@ -338,13 +365,14 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     }
     status = folded ? from_accumulator(m, (accumulator *)object, &told)
                     : from_arrays(m, object, f, &told);
-    if (status == 0 && (status = scratch_for(m, &work, &memory)) == 0) {
-        released = lock_take(m->lock, is_long_step(m));
+    if (status == 0 && (status = scratch_for(m, &work, &memory)) == 0
+        && (status = lock_take(self, &m->lock, is_long_step(m), &released)) == 0) {
         request = m->state.s.request;
-        if (request == LSQ_ASK_MODEL)
+        same = m->answers == which;
+        if (same && request == LSQ_ASK_MODEL)
             tell(m, &told, folded, cost, work);
-        lock_give(m->lock, released);
-        status = wants(request, LSQ_ASK_MODEL, "tell_model") ? 0 : -1;
+        lock_give(&m->lock, released);
+        status = still_wants(request, LSQ_ASK_MODEL, "tell_model", same) ? 0 : -1;
     }
     PyMem_RawFree(memory);
     PyMem_RawFree(told.memory);
@@ -367,7 +395,11 @@ machine_points(PyObject *self, PyObject *ignored)
         Py_XDECREF(points);
         return NULL;
     }
-    released = lock_take(m->lock, 0);
+    if (lock_take(self, &m->lock, 0, &released) < 0) {
+        Py_DECREF(points);
+        Py_DECREF(steps);
+        return NULL;
+    }
     request = m->state.s.request;
     bounded = m->state.s.bounded;
     w = m->room.w;
@@ -383,7 +415,7 @@ machine_points(PyObject *self, PyObject *ignored)
         memcpy(row + j * n, x, (size_t)n * sizeof *row);
         row[j + j * n] = moved;
     }
-    lock_give(m->lock, released);
+    lock_give(&m->lock, released);
     if (wants(request, LSQ_ASK_MODEL, "points"))
         return Py_BuildValue("NN", points, steps);
     Py_DECREF(points);

@@ -87,10 +87,8 @@ new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     if (m != NULL) {
         m->k = state->kernels;
         m->state.s.n = PyArray_DIM(x, 0);
-        if ((m->lock = PyThread_allocate_lock()) == NULL)
-            PyErr_NoMemory();
-        else if (read_settings(&m->state, args) == 0
-                 && machine_allocate(&m->room, m->state.s.n) == 0)
+        if (lock_make(&m->lock) == 0 && read_settings(&m->state, args) == 0
+            && machine_allocate(&m->room, m->state.s.n) == 0)
             status = start(m, (PyObject *)x, args);
     }
     Py_DECREF(x);
@@ -114,8 +112,7 @@ dealloc(PyObject *self)
 
     PyObject_GC_UnTrack(self);
     PyMem_RawFree(m->room.memory);
-    if (m->lock != NULL)
-        PyThread_free_lock(m->lock);
+    lock_free(&m->lock);
     type->tp_free(self);
     Py_DECREF(type);
 }
