@@ -368,15 +368,6 @@ def test_bounds_are_kept_and_fixed_parameters_pass():
     assert fit(good, [2.0, 1.0], bounds=([2.0, 0.0], [2.0, 3.0]))[0][0] == 2.0
 
 
-def test_compiled_functions_cannot_be_watched():
-    import ctypes
-    double_p = ctypes.POINTER(ctypes.c_double)
-    signature = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, double_p, double_p, ctypes.c_void_p)
-    compiled = leastsq.CFunction(signature(lambda m, n, x, f, data: 0), 3)
-    with pytest.raises(TypeError, match="CFunction cannot be watched"):
-        fit(compiled)
-
-
 # -------------------------------------------------------- functions called elsewhere
 
 def test_a_process_pool_evaluates_what_strict_watches():

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _build
 from .._core import solve
-from .._problem.compiled import CFunction, handles
+from .._problem.compiled import CFunction, handles, in_python
 from .._problem.derivatives import Differences
 from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
@@ -212,7 +212,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         and `nfev` are those of one worker, to the bit.
     strict : bool, optional
         Watch `func` and `Dfun` for mistakes, with some more calls: a `StrictWarning`
-        or `StrictError` says what to change.
+        or `StrictError` says what to change.  A `CFunction` then runs under Python: what it does not
+        write at a call is nan, and a code other than 0 is an ArithmeticError.
     engine : {None, "leastsq", "reference"}, optional
         Who fits.  "reference": not this package but the original, MINPACK's library of 1980,
         to compare with: same arguments, same outputs, same bits.  Only in a build with
@@ -345,6 +346,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     if strict:
         from .strict import Watch
         words = strict if isinstance(strict, Words) else LEASTSQ        # a caller's own
+        if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
+            col_deriv = col_deriv and not isinstance(Dfun, CFunction)
+            func, Dfun = in_python(func, Dfun, args, np.size(x0))
         watch = Watch(func, Dfun, args, col_deriv, Differences(precision=epsfcn), bounds, words)
         func, Dfun = watch.func, watch.Dfun
     if engine is not None and _is_reference(

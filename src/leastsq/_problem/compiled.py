@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _core
 
-__all__ = ["CFunction", "call_compiled", "get_include", "handles"]
+__all__ = ["CFunction", "call_compiled", "get_include", "handles", "in_python"]
 
 # LEASTSQ_SIGNATURE of include/leastsq.h
 _SIGNATURE = "int (int64_t, int64_t, const double *, double *, void *)"
@@ -229,6 +229,16 @@ def call_compiled(function, x, columns=None):
     if code:
         raise ArithmeticError(f"the compiled function returned {code} at x = {x}")
     return out.T
+
+
+def in_python(func, Dfun, args, n):
+    """Functions of x that call the compiled ones of these, whose results are nan where nothing is written at that call."""
+    handles(func, Dfun, args)           # refuses args
+    if isinstance(func, CFunction):
+        func = functools.partial(call_compiled, func)
+    if isinstance(Dfun, CFunction):
+        Dfun = functools.partial(call_compiled, Dfun, columns=n)
+    return func, Dfun
 
 
 def _function_address(func):

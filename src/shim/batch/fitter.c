@@ -25,7 +25,7 @@ typedef struct {
     const double *weights;
     int64_t calls;              /* of func */
     int32_t code;
-    int no_residuals;           /* func stopped it at x0 */
+    int no_residuals;           /* func was not called yet, or stopped it at x0 */
 } slot;
 
 /* A thread's work; its arena follows. */
@@ -79,6 +79,8 @@ residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
     s->calls++;
     if (stopped(&s->fitter->queue))
         return INTERRUPTED;
+    if (s->no_residuals)
+        unwritten(fvec, m);
     code = s->fitter->func(m, n, x, fvec, s->func_data);
     s->code = code;
     if (code == 0) {
@@ -97,6 +99,8 @@ jacobian(int64_t m, int64_t n, const double *x, double *fjac, slot *s)
 
     if (stopped(&s->fitter->queue))
         return INTERRUPTED;
+    if (s->state.njev == 0)
+        unwritten(fjac, m * n);
     code = s->fitter->dfun(m, n, x, fjac, s->dfun_data);
     s->code = code;
     if (code == 0 && s->weights != NULL)

@@ -159,6 +159,9 @@ callbacks_compiled_residual(callbacks *cb, const double *x, double *fvec)
 {
     leastsq_residual function = (leastsq_residual)cb->cfunc->function;
 
+    if (!cb->wrote_residuals)
+        unwritten(fvec, cb->m);
+    cb->wrote_residuals = 1;
     return after_compiled(cb, function(cb->m, cb->n, x, fvec, cb->cfunc->data), "func");
 }
 
@@ -167,6 +170,9 @@ callbacks_compiled_jacobian(callbacks *cb, const double *x, double *fjac)
 {
     leastsq_jacobian function = (leastsq_jacobian)cb->cdfun->function;
 
+    if (!cb->wrote_jacobian)
+        unwritten(fjac, cb->m * cb->n);
+    cb->wrote_jacobian = 1;
     return after_compiled(cb, function(cb->m, cb->n, x, fjac, cb->cdfun->data), "Dfun");
 }
 

@@ -26,6 +26,15 @@ typedef struct {
     int64_t m;
 } compiled;
 
+/* Before a function of the user's has written here for the first time: what it leaves out is then
+   named as not finite, and no numbers that were in memory are fitted. */
+static inline void
+unwritten(double *room, int64_t count)
+{
+    for (int64_t k = 0; k < count; k++)
+        room[k] = Py_NAN;
+}
+
 PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
@@ -53,6 +62,7 @@ typedef struct {
     double eps;                 /* of the dtype that func returned first */
     int scalar;                 /* func returned 0-d first */
     int col_deriv;
+    int wrote_residuals, wrote_jacobian;        /* cfunc, cdfun were called */
     int stop_code;              /* what a compiled function returned, if not 0 */
     const char *stopped_by;     /* "func", "Dfun" or NULL */
 } callbacks;
