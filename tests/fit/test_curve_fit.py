@@ -469,7 +469,7 @@ RETURNS = {
     "longdouble": lambda r: r.astype("g"), "complex": lambda r: r + 0j, "objects": lambda r: r.astype(object),
     "list": list, "tuple": tuple, "number": lambda r: r[0], "one of it": lambda r: r[:1], "empty": lambda r: r[:0],
     "too short": lambda r: r[:-1], "2-D": lambda r: r[None, :], "0-d": lambda r: np.array(r[0]),
-    "subclass": lambda r: r.view(Tagged), "matrix": lambda r: np.asmatrix(r), "masked": lambda r: np.ma.array(r, mask=r > .9),
+    "subclass": lambda r: r.view(Tagged), "matrix": lambda r: np.asmatrix(r),
     "own operator": Cool, "None": lambda r: None, "words": lambda r: "q" * 12, "generator": lambda r: (v for v in r),
     "nan": lambda r: marked(r, np.nan, 4), "inf": lambda r: marked(r, np.inf, 4), "huge": lambda r: 1e308 * r,
     "tiny": lambda r: Y + 1e-308 * r, "zero": lambda r: Y.copy(), "the data": lambda r: Y,

@@ -10,6 +10,7 @@ from .._core import solve
 from .._problem.arguments import real_array
 from .._problem.compiled import CFunction, call_compiled, handles
 from .._problem.derivatives import DifferenceJacobian
+from .._problem.kinds import returned
 from .status import Status, message, not_finite_message, stopped_message
 from .watch import Watcher
 
@@ -104,7 +105,7 @@ class _Filled:
             Dfun, col_deriv = partial(call_compiled, Dfun, columns=n), False
 
         def residual(x, *args):
-            value = func(x, *args)
+            value = returned(func(x, *args))
             if free <= np.size(value) < n and np.ndim(value) < 2:
                 value = np.atleast_1d(value)
                 self.m = value.size
@@ -112,7 +113,7 @@ class _Filled:
             return value
 
         def jacobian(x, *args):
-            value = Dfun(x, *args)
+            value = returned(Dfun(x, *args), "Dfun")
             if self.m is None:
                 return value
             value, shape = np.asarray(value), (n, self.m) if col_deriv else (self.m, n)

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._core import chkder
 from .._problem.derivatives import EPS, DifferenceJacobian, Differences, steps_of
+from .._problem.kinds import returned
 
 __all__ = ["GradientCheck", "check_gradient"]
 
@@ -114,11 +115,11 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
     if not isinstance(args, tuple):
         args = (args,)
     x = np.array(x, float).ravel()
-    f = np.atleast_1d(np.array(func(x.copy(), *args), float))
+    f = np.atleast_1d(np.array(returned(func(x.copy(), *args), "func", "check_gradient"), float))
     if f.ndim > 1 or not np.isfinite(f).all():
         raise ValueError("check_gradient: func(x) must be one-dimensional and finite, "
                          f"got {f}")
-    given = np.atleast_1d(np.array(Dfun(x.copy(), *args), float))
+    given = np.atleast_1d(np.array(returned(Dfun(x.copy(), *args), "Dfun", "check_gradient"), float))
     if given.ndim == 1:
         given = given.reshape((f.size, -1) if x.size == 1 or f.size > 1 else (1, -1))
     if col_deriv:
@@ -188,7 +189,7 @@ def _verdict(given, numerical, coarse, f, where, rtol, transposed):
 
 def _rows(func, args, x, f, jacobian):
     """MINPACK's measure of each row, and where it tells: elsewhere f does not move."""
-    moved = np.atleast_1d(np.array(func(chkder(x), *args), float))
+    moved = np.atleast_1d(np.array(returned(func(chkder(x), *args), "func", "check_gradient"), float))
     with np.errstate(all="ignore"):
         told = (f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f))
     return chkder(x, f, jacobian, moved), told

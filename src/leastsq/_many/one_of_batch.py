@@ -10,6 +10,7 @@ from .._fit.info import Info
 from .._fit.leastsq import leastsq
 from .._fit.status import Status
 from .._problem.compiled import CFunction, call_compiled
+from .._problem.kinds import returned
 
 __all__ = ["one_fit"]
 
@@ -67,7 +68,7 @@ def _alone(problem, i, data, weights):
                 return call_compiled(compiled, x, columns)
         else:
             def call(x):
-                return np.asarray(user(x[None].copy(), *(row[None].copy() for row in rows), *problem.args))[0]
+                return np.asarray(returned(user(x[None].copy(), *(row[None].copy() for row in rows), *problem.args)))[0]
         if weights is None:
             return call
 

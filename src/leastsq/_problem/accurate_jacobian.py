@@ -18,6 +18,7 @@ import numpy as np
 from .arguments import jacobian_array
 from .compiled import CFunction, call_compiled
 from .derivatives import PRECISION
+from .kinds import returned
 
 __all__ = ["METHODS", "AccurateJacobian", "Evaluator", "accurate_jacobian", "evaluate_jacobian"]
 
@@ -73,7 +74,7 @@ class Evaluator:
 
     def read(self, value):
         """What func returned, as residuals."""
-        value = np.asarray(value)
+        value = np.asarray(returned(value, self.name))
         if value.ndim > 1:
             raise ValueError(f"{self.name} must return a vector, got shape {value.shape}")
         if value.dtype.kind not in "fiub":
@@ -493,7 +494,7 @@ def _complex_steps(problem, x, f0, counter):
         with warnings.catch_warnings():         # ComplexWarning: said below, in other words
             warnings.simplefilter("ignore")
             try:
-                value = np.asarray(func(shifted, *args))
+                value = np.asarray(returned(func(shifted, *args)))
             except TypeError as error:
                 raise ValueError("method 'cs': func does not accept complex parameters "
                                  f"({error}); use method='richardson'") from error

@@ -34,6 +34,7 @@ def real_array(value, what, door="leastsq_batch"):
         raise type(error)(f"{door}: {what} must be an array of real numbers, got an unusable "
                           f"{type(value).__name__}") from error
     if not np.can_cast(array.dtype, np.float64, "safe"):
+        plain(array, what, door)                        # dates have words of their own
         raise TypeError(f"{door}: {what} must be real numbers that fit in float64, "
                         f"got {type(value).__name__} of dtype {array.dtype}")
     return array

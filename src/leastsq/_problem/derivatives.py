@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _core
 from .arguments import real_number
+from .kinds import returned
 
 __all__ = ["EPS", "PRECISION", "SCHEMES", "TURNS", "DifferenceJacobian", "Differences", "forward_differences",
            "other_steps", "steps_of"]
@@ -110,7 +111,7 @@ class DifferenceJacobian:
         self._eps = None                # of what func returns
 
     def residual(self, x, *args):
-        result = self.func(x, *args)
+        result = returned(self.func(x, *args))
         self._f = result.copy() if type(result) is np.ndarray else result
         if self._eps is None:
             self._eps = PRECISION.get(getattr(result, "dtype", None), EPS)
@@ -219,7 +220,7 @@ class DifferenceJacobian:
         rows = np.zeros((n, f.size))
         values = iter(self._evaluate(points, args))
         for j in free:
-            value = np.atleast_1d(np.asarray(next(values)))
+            value = np.atleast_1d(np.asarray(returned(next(values))))
             if value.dtype.kind != "c" or value.shape != f.shape:
                 raise TypeError(
                     "leastsq: complex steps ('cs') need func to let complex numbers through, and "
@@ -344,7 +345,7 @@ def _replaced(x, j, value):
 
 
 def _as_residuals(value, m):
-    value = np.asarray(value)
+    value = np.asarray(returned(value))
     if value.dtype.kind not in "biuf":
         raise TypeError(f"leastsq: func must return real numbers, got {value.dtype}")
     if value.ndim > 1 or value.size != m:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["PLAIN", "plain", "unmasked", "without_mask"]
+__all__ = ["PLAIN", "plain", "returned", "unmasked", "without_mask"]
 
 # What needs no look: numbers, and sequences of them.
 PLAIN = frozenset({np.ndarray, list, tuple, float, int, bool, range, type(None), np.float64})
@@ -27,9 +27,16 @@ def plain(value, what, door):
         if np.ma.is_masked(value):
             masked = int(np.ma.count_masked(value))
             raise TypeError(f"{door}: {what} must not be masked, got {masked} masked of {value.size} values: "
-                            f"{_how_to_leave_out(what)}")
+                            f"{_how_to_leave_out(what, door)}")
         value = np.ma.getdata(value)
     return value
+
+
+def returned(value, what="func", door="leastsq"):
+    """What a function of the user's returned, as `plain`; `what` is the function's name."""
+    if type(value) is np.ndarray and value.dtype.kind not in "mM" or type(value) is not np.ndarray and type(value) in PLAIN:
+        return value
+    return plain(value, f"the array that {what} returns", door)
 
 
 def unmasked(value, what, door):
@@ -79,7 +86,9 @@ def _points(array, good):
     return array[np.ix_(good, good)] if shape == (m, m) and m > 1 else array[..., good]
 
 
-def _how_to_leave_out(what):
+def _how_to_leave_out(what, door):
+    if "returns" in what and door == "curve_fit":
+        return "mask ydata there instead, and those points are left out; or return .filled(value)"
     if "returns" in what:
         return ("leave the points out in the function, (model - data)[keep], or use curve_fit, which leaves masked data out; "
                 ".filled(0) makes residuals of zero of them")
@@ -88,18 +97,19 @@ def _how_to_leave_out(what):
 
 def _numbers(value, what, door):
     """A value without units; TypeError if it has some, or is a date."""
+    of = type(value)                    # which is asked for methods: other arrays' own __getattr__ takes its time
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if kind in "mM" and kind:
         how = "(t - t[0])/np.timedelta64(1, 's')" if kind == "M" else "t/np.timedelta64(1, 's')"
         raise TypeError(f"{door}: {what} must be numbers, got {'dates' if kind == 'M' else 'time spans'} (dtype {value.dtype}): "
                         f"{how} makes numbers of seconds")
-    if hasattr(value, "to_value") and hasattr(value, "unit"):                   # astropy
+    if hasattr(of, "to_value") and hasattr(value, "unit"):                   # astropy
         try:
             return value.to_value("")
         except Exception:
             raise TypeError(f"{door}: {what} must have no units, got {value.unit!s}: give {_attribute(what, 'value')}, in the "
                             "units that you want") from None
-    if hasattr(value, "magnitude") and hasattr(value, "units"):                 # pint
+    if hasattr(of, "m_as") and hasattr(value, "units"):                 # pint
         try:
             return value.m_as("")
         except Exception:

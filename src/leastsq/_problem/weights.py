@@ -8,6 +8,7 @@ from math import isnan
 import numpy as np
 
 from .arguments import noted, real_array, real_data
+from .kinds import returned
 
 __all__ = ["Weighted", "count_finite", "weigher"]
 
@@ -60,7 +61,7 @@ class Weighted:
         self._weigh, self._m = None, None
 
     def __call__(self, x, *args):
-        return self.weigh(np.asarray(self.func(x, *args)))
+        return self.weigh(np.asarray(returned(self.func(x, *args), self.__name__)))
 
     def weigh(self, rows):
         """Rows, shape (m,) or (m, n), divided by the standard deviations of their data."""

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from .._core import Curve
+from .._problem.kinds import returned
 
 __all__ = ["apply_nan_policy", "jacobian_of", "residual_of"]
 
@@ -54,6 +55,6 @@ def jacobian_of(jac, xdata, weigh):
         return Curve(jac, xdata, None, weigh)
 
     def derivatives(params):
-        return weigh(np.asarray(jac(xdata, *params)))
+        return weigh(np.asarray(returned(jac(xdata, *params), "jac", "curve_fit")))
     derivatives.__name__ = getattr(jac, "__name__", "jac")      # errors name it
     return derivatives

@@ -16,7 +16,7 @@ from .._fit.status import Status, not_finite_message, stopped_message
 from .._problem.arguments import improper, jacobian_array, noted, real_array
 from .._problem.compiled import CFunction, call_compiled
 from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
-from .._problem.kinds import PLAIN, plain
+from .._problem.kinds import PLAIN, plain, returned
 from .._problem.problem import parse_problem
 from .._problem.settings import Settings, Watching
 from .._problem.words import LEAST_SQUARES, explain_call, raised_here
@@ -276,7 +276,7 @@ class _Functions:
         self.problem = replace(user, func=func, Dfun=jac, differences=differences)
 
     def fun(self, x, *args):
-        residuals = self._fun(x, *args)
+        residuals = returned(self._fun(x, *args), "fun", "least_squares")
         if self.m is None:
             self._count(residuals)
         return residuals
@@ -295,7 +295,7 @@ class _Functions:
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
-        jacobian = self._jacobian(x, *args)
+        jacobian = returned(self._jacobian(x, *args), "jac", "least_squares")
         if self.differences is None and self.m is not None:
             _check_form(jacobian, (self.m, x.size))
         self.last = where, jacobian

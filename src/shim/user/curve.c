@@ -133,15 +133,29 @@ weigh_rows(PyObject *weights, PyObject *result)
     return weighted;
 }
 
+/* What the model returned without masks and units; new reference. */
+static PyObject *
+numbers_of(const curve *c, PyObject *result)
+{
+    return plain_numbers(result, c->ydata == NULL ? "the array that jac returns" : "the array that f returns",
+                         "curve_fit");
+}
+
 /* As Python does it, with any objects. */
 static PyObject *
 by_operators(const curve *c, PyObject *result)
 {
-    PyObject *difference, *weighted;
+    PyObject *plain = numbers_of(c, result), *difference, *weighted;
 
-    if (c->ydata == NULL)
-        return c->weights == NULL ? Py_NewRef(result) : weigh_rows(c->weights, result);
-    difference = PyNumber_Subtract(result, c->ydata);
+    if (plain == NULL)
+        return NULL;
+    if (c->ydata == NULL) {
+        weighted = c->weights == NULL ? Py_NewRef(plain) : weigh_rows(c->weights, plain);
+        Py_DECREF(plain);
+        return weighted;
+    }
+    difference = PyNumber_Subtract(plain, c->ydata);
+    Py_DECREF(plain);
     if (difference == NULL || c->weights == NULL)
         return difference;
     weighted = PyNumber_Multiply(c->weights, difference);
@@ -187,9 +201,7 @@ read_curve_jacobian(const curve *c, callbacks *cb, PyObject *result, double *fja
     int status;
     factors w;
 
-    if (c->weights == NULL)
-        return read_jacobian(cb, result, fjac);
-    if (!cb->col_deriv && is_plain(result, 2) && PyArray_DIM(rows, 0) == m && PyArray_DIM(rows, 1) == n
+    if (c->weights != NULL && !cb->col_deriv && is_plain(result, 2) && PyArray_DIM(rows, 0) == m && PyArray_DIM(rows, 1) == n
         && plain_weights(c, m, &w)) {
         if (read_jacobian(cb, result, fjac) < 0)
             return -1;
@@ -203,7 +215,7 @@ read_curve_jacobian(const curve *c, callbacks *cb, PyObject *result, double *fja
         if (all)
             return 0;
     }
-    if ((values = weigh_rows(c->weights, result)) == NULL)
+    if ((values = by_operators(c, result)) == NULL)
         return -1;
     status = read_jacobian(cb, values, fjac);
     Py_DECREF(values);

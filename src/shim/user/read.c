@@ -88,14 +88,50 @@ raise_from_current(const char *what, const char *wanted, PyObject *object)
     PyErr_Restore(raised_type, raised, raised_traceback);
 }
 
+/* Of a type that holds no more than numbers?  Masks, units and dates come in others. */
+static int
+holds_numbers(PyObject *object)
+{
+    if (PyArray_CheckExact(object))
+        return !PyTypeNum_ISDATETIME(PyArray_TYPE((PyArrayObject *)object));
+    return PyFloat_CheckExact(object) || PyList_CheckExact(object) || PyTuple_CheckExact(object)
+        || PyArray_IsScalar(object, Number) || PyLong_Check(object);
+}
+
+/* What is left of an object without masks and units, or an error that says what it has: see
+   leastsq/_problem/kinds.py.  New reference. */
+static PyObject *
+without_more(PyObject *object, const char *what, const char *door)
+{
+    PyObject *kinds = PyImport_ImportModule("leastsq._problem.kinds"), *plain;
+
+    if (kinds == NULL)
+        return NULL;
+    plain = PyObject_CallMethod(kinds, "plain", "Oss", object, what, door);
+    Py_DECREF(kinds);
+    return plain;
+}
+
+/* The same, quickly of what has neither. */
+PyObject *
+plain_numbers(PyObject *object, const char *what, const char *door)
+{
+    return holds_numbers(object) ? Py_NewRef(object) : without_more(object, what, door);
+}
+
 /* `object` as an array whose dtype casts safely to float64; new reference. */
 PyArrayObject *
 as_real_array(PyObject *object, const char *what)
 {
-    PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(object);
+    PyObject *plain = plain_numbers(object, what, "leastsq");
+    PyArrayObject *array;
     PyArray_Descr *wanted;
     int castable;
 
+    if (plain == NULL)
+        return NULL;
+    array = (PyArrayObject *)PyArray_FROM_O(plain);
+    Py_DECREF(plain);
     if (array == NULL) {
         raise_from_current(what, "must be an array of real numbers", object);
         return NULL;
@@ -107,6 +143,11 @@ as_real_array(PyObject *object, const char *what)
     Py_DECREF(wanted);
     if (castable)
         return array;
+    if (PyTypeNum_ISDATETIME(PyArray_TYPE(array))) {            /* refused: how to make numbers of them */
+        Py_XDECREF(without_more((PyObject *)array, what, "leastsq"));
+        Py_DECREF(array);
+        return NULL;
+    }
     PyErr_Format(PyExc_TypeError,
                  "leastsq: %s must be real numbers that fit in float64, got %s of dtype %S",
                  what, Py_TYPE(object)->tp_name, (PyObject *)PyArray_DESCR(array));

@@ -107,6 +107,7 @@ int read_residual(callbacks *cb, PyObject *result, double *fvec);
 int measure_residual(callbacks *cb, PyObject *result);
 int read_jacobian(callbacks *cb, PyObject *result, double *fjac);
 PyArrayObject *as_real_array(PyObject *object, const char *what);
+PyObject *plain_numbers(PyObject *object, const char *what, const char *door);
 void raise_too_few_residuals(npy_intp m, npy_intp n);
 
 /* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
