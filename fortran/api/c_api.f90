@@ -16,7 +16,7 @@ module leastsq_c_api
    use leastsq_covar, only: covar
    use leastsq_dense, only: dense_model
    use leastsq_enorm, only: enorm
-   use leastsq_fdjac2, only: fdjac2, difference_steps, relative_step
+   use leastsq_fdjac2, only: differences_t, fdjac2, difference_steps, relative_step
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_minpack, only: lmder, lmdif, work_size
    use leastsq_lmpar, only: lmpar
@@ -153,11 +153,11 @@ contains
       end if
    end subroutine lsq_tell_model_blocked
 
-   function lsq_relative_step(epsfcn) bind(c) result(relative)
-      real(c_double), value :: epsfcn
+   function lsq_relative_step(precision) bind(c) result(relative)
+      real(c_double), value :: precision
       real(c_double) :: relative
 
-      relative = relative_step(epsfcn)
+      relative = relative_step(precision)
    end function lsq_relative_step
 
    subroutine lsq_difference_steps(n, x, relative, stride, moved, steps, lo, hi, largest) bind(c)
@@ -177,23 +177,20 @@ contains
       norm = enorm(n, x)
    end function lsq_enorm
 
-   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, epsfcn, xwork, status, lo, hi, &
-      largest) bind(c)
+   subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, how, xwork, status) bind(c)
       type(c_funptr), value :: fcn
       type(c_ptr), value :: data
       integer(c_int64_t), value :: m, n
       real(c_double), intent(in) :: x(n), fvec(m)
       real(c_double), intent(inout) :: fjac(m, n), xwork(n)
-      real(c_double), value :: epsfcn
+      type(differences_t), intent(in) :: how
       integer(c_int), intent(out) :: status
-      real(c_double), intent(in), optional :: lo(n), hi(n), largest(n)
       type(difference_problem_t) :: problem
       integer(ik) :: made
 
       call c_f_procpointer(fcn, problem%fcn)
       problem%data = data
-      call fdjac2(problem, m, n, x, fvec, fjac, epsfcn, xwork, made, status, lo, hi, &
-         largest)
+      call fdjac2(problem, m, n, x, fvec, fjac, how, xwork, made, status)
    end subroutine lsq_fdjac2
 
    !> MINPACK's two modes: 1 makes xp, 2 err.  What a mode does not need may be NULL.

@@ -120,11 +120,17 @@ typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipv
                            const double *diag, const double *qtb, double *x, double *sdiag,
                            double *wa, double *work, struct lsq_team *team);
 
+/* fdjac2.f90: differences_t.  How forward differences are made. */
+typedef struct {
+    double precision;           /* relative error of f */
+    int64_t grows;              /* 1: a step that changes no residual grows; 0: MINPACK's steps */
+    const double *lo, *hi, *largest;    /* the vectors' of a fit with bounds, or NULL */
+} lsq_differences;
+
 /* problem_record.f90: problem_record_t.  What is not needed is NULL. */
 typedef struct {
     void *data;                 /* every function's last argument */
-    double epsfcn;
-    const double *lo, *hi, *largest;    /* the vectors', for differences, or NULL */
+    lsq_differences differences;
     lsq_watch watch;
     /* dense */
     lsq_residual residual;
@@ -165,7 +171,7 @@ void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
 /* The steps of differences (fdjac2.f90): moved[j] is where x[j] is moved, within its bounds, and
    steps[j] by how much; 0 where lo = hi.  Relative steps are `stride` apart, 0: one for all.
    lo and hi, or largest, may be NULL. */
-double lsq_relative_step(double epsfcn);
+double lsq_relative_step(double precision);
 void lsq_difference_steps(int64_t n, const double *x, const double *relative, int64_t stride,
                           double *moved, double *steps, const double *lo, const double *hi,
                           const double *largest);
@@ -173,9 +179,8 @@ void lsq_difference_steps(int64_t n, const double *x, const double *relative, in
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
-                const double *fvec, double *fjac, double epsfcn, double *xwork,
-                int *status, const double *lo, const double *hi,
-                const double *largest); /* or NULLs */
+                const double *fvec, double *fjac, const lsq_differences *how, double *xwork,
+                int *status);
 /* b[m], when not NULL, becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);

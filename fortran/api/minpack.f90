@@ -42,7 +42,7 @@ contains
 
       problem%fcn => fcn
       problem%data = data
-      problem%epsfcn = epsfcn
+      problem%how%precision = epsfcn
       call fit(problem, m, n, x, fvec, fjac, m, ftol, xtol, gtol, maxfev, diag, mode, factor, &
          info, nfev, njev, ipvt, qtf, work)
    end subroutine lmdif

@@ -5,11 +5,11 @@
 !>
 !> Public: problem_record_t, fit_record.  Its data is m-sized.
 module leastsq_problem_record
-   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
-      c_funptr, c_ptr
+   use, intrinsic :: iso_c_binding, only: c_associated, c_f_pointer, c_f_procpointer, c_funptr, c_ptr
    use leastsq_kinds, only: wp, ik
    use leastsq_blocked, only: blocked_problem_t, blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_callbacks, only: difference_problem_t, jacobian_problem_t
+   use leastsq_fdjac2, only: differences_t
    use leastsq_lm_core, only: lm_state_t
    use leastsq_lm_drive, only: problem_t, lm_drive
    implicit none (type, external)
@@ -18,8 +18,7 @@ module leastsq_problem_record
 
    type, bind(c) :: problem_record_t
       type(c_ptr) :: data                         !< every function's last argument
-      real(c_double) :: epsfcn                    !< relative error of f
-      type(c_ptr) :: lo, hi, largest              !< w's, for differences, or NULL
+      type(differences_t) :: differences          !< in place of a Jacobian
       type(c_funptr) :: watch                     !< watch_c, or NULL
       ! Dense
       type(c_funptr) :: residual                  !< residual_c
@@ -66,13 +65,8 @@ contains
       integer(ik), intent(inout) :: ipvt(s%n)
 
       problem%data = record%data
-      problem%epsfcn = record%epsfcn
+      problem%how = record%differences
       call c_f_procpointer(record%residual, problem%fcn)
-      if (c_associated(record%lo)) then
-         call c_f_pointer(record%lo, problem%lo, [s%n])
-         call c_f_pointer(record%hi, problem%hi, [s%n])
-         call c_f_pointer(record%largest, problem%largest, [s%n])
-      end if
       if (c_associated(record%weigh)) then
          call c_f_procpointer(record%weigh, problem%weigh)
          call c_f_pointer(record%weighed, problem%weighed, [m, 2_ik])
@@ -91,17 +85,12 @@ contains
       type(blocked_solver_t) :: solver
 
       problem%data = record%data
-      problem%epsfcn = record%epsfcn
+      problem%how = record%differences
       problem%fjac = record%fjac
       call c_f_procpointer(record%norm, problem%norm)
       if (c_associated(record%settle)) call c_f_procpointer(record%settle, problem%take)
       call c_f_procpointer(record%difference, problem%differ)
       call c_f_procpointer(record%factor, problem%factor)
-      if (c_associated(record%lo)) then
-         call c_f_pointer(record%lo, problem%lo, [s%n])
-         call c_f_pointer(record%hi, problem%hi, [s%n])
-         call c_f_pointer(record%largest, problem%largest, [s%n])
-      end if
       call set_watch(record, problem)
       if (s%n < SOLVE_BY_BLOCKS) then
          call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)

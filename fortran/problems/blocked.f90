@@ -9,7 +9,7 @@ module leastsq_blocked
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_int, c_int64_t, &
       c_null_ptr, c_ptr
    use leastsq_kinds, only: wp, ik, sk
-   use leastsq_fdjac2, only: fdjac2
+   use leastsq_fdjac2, only: differences_t, fdjac2
    use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    use leastsq_lm_drive, only: problem_t
    use leastsq_qrsolv, only: damped_solver_t
@@ -99,9 +99,7 @@ module leastsq_blocked
       procedure(factor_c), pointer, nopass :: factor => null()
       type(c_ptr) :: data = c_null_ptr
       type(c_ptr) :: fjac = c_null_ptr            !< m x n room for differences; or NULL
-      real(wp) :: epsfcn = 0
-      ! Bounds and |x| so far, or none
-      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null(), largest(:) => null()
+      type(differences_t) :: how
    contains
       procedure :: residual
       procedure :: residual_norm
@@ -179,12 +177,7 @@ contains
       cost = 0
       if (c_associated(self%fjac)) then
          call c_f_pointer(self%fjac, fjac, [m, n])
-         if (associated(self%lo)) then
-            call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status, &
-               self%lo, self%hi, self%largest)
-         else
-            call fdjac2(self, m, n, x, f, fjac, self%epsfcn, w(1, V_SCRATCH), cost, status)
-         end if
+         call fdjac2(self, m, n, x, f, fjac, self%how, w(1, V_SCRATCH), cost, status)
          if (status /= 0) return
       end if
       status = self%factor(m, n, x, f, self%fjac, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), &

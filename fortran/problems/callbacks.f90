@@ -9,7 +9,7 @@ module leastsq_callbacks
    use, intrinsic :: iso_c_binding, only: c_double, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik, sk
    use leastsq_dense, only: dense_problem_t
-   use leastsq_fdjac2, only: fdjac2
+   use leastsq_fdjac2, only: differences_t, fdjac2
    implicit none (type, external)
    private
    public :: residual_c, jacobian_c, difference_problem_t, jacobian_problem_t
@@ -39,9 +39,7 @@ module leastsq_callbacks
    !> f by a C function, J by forward differences of it.
    type, extends(dense_problem_t) :: difference_problem_t
       procedure(residual_c), pointer, nopass :: fcn => null()
-      real(wp) :: epsfcn = 0
-      ! Bounds and |x| so far, or none
-      real(wp), pointer, contiguous :: lo(:) => null(), hi(:) => null(), largest(:) => null()
+      type(differences_t) :: how
    contains
       procedure :: residual => call_residual
       procedure :: jacobian => difference_jacobian
@@ -75,12 +73,7 @@ contains
       integer(ik), intent(out) :: cost
       integer(sk), intent(out) :: status
 
-      if (associated(self%lo)) then
-         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status, self%lo, self%hi, &
-            self%largest)
-      else
-         call fdjac2(self, m, n, x, f, fjac, self%epsfcn, scratch, cost, status)
-      end if
+      call fdjac2(self, m, n, x, f, fjac, self%how, scratch, cost, status)
    end subroutine difference_jacobian
 
    subroutine call_jacobian(self, m, n, x, f, fjac, scratch, cost, status)

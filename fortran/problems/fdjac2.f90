@@ -5,67 +5,121 @@
 !> back, or as far as there is room, and |xⱼ| counts as no smaller than a part of the
 !> largest value that it has had: parameters that bounds keep positive often pass close
 !> to zero, where MINPACK's step is lost in rounding errors and the column becomes zeros.
+!> Where MINPACK's bits are not promised, a step that changes no residual grows: a start much
+!> smaller than what it is added to would else stay where it is.
 !> difference_steps is the one rule for steps: here, in batches, for ask and tell, and in
 !> Python.
 !>
-!> Public: fdjac2, difference_steps, relative_step.  Its data is m-sized.
+!> Public: differences_t, fdjac2, difference_steps, relative_step.  Its data is m-sized.
 module leastsq_fdjac2
+   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_int64_t, &
+      c_null_ptr, c_ptr
    use leastsq_kinds, only: wp, ik, sk, EPS
    use leastsq_lm_drive, only: problem_t
    implicit none (type, external)
    private
-   public :: fdjac2, difference_steps, relative_step
+   public :: differences_t, fdjac2, difference_steps, relative_step
+
+   !> How differences are made (core.h: lsq_differences).
+   type, bind(c) :: differences_t
+      real(c_double) :: precision = 0             !< relative error of f: epsfcn
+      integer(c_int64_t) :: grows = 0             !< 1: steps that change nothing grow
+      ! n each, all or none: lo <= moved <= hi, and |x| so far
+      type(c_ptr) :: lo = c_null_ptr, hi = c_null_ptr, largest = c_null_ptr
+   end type differences_t
 
    real(wp), parameter :: LEAST_PART = 2.0_wp**(-10)   !< of a variable's largest size
+   real(wp), parameter :: GROWTH = 1.0e4_wp            !< of a step that changes no residual
+   integer(ik), parameter :: MOST_GROWTHS = 3
+   real(wp), parameter :: ORDINARY_SIZE = 1.0e-6_wp    !< of a variable, from which it grows once less
 
 contains
 
-   !> f(x) is given; n residuals are asked for, each straight into its column.
-   !> A status other than 0 from any of them ends it.
-   subroutine fdjac2(problem, m, n, x, f, fjac, epsfcn, moved, made, status, lo, hi, largest)
+   !> f(x) is given; n residuals are asked for, and one more each time that a step grows, each
+   !> straight into its column.  A status other than 0 from any of them ends it.
+   subroutine fdjac2(problem, m, n, x, f, fjac, how, moved, made, status)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: x(n)
       real(wp), intent(in) :: f(m)                !< f(x)
       real(wp), intent(out) :: fjac(m, n)
-      real(wp), intent(in) :: epsfcn              !< relative error of f
+      type(differences_t), intent(in) :: how
       real(wp), intent(out) :: moved(n)           !< scratch: x + h eⱼ
       integer(ik), intent(out) :: made            !< residuals asked for
       integer(sk), intent(out) :: status
-      ! All or none
-      real(wp), intent(in), optional :: lo(n), hi(n)   !< lo <= moved <= hi
-      real(wp), intent(in), optional :: largest(n)     !< |x| so far
+      real(wp), pointer, contiguous :: lo(:), hi(:), largest(:)
       real(wp) :: h, relative
       integer(ik) :: j
+      logical :: bounded
 
       status = 0
       made = 0
-      relative = relative_step(epsfcn)
+      bounded = c_associated(how%lo)
+      if (bounded) then
+         call c_f_pointer(how%lo, lo, [n])
+         call c_f_pointer(how%hi, hi, [n])
+         call c_f_pointer(how%largest, largest, [n])
+      end if
+      relative = relative_step(how%precision)
       moved = x
       do j = 1, n
-         if (present(hi)) then
-            call difference_step(x(j), relative, moved(j), h, lo(j), hi(j), largest(j))
-            if (h == 0) then    ! fixed: no derivative is wanted
-               fjac(:, j) = 0
-               cycle
-            end if
-         else
-            call difference_step(x(j), relative, moved(j), h)
+         call take_step(j, relative, h)
+         if (h == 0) then    ! fixed: no derivative is wanted
+            fjac(:, j) = 0
+            cycle
          end if
-         made = made + 1
          call problem%difference(m, n, moved, f, h, fjac(:, j), status)
+         made = made + 1
+         if (status == 0 .and. how%grows /= 0) call grow_step(j)
          if (status /= 0) return
          moved(j) = x(j)
       end do
+
+   contains
+
+      subroutine take_step(j, relative, h)
+         integer(ik), intent(in) :: j
+         real(wp), intent(in) :: relative
+         real(wp), intent(out) :: h
+
+         if (bounded) then
+            call difference_step(x(j), relative, moved(j), h, lo(j), hi(j), largest(j))
+         else
+            call difference_step(x(j), relative, moved(j), h)
+         end if
+      end subroutine take_step
+
+      !> Longer steps while column j is zero; zero it stays where they leave f's domain, or have no room.
+      subroutine grow_step(j)
+         integer(ik), intent(in) :: j
+         real(wp) :: before, longer
+         integer(ik) :: k
+
+         longer = relative
+         do k = 1, merge(MOST_GROWTHS, MOST_GROWTHS - 1, abs(x(j)) < ORDINARY_SIZE)
+            if (x(j) == 0 .or. any(fjac(:, j) /= 0)) exit
+            longer = GROWTH*longer
+            before = moved(j)
+            call take_step(j, longer, h)
+            if (moved(j) == before) exit
+            call problem%difference(m, n, moved, f, h, fjac(:, j), status)
+            made = made + 1
+            if (status /= 0) exit
+            if (all(abs(fjac(:, j)) <= huge(1.0_wp))) cycle
+            fjac(:, j) = 0
+            exit
+         end do
+      end subroutine grow_step
+
    end subroutine fdjac2
 
-   !> √max(epsfcn, eps)
-   elemental function relative_step(epsfcn) result(relative)
-      real(wp), intent(in) :: epsfcn
+   !> √max(precision, eps)
+   elemental function relative_step(precision) result(relative)
+      real(wp), intent(in) :: precision
       real(wp) :: relative
 
       ! not max: what that makes of a nan is the compiler's choice
-      relative = sqrt(merge(epsfcn, EPS, epsfcn > EPS))
+      relative = sqrt(merge(precision, EPS, precision > EPS))
    end function relative_step
 
    !> Where each of n variables is moved for its difference, and by how much.

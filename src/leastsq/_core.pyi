@@ -168,6 +168,7 @@ def solve(
         tuple[int, int, float] | None,   # ier 9: row, column, value that is not finite
         tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
         NDArray[np.int64] | None,        # with bounds: -1 at lower, 1 at upper, 0 between
+        tuple[int, ...] | None,          # parameters close to zero whose differences vanish
     ]
     | None                               # x0 is empty, and full_output without extras wanted
 ): ...

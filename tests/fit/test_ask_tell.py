@@ -268,7 +268,7 @@ def test_points_are_where_leastsq_calls_func():
 
         def residual(x):
             asked.append(x)
-            return x - np.arange(5.0)
+            return [1, 1, 1, 1e300, 1]*(x - [0, 1, 2, 0, 4])        # the steps change it
 
         leastsq(residual, x0, maxfev=1, full_output=True, **options)
         lm = LevenbergMarquardt(x0, **options)

@@ -384,7 +384,7 @@ fit_ours(const problem *p, run *r)
 
     s.n = n, s.maxfev = p->maxfev, s.scaling = p->scaled ? LSQ_SCALE_USER : LSQ_SCALE_COLUMNS;
     s.ftol = p->ftol, s.xtol = p->xtol, s.gtol = p->gtol, s.factor = p->factor;
-    record.epsfcn = p->epsfcn;
+    record.differences.precision = p->epsfcn;
     record.watch = our_watch;
     record.residual = our_residual;
     record.jacobian = p->analytic ? our_jacobian : NULL;

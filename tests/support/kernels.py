@@ -65,6 +65,12 @@ def _state_fields():
 CODES = header_codes()
 
 
+class Differences(ct.Structure):
+    """lsq_differences of core.h."""
+    _fields_ = [("precision", ct.c_double), ("grows", ct.c_int64), ("lo", ct.c_void_p), ("hi", ct.c_void_p),
+                ("largest", ct.c_void_p)]
+
+
 class State(ct.Structure):
     """lsq_state."""
     _fields_ = _state_fields()
@@ -235,8 +241,8 @@ class Core:
                 ct.POINTER(State), _pdbl, _pdbl, _i64, _pi64, _i64]),
             "lsq_enorm": (_dbl, [_i64, _pdbl]),
             "lsq_fdjac2": (None, [
-                CALLBACK, ct.c_void_p, _i64, _i64, _pdbl, _pdbl, _pdbl, _dbl, _pdbl,
-                ct.POINTER(ct.c_int), _pdbl, _pdbl, _pdbl]),
+                CALLBACK, ct.c_void_p, _i64, _i64, _pdbl, _pdbl, _pdbl, ct.POINTER(Differences), _pdbl,
+                ct.POINTER(ct.c_int)]),
             "lsq_qrfac": (None, [
                 _i64, _i64, _pdbl, _i64, _i64, _pi64, _pdbl, _pdbl, _pdbl, _pdbl]),
             "lsq_lanes_size": (_i64, [_i64, _i64]),
@@ -267,7 +273,7 @@ class Core:
         room.check()
         return value
 
-    def fdjac2(self, fun, x, fvec=None, epsfcn=0.0, lo=None, hi=None, largest=None):
+    def fdjac2(self, fun, x, fvec=None, epsfcn=0.0, lo=None, hi=None, largest=None, grows=False):
         """(fjac, trace, status)."""
         x = np.array(x, float)
         fvec = np.array(fun(x.copy()) if fvec is None else fvec, float)
@@ -278,9 +284,10 @@ class Core:
         xs, fs = room.inout(x), room.inout(fvec)
         fjac, xwork = room.out(m, n), room.out(n)
         status = ct.c_int(-12345)
+        limits = [None if b is None else room.inout(b) for b in (lo, hi, largest)]
+        how = Differences(epsfcn, grows, *(None if b is None else b.ctypes.data for b in limits))
         self.lib.lsq_fdjac2(user.wrap(fun, 1), None, m, n, _p(xs), _p(fs), _p(fjac),
-                            epsfcn, _p(xwork), ct.byref(status),
-                            *(None if b is None else _p(room.inout(b)) for b in (lo, hi, largest)))
+                            ct.byref(how), _p(xwork), ct.byref(status))
         user.finish()
         room.check()
         assert_same_bits(xs, x, "fdjac2 must leave x alone")

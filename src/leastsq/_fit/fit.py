@@ -11,7 +11,7 @@ from .._problem.arguments import real_array
 from .._problem.compiled import CFunction, call_compiled, handles
 from .._problem.derivatives import DifferenceJacobian
 from .._problem.kinds import returned
-from .status import Status, message, not_finite_message, stopped_message
+from .status import Status, message, not_finite_message, stopped_message, vanished_message
 from .watch import Watcher
 
 __all__ = ["Fit", "why_it_ended"]
@@ -71,11 +71,20 @@ class Fit:
         ier = out[1]
         if ier == Status.WATCHER and self.watcher.reached_maxfev:
             ier = int(Status.MAXFEV)
-        if len(out) < 12:               # the short form, which may hold norms
-            return out[0], ier, *out[2:]
+        vanished = None
+        if self.differences is not None:
+            vanished = _which(self.differences.vanished)
+        elif len(out) == 13:
+            vanished = out[12]
+        if len(out) < 13:               # the short form, which may hold norms
+            return (out[0], ier, *out[2:]) if vanished is None else (out[0], ier, *(None,)*10, vanished)
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])
-        return (out[0], ier, fvec, out[3] + extra, *out[4:])
+        return (out[0], ier, fvec, out[3] + extra, *out[4:12], vanished)
+
+
+def _which(mask):
+    return None if mask is None or not mask.any() else tuple(np.flatnonzero(mask).tolist())
 
 
 def why_it_ended(out, loss, **settings):
@@ -85,7 +94,7 @@ def why_it_ended(out, loss, **settings):
         return not_finite_message(x, out[4], out[9], loss=loss)
     if ier == Status.STOPPED:
         return stopped_message(*out[10])
-    return message(ier, **settings)
+    return message(ier, **settings) + vanished_message(x, out[12] if len(out) > 12 else None)
 
 
 class _Filled:
@@ -147,4 +156,4 @@ def _differences(problem):
     if not callable(func):
         raise TypeError("leastsq: func must be callable or a CFunction, got "
                         f"{type(func).__name__}")
-    return DifferenceJacobian(func, how, problem.bounds)
+    return DifferenceJacobian(func, how, problem.bounds, grows=problem.grows)

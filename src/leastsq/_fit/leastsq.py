@@ -291,7 +291,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     RuntimeWarning
         Without `full_output`, if `ier` is 5 to 10, or if it is 2 or 4 and the fit ended
         at `x0` although that is no minimum: no step was accepted, or every derivative
-        is zero.  11 says that `callback` ended it.
+        is zero.  11 says that `callback` ended it.  Also if a parameter starts so close
+        to zero that the differences by it vanish.
 
     Notes
     -----
@@ -379,7 +380,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     if watch is not None:
         watch.finish(out[0])
     ier = out[1]
-    if not full_output and not verbose and ier in SUCCESS:
+    if not full_output and not verbose and ier in SUCCESS and len(out) < 13:
         if len(out) == 2:
             return out
         if said := stayed(ier, out[2:], out[0].size, Dfun is None):
@@ -391,8 +392,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     if maxfev <= 0:
         maxfev = most_evaluations(x.size, Dfun is None)
     mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
-    said = ""
-    if ier in _MAY_STAY and x.item(0) == np.asarray(x0).item(0) and np.array_equal(x, np.ravel(x0)):
+    said, vanished = "", len(out) > 12 and out[12] is not None
+    if ier in _MAY_STAY and not vanished and x.item(0) == np.asarray(x0).item(0) and np.array_equal(x, np.ravel(x0)):
         inside = None if fit is None or source.bounds is None else source.bounds.active_mask(x) == 0
         said = stayed(ier, norms_at(out[2], *out[5:8], x, diag, inside), x.size, Dfun is None)
         mesg += said and f"\n  {said}"
@@ -402,7 +403,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:
-        if ier not in _QUIET or said:
+        if ier not in _QUIET or said or vanished:
             warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 

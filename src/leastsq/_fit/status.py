@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["SUCCESS", "Status", "message", "not_finite_message", "stopped_message"]
+__all__ = ["SUCCESS", "Status", "message", "not_finite_message", "stopped_message", "vanished_message"]
 
 
 class Status(IntEnum):
@@ -63,6 +63,15 @@ def message(ier, *, ftol, xtol, gtol, maxfev):
 def stopped_message(name, code):
     """The sentence for `ier` 10: compiled function `name` returned `code`."""
     return f"The compiled {name} stopped the fit by returning {code}."
+
+
+def vanished_message(x, which):
+    """A line about parameters whose difference steps changed no residual in any Jacobian; an empty string for None."""
+    if which is None:
+        return ""
+    where = ", ".join(f"x[{j}] = {x[j]:g}" for j in which[:4]) + (f" and {len(which) - 4} more" if len(which) > 4 else "")
+    return (f"\n  Not fitted: {where}, so close to zero that no difference step changed a residual. Start from exactly 0, "
+            "or from the right size.")
 
 
 def not_finite_message(x, njev, fault, block=None, loss=None):

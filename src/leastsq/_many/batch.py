@@ -10,7 +10,7 @@ from .. import _core
 from .._problem.arguments import flag, real_array, tolerances, whole_number
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
-from .._problem.derivatives import forward_differences
+from .._problem.derivatives import ORDINARY_SIZE, forward_differences
 from .._problem.losses import LINEAR, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations
@@ -181,6 +181,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     slab = None if slab is None else whole_number(slab, "slab", 1)
     problem = Problem(func, args, Dfun, col_deriv, differences, bounds, loss)
     result = BatchResult(x, settings, bounds, return_cov, return_fvec)
+    close = Dfun is None and ((x != 0) & (np.abs(x) < ORDINARY_SIZE)).any()
+    start = x.copy() if close else None
 
     compiled = isinstance(func, CFunction)
     if Dfun is not None and isinstance(Dfun, CFunction) is not compiled:
@@ -201,6 +203,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         with progress_of(progress, count) as show:
             lock_step(job, result, slab, show)
     result.find_active()
+    if close:
+        result.find_vanished(start)
     result.remember(problem, data, weights)
     return result
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._fit.status import SUCCESS, Status, message
+from .._fit.status import SUCCESS, Status, message, vanished_message
 from .._problem.bounds import Bounds
+from .._problem.derivatives import ORDINARY_SIZE
 from .._problem.settings import Settings
 from .one_of_batch import one_fit
 
@@ -46,7 +47,7 @@ class BatchResult:
         without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_wants_fvec", "active_mask", "cov_x", "fnorm",
+    __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask", "cov_x", "fnorm",
                  "fvec", "ier", "nfev", "njev", "x")
 
     def __init__(self, x, settings, bounds, cov, fvec):
@@ -63,6 +64,7 @@ class BatchResult:
         self._wants_fvec = fvec
         self._counted = None        # how many data each problem has: a number, or (B,)
         self._source = None         # (problem, data, weights): what was fitted
+        self._vanished = None       # (B, n): differences by these were zero
 
     def __getstate__(self):
         """In plain types, which other versions know."""
@@ -169,6 +171,15 @@ class BatchResult:
         if self._bounds is not None:
             self.active_mask = self._bounds.active_mask(self.x, np.int8)
 
+    def find_vanished(self, start):
+        """Which parameters stay close to zero, where they started, because the differences by them vanish."""
+        close = (start != 0) & (np.abs(start) < ORDINARY_SIZE) & (self.x == start) & ~(self.fnorm == 0)[:, None]
+        if self._bounds is not None:
+            close &= self._bounds.free
+        if self.cov_x is not None:
+            close &= np.isnan(self.cov_x).any(axis=(1, 2))[:, None]         # the zero column makes J singular
+            self._vanished = close if close.any() else None
+
     @property
     def success(self):
         return np.isin(self.ier, SUCCESS)
@@ -198,7 +209,9 @@ class BatchResult:
         if ier == Status.STOPPED:
             return f"A compiled function stopped the fit by returning {self._code[i]}."
         if ier != Status.NOT_FINITE:
-            return message(ier, **self._settings.tolerances(), maxfev=self._settings.maxfev)
+            mesg = message(ier, **self._settings.tolerances(), maxfev=self._settings.maxfev)
+            which = () if self._vanished is None else np.flatnonzero(self._vanished[i])
+            return mesg + vanished_message(self.x[i], tuple(which) or None)
         if self.njev[i] == 0:
             return f"The residuals, or their norm, are not finite at x0 = {at}."
         return f"The Jacobian, or the norm of a column, is not finite at x = {at}."

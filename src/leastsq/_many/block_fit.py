@@ -24,7 +24,7 @@ from .._fit.status import SUCCESS, Status, message, not_finite_message
 from .._fit.watch import Watcher
 from .._problem.arguments import flag, noted, real_array
 from .._problem.bounds import Bounds
-from .._problem.derivatives import EPS, PRECISION, SCHEMES, TURNS, DifferenceJacobian, Differences, other_steps
+from .._problem.derivatives import GROWTH, MOST_GROWTHS, ORDINARY_SIZE, EPS, PRECISION, SCHEMES, TURNS, DifferenceJacobian, Differences, other_steps
 from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import LEAST_SQUARES, Loss
 from .._problem.problem import parse_problem
@@ -332,7 +332,9 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
 
 
 def _model(scheduler, point):
-    """The `Model` there, its central differences over steps that are right for all blocks together; and their factors."""
+    """The `Model` there, its differences over steps that are right for all blocks together; and the factors of central ones."""
+    if point.differences.scheme == "2-point":
+        return _forward_model(scheduler, point), point.factors
     evaluations = 0
     for _ in range(TURNS):
         part = scheduler.model(point)
@@ -345,6 +347,22 @@ def _model(scheduler, point):
             break
         point = point._replace(factors=point.factors*factors)
     return part._replace(evaluations=evaluations), point.factors
+
+
+def _forward_model(scheduler, point):
+    """With longer steps for parameters close to zero whose differences are zero in all blocks."""
+    part, evaluations = scheduler.model(point), 0
+    for _ in range(MOST_GROWTHS):
+        if part.sums is None or point.differences.steps is not None:
+            break
+        flat = (part.sums[0] == 0) & (point.x != 0) & (np.abs(point.x) < ORDINARY_SIZE)
+        if not flat.any():
+            break
+        point = point._replace(factors=np.where(flat, GROWTH*point.factors, point.factors))
+        evaluations, before, part = evaluations + part.evaluations, part, scheduler.model(point)
+        if part.fault is not None:      # out of the domain
+            return before._replace(evaluations=evaluations + part.evaluations)
+    return part._replace(evaluations=evaluations + part.evaluations)
 
 
 def _drive(lm, scheduler, differences, watcher):

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import _core
 from .._problem.arguments import noted, real_array
-from .._problem.derivatives import EPS, PRECISION
+from .._problem.derivatives import EPS, GROWTH, MOST_GROWTHS, ORDINARY_SIZE, PRECISION
 from .._problem.problem import Problem
 from .._problem.settings import Settings
 from .arguments import check_sizes
@@ -261,8 +261,8 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
         part = bounds.row(problems)
         limits = slab.w[slots, _LARGEST], part.low, part.high
     points, steps = _core.difference_steps(x, relative_step, *limits)
-    steps = np.ascontiguousarray(steps.T)
-    for j, step in enumerate(steps):
+    grows = slab.state["bounded"][slots] == 1 if job.problem.loss.is_linear else np.ones(slots.size, bool)
+    for j, step in enumerate(np.ascontiguousarray(steps.T)):
         moved = x.copy()
         moved[:, j] = points[:, j]
         if bounds is None or step.all():
@@ -274,7 +274,37 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
                 f[free] = job.residuals(moved[free], problems[free])
             cost -= step == 0
         _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
+        if bounds is not None or not job.problem.loss.is_linear:
+            grow_steps(slab, slots, job, x, problems, weights, (j, relative_step, points, limits, grows), jac, cost)
     return jac, cost
+
+
+def grow_steps(slab, slots, job, x, problems, weights, differences, jac, cost):
+    """Longer steps for the problems in which those by parameter j changed no residual, as in fdjac2.f90."""
+    j, relative, before, limits, grows = differences
+    which = np.flatnonzero(grows & (before[:, j] != x[:, j]) & (x[:, j] != 0) & ~jac[:, j].any(axis=1))
+    for turn in range(MOST_GROWTHS):
+        if turn == MOST_GROWTHS - 1:
+            which = which[np.abs(x[which, j]) < ORDINARY_SIZE]
+        if not which.size:
+            return
+        relative = relative*GROWTH
+        points, steps = _core.difference_steps(x[which], relative,
+                                               *(side if side is None or side.ndim == 1 else side[which] for side in limits))
+        elsewhere = points[:, j] != before[which, j]
+        which, points, steps = which[elsewhere], points[elsewhere], steps[elsewhere]
+        if not which.size:
+            return
+        moved = x[which]
+        moved[:, j] = before[which, j] = points[:, j]
+        f = job.residuals(moved, problems[which])
+        part = np.zeros((which.size, slab.n, slab.m))
+        _core.batch_difference(slab.arrays, slots[which], f, None if weights is None else weights[which],
+                               np.ascontiguousarray(steps[:, j]), part, j)
+        finite = np.isfinite(part[:, j]).all(axis=1)
+        jac[which[finite], j] = part[finite, j]     # elsewhere it stays zero
+        cost[which] += 1
+        which = which[finite & ~part[:, j].any(axis=1)]
 
 
 def collect(slab, slots, result):

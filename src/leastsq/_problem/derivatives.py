@@ -14,8 +14,8 @@ from .. import _core
 from .arguments import real_number
 from .kinds import returned
 
-__all__ = ["EPS", "PRECISION", "SCHEMES", "TURNS", "DifferenceJacobian", "Differences", "forward_differences",
-           "other_steps", "steps_of"]
+__all__ = ["EPS", "GROWTH", "MOST_GROWTHS", "ORDINARY_SIZE", "PRECISION", "SCHEMES", "TURNS", "DifferenceJacobian",
+           "Differences", "forward_differences", "other_steps", "steps_of"]
 
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
@@ -25,6 +25,8 @@ _DISAGREE = 0.1                 # of a directional derivative: no rounding error
 TURNS = 6                       # of a central difference whose step is not right
 _BENT = 0.1                     # second difference over first, from which a step is too long
 _ROUNDING = 1e3*EPS             # of the residuals: a second difference so small is nothing
+# fdjac2.f90's: of forward differences over which no residual changes
+GROWTH, MOST_GROWTHS, ORDINARY_SIZE = 1e4, 3, 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +86,8 @@ class DifferenceJacobian:
     differences : Differences
     bounds : Bounds or None
         No point lies outside.
+    grows : bool
+        Steps of forward differences that change no residual grow: MINPACK's bits are not wanted.
     alone : bool
         These are all residuals.  If not, `sums` say how straight they are over the steps, to be added to those of the
         others, and whoever has all of them changes `factors`.
@@ -94,12 +98,16 @@ class DifferenceJacobian:
         How many residuals the Jacobians took.
     factors : ndarray, shape (n,), or None
         Of the steps of central differences, relative to those that the size of x gives.
+    vanished : ndarray of bool, shape (n,), or None
+        Parameters close to zero whose forward differences were zero in every Jacobian.
     sums : ndarray, shape (3, n)
         Of squares, over the last steps of central differences: first differences, second ones, residuals.
     """
 
-    def __init__(self, func, differences, bounds=None, alone=True):
+    def __init__(self, func, differences, bounds=None, alone=True, grows=False):
         self.func, self.differences, self.bounds, self.alone = func, differences, bounds, alone
+        self.grows = grows and differences.steps is None
+        self.vanished = None
         self.map = _mapper(differences.workers)
         self.evaluations = 0
         self.checked = False
@@ -152,14 +160,36 @@ class DifferenceJacobian:
         largest, low, high = None, None, None
         if self.bounds is not None:
             largest, low, high = self._largest(x), self.bounds.low, self.bounds.high
-        moved, steps = _core.difference_steps(x, self._relative_step(np.sqrt), largest, low, high)
-        which = np.flatnonzero(steps)
-        points = [_replaced(x, j, moved[j]) for j in which]
+        relative = self._relative_step(np.sqrt)
+        if self.factors is not None:
+            relative = relative*self.factors
+        moved, steps = _core.difference_steps(x, relative, largest, low, high)
         rows = np.zeros((n, f.size))
-        values = iter(self._evaluate(points, args))
+        self._forward(x, f, args, np.flatnonzero(steps), moved, steps, rows)
+        flat = ~rows.any(axis=1) & (steps != 0) & (x != 0) & f.any()
+        if not self.alone and ((x != 0) & (np.abs(x) < ORDINARY_SIZE)).any():
+            self.sums = np.stack([np.square(rows).sum(axis=1), *np.zeros((2, n))])
+        which = np.flatnonzero(flat) if self.grows and self.alone else ()
+        for turn in range(MOST_GROWTHS):
+            which = [j for j in which if turn < MOST_GROWTHS - 1 or abs(x[j]) < ORDINARY_SIZE]
+            if not len(which):
+                break
+            relative, before = np.broadcast_to(relative, n)*GROWTH, moved
+            moved, steps = _core.difference_steps(x, relative, largest, low, high)
+            which = np.array([j for j in which if moved[j] != before[j]], int)
+            self._forward(x, f, args, which, moved, steps, rows)
+            lost = which[~np.isfinite(rows[which]).all(axis=1)]
+            rows[lost] = 0              # out of the domain
+            which = [j for j in which if j not in lost and not rows[j].any()]
+        flat &= ~rows.any(axis=1) & (np.abs(x) < ORDINARY_SIZE)
+        self.vanished = flat if self.vanished is None else self.vanished & flat
+        return rows.T
+
+    def _forward(self, x, f, args, which, moved, steps, rows):
+        """The rows of these parameters."""
+        values = iter(self._evaluate([_replaced(x, j, moved[j]) for j in which], args))
         for j in which:
             rows[j] = (_as_residuals(next(values), f.size) - f)/steps[j]
-        return rows.T
 
     def _three_point(self, x, f, args):
         """Central differences, one-sided ones at a bound.

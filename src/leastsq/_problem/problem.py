@@ -71,6 +71,11 @@ class Problem:
     def by_differences(self):
         return self.Dfun is None
 
+    @property
+    def grows(self):
+        """May steps of forward differences grow?  MINPACK's bits are promised without bounds and losses only."""
+        return self.bounds is not None or not self.loss.is_linear
+
     def counted(self, m):
         """Which of m residuals count: not those of points with an infinite sigma."""
         if self.sigma is None or np.shape(self.sigma) != (m,):

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._fit.fit import Fit
 from .._fit.stayed import norms_at, stayed
-from .._fit.status import Status, not_finite_message, stopped_message
+from .._fit.status import Status, not_finite_message, stopped_message, vanished_message
 from .._problem.arguments import improper, jacobian_array, noted, real_array
 from .._problem.compiled import CFunction, call_compiled
 from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
@@ -262,7 +262,7 @@ class _Functions:
         self.m = func.m if isinstance(func, CFunction) else None
         self.differences = None
         if jac is None:
-            self.differences = DifferenceJacobian(func, user.differences, user.bounds)
+            self.differences = DifferenceJacobian(func, user.differences, user.bounds, grows=user.grows)
             func, self._jacobian = self.differences.residual, self.differences.jacobian
         else:
             self._jacobian = partial(call_compiled, jac, columns=n) if isinstance(jac, CFunction) else jac
@@ -339,7 +339,10 @@ def _result(fit, out, functions, user):
         message = LEAST_SQUARES.of(not_finite_message(x, njev, out[9], loss=loss.rho))
     else:
         message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
-        if ier in _MAY_STAY and np.array_equal(x, fit.x0):
+        vanished = None if functions.differences is None else functions.differences.vanished
+        if vanished is not None and vanished.any():
+            message += vanished_message(x, np.flatnonzero(vanished))
+        elif ier in _MAY_STAY and np.array_equal(x, fit.x0):
             norms = norms_at(fvec, *out[5:8], x, fit.settings.diag, None if bounds is None else bounds.active_mask(x) == 0)
             said = stayed(ier, norms, x.size, user.by_differences, LEAST_SQUARES)
             message += said and f"\n  {said}"

@@ -79,7 +79,7 @@ typedef struct {
     npy_intp stride;            /* in bytes, to the next problem's */
     npy_intp count, m;
     lsq_state settings;         /* of every problem, n among them */
-    double epsfcn;
+    double precision;           /* of func: its relative error */
     robust_loss loss;           /* rho NULL: none */
     const lsq_lanes_kernels *kernels;
     const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */

@@ -73,7 +73,7 @@ batch_compiled(PyObject *module, PyObject *args)
     j.kernels = &((module_state *)PyModule_GetState(module))->kernels->lanes;
     if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdd)OOOOOOOiO", &func, &dfun, &data, &stride, &x,
                           &weights, &diag, &bounds, &loss, &s->ftol, &s->xtol, &s->gtol, &maxfev,
-                          &j.epsfcn, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec, &code,
+                          &j.precision, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec, &code,
                           &threads, &progress))
         return NULL;
     s->maxfev = maxfev;

@@ -179,18 +179,20 @@ make_jacobian(slot *s)
 {
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n;
-    const double *lo = j->lo == NULL ? NULL : s->w + LSQ_LO * n;
-    const double *hi = j->lo == NULL ? NULL : s->w + LSQ_HI * n;
-    const double *largest = j->lo == NULL ? NULL : s->w + LSQ_LARGEST * n;
+    lsq_differences how = {j->precision, s->state.bounded || j->loss.rho != NULL, NULL, NULL, NULL};
     double *x = s->w + LSQ_X * n, *weighed = s->fitter->weighed;
     int status;
 
+    if (j->lo != NULL) {
+        how.lo = s->w + LSQ_LO * n;
+        how.hi = s->w + LSQ_HI * n;
+        how.largest = s->w + LSQ_LARGEST * n;
+    }
     s->calls = 0;
     if (j->dfun != NULL)
         status = jacobian(m, n, x, s->fjac, s);
     else
-        lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, j->epsfcn, s->w + LSQ_SCRATCH * n, &status,
-                   lo, hi, largest);
+        lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, &how, s->w + LSQ_SCRATCH * n, &status);
     if (status != 0)
         return status;
     if (j->loss.rho == NULL) {

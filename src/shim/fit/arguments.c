@@ -32,7 +32,6 @@ arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
     a->x0 = args[1];
     a->args = args[2];
     a->dfun = args[3] == Py_None ? NULL : args[3];
-    a->epsfcn_object = args[10];
     a->diag_object = args[12];
     if (!PyCallable_Check(a->func) && as_compiled(a->func) == NULL) {
         PyErr_Format(PyExc_TypeError, "leastsq: func must be callable or a CFunction, got %s",
@@ -62,11 +61,10 @@ arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs)
         return -1;
     if (!(a->factor > 0))
         return improper("factor", "positive", args[11]);
-    if (a->epsfcn_object != Py_None) {
-        if (real_argument(a->epsfcn_object, "epsfcn", &a->epsfcn) < 0)
-            return -1;
-        if (a->epsfcn != a->epsfcn)
-            return improper("epsfcn", "a number or None", a->epsfcn_object);
-    }
+    a->has_precision = args[10] != Py_None;
+    if (a->has_precision && real_argument(args[10], "epsfcn", &a->precision) < 0)
+        return -1;
+    if (a->precision != a->precision)
+        return improper("epsfcn", "a number or None", args[10]);
     return 0;
 }

@@ -8,9 +8,11 @@
 enum { QR_AUTO = 0, QR_MINPACK = 1, QR_BLOCKED = 2, QR_REFERENCE = 3 };
 
 typedef struct {
-    PyObject *func, *x0, *args, *dfun, *epsfcn_object, *diag_object;
+    PyObject *func, *x0, *args, *dfun, *diag_object;
     int full_output, col_deriv;
-    double ftol, xtol, gtol, factor, epsfcn;
+    double ftol, xtol, gtol, factor;
+    double precision;           /* relative error of func */
+    int has_precision;          /* 0: that of what it returns */
     int64_t maxfev;
     int qr, threads;
     PyObject *lo, *hi;          /* None, or float64 arrays */

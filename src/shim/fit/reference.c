@@ -19,7 +19,7 @@ typedef void (*lmder_function)(const int *m, const int *n, double *x, double *fv
 /* In the library. */
 void lmdif_(lmdif_function fcn, const int *m, const int *n, double *x, double *fvec,
             const double *ftol, const double *xtol, const double *gtol, const int *maxfev,
-            const double *epsfcn, double *diag, const int *mode, const double *factor,
+            const double *precision, double *diag, const int *mode, const double *factor,
             const int *nprint, int *info, int *nfev, double *fjac, const int *ldfjac, int *ipvt,
             double *qtf, double *wa1, double *wa2, double *wa3, double *wa4);
 void lmder_(lmder_function fcn, const int *m, const int *n, double *x, double *fvec,
@@ -97,7 +97,7 @@ difference(int m, int n, double *x, const double *moved, int *iflag)
 {
     original *o = running;
     double *last = o->fjac + (size_t)(n - 1) * (size_t)m;
-    double relative = lsq_relative_step(o->problem->epsfcn), unused, h;
+    double relative = lsq_relative_step(o->problem->differences.precision), unused, h;
 
     if (++o->columns < n)
         return;
@@ -187,7 +187,7 @@ reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, do
     running = &o;
     if (problem->jacobian == NULL)
         lmdif_(by_differences, &rows, &columns, x, fvec, &s->ftol, &s->xtol, &s->gtol, &maxfev,
-               &problem->epsfcn, diag, &mode, &s->factor, &nprint, &info, &nfev, r, &ld, pivots,
+               &problem->differences.precision, diag, &mode, &s->factor, &nprint, &info, &nfev, r, &ld, pivots,
                qtf, wa, wa + n, wa + 2 * n, spare);
     else
         lmder_(with_jacobian, &rows, &columns, x, fvec, r, &ld, &s->ftol, &s->xtol, &s->gtol,
@@ -195,6 +195,7 @@ reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, do
                wa + n, wa + 2 * n, spare);
     running = outer;
     s->info = o.info != 0 ? o.info : info;
+    s->fnorm = lsq_enorm(m, fvec);
     s->nfev = o.info != 0 ? o.residuals : nfev;
     s->njev = o.info != 0 || problem->jacobian == NULL ? o.jacobians : njev;
     for (int64_t j = 0; j < n; j++)

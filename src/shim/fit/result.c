@@ -8,6 +8,9 @@
 #include <unistd.h>
 #endif
 
+/* Of a variable: smaller ones are told of where their differences vanish. */
+static const double ORDINARY_SIZE = 1e-6;
+
 /* Bytes from which on NumPy asks the system for huge pages. */
 enum { LARGE_ARRAY = 1 << 22 };
 
@@ -174,26 +177,77 @@ stayed(const fit *f)
         && memcmp(PyArray_DATA(f->x), f->w + LSQ_X * n, (size_t)n * sizeof(double)) == 0;
 }
 
-PyObject *
-fit_result(fit *f, const arguments *a)
+/* Is column j of the last Jacobian zero?  Then so is its column of R. */
+static int
+zero_column(const fit *f, npy_intp j)
+{
+    npy_intp k = 0;
+
+    while (f->ipvt[k] != j + 1)
+        k++;
+    for (npy_intp i = 0; i <= k; i++)
+        if (f->r[i + k * f->ldr] != 0)
+            return 0;
+    return 1;
+}
+
+/* The variables close to zero whose forward differences vanish, as a new tuple; None if there is
+   none.  Their columns were zero in every model: they are where they started. */
+static PyObject *
+vanished(const fit *f)
+{
+    const double *start = PyArray_DATA(f->x), *x = f->w + LSQ_X * f->cb.n;
+    PyObject *list, *tuple;
+
+    if (f->cb.dfun != NULL || without_model(f) || !(f->state.fnorm > 0))
+        Py_RETURN_NONE;
+    list = NULL;
+    for (npy_intp j = 0; j < f->cb.n; j++) {
+        PyObject *number;
+        int status;
+
+        if (x[j] == 0 || !(fabs(x[j]) < ORDINARY_SIZE) || x[j] != start[j] || !zero_column(f, j)
+            || (f->state.bounded && f->w[LSQ_LO * f->cb.n + j] == f->w[LSQ_HI * f->cb.n + j]))
+            continue;
+        if (list == NULL && (list = PyList_New(0)) == NULL)
+            return NULL;
+        number = PyLong_FromSsize_t((Py_ssize_t)j);
+        status = number == NULL ? -1 : PyList_Append(list, number);
+        Py_XDECREF(number);
+        if (status < 0) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    if (list == NULL)
+        Py_RETURN_NONE;
+    tuple = PyList_AsTuple(list);
+    Py_DECREF(list);
+    return tuple;
+}
+
+/* As fit_result, with what `vanished` gave. */
+static PyObject *
+result_with(fit *f, const arguments *a, PyObject *small)
 {
     const lsq_state *s = &f->state;
     int at_start = stayed(f);
     PyObject *cov, *fvec, *stop;
 
     memcpy(PyArray_DATA(f->x), f->w + LSQ_X * f->cb.n, (size_t)f->cb.n * sizeof(double));
-    if (!a->full_output && at_start)    /* whoever warns looks at the norms; r[0] is 0 if R is */
-        return Py_BuildValue("OLdddd", f->x, (long long)s->info, s->fnorm, s->gnorm, s->xnorm, f->r[0]);
-    if (!a->full_output && s->info < LSQ_NOT_FINITE)    /* MINPACK's own codes need no more */
+    if (!a->full_output && s->info < LSQ_NOT_FINITE && small == Py_None) {  /* MINPACK's own codes */
+        if (at_start)                   /* whoever warns looks at the norms; r[0] is 0 if R is */
+            return Py_BuildValue("OLdddd", f->x, (long long)s->info, s->fnorm, s->gnorm, s->xnorm, f->r[0]);
         return Py_BuildValue("OL", f->x, (long long)s->info);
+    }
     if (s->info == LSQ_NOT_FINITE)
         find_fault(f);
     stop = f->cb.stopped_by == NULL ? Py_NewRef(Py_None)
                                     : Py_BuildValue("si", f->cb.stopped_by, f->cb.stop_code);
     if (!a->full_output)                /* what the message needs; N steals */
-        return Py_BuildValue("OLOLLOOOONNO", f->x, (long long)s->info, Py_None,
+        return Py_BuildValue("OLOLLOOOONNOO", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
-                             Py_None, fault(f), stop, Py_None);
+                             Py_None, fault(f), stop, Py_None, small);
     cov = cov_x(f);                     /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
@@ -202,7 +256,16 @@ fit_result(fit *f, const arguments *a)
     }
     fvec = f->cb.scalar ? PyFloat_FromDouble(f->f[0]) : Py_NewRef(f->fvec);
     /* a NULL among them becomes the error that is set */
-    return Py_BuildValue("OLNLLONNNNNN", f->x, (long long)s->info, fvec, (long long)s->nfev,
+    return Py_BuildValue("OLNLLONNNNNNO", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
-                         sides(f));
+                         sides(f), small);
+}
+
+PyObject *
+fit_result(fit *f, const arguments *a)
+{
+    PyObject *small = vanished(f), *result = small == NULL ? NULL : result_with(f, a, small);
+
+    Py_XDECREF(small);
+    return result;
 }

@@ -12,10 +12,11 @@ enum { BLOCKED_ELEMENTS = 1 << 15, BLOCKED_ROWS = 1 << 10 };
 
 const char solve_doc[] =
     "solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,\n"
-    "      epsfcn, factor, diag, qr, threads, extras)\n--\n\n"
+    "      precision, factor, diag, qr, threads, extras)\n--\n\n"
     "One fit.  Returns (x, ier); if ier is 2 or 4 and x is x0, (x, ier, norm of f,\n"
     "largest cosine, norm of D*x, R[0, 0]); or with full_output, and always if ier is 9 to 11,\n"
-    "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop, sides).";
+    "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop, sides, vanished).\n"
+    "Also if the differences by some parameters vanish, whose numbers are the last.";
 
 static int
 use_blocks(const arguments *a, npy_intp m, npy_intp n)
@@ -108,11 +109,12 @@ prepare(fit *f, const arguments *a)
     s->gtol = a->gtol;
     s->factor = a->factor;
     s->bounded = f->lo != NULL;
-    p->epsfcn = a->epsfcn_object == Py_None ? f->cb.eps : a->epsfcn;
+    p->differences.precision = a->has_precision ? a->precision : f->cb.eps;
+    p->differences.grows = s->bounded || a->loss != NULL;
     if (s->bounded) {
-        p->lo = f->w + LSQ_LO * n;
-        p->hi = f->w + LSQ_HI * n;
-        p->largest = f->w + LSQ_LARGEST * n;
+        p->differences.lo = f->w + LSQ_LO * n;
+        p->differences.hi = f->w + LSQ_HI * n;
+        p->differences.largest = f->w + LSQ_LARGEST * n;
     }
     f->blocks.returns_residuals = a->full_output;
     fit_set_answers(f);

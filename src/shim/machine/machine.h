@@ -12,7 +12,7 @@ typedef struct {
     int64_t default_maxfev;     /* 1: the first model decides on maxfev */
     int64_t by_blocks;          /* 1: the model came from an accumulator */
     int64_t fault_found, fault_row, fault_column;   /* as not_finite; column n is f */
-    double fault_value, epsfcn;
+    double fault_value, precision;
 } machine_state;
 
 /* r (n x n), ipvt and the vectors of core.h, one behind the other. */

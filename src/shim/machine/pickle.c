@@ -109,7 +109,7 @@ sound(const machine_state *state, int64_t n)
         && s->nfev >= 0 && s->njev >= 0 && s->iteration >= 0
         && (s->njev > 0 || s->iteration <= 1) && (s->iteration > 0 || s->njev == 0)
         && flag(state->default_maxfev) && flag(state->by_blocks) && flag(state->fault_found)
-        && state->epsfcn == state->epsfcn;
+        && state->precision == state->precision;
 }
 
 /* x and the trial within the bounds? */

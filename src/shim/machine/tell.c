@@ -404,7 +404,7 @@ machine_points(PyObject *self, PyObject *ignored)
     bounded = m->state.s.bounded;
     w = m->room.w;
     x = w + LSQ_X * n;
-    relative = lsq_relative_step(m->state.epsfcn);
+    relative = lsq_relative_step(m->state.precision);
     row = PyArray_DATA((PyArrayObject *)points);        /* the moved coordinates at first */
     lsq_difference_steps(n, x, &relative, 0, row, PyArray_DATA((PyArrayObject *)steps),
                          bounded ? w + LSQ_LO * n : NULL, bounded ? w + LSQ_HI * n : NULL,

@@ -26,11 +26,11 @@ read_settings(machine_state *state, PyObject *args)
         || tolerance_argument(PyTuple_GET_ITEM(args, 3), "gtol", &s->gtol) < 0
         || integer_argument(PyTuple_GET_ITEM(args, 4), "maxfev", &s->maxfev) < 0
         || real_argument(PyTuple_GET_ITEM(args, 5), "factor", &s->factor) < 0
-        || (epsfcn != Py_None && real_argument(epsfcn, "epsfcn", &state->epsfcn) < 0))
+        || (epsfcn != Py_None && real_argument(epsfcn, "epsfcn", &state->precision) < 0))
         return -1;
     if (!(s->factor > 0))
         return improper("factor", "positive", PyTuple_GET_ITEM(args, 5));
-    if (state->epsfcn != state->epsfcn)
+    if (state->precision != state->precision)
         return improper("epsfcn", "a number or None", epsfcn);
     state->default_maxfev = s->maxfev <= 0;
     if (state->default_maxfev)
