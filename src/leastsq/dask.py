@@ -70,6 +70,9 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     For each evaluation there is one task for each block, and a tree of tasks that merge eight at a
     time; the driver sends x and gets one triangle.  The tree follows the order of the blocks,
     so that the result does not depend on who was ready first, nor on how many workers there are.
@@ -150,6 +153,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     Data that `func` uses are computed anew for every evaluation unless they are kept:
     ``t, y = client.persist([t, y])``.
 

@@ -7,6 +7,7 @@ many as before; and then the same fit as if nothing had been.
 
 test_faults.py looks closer at `leastsq`, and at compiled functions test_compiled.py.
 """
+import dataclasses
 import functools
 import gc
 import sys
@@ -121,13 +122,20 @@ class Own(BaseException):
     pass
 
 
+class Unnoted(Exception):
+    """Takes no note, as an exception that is a frozen dataclass does not."""
+
+    def add_note(self, note):
+        raise AttributeError("cannot assign to field '__notes__'")
+
+
 # These look beside the answer, with steps of their own choice, for how func behaves there;
 # where it raises what mathematics raises out of its domain, they take a shorter step.
 PROBING = ["covariance", "curve_fit, 3-point", "strict"]
 
 
 @EVERY_DOOR
-@pytest.mark.parametrize("kind", in_turn(KeyboardInterrupt, ValueError, MemoryError, Own, quick=2))
+@pytest.mark.parametrize("kind", in_turn(KeyboardInterrupt, ValueError, Unnoted, MemoryError, Own, quick=3))
 def test_any_call_may_raise(door, kind):
     made = []
 
@@ -267,6 +275,37 @@ def same(outcome, clean):
     if isinstance(outcome, BaseException):
         raise outcome
     assert entries.values(outcome) == clean
+
+
+@EVERY_DOOR
+def test_any_call_may_return_an_unaligned_array(door):
+    clean = entries.values(DOORS[door]())
+
+    def act(args, result):
+        result = np.asarray(result)
+        room = np.zeros(result.nbytes + 1, "u1")[1:].view(result.dtype).reshape(result.shape)
+        room[...] = result
+        assert not room.flags.aligned
+        return room
+
+    at_every_call(door, act, lambda fault, outcome: same(outcome, clean), onward=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+@EVERY_DOOR
+def test_an_exception_that_is_frozen_arrives_as_it_is(door):
+    def fail(function, name):
+        @functools.wraps(function)
+        def call(*args):
+            raise Frozen(3)
+        return call
+    with pytest.raises(Frozen) as caught:
+        DOORS[door](fail)
+    assert caught.value.code == 3
 
 
 # -------------------------------------------------------- faults of control flow

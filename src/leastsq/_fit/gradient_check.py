@@ -83,6 +83,9 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     `rows` are MINPACK's chkder [1]_, to the bit: one step along all variables at once, and
     the logarithm of what is left of it.  It costs one evaluation; the entries cost 4*n
     more.  Mistakes that cancel along that step stay hidden from it.  Rows that it

@@ -136,8 +136,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     Parameters
     ----------
     func : callable or CFunction
-        Residuals ``func(x, *args)``: takes a 1-D float64 array of length n (a
-        fresh one at each call) and returns m real numbers, m >= n, as an array
+        Residuals ``func(x, *args)``: takes a 1-D float64 array of length n and returns m real numbers, m >= n, as an array
         of at most one dimension, or a sequence.  (With `bounds` that fix parameters, m
         at least the number of the others.)  A `CFunction` is called
         without Python.
@@ -296,6 +295,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
     `scipy.optimize.leastsq`.  Where the two differ on purpose is listed in the
     README.  ``ier`` 9 says that the residuals at `x0` or a Jacobian are not

@@ -39,7 +39,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     func : callable or CFunction
         Residuals.  A Python function is called as ``func(x, *rows, *args)`` for
         some k of the problems: x has shape (k, n), ``rows`` are the rows of each
-        array of `data` for these problems, all of them fresh arrays, and it
+        array of `data` for these problems, copied from it, and it
         returns shape (k, m), m >= n.  Row i of the result must not depend on
         other rows than the i-th.  A `CFunction` is called for one problem at a
         time, without Python.
@@ -119,6 +119,9 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     Python functions are called for a slab of problems.  Problems that are done
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +

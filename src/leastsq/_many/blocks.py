@@ -28,7 +28,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     ----------
     func : callable
         Residuals ``func(x, block, *args)`` of one block: real numbers, any number of them,
-        none included, but for the same block always as many.  `x` is a fresh float64
+        none included, but for the same block always as many.  `x` is a float64
         array, shape (n,).
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
@@ -100,6 +100,9 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     The iterates are those of `leastsq` but for roundings.  The triangles are
     merged in the order in which `map` returns them; so a map that keeps the order, as all
     of the above do, makes the same bits as the builtin.

@@ -50,6 +50,16 @@ def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
     return np.array(array.T if col_deriv else array, np.float64)
 
 
+def _protected(array):
+    """An array that was made here and that a model sees at every call: read-only, for none may spoil it for the next.
+
+    A view is left as it is: the memory is the caller's.
+    """
+    if array.base is None:
+        array.flags.writeable = False
+    return array
+
+
 def real_data(values, name, finite):
     """As `numpy.asarray` or `numpy.asarray_chkfinite`, to floats; errors say of what."""
     plain_array = type(values) is np.ndarray and values.dtype is _FLOAT
@@ -62,7 +72,7 @@ def real_data(values, name, finite):
     except (TypeError, ValueError) as error:
         noted(error, _what_is_wrong(values, name))
         raise
-    return array
+    return array if array is values else _protected(array)
 
 
 def _converted(values, name):

@@ -83,7 +83,9 @@ def _points(array, good):
     if not shape or shape[-1] != m or m == 1:
         return array
     array = np.asarray(array)
-    return array[np.ix_(good, good)] if shape == (m, m) and m > 1 else array[..., good]
+    array = array[np.ix_(good, good)] if shape == (m, m) and m > 1 else array[..., good]
+    array.flags.writeable = False               # the model sees it at every call
+    return array
 
 
 def _how_to_leave_out(what, door):

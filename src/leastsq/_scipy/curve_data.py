@@ -29,6 +29,7 @@ def apply_nan_policy(policy, xdata, ydata, sigma):
     good = ~bad
     if isinstance(xdata, np.ndarray):
         xdata = xdata[..., good]
+        xdata.flags.writeable = False               # the model sees it at every call
     if sigma is not None:
         sigma = np.asarray(sigma)
         if sigma.ndim == 1 and sigma.size == good.size:

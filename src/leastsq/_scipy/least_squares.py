@@ -167,6 +167,9 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     SciPy's `least_squares` with method "lm" gives the same fits, without bounds or
     losses.  The first trust region has the factor 100 of MINPACK without bounds and 1
     with them.

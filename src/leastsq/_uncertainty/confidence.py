@@ -137,6 +137,9 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     The profile statistic of parameter value v is
     :math:`\tau(v) = \pm\sqrt{(S(v) - S_{min})/s^2}`, S(v) the least sum of squares with
     the parameter held at v; the limits are where it is plus and minus Student's t [1]_.

@@ -242,6 +242,9 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     With J the (weighted) Jacobian, its columns are scaled to length one before a
     QR factorization and the singular value decomposition of R, so that neither
     units nor J.T @ J spoil digits [1]_.  A direction counts as determined if the residuals change along it

@@ -220,6 +220,9 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
 
     Notes
     -----
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
+
     The uncertainties of a `curve_fit` result are those of its pcov, to the bit; of any other they are
     made afresh, as `covariance` makes them.
 
