@@ -46,7 +46,9 @@ suite() {
         tests/fit/test_curve_fit.py tests/fit/test_derivatives.py tests/fit/test_errors.py \
         tests/fit/test_least_squares.py tests/fit/test_losses.py tests/fit/test_returns.py tests/fit/test_signature.py \
         tests/faults/test_blocked_faults.py tests/faults/test_every_fault.py tests/faults/test_faults.py \
-        tests/faults/test_private.py tests/parity/test_parity.py tests/parity/test_reference_engine.py \
+        tests/faults/test_private.py tests/faults/test_arguments_are_fresh.py tests/faults/test_edges.py \
+        tests/faults/test_returned_kinds.py tests/faults/test_short_writes.py tests/faults/test_vanished_steps.py \
+        tests/parity/test_parity.py tests/parity/test_reference_engine.py \
         tests/parity/test_reproducibility.py tests/parity/test_scipy.py \
         -k "not memory and not allocation and not threads_that_cannot and not ctrl_c and not leak and not grow \
             and not needs_ and not the_core_repeats and not gaussian-3-15-x100" "$@"

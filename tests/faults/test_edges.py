@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from enzyme import X0, jacobian, residual
 
-from leastsq import check_gradient, confidence_intervals, covariance, least_squares, leastsq, leastsq_batch, leastsq_blocks, report
+from leastsq import (
+    check_gradient,
+    confidence_intervals,
+    covariance,
+    least_squares,
+    leastsq,
+    leastsq_batch,
+    leastsq_blocks,
+    report,
+)
 
 BLOCKS = [slice(0, 5), slice(5, 6), slice(6, 12)]
 
@@ -38,7 +47,7 @@ def test_a_map_that_never_ends_ends():
 
 @pytest.mark.parametrize("returned", [slice(0, 5), None, (0, slice(0, 5)), (1, 2, 3)], ids=repr)
 def test_a_map_that_returns_something_else_is_told_so(returned):
-    with pytest.raises(TypeError, match=f"must give the results of the function that it is called with, got {type(returned).__name__}"):
+    with pytest.raises(TypeError, match=f"must give the results of the function .*, got {type(returned).__name__}"):
         leastsq_blocks(in_block, X0, BLOCKS, map=lambda function, blocks: [returned for _ in blocks])
 
 
@@ -71,7 +80,8 @@ def test_the_result_of_check_gradient_is_an_object_like_others():
 @pytest.mark.parametrize(("text", "threads"), [("", 1), ("2", 2)])
 def test_an_empty_setting_of_the_environment_is_none(text, threads):
     code = "import leastsq, sys; print(sys.modules['leastsq._fit.leastsq']._THREADS)"
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"LEASTSQ_NUM_THREADS": text}, capture_output=True, text=True)
+    given = os.environ | {"LEASTSQ_NUM_THREADS": text}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
     assert done.stdout.split() == [str(threads)], done.stderr
 
 

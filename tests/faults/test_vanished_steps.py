@@ -12,7 +12,7 @@ from leastsq import CFunction, StrictWarning, _build, curve_fit, least_squares, 
 T = np.linspace(1, 2, 20)
 Y = 1 + 2*T
 STARTS = [1e-11, -1e-11, 1e-13, 1e-17, -1e-17, 1e-300]
-ADVICE = r"Not fitted: x\[\d\] = .*, so close to zero that no difference step changed a residual\. Start from exactly 0, or from the"
+ADVICE = r"Not fitted: x\[\d\] = .*, so close to zero that no difference step changed a residual\. Start from exactly 0, or"
 
 
 def line(p):

@@ -47,8 +47,8 @@ class BatchResult:
         without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask", "cov_x", "fnorm",
-                 "fvec", "ier", "nfev", "njev", "x")
+    __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask", "cov_x",
+                 "fnorm", "fvec", "ier", "nfev", "njev", "x")
 
     def __init__(self, x, settings, bounds, cov, fvec):
         count, n = x.shape

@@ -24,7 +24,18 @@ from .._fit.status import SUCCESS, Status, message, not_finite_message
 from .._fit.watch import Watcher
 from .._problem.arguments import flag, noted, real_array
 from .._problem.bounds import Bounds
-from .._problem.derivatives import GROWTH, MOST_GROWTHS, ORDINARY_SIZE, EPS, PRECISION, SCHEMES, TURNS, DifferenceJacobian, Differences, other_steps
+from .._problem.derivatives import (
+    EPS,
+    GROWTH,
+    MOST_GROWTHS,
+    ORDINARY_SIZE,
+    PRECISION,
+    SCHEMES,
+    TURNS,
+    DifferenceJacobian,
+    Differences,
+    other_steps,
+)
 from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import LEAST_SQUARES, Loss
 from .._problem.problem import parse_problem
