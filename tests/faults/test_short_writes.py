@@ -49,7 +49,8 @@ def named(ier, info, message, short):
 
 
 @pytest.mark.parametrize("options", [{}, {"bounds": (-5, 5)}, {"loss": "huber"}, {"qr": "blocked"},
-                                     {"qr": "blocked", "threads": 2}, {"qr": "blocked", "bounds": (-5, 5), "loss": "cauchy"}], ids=str)
+                                     {"qr": "blocked", "threads": 2},
+                                     {"qr": "blocked", "bounds": (-5, 5), "loss": "cauchy"}], ids=str)
 @pytest.mark.parametrize("short", [SHORT_F, SHORT_J])
 def test_what_is_not_written_is_named(short, options):
     func, Dfun = functions(short)

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-import guards
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+for room in ("support", "fit"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / room))
+import guards  # noqa: E402
 from enzyme import by_columns, jacobian, residual  # noqa: E402
 from leastsq import leastsq  # noqa: E402
 
