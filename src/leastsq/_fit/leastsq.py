@@ -405,7 +405,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:
-        if ier not in _QUIET or said or vanished:
+        if ier not in _QUIET or said or vanished and watch is None:     # strict has said it
             warnings.warn(mesg, RuntimeWarning, stacklevel=2)
         return x, ier
 
