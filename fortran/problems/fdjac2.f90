@@ -1,6 +1,6 @@
 !> The Jacobian by forward differences (ANL-80-74, fdjac2).
 !>
-!> Column j is (f(x + h eⱼ) − f(x))/h with h = √max(epsfcn, eps)·|xⱼ|, or the
+!> Column j is (f(x + h eⱼ) − f(x))/h with h = √max(precision, eps)·|xⱼ|, or the
 !> root itself where xⱼ is zero.  Between bounds a step that would leave them goes
 !> back, or as far as there is room, and |xⱼ| counts as no smaller than a part of the
 !> largest value that it has had: parameters that bounds keep positive often pass close
@@ -22,7 +22,7 @@ module leastsq_fdjac2
 
    !> How differences are made (core.h: lsq_differences).
    type, bind(c) :: differences_t
-      real(c_double) :: precision = 0             !< relative error of f: epsfcn
+      real(c_double) :: precision = 0             !< relative error of f
       integer(c_int64_t) :: grows = 0             !< 1: steps that change nothing grow
       ! n each, all or none: lo <= moved <= hi, and |x| so far
       type(c_ptr) :: lo = c_null_ptr, hi = c_null_ptr, largest = c_null_ptr

@@ -37,7 +37,7 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
         diag: ArrayLike | None,
         low: NDArray[np.float64] | None,
         high: NDArray[np.float64] | None,
-        epsfcn: float | None,
+        precision: float | None,
         /,
     ) -> Self: ...
     @property
@@ -136,7 +136,7 @@ def solve(
     xtol: float,
     gtol: float,
     maxfev: int,
-    epsfcn: float | None,
+    precision: float | None,
     factor: float,
     diag: ArrayLike | None,
     qr: int,                             # 0 by size, 1 minpack, 2 blocked, 3 the reference engine
@@ -242,7 +242,7 @@ def batch_compiled(
     diag: NDArray[np.float64] | None,        # (n,) or (B, n), as are both bounds
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     loss: tuple[int, float] | None,          # its number in loss.c, f_scale
-    settings: tuple[float, float, float, int, float, float],  # ftol, xtol, gtol, maxfev, epsfcn, factor
+    settings: tuple[float, float, float, int, float, float],  # ftol, xtol, gtol, maxfev, precision, factor
     ier: NDArray[np.int64],
     nfev: NDArray[np.int64],
     njev: NDArray[np.int64],
