@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 
+import compiled_problems
+import enzyme
 import guards
 import numpy as np
 import pytest
-import enzyme
 from enzyme import X0, jacobian, residual
 
 from leastsq import leastsq, leastsq_blocks
@@ -148,6 +149,19 @@ for work in (small, large, small, large):
     threading.Thread(target=work, daemon=True).start()
 time.sleep(0.3)
 """.replace("np.", "numpy.").replace("import threading", "import numpy, threading"))
+    assert run.stderr == ""
+
+
+def test_an_interpreter_may_end_while_the_daemon_thread_of_a_pool_waits(need_program, tmp_path):
+    library = compiled_problems.build(need_program("cc"), tmp_path)
+    run = python(f"""
+import ctypes, numpy, threading, time
+from leastsq import CFunction, leastsq_batch
+rosenbrock = CFunction(ctypes.CDLL({str(library)!r}).rosenbrock, 2)
+starts = numpy.full((1000000, 2), [-1.2, 1.0])
+threading.Thread(target=lambda: leastsq_batch(rosenbrock, starts, threads=2), daemon=True).start()
+time.sleep(0.3)
+""")
     assert run.stderr == ""
 
 

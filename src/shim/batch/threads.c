@@ -12,9 +12,11 @@ typedef struct {
     batch_supply supply;
     PyThread_type_lock finished;        /* held while workers run */
     atomic_int running;
+    struct worker *workers;
+    int started;
 } worker_pool;
 
-typedef struct {
+typedef struct worker {
     worker_pool *pool;
     pthread_t thread;
     batch_fitter *fitter;
@@ -58,6 +60,18 @@ await_end(worker_pool *pool, PyObject *progress)
     return failed ? -1 : 0;
 }
 
+/* Python ends a daemon thread that asks for the GIL while the interpreter ends; its
+   stack, which the workers use, goes with it. */
+static void
+end_before_the_stack(void *argument)
+{
+    worker_pool *pool = argument;
+
+    atomic_store(&pool->supply.stop, 1);
+    for (int k = 0; k < pool->started; k++)
+        pthread_join(pool->workers[k].thread, NULL);
+}
+
 /* Do the job with this many threads, or with as many as can be started. */
 int
 batch_run(const batch_job *job, int threads, PyObject *progress)
@@ -65,8 +79,8 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     size_t size = (batch_fitter_size(job) + BATCH_APART - 1) / BATCH_APART * BATCH_APART;
     worker *workers = PyMem_RawCalloc((size_t)threads, sizeof *workers);
     char *memory = PyMem_RawMalloc((size_t)threads * size + BATCH_APART), *fitter;
-    int started = 0, failed = -1, missing;
-    worker_pool pool = {.supply = {.count = job->count}};
+    int failed = -1, missing;
+    worker_pool pool = {.supply = {.count = job->count}, .workers = workers};
     int64_t group = job->count / (8 * (npy_intp)threads);
 
     pool.supply.group = group < 1 ? 1 : group > LARGEST_GROUP ? LARGEST_GROUP : group;
@@ -78,21 +92,23 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     PyThread_acquire_lock(pool.finished, WAIT_LOCK);
     atomic_store(&pool.running, threads);
     fitter = memory + (BATCH_APART - (uintptr_t)memory % BATCH_APART);
-    for (; started < threads; started++, fitter += size) {
-        workers[started].pool = &pool;
-        workers[started].fitter = batch_fitter_make(fitter, job, &pool.supply);
-        if (pthread_create(&workers[started].thread, NULL, work, workers + started) != 0)
+    for (worker *w = workers; pool.started < threads; w++, pool.started++, fitter += size) {
+        w->pool = &pool;
+        w->fitter = batch_fitter_make(fitter, job, &pool.supply);
+        if (pthread_create(&w->thread, NULL, work, w) != 0)
             break;
     }
-    if (started == 0) {
+    if (pool.started == 0) {
         PyErr_SetString(PyExc_RuntimeError, "leastsq_batch: no thread can be started");
         goto done;
     }
-    missing = threads - started;
+    missing = threads - pool.started;
     if (missing > 0 && atomic_fetch_sub(&pool.running, missing) == missing)
         PyThread_release_lock(pool.finished);
+    pthread_cleanup_push(end_before_the_stack, &pool);
     failed = await_end(&pool, progress);
-    for (int k = 0; k < started; k++)
+    pthread_cleanup_pop(0);
+    for (int k = 0; k < pool.started; k++)
         pthread_join(workers[k].thread, NULL);
 done:
     if (pool.finished != NULL)

@@ -89,28 +89,49 @@ join_in(void *argument)
     return NULL;
 }
 
+/* The helpers of one `run`, which use what lies on its stack. */
+typedef struct {
+    team *t;
+    int64_t started;
+    pthread_t threads[MOST_THREADS];
+    member members[MOST_THREADS];
+} helpers;
+
+/* Python ends a daemon thread that asks for the GIL while the interpreter ends. */
+static void
+end_before_the_stack(void *argument)
+{
+    helpers *h = argument;
+
+    atomic_store(&h->t->cancelled, 1);
+    for (int64_t k = 1; k < h->started; k++)
+        pthread_join(h->threads[k], NULL);
+}
+
 static void
 run(lsq_team *public, body *what, void *data)
 {
     team *t = (team *)public;
-    pthread_t threads[MOST_THREADS];
-    member members[MOST_THREADS];
-    int64_t started = 1;
+    helpers h;
 
+    h.t = t;
+    h.started = 1;
     atomic_store(&t->begun, 0);
     for (int64_t k = 0; k < t->threads; k++)
         atomic_store(counter(t, k), 0);
     /* a thread that cannot be started leaves its share to the others */
-    for (; started < t->threads; started++) {
-        members[started] = (member){t, what, data, started};
-        if (pthread_create(&threads[started], NULL, join_in, &members[started]) != 0)
+    for (; h.started < t->threads; h.started++) {
+        h.members[h.started] = (member){t, what, data, h.started};
+        if (pthread_create(&h.threads[h.started], NULL, join_in, &h.members[h.started]) != 0)
             break;
     }
-    t->public.size = started;
+    t->public.size = h.started;
     atomic_store(&t->begun, 1);
+    pthread_cleanup_push(end_before_the_stack, &h);
     what(0, data);
-    for (int64_t k = 1; k < started; k++)
-        pthread_join(threads[k], NULL);
+    pthread_cleanup_pop(0);
+    for (int64_t k = 1; k < h.started; k++)
+        pthread_join(h.threads[k], NULL);
 }
 
 void
