@@ -184,6 +184,11 @@ def _facts(tool, result, x, y, model, sigma):
         spread = result if isinstance(result, CovarianceResult) else shown_covariance(tool, result)
         parameters, problem = spread.x, spread.problem
     known = {name: getattr(problem, name, None) for name in ("xdata", "ydata", "model", "sigma")}
+    if getattr(problem, "sets", ()):                    # of `fit`: data in their own shape, nan where they do not count
+        if len(problem.sets) > 1 or problem.sets[0].is_complex:
+            raise TypeError(f"{tool}: several data sets, and complex ones, are drawn by result.plot()")
+        (data,) = problem.sets
+        known |= {"ydata": data.natural(data.values), "sigma": data.natural_sigma()}
     found = {}
     for name, given in (("xdata", x), ("ydata", y), ("model", model), ("sigma", sigma)):
         of_fit = known[name]
@@ -268,15 +273,25 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
 
 def _residuals_of(result, x):
     """(data minus model, weighted; what to draw them against or None)."""
-    if isinstance(result, (tuple, dict)) or hasattr(result, "fun"):
+    if isinstance(result, (tuple, dict)) or hasattr(result, "fun") or hasattr(type(result), "_as_fitted"):
         fitted = fit_of("plot.residuals", result)
         fitted.check("plot.residuals")
         if fitted.fvec is None:
             raise TypeError("plot.residuals: this result has no residuals")
         own = None if fitted.problem is None else fitted.problem.xdata
+        if fitted.problem is not None and fitted.problem.sets:
+            return _residuals_of_sets(fitted, x)
         own = own if own is not None and np.ndim(own) == 1 else None
         return (fitted.fvec if own is None else -fitted.fvec), (own if x is None else x)
     return np.asarray(result, dtype=float).reshape(-1), x
+
+
+def _residuals_of_sets(fitted, x):
+    """The same of a result of `fit`: what counts of the data, over x where that has one number for each."""
+    data, f = fitted.problem.sets, -fitted.problem.data_part(fitted.fvec)
+    if x is None and len(data) == 1 and data[0].draws and not data[0].is_complex:
+        x = np.asarray(data[0].x)[... if data[0].keep is None else data[0].keep]
+    return f, x
 
 
 def convergence(history, *, title=None):
@@ -365,7 +380,7 @@ def correlation(result, names=None, *, title=None, ax=None):
     >>> matplotlib.use("Agg")
     >>> figure = leastsq.plot.correlation([[1.0, 0.4], [0.4, 2.0]])
     """
-    if isinstance(result, tuple) or hasattr(result, "jac"):
+    if isinstance(result, tuple) or hasattr(result, "jac") or hasattr(type(result), "_as_fitted"):
         result = shown_covariance("plot.correlation", result)
     if isinstance(result, CovarianceResult):
         names = result.names if names is None else names
@@ -428,7 +443,7 @@ def profile(result, parameters=None, *, title=None):
     >>> result = leastsq.confidence_intervals(residual, [5.081, 0.504], method="profile", points=4)
     >>> figure = leastsq.plot.profile(result)
     """
-    if isinstance(result, tuple) or hasattr(result, "jac"):
+    if isinstance(result, tuple) or hasattr(result, "jac") or hasattr(type(result), "_as_fitted"):
         result = confidence_intervals(result, method="profile", parameters=parameters, points=8)
     if not isinstance(result, ConfidenceResult) or not result.profiles:
         raise TypeError("profile: result must come from confidence_intervals(..., method='profile')")

@@ -1,0 +1,149 @@
+"""Residuals of models, data and priors as a function of one vector of parameters; and their Jacobian."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from .._core import Curve
+from .words import DOOR, shapes_differ
+
+__all__ = ["jacobian_of", "model_of_sets", "residual_of", "values_of"]
+
+
+class _Flat:
+    """A model whose results are the values that are compared with the data, as a vector."""
+
+    def __init__(self, model, data):
+        self.model, self.data = model, data
+
+    def __call__(self, x, *p):
+        data = self.data
+        return data.flat(data.shaped(self.model(x, *p), p))
+
+
+class _Joined:
+    """The residuals of several data sets, one set after the other."""
+
+    def __init__(self, parts, places):
+        self.parts, self.places = parts, places
+
+    def __call__(self, p):
+        return np.concatenate([np.atleast_1d(part(p[place])) for part, place in zip(self.parts, self.places)])
+
+
+class _WithPriors:
+    """Residuals, and below them one for each prior: how many widths the parameter is from the mean."""
+
+    def __init__(self, func, priors):
+        self.func = func
+        which, mean, width = zip(*priors)
+        self.which, self.mean, self.width = np.array(which), np.array(mean), np.array(width)
+
+    def __call__(self, p):
+        return np.concatenate([np.atleast_1d(self.func(p)), (p[self.which] - self.mean)/self.width])
+
+
+def _chained(weigh, curve, p):
+    return weigh(curve(p))
+
+
+def _of_set(model, data):
+    """``weights*(model(x, *p) - values)`` as a function of p."""
+    if not (data.is_plain and data.index is None and _follows(data.x, data.y)):
+        model = _Flat(model, data)
+    if callable(data.weights):
+        return partial(_chained, data.weights, Curve(model, data.x, data.values, None))
+    return Curve(model, data.x, data.values, data.weights)
+
+
+def _follows(x, y):
+    """Is x an array with a point for each of y, so that a model that lets arrays through returns y's shape?"""
+    return type(x) is np.ndarray and x.ndim > 0 and x.shape[-1] == y.size
+
+
+def residual_of(models, sets, parameters):
+    """The residuals, of all sets and then of the priors, as a function of the parameters."""
+    parts = [_of_set(model, data) for model, data in zip(models, sets)]
+    func = parts[0] if parameters.places is None else _Joined(parts, parameters.places)
+    return _WithPriors(func, parameters.priors) if parameters.priors else func
+
+
+class _JacobianOfSet:
+    """The derivatives of one set's residuals, shape (m, n of this model)."""
+
+    def __init__(self, jac, data, names):
+        self.jac, self.data, self.names = jac, data, names
+
+    def __call__(self, p):
+        data, count = self.data, len(self.names)
+        rows = np.asarray(self.jac(data.x, *p))
+        wanted = (*data.y.shape, count)
+        if rows.shape != wanted:
+            raise ValueError(f"{DOOR}: what jac returned must have the shape {wanted}, that of y and then a column for each of "
+                             f"{', '.join(self.names)}, got {rows.shape}")
+        rows = data.flat(rows)
+        if data.weights is None:
+            return rows
+        if callable(data.weights):
+            return data.weights(rows)
+        return rows*(data.weights if np.ndim(data.weights) == 0 else data.weights[:, None])
+
+
+def jacobian_of(jacs, sets, signatures, parameters):
+    """The Jacobian of `residual_of`, from the models' own derivatives."""
+    parts = [_JacobianOfSet(jac, data, one.names) for jac, data, one in zip(jacs, sets, signatures)]
+    n = len(parameters.names)
+    places = parameters.places or [np.arange(n)]
+    below = np.zeros((len(parameters.priors), n))
+    for row, (j, _, width) in enumerate(parameters.priors):
+        below[row, j] = 1/width
+
+    def jacobian(p):
+        rows = [below]
+        for part, place, at in zip(parts, places, range(len(parts))):
+            own = part(p[place])
+            whole = np.zeros((len(own), n))
+            whole[:, place] = own
+            rows.insert(at, whole)
+        return np.concatenate(rows)
+    jacobian.__name__ = "jac"
+    return jacobian
+
+
+def values_of(model, complex_data, shape=None):
+    """``model(x, *p)`` as a vector of real numbers; `shape`, a list, learns what shape it had."""
+    def values(x, *p):
+        result = model(x, *p)
+        result = np.asarray(np.ma.getdata(result) if isinstance(result, np.ma.MaskedArray) else result)
+        if shape is not None:
+            shape[:] = [result.shape, result.dtype.kind == "c"]
+        flat = result.ravel()
+        return np.concatenate([flat.real, flat.imag]) if complex_data or flat.dtype.kind == "c" else flat
+    return values
+
+
+def model_of_sets(models, sets, places):
+    """``model(x, *p)`` of all sets, with a list of their x: all values in one vector."""
+    parts = [values_of(model, data.is_complex) for model, data in zip(models, sets)]
+
+    def joined(x, *p):
+        p = np.array(p)
+        return np.concatenate([part(one, *p[place]) for part, one, place in zip(parts, x, places)])
+    return joined
+
+
+def diagnose(models, sets, parameters, error):
+    """The error about a result of another shape than y, if that is what was wrong; else the same error."""
+    places = parameters.places or [slice(None)]
+    for i, (model, data, place) in enumerate(zip(models, sets, places)):
+        p = parameters.start[place]
+        try:
+            shape = np.shape(model(data.x, *p))
+        except Exception:
+            return error
+        if shape not in ((), data.y.shape):
+            what = "what the model returned" if len(sets) == 1 else f"what model {i} returned"
+            return shapes_differ(what, shape, data.y.shape, data.x)
+    return error
