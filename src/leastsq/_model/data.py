@@ -61,21 +61,21 @@ class DataSet:
         """Is y the vector that the solver has?"""
         return self.values is self.y
 
-    def shaped(self, result, parameters=()):
-        """What a model returned, as an array of y's shape."""
+    def shaped(self, result, parameters=(), model="the model"):
+        """What a model returned, as an array of y's shape; messages call it `model`."""
         if isinstance(result, np.ma.MaskedArray):
             result = np.ma.getdata(result)
         array = np.asarray(result)
         if array.dtype.kind not in "fiubc":
             if result is None:
-                raise TypeError(f"{DOOR}: the model returned None: is its return missing?")
-            array = _numbers(array, result)
+                raise TypeError(f"{DOOR}: {model} returned None: is its return missing?")
+            array = _numbers(array, result, f"what {model} returned")
         if array.dtype.kind == "c" and not self.is_complex and not any(isinstance(p, complex) for p in parameters):
-            raise TypeError(f"{DOOR}: the model returned complex numbers, and y is real: .real or abs() of it, or a complex y, "
+            raise TypeError(f"{DOOR}: {model} returned complex numbers, and y is real: .real or abs() of it, or a complex y, "
                             "both parts of which are residuals")
         if array.shape != self.y.shape:
             if array.ndim:
-                raise shapes_differ("what the model returned", array.shape, self.y.shape, self.x)
+                raise shapes_differ(f"what {model} returned", array.shape, self.y.shape, self.x)
             array = np.broadcast_to(array, self.y.shape)
         return array
 
@@ -146,6 +146,9 @@ def parse_data(x, y, sigma, nan_policy, name="y"):
                 return DataSet(x, y, None, y, None, None)
         elif type(sigma) is float and 0 < sigma < np.inf and _is_plain(x):
             return DataSet(x, y, None, y, sigma, 1/sigma, sigma)
+        elif (type(sigma) is np.ndarray and sigma.dtype == np.float64 and sigma.shape == y.shape and sigma.min() > 0
+              and sigma.max() < np.inf and _is_plain(x)):
+            return DataSet(x, y, None, y, sigma, 1/sigma, sigma)
     index = None
     if hasattr(y, "to_numpy") and hasattr(y, "index") and np.ndim(y) == 1 and hasattr(y, "name"):
         index = type(y), y.index, y.name
@@ -174,7 +177,7 @@ def _is_plain(x):
     return type(x) is np.ndarray and (x.dtype.kind in "iu" or x.dtype == np.float64 and x.ndim == 1 and isfinite(np.vdot(x, x)))
 
 
-def _numbers(array, given, name="what the model returned"):
+def _numbers(array, given, name):
     """An array of objects as numbers, if they are."""
     try:
         return array.astype(complex if any(isinstance(value, complex) for value in array.ravel()) else float)

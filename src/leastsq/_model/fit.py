@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from math import inf
 
 from .._fit.fit import Fit, why_it_ended
@@ -148,8 +149,10 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         if _is_ours(error):
             raise diagnose(models, sets, parameters, error) from None
         raise
-    message = _message(out, problem, settings, job.maxfev)
     ier = int(out[1])
+    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev)
+    if verbose or ier not in SUCCESS:
+        message = message()
     if verbose and job.watcher is not None:
         job.watcher.finish(out[3], message)
     if ier not in SUCCESS and ier != Status.WATCHER:
@@ -261,7 +264,8 @@ def _check_counts(sets, parameters):
 
 def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
     """The `Settings` of a fit."""
-    bounded = parameters.limits is not None and any((abs(side[~parameters.fixed]) < inf).any() for side in parameters.limits)
+    bounded = parameters.limits is not None and any(
+        not held and (low > -inf or high < inf) for held, low, high in zip(parameters.fixed, *parameters.limits))
     options = {"factor": 1.0} if bounded else {}        # as curve_fit has it
     # ---- THE place where `strategy` is connected: it goes to the solver as soon as Settings has a field of that name.
     if _HAS_STRATEGY:
@@ -272,14 +276,14 @@ def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
     return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, **options)
 
 
-def _message(out, problem, settings, maxfev):
+def _message(out, njev, fault, problem, settings, maxfev):
     """Why the fit ended, in a sentence; and what is at a bound."""
     ier = out[1]
-    if ier == Status.NOT_FINITE and out[4] == 0 and out[9] is not None:
-        row, _, value = out[9]
+    if ier == Status.NOT_FINITE and njev == 0 and fault is not None:
+        row, _, value = fault
         at = ", ".join(f"{name} = {float(one):.6g}" for name, one in zip(problem.names, out[0]))
         return f"The residual of {problem.where(row) or f'y[{row}]'} is {value} at the start: {at}."
-    said = why_it_ended(out, problem.loss.rho, maxfev=maxfev, **settings.tolerances())
+    said = why_it_ended((*out, None, None, njev, *(None,)*4, fault), problem.loss.rho, maxfev=maxfev, **settings.tolerances())
     said = " ".join(said.split())
     if problem.bounds is not None:
         active = problem.bounds.active_mask(out[0])

@@ -173,8 +173,9 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
                          f"{'have' if len(missing) > 1 else 'has'} none: start={{{', '.join(f'{m!r}: ...' for m in missing)}}}")
     values = np.array(values, float)
     sides = None
-    if limits is not None or held.any():
-        sides = _sides(limits, names, values, held)
+    if limits is not None or fixed is not None:
+        sides = _sides(limits, names, values.tolist(), held)
+        limits = limits and tuple(np.array(side, float) for side in limits)
     priors = () if prior is None else _priors(prior, names, copies, held)
     return Parameters(names, values, sides, limits, held, priors, places)
 
@@ -274,14 +275,14 @@ def _finite(value, name):
 
 
 def _limits(bounds, names, copies):
-    low, high = np.full(len(names), -inf), np.full(len(names), inf)
+    low, high = [-inf]*len(names), [inf]*len(names)
     where = {name: j for j, name in enumerate(names)}
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        bounds = list(zip(np.broadcast_to(bounds.lb, low.shape), np.broadcast_to(bounds.ub, low.shape)))
+        bounds = list(zip(np.broadcast_to(bounds.lb, len(low)), np.broadcast_to(bounds.ub, len(low))))
     for name, pair in _entries(bounds, names, copies, "bounds", "pairs (lower, upper)"):
         if pair is None:
             continue
-        if np.size(pair) != 2 or np.ndim(pair) != 1:
+        if not (type(pair) is tuple and len(pair) == 2) and (np.size(pair) != 2 or np.ndim(pair) != 1):
             raise ValueError(f"{DOOR}: bounds[{name!r}] must be a pair (lower, upper), None for no bound, got {sort_of(pair)}")
         j, (a, b) = where[name], pair
         low[j] = -inf if a is None else real_number(a, f"the lower bound of {name!r}")
@@ -311,14 +312,16 @@ def _fix(fixed, names, copies, held, values):
 
 def _sides(limits, names, values, held):
     """The `Bounds`, within which the start has to be."""
-    low, high = (np.full(values.size, -inf), np.full(values.size, inf)) if limits is None else limits
-    for j in np.flatnonzero(~((low <= values) & (values <= high))):
-        what = "fixed" if held[j] else "start"
-        raise ValueError(f"{DOOR}: {what}[{names[j]!r}] must be within the bounds {low[j]:g} to {high[j]:g}, got {values[j]:g}")
-    if held.any():
-        low, high = np.where(held, values, low), np.where(held, values, high)
-    sides = Bounds(low, high)
-    return sides if sides.finite else None
+    low, high = ([-inf]*len(names), [inf]*len(names)) if limits is None else map(list, limits)
+    for j, (a, value, b) in enumerate(zip(low, values, high)):
+        if not a <= value <= b:
+            what = "fixed" if held[j] else "start"
+            raise ValueError(f"{DOOR}: {what}[{names[j]!r}] must be within the bounds {a:g} to {b:g}, got {value:g}")
+        if held[j]:
+            low[j] = high[j] = value
+    if max(low) == -inf and min(high) == inf:
+        return None
+    return Bounds(np.array(low, float), np.array(high, float))
 
 
 def _priors(prior, names, copies, held):

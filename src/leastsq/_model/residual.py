@@ -7,20 +7,20 @@ from functools import partial
 import numpy as np
 
 from .._core import Curve
-from .words import DOOR, shapes_differ
+from .words import DOOR
 
-__all__ = ["jacobian_of", "model_of_sets", "residual_of", "values_of"]
+__all__ = ["diagnose", "jacobian_of", "model_of_sets", "residual_of", "values_of"]
 
 
 class _Flat:
     """A model whose results are the values that are compared with the data, as a vector."""
 
-    def __init__(self, model, data):
-        self.model, self.data = model, data
+    def __init__(self, model, data, name):
+        self.model, self.data, self.name = model, data, name
 
     def __call__(self, x, *p):
         data = self.data
-        return data.flat(data.shaped(self.model(x, *p), p))
+        return data.flat(data.shaped(self.model(x, *p), p, self.name))
 
 
 class _Joined:
@@ -49,10 +49,10 @@ def _chained(weigh, curve, p):
     return weigh(curve(p))
 
 
-def _of_set(model, data):
+def _of_set(model, data, name):
     """``weights*(model(x, *p) - values)`` as a function of p."""
     if not (data.is_plain and data.index is None and _follows(data.x, data.y)):
-        model = _Flat(model, data)
+        model = _Flat(model, data, name)
     if callable(data.weights):
         return partial(_chained, data.weights, Curve(model, data.x, data.values, None))
     return Curve(model, data.x, data.values, data.weights)
@@ -63,9 +63,14 @@ def _follows(x, y):
     return type(x) is np.ndarray and x.ndim > 0 and x.shape[-1] == y.size
 
 
+def _names_of(models):
+    """What messages call each model."""
+    return ["the model"] if len(models) == 1 else [f"model {i}" for i in range(len(models))]
+
+
 def residual_of(models, sets, parameters):
     """The residuals, of all sets and then of the priors, as a function of the parameters."""
-    parts = [_of_set(model, data) for model, data in zip(models, sets)]
+    parts = [_of_set(*one, name) for *one, name in zip(models, sets, _names_of(models))]
     func = parts[0] if parameters.places is None else _Joined(parts, parameters.places)
     return _WithPriors(func, parameters.priors) if parameters.priors else func
 
@@ -135,15 +140,16 @@ def model_of_sets(models, sets, places):
 
 
 def diagnose(models, sets, parameters, error):
-    """The error about a result of another shape than y, if that is what was wrong; else the same error."""
+    """The error about what a model returned, if that is what was wrong; else the same error."""
     places = parameters.places or [slice(None)]
-    for i, (model, data, place) in enumerate(zip(models, sets, places)):
+    for model, data, place, name in zip(models, sets, places, _names_of(models)):
         p = parameters.start[place]
         try:
-            shape = np.shape(model(data.x, *p))
+            result = model(data.x, *p)
         except Exception:
             return error
-        if shape not in ((), data.y.shape):
-            what = "what the model returned" if len(sets) == 1 else f"what model {i} returned"
-            return shapes_differ(what, shape, data.y.shape, data.x)
+        try:
+            data.shaped(result, p, name)
+        except (TypeError, ValueError) as found:
+            return found
     return error

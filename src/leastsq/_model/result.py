@@ -218,7 +218,7 @@ class FitResult(Exports, Mapping):
         """After a fit; `end` is (nfev, njev, ier, message)."""
         self = cls.__new__(cls)
         self._models, self.problem, self.x, self._fvec, self.strategy = models, problem, x, fvec, strategy
-        self.nfev, self.njev, self.status, self.message = end
+        self.nfev, self.njev, self.status, self._message = end
         self._count, self._spreads, self._said = [0], None, None
         return self
 
@@ -248,6 +248,12 @@ class FitResult(Exports, Mapping):
     names = property(lambda self: self._models.parameters.names)
     start = property(lambda self: self._models.parameters.start)
     params = property(lambda self: {name: FitParameter(self, j) for j, name in enumerate(self.names)})
+    @property
+    def message(self):
+        if callable(self._message):             # made when it is first asked for
+            self._message = self._message()
+        return self._message
+
     success = property(lambda self: self.status in SUCCESS)
     extra_nfev = property(lambda self: self._count[0])
 
@@ -338,6 +344,8 @@ class FitResult(Exports, Mapping):
         for name in [parameters] if isinstance(parameters, str) else parameters or ():
             if isinstance(name, str):
                 known(name, self.names, "intervals")
+        if method == "profile":
+            self._needs_model("intervals")
         return confidence_intervals(self, parameters=parameters, level=level, method=method, points=points, timeout=timeout,
                                     progress=progress)
 
@@ -407,13 +415,15 @@ class FitResult(Exports, Mapping):
         def model(x, *p):
             return call(x, *self._models.of_set(i, np.array(p)))
 
-        sigma = data.sigma
+        sigma, unknown = data.sigma, False
         if noise is True and np.ndim(sigma):
             if x is not None and x is not data.x:
                 raise ValueError("band: noise=True knows sigma at the data only, not at this x; give noise=, the standard "
                                  "deviation of one observation: a number, one for each point or a function of x")
             sigma = np.ravel(data.natural_sigma())
             sigma = np.concatenate([sigma.real, sigma.imag]) if data.is_complex else sigma
+            unknown = np.isnan(sigma)               # where a point does not count
+            sigma = np.where(unknown, 0.0, sigma)
         if callable(noise):
             noise = noise(data.x if x is None else x)
         if noise is not None and noise is not True and np.ndim(noise):
@@ -422,7 +432,8 @@ class FitResult(Exports, Mapping):
                 noise, 1 + data.is_complex)
         problem = replace(self.problem, model=model, xdata=data.x if x is None else x, sigma=sigma, priors=(), sets=())
         found = confidence_band(replace(self.covariance, problem=problem), level=level, noise=noise, simultaneous=simultaneous)
-        return BandResult(*(_in_shape(values, *shape) for values in (found.fit, found.stderr, found.lower, found.upper)))
+        sides = (np.where(unknown, np.nan, values) for values in (found.stderr, found.lower, found.upper))
+        return BandResult(*(_in_shape(values, *shape) for values in (found.fit, *sides)))
 
     def derive(self, **functions):
         """
@@ -569,8 +580,10 @@ class FitResult(Exports, Mapping):
     def __repr__(self):
         try:
             return str(self._reported())
-        except ValueError as error:             # no covariance can be made here
-            return "\n".join([*(f"  {name} = {value:.6g}" for name, value in zip(self.names, self.x)), self.message, str(error)])
+        except ValueError as error:             # no covariance can be made here, or no sum of losses
+            stderr = np.full(self.x.size, np.nan) if self._spreads is None else self.stderr
+            lines = [f"  {name} = {format_value(value, one)}" for name, value, one in zip(self.names, self.x, stderr)]
+            return "\n".join([*lines, self.message, str(error)])
 
     def _repr_html_(self):
         try:

@@ -11,8 +11,6 @@ import numpy as np
 
 from .._build import version
 from .._problem.bounds import Bounds
-from .._problem.losses import DataLoss, parse_loss
-from .._problem.problem import Problem
 from .._uncertainty.covariance import CovarianceResult
 from .data import parse_data
 from .fit import problem_of
@@ -179,13 +177,9 @@ def restored(stored, model=None, x=None, loss=None):
     answer, fvec = _decoded(stored["x"]), _decoded(stored["fvec"])
     if model is None:
         models = Models((), (), tuple(sets), parameters)
-        penalty = parse_loss(rho or _absent, stored["f_scale"])
-        if parameters.priors and not penalty.is_linear:
-            penalty = replace(penalty, rho=DataLoss(penalty.rho, len(parameters.priors)))
-        data = {} if len(sets) > 1 else {"xdata": sets[0].x, "sigma": sets[0].sigma}
-        problem = Problem(None, bounds=bounds, loss=penalty, names=names, absolute_sigma=stored["absolute_sigma"], in_blocks=True,
-                          rows=fvec.size, priors=parameters.priors, sets=tuple(sets), model=_absent,
-                          ydata=np.concatenate([one.values for one in sets]), **data)
+        problem = problem_of([_absent]*len(sets), sets, None, parameters, loss=rho or _absent, f_scale=stored["f_scale"],
+                             absolute_sigma=stored["absolute_sigma"])
+        problem = replace(problem, func=None, in_blocks=True, rows=fvec.size)
     else:
         models, problem = _with_models(model, sets, parameters, rho, stored)
     result = FitResult._made(models, problem, answer, fvec, end, stored["strategy"])

@@ -32,6 +32,8 @@ def sort_of(value):
 
 def real_number(value, what):
     """A finite or infinite float, no nan, no bool."""
+    if (type(value) is float or type(value) is int) and value == value:
+        return float(value)
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None or np.ndim(value) or np.iscomplexobj(value):
         raise TypeError(f"{DOOR}: {what} must be a real number, got {sort_of(value)}")
     try:

@@ -82,7 +82,7 @@ class Loss:
         bend = float(bends.mean())
         if not (bend > 0 and m > n):
             return psi, float(rho.sum()), bend, np.nan
-        correction = 1 + n/m*bends.var()/bend**2
+        correction = 1 + n/bends.size*bends.var()/bend**2
         return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)
 
 
