@@ -29,7 +29,8 @@ BAD = [
     ({"y": Y[:-2]}, ValueError, r"the shape \(20,\), and y has \(18,\): axis 0 is 20 instead of 18"),
     ({"model": lambda t, a: a*t[:, None], "start": [1]}, ValueError, r"\(20, 1\), and y has \(20,\): 2 axes instead of 1"),
     ({"model": lambda t, a: a*np.outer(t, t), "start": [1]}, ValueError, r"\(20, 20\), and y has \(20,\): 2 axes instead of 1"),
-    ({"model": lambda t, a: a*IMAGE.T, "start": [1], "y": IMAGE}, ValueError, r"\(5, 4\), and y has \(4, 5\): axis 0 is 5 instead of 4"),
+    ({"model": lambda t, a: a*IMAGE.T, "start": [1], "y": IMAGE}, ValueError,
+     r"\(5, 4\), and y has \(4, 5\): axis 0 is 5 instead of 4"),
     ({"model": lambda t, a: np.array([a]), "start": [1], "x": None}, ValueError, r"\(1,\), and y has \(20,\)"),
     ({"model": lambda t, a: a*t[:3], "start": [1]}, ValueError, r"\(3,\), and y has \(20,\)"),
     # y and x
@@ -72,11 +73,13 @@ BAD = [
     # bounds
     ({"bounds": {"rat": (0, 1)}}, ValueError, "bounds: there is no parameter 'rat'; did you mean 'rate'"),
     ({"bounds": {"rate": 1}}, ValueError, r"bounds\['rate'\] must be a pair \(lower, upper\), None for no bound, got 1"),
-    ({"bounds": {"rate": (2, 1)}}, ValueError, r"bounds\['rate'\] must be \(lower, upper\), got \(2, 1\), of which the lower is larger"),
+    ({"bounds": {"rate": (2, 1)}}, ValueError,
+     r"bounds\['rate'\] must be \(lower, upper\), got \(2, 1\), of which the lower is larger"),
     ({"bounds": {"rate": (np.nan, 1)}}, ValueError, "the lower bound of 'rate' must be a number, got nan"),
     ({"bounds": {"rate": ("0", 1)}}, TypeError, "the lower bound of 'rate' must be a real number, got '0'"),
     ({"bounds": {"rate": (2, 3)}}, ValueError, r"start\['rate'\] must be within the bounds 2 to 3, got 1"),
-    ({"bounds": [(0, 1), (0, 1)]}, ValueError, r"bounds must be pairs \(lower, upper\), one for each of the 3 parameters .* got 2"),
+    ({"bounds": [(0, 1), (0, 1)]}, ValueError,
+     r"bounds must be pairs \(lower, upper\), one for each of the 3 parameters .* got 2"),
     ({"bounds": "rate"}, TypeError, "bounds must be a dict or a sequence of pairs"),
     # fixed
     ({"fixed": "lvl"}, ValueError, "fixed: there is no parameter 'lvl'; did you mean 'level'"),

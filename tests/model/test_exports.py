@@ -37,7 +37,8 @@ EVERYTHING = {
     "prior": lambda: lsq.fit(decay, T, Y, START, sigma=np.linspace(0.01, 0.03, 30), prior={"rate_1": (1.3, 0.1)}),
     "loss": lambda: lsq.fit(decay, T, Y, START, sigma=0.02, loss="huber", prior={"rate_1": (1.3, 0.1)}),
     "matrix": lambda: lsq.fit(decay, T, Y, START, sigma=0.02**2*(np.eye(30) + 0.1), absolute_sigma=True),
-    "missing": lambda: lsq.fit(decay, T, np.where(T == T[3], np.nan, Y), START, nan_policy="omit", sigma=np.linspace(0.01, 0.03, 30)),
+    "missing": lambda: lsq.fit(decay, T, np.where(T == T[3], np.nan, Y), START, nan_policy="omit",
+                               sigma=np.linspace(0.01, 0.03, 30)),
     "image": lambda: lsq.fit(plane, (U, V), np.ma.array(2*U + V + 0.1*np.cos(9*U), mask=U == V), [1, 1]),
     "complex": lambda: lsq.fit(resonance, T, resonance(T, 2, 0.7) + 0.01*np.cos(9*T), [1, 1], sigma=0.01 + 0.02j),
     "sets": lambda: lsq.fit([decay, decay], T, [Y, 2*Y], START, own=["height", "level"], sigma=[0.02, 0.04]),
@@ -182,7 +183,8 @@ def test_another_model_is_refused(model, words, tmp_path):
         lsq.load(tmp_path/"a.json", decay, loss="huber")
 
 
-@pytest.mark.parametrize("text, words", [("{", "is no JSON"), ("[1]", "that FitResult.save wrote"), ("{}", "that FitResult.save wrote")])
+@pytest.mark.parametrize("text, words", [("{", "is no JSON"), ("[1]", "that FitResult.save wrote"),
+                                         ("{}", "that FitResult.save wrote")])
 def test_other_files_are_refused(text, words, tmp_path):
     (tmp_path/"a.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=words):

@@ -163,7 +163,8 @@ def test_everything_may_be_fixed():
     assert np.array_equal(result.x, [1, 1, 0]) and result.chi2 == pytest.approx(np.sum((decay(T, 1, 1, 0) - Y)**2))
 
 
-@pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy", "arctan", lambda z: np.array([z, np.ones_like(z), np.zeros_like(z)])])
+@pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy", "arctan",
+                                  lambda z: np.array([z, np.ones_like(z), np.zeros_like(z)])])
 def test_losses_are_those_of_leastsq(loss):
     y = Y.copy()
     y[3] += 2

@@ -38,7 +38,8 @@ def test_tools_take_the_result():
 
 
 def test_intervals_of_one_parameter():
-    assert RESULT["rate"].interval(0.9) == pytest.approx((RESULT.intervals(level=0.9).lower[1], RESULT.intervals(level=0.9).upper[1]))
+    found = RESULT.intervals(level=0.9)
+    assert RESULT["rate"].interval(0.9) == pytest.approx((found.lower[1], found.upper[1]))
     profile = RESULT.profile("rate", points=5)
     assert list(profile.profiles) == [1]
     assert RESULT["rate"].interval(method="profile") == pytest.approx((profile.lower[1], profile.upper[1]))
@@ -59,7 +60,8 @@ def test_prediction_bands():
 # ------------------------------------------------------------------ derived
 
 def test_derived_quantities_of_a_linear_model_are_exact():
-    derived = LINE.derive(at_2=lambda p: straight(2, **p), zero=lambda p: -p["level"]/p["slope"], both=lambda p: p["slope"] + 0*p["level"])
+    derived = LINE.derive(at_2=lambda p: straight(2, **p), zero=lambda p: -p["level"]/p["slope"],
+                          slope=lambda p: p["slope"] + 0*p["level"])
     a = np.array([2.0, 1.0])
     assert derived["at_2"].stderr == pytest.approx(np.sqrt(a @ LINE.cov @ a), rel=1e-9)
     assert derived["at_2"].interval() == pytest.approx(derived["at_2"].interval(method="profile"), rel=1e-4)
@@ -150,7 +152,8 @@ def test_regions_follow_priors():
 
 @pytest.mark.parametrize("ask, error", [
     (lambda r: r.contour("rate", "levl"), "did you mean 'level'"), (lambda r: r.contour("rate", "rate"), "must differ"),
-    (lambda r: r.contour("rate", "level", level=95), "between 0 and 1"), (lambda r: r.contour("rate", "level", points=2), "from 4 up"),
+    (lambda r: r.contour("rate", "level", level=95), "between 0 and 1"),
+    (lambda r: r.contour("rate", "level", points=2), "from 4 up"),
     (lambda r: r.intervals(["rat"]), "did you mean 'rate'"), (lambda r: r.intervals(level=2), "between 0 and 1"),
     (lambda r: r["rate"].interval(method="hesse"), "method must be"), (lambda r: r.predict(T, dataset=1), "from 0 to 0"),
     (lambda r: r.derive(a=lambda p: p["rate"])["a"].interval(method="x"), "'t' or 'profile'"),

@@ -105,8 +105,8 @@ def _along(profiler, which, ray, limit, towards, reach):
     """(the point of the outline along a ray, how far that is in units of the ellipse); nan where there is none."""
     x = profiler.x
     with np.errstate(divide="ignore", invalid="ignore"):
-        room = np.where(ray > 0, (profiler.high[which] - x[which])/ray, np.where(ray < 0, (profiler.low[which] - x[which])/ray, np.inf))
-    room = float(np.nanmin(room))/limit
+        room = (np.where(ray > 0, profiler.high[which], profiler.low[which]) - x[which])/ray
+    room = float(np.nanmin(np.where(ray == 0, np.inf, room)))/limit
     if room <= 0:
         return x[which], reach
     low, high, guess = (0.0, 0.0), None, x

@@ -38,9 +38,17 @@ class DerivedValue(float):
         self._of, self._place = of, place
         return self
 
-    name = property(lambda self: self._of.names[self._place])
-    value = property(float)
-    stderr = property(lambda self: float(self._of.stderr[self._place]))
+    @property
+    def name(self):
+        return self._of.names[self._place]
+
+    @property
+    def value(self):
+        return float(self)
+
+    @property
+    def stderr(self):
+        return float(self._of.stderr[self._place])
 
     def interval(self, level=0.95, method="t"):
         """
@@ -88,7 +96,9 @@ class DerivedResult(Exports, Mapping):
         self.names, self.x, self.cov = tuple(functions), x, cov
         self._result, self._functions, self._jacobian = result, functions, jacobian
 
-    stderr = property(lambda self: np.sqrt(np.diag(self.cov)))
+    @property
+    def stderr(self):
+        return np.sqrt(np.diag(self.cov))
 
     @property
     def correlation(self):
@@ -109,7 +119,8 @@ class DerivedResult(Exports, Mapping):
     def __repr__(self):
         rows = [(name, *value_and_error(value, error)) for name, value, error in zip(self.names, self.x, self.stderr)]
         width = [max(len(row[k]) for row in rows) for k in range(3)]
-        return "\n".join(f"  {name:<{width[0]}}  {value:>{width[1]}} ± {error:<{width[2]}}".rstrip() for name, value, error in rows)
+        return "\n".join(f"  {name:<{width[0]}}  {value:>{width[1]}} ± {error:<{width[2]}}".rstrip()
+                         for name, value, error in rows)
 
     def _exported(self):
         return [(name, float(value), float(error), "free") for name, value, error in zip(self.names, self.x, self.stderr)]

@@ -118,10 +118,10 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     >>> t = np.linspace(0, 4, 9)
     >>> y = np.array([3.0, 1.84, 1.18, 0.86, 0.68, 0.59, 0.55, 0.53, 0.51])
     >>> result = lsq.fit(decay, t, y, {"height": 1, "rate": 1}, sigma=0.01, bounds={"rate": (0, None)})
-    >>> result["rate"].value.round(3), result["rate"].stderr.round(3)
-    (1.297, 0.009)
+    >>> result["rate"]
+    rate = 1.277 ± 0.015
     >>> result.derive(halflife=lambda p: np.log(2)/p["rate"])
-      halflife  0.5343 ± 0.0037
+      halflife  0.5427 ± 0.0066
 
     Two data sets, which share the rate, of which something is known beforehand:
 
@@ -134,7 +134,8 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     """
     models, sets, signatures = _models_and_data(model, x, y, start, sigma, nan_policy)
     if strategy not in STRATEGIES:
-        raise ValueError(f"{DOOR}: strategy must be 'fast' or 'minpack', got {sort_of(strategy)}; {nearest(strategy, STRATEGIES)}")
+        raise ValueError(f"{DOOR}: strategy must be 'fast' or 'minpack', got {sort_of(strategy)}; "
+                         f"{nearest(strategy, STRATEGIES)}")
     if prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
     parameters = parse_parameters(signatures, start, bounds, fixed, prior, own)
@@ -204,8 +205,8 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
     elif jac is not None:
         jacs = list(jac) if isinstance(jac, (list, tuple)) else [jac]
         if len(jacs) != len(sets) or not all(map(callable, jacs)):
-            raise TypeError(f"{DOOR}: jac must be a function, {f'or a list of {len(sets)}' if len(sets) > 1 else 'a word'} or None, "
-                            f"got {sort_of(jac)}")
+            among = f"or a list of {len(sets)}" if len(sets) > 1 else "a word"
+            raise TypeError(f"{DOOR}: jac must be a function, {among} or None, got {sort_of(jac)}")
         derivatives = jacobian_of(jacs, sets, signatures, parameters)
     absolute_sigma = _truth(absolute_sigma, "absolute_sigma")
     penalty = LEAST_SQUARES

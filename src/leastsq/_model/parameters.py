@@ -288,7 +288,8 @@ def _limits(bounds, names, copies):
         low[j] = -inf if a is None else real_number(a, f"the lower bound of {name!r}")
         high[j] = inf if b is None else real_number(b, f"the upper bound of {name!r}")
         if low[j] > high[j]:
-            raise ValueError(f"{DOOR}: bounds[{name!r}] must be (lower, upper), got {sort_of(pair)}, of which the lower is larger")
+            raise ValueError(f"{DOOR}: bounds[{name!r}] must be (lower, upper), got {sort_of(pair)}, of which the lower is "
+                             "larger")
     return low, high
 
 

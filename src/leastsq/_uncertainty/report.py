@@ -19,6 +19,8 @@ from .told import fit_of, mask_of
 __all__ = ["Report", "report"]
 
 _MANY = 25              # parameters whose correlations are all looked at in the text
+_NUMBERS = ("correlation", "chi2", "reduced_chi2", "m", "n", "dof", "p_value", "r2", "aic", "bic", "reason", "ier", "nfev",
+            "njev", "warnings")         # what to_dict has, with the parameters
 _EPS = np.finfo(float).eps
 _WIDTH = 92
 _REASONS = {            # in a few words; the fit's own message quotes tolerances
@@ -75,9 +77,7 @@ class Report(Exports):
 
     def _numbers(self):
         numbers = {"covariance": None if self.covariance is None else self.covariance.cov}
-        numbers |= {name: getattr(self, name) for name in ("correlation", "chi2", "reduced_chi2", "m", "n", "dof", "p_value", "r2",
-                                                           "aic", "bic", "reason", "ier", "nfev", "njev", "warnings")}
-        return numbers
+        return numbers | {name: getattr(self, name) for name in _NUMBERS}
 
     def _rows(self):
         rows = []
