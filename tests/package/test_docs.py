@@ -55,6 +55,8 @@ def test_pages(page):
         pytest.importorskip("numba")
     if "leastsq.plot" in source:
         pytest.importorskip("matplotlib").use("Agg")
+    if "import lmfit" in source:
+        pytest.importorskip("lmfit")
     blocks = re.findall(r"^```(python|text)\n(.*?)^```", source, re.MULTILINE | re.DOTALL)
     names = {"__name__": "__main__"}
     printed = None
