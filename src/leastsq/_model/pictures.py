@@ -25,13 +25,11 @@ def draw(result, title=None, xlabel=None, ylabel=None, **options):
     style = style_in_force()
     figure, grid = pyplot().subplots(2, len(panels), sharex="col", squeeze=False, layout="constrained",
                                       height_ratios=[3.2, 1], figsize=(1.2 + 3.6*len(panels), 4.6))
-    for (above, below), (name, t, y, sigma, curve) in zip(grid.T, panels):
+    for (above, below), (name, t, y, sigma, curve, off) in zip(grid.T, panels):
         points_of(above, t, y, sigma, style, label="data")
         above.plot(*curve, color=style.curve, zorder=2, label="fit")
         above.set_title(name, loc="left", fontsize=style.size)
-        at = curve[2] if len(curve) > 2 else np.interp(t, *curve)
         below.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
-        off = (y - at)/(1.0 if sigma is None else sigma)
         points_of(below, t, off, None, style)
         below.set_xlabel("x" if xlabel is None else xlabel)
         quiet(style, above, below)
@@ -45,15 +43,14 @@ def draw(result, title=None, xlabel=None, ylabel=None, **options):
 
 
 def _panels(result, i, data):
-    """(name, t, data, sigma, curve) of each part of a data set: real, imaginary."""
-    t, grid = np.arange(data.y.size), None
+    """(name, t, data, sigma, curve, residuals) of each part of a data set: real, imaginary."""
+    t = grid = np.arange(data.y.size)
+    at = line = np.asarray(result.predict(dataset=i)).ravel()
     if data.draws:
         t = np.asarray(data.x, float)
-        grid = np.linspace(t.min(), t.max(), _GRID)
-    at = np.asarray(result.predict(dataset=i)).ravel()
-    line = at if grid is None else np.asarray(result.predict(grid, dataset=i))
-    if np.shape(line) != np.shape(t if grid is None else grid):     # such as one number
-        line = np.broadcast_to(line, np.shape(t if grid is None else grid))
+        known = np.sort(t[np.isfinite(t)])
+        grid = np.interp(np.linspace(0, known.size - 1, _GRID), np.arange(known.size), known)       # as close as the data are
+        line = np.broadcast_to(np.asarray(result.predict(grid, dataset=i)), grid.shape)
     y = data.natural(data.values).ravel()
     sigma = data.natural_sigma()
     sigma = None if sigma is None else np.broadcast_to(sigma, data.y.shape).ravel()
@@ -62,8 +59,8 @@ def _panels(result, i, data):
         def of(values, part=part):
             return values if part is None or values is None else getattr(values, part)
         spread = sigma if sigma is None or sigma.dtype.kind != "c" else of(sigma)
-        yield (" ".join(filter(None, (name, part))), t, of(y), spread, (t if grid is None else grid, of(line)) if grid is not None
-               else (t, of(line)))
+        off = of(y - at)/(1.0 if spread is None else spread)
+        yield " ".join(filter(None, (name, part))), t, of(y), spread, (grid, of(line)), off
 
 
 def _images(result, title, xlabel, ylabel):
