@@ -54,14 +54,17 @@ def test_bounded_problems():
     assert calls[0] < calls[1]
 
 
-@pytest.mark.parametrize("name", strd.NAMES)
-def test_nists_data(name):
-    data = strd.load(name)
-    for start in data.starts:
-        ours = tried(lambda: by_fit(model_of(data), data.x, data.y, list(start)))
-        theirs = tried(lambda: by_curve_fit(model_of(data), data.x, data.y, start))
-        assert ours[0] <= 1.01*theirs[0] + 1e-20
-        assert ours[1] <= theirs[1] or not np.isfinite(theirs[0])
+def test_nists_data():
+    calls = np.zeros(2)
+    for name in strd.NAMES:
+        data = strd.load(name)
+        for start in data.starts:
+            ours = tried(lambda: by_fit(model_of(data), data.x, data.y, list(start)))
+            theirs = tried(lambda: by_curve_fit(model_of(data), data.x, data.y, start))
+            assert ours[0] <= 1.01*theirs[0] + 1e-20, name
+            if np.isfinite(theirs[0]):
+                calls += ours[1], theirs[1]
+    assert calls[0] <= calls[1] + 1             # where a model's values look rounded they are looked at
 
 
 @pytest.mark.parametrize("name", ["Misra1a", "Thurber", "MGH17", "Gauss1"])

@@ -229,3 +229,29 @@ def test_the_model_is_called_as_often_as_is_said():
 @pytest.mark.parametrize("strategy", ["fast", "minpack"])
 def test_a_strategy_is_kept(strategy):
     assert lsq.fit(decay, T, Y, START, strategy=strategy).strategy == strategy
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("options", [{}, {"sigma": 0.02}, {"sigma": np.linspace(0.01, 0.03, 50)}, {"sigma": 4e-4*np.eye(50)},
+                                     {"jac": "3-point"}, {"bounds": {"rate": (0.5, 9)}},
+                                     {"sigma": 0.02, "prior": {"rate": (1.3, 0.1)}}])
+def test_models_of_low_precision_get_longer_steps(dtype, options):
+    def rounded(t, height, rate, level):
+        return decay(t, height, rate, level).astype(dtype)
+    result, exact = lsq.fit(rounded, T, Y, START, **options), lsq.fit(decay, T, Y, START, **options)
+    close = 0.01 if dtype is np.float32 else 1.0
+    assert np.all(np.abs(result.x - exact.x) < close*exact.stderr)
+    assert np.allclose(result.stderr, exact.stderr, rtol=0.02 if dtype is np.float32 else 0.3)
+
+
+def test_a_model_of_low_precision_is_counted_in_full():
+    calls = [0]
+
+    def rounded(t, height, rate, level):
+        calls[0] += 1
+        return decay(t, height, rate, level).astype(np.float32)
+    result = lsq.fit(rounded, T, Y, START)
+    assert calls[0] == result.nfev
+    calls[0] = 0
+    whole = lsq.fit(lambda t, a: rounded(t, 0, 0, 0).astype(float) + a, T, np.round(Y), [0])     # looks rounded at first
+    assert calls[0] == whole.nfev

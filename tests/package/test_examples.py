@@ -253,6 +253,12 @@ def test_gallery(script, tmp_path, monkeypatch):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_notebook_shows_what_its_script_does(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run("tools/notebook.py", "--check", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_on_dask_finds_the_truth(tmp_path):
     pytest.importorskip("distributed")
     done = run("examples/on_dask.py", "--points", "40000", "--blocks", "5", cwd=tmp_path)

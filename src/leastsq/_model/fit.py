@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
-from math import inf
 
 from .._fit.fit import Fit, why_it_ended
 from .._fit.status import SUCCESS, Status
-from .._problem.derivatives import SCHEMES, Differences
+from .._problem.derivatives import PRECISION, SCHEMES, Differences
 from .._problem.losses import LEAST_SQUARES, LINEAR, DataLoss, Loss, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, Watching
 from .data import NAN_POLICIES, parse_data
 from .parameters import parse_parameters, read_signature
-from .residual import diagnose, jacobian_of, model_of_sets, residual_of, values_of
+from .residual import Rounded, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of
 from .result import FitResult, Models
 from .words import DOOR, nearest, sort_of
 
@@ -150,16 +150,24 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         if _is_ours(error):
             raise diagnose(models, sets, parameters, error) from None
         raise
+    nfev = out[3]
+    if problem.Dfun is None and (dtype := precision_of(models, sets, parameters, out[0], out[2])) is not None:
+        if dtype in PRECISION:          # steps that are short for float64 see nothing but rounding: again, with longer ones
+            problem = replace(problem, func=Rounded(problem.func, dtype))
+            job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
+            out = job.solve(True)
+            nfev += out[3]
+        nfev += 1
     ier = int(out[1])
     message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev)
     if verbose or ier not in SUCCESS:
         message = message()
     if verbose and job.watcher is not None:
-        job.watcher.finish(out[3], message)
+        job.watcher.finish(nfev, message)
     if ier not in SUCCESS and ier != Status.WATCHER:
         warnings.warn(f"{DOOR}: {message}", RuntimeWarning, stacklevel=2)
     return FitResult._made(Models(tuple(models), tuple(signatures), tuple(sets), parameters), problem, out[0], out[2],
-                           (out[3], out[4] if problem.Dfun is not None else None, ier, message),
+                           (nfev, out[4] if problem.Dfun is not None else None, ier, message),
                            strategy)
 
 
@@ -257,16 +265,15 @@ def _truth(value, name):
 
 def _check_counts(sets, parameters):
     rows = sum(data.values.size for data in sets) + len(parameters.priors)
-    free = len(parameters.names) - (int(parameters.fixed.sum()) if parameters.bounds is not None else 0)
-    if rows < free:
-        raise TypeError(f"{DOOR}: {free} free parameters need at least as many data{' and priors' if parameters.priors else ''}, "
-                        f"got {rows}: fix some, or give a prior")
+    if rows < parameters.free:
+        what = "data and priors" if parameters.priors else "data"
+        raise TypeError(f"{DOOR}: {parameters.free} free parameters need at least as many {what}, got {rows}: fix some, or give "
+                        "a prior")
 
 
 def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
     """The `Settings` of a fit."""
-    bounded = parameters.limits is not None and any(
-        not held and (low > -inf or high < inf) for held, low, high in zip(parameters.fixed, *parameters.limits))
+    bounded = parameters.bounded
     options = {"factor": 1.0} if bounded else {}        # as curve_fit has it
     # ---- THE place where `strategy` is connected: it goes to the solver as soon as Settings has a field of that name.
     if _HAS_STRATEGY:

@@ -52,6 +52,10 @@ class Parameters:
     limits : tuple of ndarray, shape (n,), or None
         Lower and upper bounds as the user gave them; None: none.
     fixed : ndarray of bool, shape (n,)
+    free : int
+        The number of those that are not.
+    bounded : bool
+        Has any of those a bound?
     priors : tuple
         (index, mean, width) of each.
     places : tuple of ndarray or None
@@ -63,6 +67,8 @@ class Parameters:
     bounds: Bounds | None
     limits: tuple | None
     fixed: np.ndarray
+    free: int
+    bounded: bool
     priors: tuple
     places: tuple | None
 
@@ -164,7 +170,7 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
     if copies is not None:
         names = tuple(one for name in names for one in copies.get(name, (name,)))
     limits = None if bounds is None else _limits(bounds, names, copies)
-    held = np.zeros(n, bool)
+    held = [False]*n
     if fixed is not None:
         _fix(fixed, names, copies, held, values)
     missing = [name for name, value in zip(names, values) if value is None]
@@ -172,12 +178,14 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
         raise ValueError(f"{DOOR}: start must have a value for each parameter, {', '.join(map(repr, missing))} "
                          f"{'have' if len(missing) > 1 else 'has'} none: start={{{', '.join(f'{m!r}: ...' for m in missing)}}}")
     values = np.array(values, float)
-    sides = None
+    sides, bounded = None, False
     if limits is not None or fixed is not None:
         sides = _sides(limits, names, values.tolist(), held)
-        limits = limits and tuple(np.array(side, float) for side in limits)
+    if limits is not None:
+        bounded = any(not fix and (low > -inf or high < inf) for fix, low, high in zip(held, *limits))
+        limits = tuple(np.array(side, float) for side in limits)
     priors = () if prior is None else _priors(prior, names, copies, held)
-    return Parameters(names, values, sides, limits, held, priors, places)
+    return Parameters(names, values, sides, limits, np.array(held), n - sum(held), bounded, priors, places)
 
 
 def _of_sets(signatures, own):
@@ -228,6 +236,8 @@ def _starts(start, names, signatures, copies):
     for one in reversed(signatures):
         defaults.update(one.defaults)
     if isinstance(start, Mapping):
+        if copies is None and len(start) == len(names) and all(type(start.get(name)) in (int, float) for name in names):
+            return [_finite(start[name], name) for name in names]           # the common case
         given = dict(start)
     elif start is None:
         given = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from math import frexp, isfinite, ldexp
 
 import numpy as np
 
 from .._core import Curve
 from .words import DOOR
 
-__all__ = ["diagnose", "jacobian_of", "model_of_sets", "residual_of", "values_of"]
+__all__ = ["Rounded", "diagnose", "jacobian_of", "model_of_sets", "precision_of", "residual_of", "values_of"]
 
 
 class _Flat:
@@ -137,6 +138,46 @@ def model_of_sets(models, sets, places):
         p = np.array(p)
         return np.concatenate([part(one, *p[place]) for part, one, place in zip(parts, x, places)])
     return joined
+
+
+class Rounded:
+    """Residuals in the precision in which the models compute, by which solver and tools choose their steps."""
+
+    def __init__(self, func, dtype):
+        self.func, self.dtype = func, dtype
+
+    def __call__(self, p):
+        return self.func(p).astype(self.dtype)
+
+
+def precision_of(models, sets, parameters, x, fvec):
+    """
+    The least precise type that models return, where three values of each look as if they had one; else None.
+
+    Differences of models and data are float64, whatever the models return.  So values are looked at first, which
+    costs nothing, and only then is a model called.
+    """
+    first, found = 0, []
+    for model, data, place in zip(models, sets, parameters.places or [slice(None)]):
+        m = data.values.size
+        if not callable(data.weights) and not all(_is_short(data, fvec[first + k], k) for k in (0, m//2, m - 1)):
+            first += m
+            continue
+        first += m
+        found.append(np.asarray(model(data.x, *x[place])).dtype)
+    reals = [np.empty(0, dtype).real.dtype for dtype in found if dtype.kind in "fc"]
+    return min(reals, key=lambda dtype: dtype.itemsize) if reals else None
+
+
+def _is_short(data, residual, k):
+    """Is the model's value number k one that a float32 holds, but for the rounding of the residual?"""
+    weights, y = data.weights, float(data.values[k])
+    difference = float(residual)/(1.0 if weights is None else weights if type(weights) is float else float(weights[k]))
+    value, size = difference + y, abs(difference) + abs(y)
+    if not isfinite(size) or value == 0:
+        return value == 0
+    bits = ldexp(frexp(value)[0], 24)           # an integer, if 24 bits hold the value
+    return abs(bits - round(bits)) <= ldexp(1e-15, 24)*size/abs(value)
 
 
 def diagnose(models, sets, parameters, error):

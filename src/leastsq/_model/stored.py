@@ -165,7 +165,8 @@ def restored(stored, model=None, x=None, loss=None):
         bounds = Bounds(np.where(fixed, start, low), np.where(fixed, start, high))
         bounds = bounds if bounds.finite else None
     places = None if stored["places"] is None else tuple(np.array(place, int) for place in stored["places"])
-    parameters = Parameters(names, start, bounds, limits, fixed, tuple((int(j), *pair) for j, *pair in stored["priors"]), places)
+    priors = tuple((int(j), *pair) for j, *pair in stored["priors"])
+    parameters = Parameters(names, start, bounds, limits, fixed, int((~fixed).sum()), limits is not None, priors, places)
     rho = stored["loss"] if loss is None else loss
     if loss is not None and stored["loss"] is not None:
         raise ValueError(f"load: loss must be that of the fit, {stored['loss']!r}, got {sort_of(loss)}")
