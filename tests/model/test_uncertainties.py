@@ -169,7 +169,7 @@ def test_questions_that_have_no_answer(ask, error):
 
 @pytest.mark.parametrize("prior", [None, {"rate": (1.3, 0.05)}])
 def test_intervals_hold_the_truth_as_often_as_they_say(prior):
-    truth, held, fits = np.array([2.5, 1.3, 0.5]), np.zeros(4), 400
+    truth, held, fits = np.array([2.5, 1.3, 0.5]), np.zeros(4), 200
     for seed in range(fits):
         rng = np.random.default_rng(seed)
         y = decay(T, *truth) + 0.1*rng.standard_normal(T.size)
