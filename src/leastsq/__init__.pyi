@@ -531,6 +531,7 @@ class _ContourResult:
     center: tuple[float, float]
     ellipse: _Array
     nfev: int
+    bounded: bool
     def plot(self, ax: Any = None) -> Any: ...
 
 class FitResult(_Exports, Mapping[str, FitParameter]):

@@ -120,7 +120,8 @@ def test_bad_functions_are_refused(function, error):
 def test_the_region_of_a_linear_model_is_an_ellipse(absolute):
     line = lsq.fit(straight, T, 2*T + 1 + 0.3*np.cos(9*T), [1, 0], sigma=0.2, absolute_sigma=absolute)
     region = line.contour("slope", "level", level=0.9, points=24)
-    assert np.allclose(region.x, region.ellipse[0], rtol=1e-3) and np.allclose(region.y, region.ellipse[1], rtol=1e-3)
+    for side, ellipse in zip((region.x, region.y), region.ellipse):
+        assert np.allclose([side.min(), side.max()], [ellipse.min(), ellipse.max()], rtol=1e-3)
     assert (region.x[0], region.y[0]) == (region.x[-1], region.y[-1]) and region.x.size == 25
     off = np.array([region.x, region.y]).T - line.x
     from scipy.stats import chi2, f
@@ -136,6 +137,48 @@ def test_points_of_a_region_are_where_the_best_fit_of_the_others_is_no_better():
         refit = lsq.fit(decay, T, Y, START, sigma=0.02, fixed={"rate": rate, "level": level})
         assert refit.chi2 == pytest.approx(limit, rel=1e-3)
     assert "joint confidence region: rate from" in repr(region)
+
+
+OXYGEN = np.array([1.0, 2, 3, 4, 5, 7]), np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])
+
+
+def oxygen(t, plateau, rate):
+    return plateau*(1 - np.exp(-rate*t))
+
+
+def test_a_bent_region_is_followed_into_its_tail():
+    """Of which the profile of each parameter knows the ends, and rays from the answer see little."""
+    from scipy.stats import f
+    result = lsq.fit(oxygen, *OXYGEN, [20, 0.5])
+    region = result.contour("plateau", "rate", level=0.8, points=30)
+    limit = result.chi2*(1 + 2/4*f.ppf(0.8, 2, 4))
+    sums = [np.sum((oxygen(OXYGEN[0], *point) - OXYGEN[1])**2) for point in zip(region.x, region.y)]
+    assert np.allclose(sums, limit, rtol=1e-3) and region.x.size == 31 and region.bounded
+    level = 1 - 2*(1 - 0.5*(1 + _two_sided(np.sqrt(2*f.ppf(0.8, 2, 4)), 4)))
+    profile = result.intervals(level=level, method="profile")
+    for side, low, high in zip((region.x, region.y), profile.lower, profile.upper):
+        assert [side.min(), side.max()] == pytest.approx([low, high], rel=1e-4)
+    around = np.diff(np.arctan2(region.y - result["rate"], (region.x - result["plateau"])/30))
+    assert abs(np.sum((around + np.pi) % (2*np.pi) - np.pi)) == pytest.approx(2*np.pi)         # once around
+
+
+def _two_sided(t, dof):
+    from scipy.stats import t as student
+    return 2*student.cdf(t, dof) - 1
+
+
+def test_a_region_that_nothing_bounds_says_so():
+    result = lsq.fit(oxygen, *OXYGEN, [20, 0.5])
+    region = result.contour("plateau", "rate", level=0.95, points=12)
+    assert not region.bounded and "the data do not bound it" in repr(region)
+    within = lsq.fit(oxygen, *OXYGEN, [20, 0.5], bounds={"rate": (0.1, 3), "plateau": (0, 50)})
+    assert within.contour("plateau", "rate", level=0.95, points=12).bounded
+
+
+def test_a_derived_interval_ends_where_its_parameter_does():
+    result = lsq.fit(oxygen, *OXYGEN, [20, 0.5], bounds={"rate": (0.3, 0.8)})
+    low, high = result.derive(halflife=lambda p: np.log(2)/p["rate"])["halflife"].interval(method="profile")
+    assert (low, high) == pytest.approx((np.log(2)/0.8, np.log(2)/0.3))
 
 
 def test_a_region_ends_at_bounds():

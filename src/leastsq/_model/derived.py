@@ -60,6 +60,7 @@ class DerivedValue(float):
         method : {"t", "profile"}, optional
             "t": from the standard error.  "profile": the values of this quantity for which the best fit is no worse
             than the F test permits, as in `confidence_intervals`; it follows how curved the quantity and the model are.
+            nan: no limit was found, as where the bounds of several parameters are in the way.
 
         Returns
         -------
@@ -203,7 +204,7 @@ def _profiled(result, function, value, slopes, level, name):
     bounds = problem.bounds
     if bounds is not None:
         low, high = bounds.low.copy(), bounds.high.copy()
-        low[j], high[j] = -np.inf, np.inf
+        low[j], high[j] = solve.range_within(result.x) if np.count_nonzero(slopes) == 1 else (-np.inf, np.inf)
         bounds = type(bounds)(low, high)
     x = result.x.copy()
     x[j] = value
@@ -239,6 +240,16 @@ class _Solved:
             except ArithmeticError:
                 return np.nan
 
+    def range_within(self, x):
+        """Of a quantity that one parameter moves, its least and largest value between that one's bounds."""
+        ends = []
+        for end in self.ends:
+            moved = np.array(x)
+            moved[self.j] = end
+            ends.append(self._quantity(moved) if np.isfinite(end) else np.nan)
+        low, high = ends if self.slope > 0 else ends[::-1]
+        return (low if np.isfinite(low) else -np.inf), (high if np.isfinite(high) else np.inf)
+
     def __call__(self, z):
         x, wanted = np.array(z, float), float(z[self.j])
         at, slope = self.near, self.slope
@@ -268,7 +279,11 @@ class _Solved:
         return self._ended(x, at)
 
     def _ended(self, x, at):
-        if self.ends is not None and not self.ends[0] <= at <= self.ends[1]:
-            return None
+        if self.ends is not None:
+            low, high = self.ends
+            slack = 1e-12*abs(at)
+            if not low - slack <= at <= high + slack:
+                return None
+            at = min(max(at, low), high)
         x[self.j], self.near = at, at
         return x

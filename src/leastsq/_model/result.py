@@ -419,7 +419,7 @@ class FitResult(Exports, Mapping):
         level : float, optional
             That both are within.
         points : int, optional
-            On the outline.
+            About as many on the outline.
 
         Returns
         -------
