@@ -7,7 +7,10 @@ points at which a solver called them are recorded once, and the bare calls at th
 points, in that order, are timed by themselves.  Each side is charged for its own
 calls only (SciPy makes two residual evaluations and one Jacobian more per fit).
 For curve_fit the user's functions are the model and its derivatives; what is made
-of them, residuals and weights, is curve_fit's own.
+of them, residuals and weights, is curve_fit's own.  The same for fit, beside which stands
+SciPy's curve_fit; its uncertainties are made when they are first asked for, which is
+measured by itself, without the model's calls.  lmfit's Model.fit stands below, if it is
+installed.
 
 Both solvers run interleaved in one process on the same Python functions; each
 figure is the best of several rounds of many fits.
@@ -32,10 +35,32 @@ from scipy.optimize import leastsq as scipy_leastsq
 
 import leastsq as package
 from leastsq import curve_fit as our_curve_fit
+from leastsq import fit as our_fit
 from leastsq import leastsq as our_leastsq
 
 SOLVERS = {"ours": our_leastsq, "scipy": scipy_leastsq}
 CURVE_FITS = {"ours": our_curve_fit, "scipy": scipy_curve_fit}
+
+
+def fit_of(model, t, y, start, **options):
+    result = our_fit(model, t, y, start, **options)
+    return result.x, result
+
+
+def uncertainties_of(model, t, y, start, **options):
+    result = our_fit(model, t, y, start, **options)
+    return result.x, result.stderr
+
+
+def without_bounds(model, t, y, start, bounds=None, **options):
+    """SciPy's curve_fit, which takes sides for bounds where fit takes pairs."""
+    if bounds is not None:
+        options["bounds"] = tuple(np.array(side, float) for side in zip(*bounds))
+    return scipy_curve_fit(model, t, y, start, **options)
+
+
+FITS = {"ours": fit_of, "scipy": without_bounds}
+UNCERTAINTIES = {"ours": uncertainties_of, "scipy": without_bounds}
 ROUND_SECONDS = 0.002           # of one case and solver: short, so that some fall in quiet moments
 
 
@@ -108,6 +133,12 @@ CURVE_FIT = {                   # the same for curve_fit, whose data may have er
     "curve_fit jac": lambda problem: {"jac": problem.derivatives},
     "curve_fit sigma jac": lambda problem: {"sigma": np.full(problem.y.size, 0.05), "jac": problem.derivatives},
 }
+FIT = {
+    "fit": lambda problem: {},
+    "fit sigma": lambda problem: {"sigma": np.full(problem.y.size, 0.05)},
+    "fit bounds": lambda problem: {"bounds": [(-9.0, 9.0)]*problem.start.size},
+    "fit, stderr": lambda problem: {},
+}
 
 
 # ----------------------------------------------------------- the measurement
@@ -116,6 +147,9 @@ def arguments(problem, method):
     """(solvers, positional arguments with the user's function first, keywords, the name of its derivatives)."""
     if method in CURVE_FIT:
         return CURVE_FITS, (problem.model, problem.t, problem.y, problem.start), CURVE_FIT[method](problem), "jac"
+    if method in FIT:
+        solvers = UNCERTAINTIES if method == "fit, stderr" else FITS
+        return solvers, (problem.model, problem.t, problem.y, problem.start), FIT[method](problem), "jac"
     return SOLVERS, (problem.residual, problem.start), METHODS[method](problem), "Dfun"
 
 
@@ -162,7 +196,8 @@ class Case:
 
 def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Case:
     solvers, positional, keywords, derivatives = arguments(problem, method)
-    keywords["full_output"] = full_output
+    if method not in FIT:
+        keywords["full_output"] = full_output
     calls = {name: recorded_calls(solver, positional, keywords, derivatives) for name, solver in solvers.items()}
 
     def fits(solver):
@@ -198,6 +233,37 @@ def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Ca
                 {name: micro["fit", name] for name in SOLVERS},
                 {name: micro["functions", name] for name in SOLVERS},
                 own, own["scipy"] / own["ours"])
+
+
+def lmfits(problem: Problem, rounds: int) -> float | None:
+    """Microseconds of lmfit's Model.fit, without those of the model's calls."""
+    try:
+        import lmfit
+    except ImportError:
+        return None
+    names = problem.model.__code__.co_varnames[1:problem.start.size + 1]
+    start = dict(zip(names, map(float, problem.start)))
+
+    def fitted(function, model=None):
+        model = lmfit.Model(function) if model is None else model
+        return model.fit(problem.y, model.make_params(**start), t=problem.t)
+
+    calls = []
+
+    def recording(*p):
+        calls.append(p)
+        return problem.model(problem.t, *p)
+
+    text = f"lambda t, {', '.join(names)}: recording({', '.join(names)})"
+    fitted(eval(text, {"recording": recording}))
+
+    def bare():
+        for p in calls:
+            problem.model(problem.t, *p)
+
+    model = lmfit.Model(problem.model)
+    best = [min(time_of(action, 5) for _ in range(max(rounds // 10, 3))) for action in (lambda: fitted(None, model), bare)]
+    return 1e6 * (best[0] - best[1])
 
 
 def machine() -> dict[str, str]:
@@ -239,14 +305,18 @@ def main() -> int:
     gc.disable()
     cases = [measure(problem, method, full_output, options.rounds)
              for problem in (decay_with_level(), decay())
-             for method in (*METHODS, *CURVE_FIT)
-             for full_output in (False, True)]
+             for method in (*METHODS, *CURVE_FIT, *FIT)
+             for full_output in ((False,) if method in FIT else (False, True))]
     where = machine()
+    beside = lmfits(decay_with_level(), options.rounds)
     if options.json:
         print(json.dumps({"machine": where, "unit": "microseconds per fit",
+                          "lmfit's Model.fit, decay n=3 m=100, own cost": beside,
                           "cases": [asdict(case) for case in cases]}, indent=1))
     else:
         print(report(cases, where))
+        if beside is not None:
+            print(f"\nlmfit's Model.fit, decay n=3 m=100: own cost {beside:.0f} µs")
     return 0
 
 

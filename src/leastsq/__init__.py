@@ -18,6 +18,10 @@ from ._fit.watch import State
 from ._many.batch import BatchResult, leastsq_batch
 from ._many.blocks import leastsq_blocks
 from ._problem.compiled import CFunction, get_include
+from ._model.fit import fit
+from ._model.fitted_parameter import FitParameter
+from ._model.result import FitResult
+from ._model.stored import load
 from ._scipy.curve_fit import OptimizeWarning, curve_fit
 from ._scipy.least_squares import OptimizeResult, least_squares
 from ._uncertainty.confidence import (
@@ -28,15 +32,16 @@ from ._uncertainty.confidence import (
     profile_time,
 )
 from ._uncertainty.covariance import CovarianceResult, covariance
+from ._uncertainty.format import format_value
 from ._uncertainty.profile import Profile
 from ._uncertainty.report import Report, report
 
 __all__ = [
-    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
-    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",
-    "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit",
-    "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
-    "report", "show_config",
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "FitParameter", "FitResult",
+    "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status",
+    "StrictError", "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals",
+    "covariance", "curve_fit", "fit", "format_value", "get_include", "least_squares", "leastsq", "leastsq_batch",
+    "leastsq_blocks", "load", "plot", "profile_time", "report", "show_config",
 ]
 
 # Pickles name this package, not the rooms, which may change: the public names, and what a ConfidenceResult

@@ -1,8 +1,9 @@
 """The public names and their types, to read and for type checkers; `make lint` compares them with the code."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from os import PathLike
 from typing import Any, Literal, Protocol, Self, TypeAlias, overload
 
 import numpy as np
@@ -15,11 +16,11 @@ __version__: str
 
 def __dir__() -> list[str]: ...
 __all__ = [
-    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "GradientCheck",
-    "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status", "StrictError",
-    "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals", "covariance", "curve_fit",
-    "get_include", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "plot", "profile_time",
-    "report", "show_config",
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "FitParameter", "FitResult",
+    "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status",
+    "StrictError", "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals",
+    "covariance", "curve_fit", "fit", "format_value", "get_include", "least_squares", "leastsq", "leastsq_batch",
+    "leastsq_blocks", "load", "plot", "profile_time", "report", "show_config",
 ]
 
 # ------------------------------------------------------------- what users hand in
@@ -72,7 +73,7 @@ class _HasSolution(Protocol):       # a result of least_squares, SciPy's too
     def jac(self) -> Any: ...
 
 _Output: TypeAlias = tuple[ArrayLike, ArrayLike | None, Mapping[str, Any], str, int]
-_Result: TypeAlias = _Output | _HasSolution | CovarianceResult
+_Result: TypeAlias = _Output | _HasSolution | CovarianceResult | FitResult
 _Fit: TypeAlias = _Result | _Function
 
 # ------------------------------------------------------------------------ fits
@@ -477,10 +478,206 @@ class LevenbergMarquardt(_Machine):
     @property
     def active_mask(self) -> NDArray[np.int64]: ...
 
+# ------------------------------------------------------------- a model and data
+
+_Pairs: TypeAlias = Mapping[str, Sequence[float | None] | None] | Sequence[Sequence[float | None] | None] | _HasBounds
+_Starts: TypeAlias = Mapping[str, float | Sequence[float] | _Array] | Sequence[float | Sequence[float]] | NDArray[Any]
+_Model: TypeAlias = Callable[..., Any]
+
+def fit(
+    model: _Model | Sequence[_Model],
+    x: Any,
+    y: Any,
+    start: _Starts | None = None,
+    *,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    bounds: _Pairs | None = None,
+    fixed: str | Iterable[str] | Sequence[bool | None] | Mapping[str, float | bool | None] | NDArray[np.bool_] | None = None,
+    prior: Mapping[str, Sequence[float] | None] | Sequence[Sequence[float] | None] | None = None,
+    own: str | Sequence[str] | None = None,
+    jac: _Model | Sequence[_Model] | _Differences | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    nan_policy: Literal["raise", "omit"] = "raise",
+    strategy: Literal["fast", "minpack"] = "fast",
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int | None = None,
+    callback: Callable[[Any], object] | None = None,
+    verbose: Literal[0, 1, 2, 3] | bool = 0,
+    workers: int | _Map | None = None,
+) -> FitResult: ...
+def load(
+    path: str | PathLike[str],
+    model: _Model | Sequence[_Model] | None = None,
+    *,
+    x: Any = None,
+    loss: Callable[[_Array], ArrayLike] | None = None,
+) -> FitResult: ...
+def format_value(
+    value: float, stderr: float | None = None, digits: int = 2, style: Literal["plain", "short", "latex"] = "plain"
+) -> str: ...
+
+class FitParameter(float):
+    def __new__(cls, result: FitResult, place: int) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def stderr(self) -> float: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def bounds(self) -> tuple[float, float]: ...
+    @property
+    def fixed(self) -> bool: ...
+    @property
+    def prior(self) -> tuple[float, float] | None: ...
+    @property
+    def ufloat(self) -> Any: ...
+    def interval(self, level: float = 0.95, method: Literal["t", "profile"] = "t") -> tuple[float, float]: ...
+
+class _DerivedValue(float):
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def stderr(self) -> float: ...
+    def interval(self, level: float = 0.95, method: Literal["t", "profile"] = "t") -> tuple[float, float]: ...
+
+class _DerivedResult(_Exports, Mapping[str, _DerivedValue]):
+    names: tuple[str, ...]
+    x: _Array
+    cov: _Array
+    @property
+    def stderr(self) -> _Array: ...
+    @property
+    def correlation(self) -> _Array: ...
+    def __getitem__(self, name: str) -> _DerivedValue: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+class _ContourResult:
+    names: tuple[str, str]
+    level: float
+    x: _Array
+    y: _Array
+    center: tuple[float, float]
+    ellipse: _Array
+    nfev: int
+    bounded: bool
+    def plot(self, ax: Any = None) -> Any: ...
+
+class FitResult(_Exports, Mapping[str, FitParameter]):
+    x: _Array
+    nfev: int
+    njev: int | None
+    status: int
+    strategy: str
+    problem: Any
+    def __getitem__(self, name: str) -> FitParameter: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def params(self) -> dict[str, FitParameter]: ...
+    @property
+    def start(self) -> _Array: ...
+    @property
+    def stderr(self) -> _Array: ...
+    @property
+    def cov(self) -> _Array: ...
+    @property
+    def correlation(self) -> _Array: ...
+    @property
+    def covariance(self) -> CovarianceResult: ...
+    @property
+    def chi2(self) -> float: ...
+    @property
+    def reduced_chi2(self) -> float: ...
+    @property
+    def dof(self) -> int: ...
+    @property
+    def aic(self) -> float: ...
+    @property
+    def bic(self) -> float: ...
+    @property
+    def r_squared(self) -> float: ...
+    @property
+    def residuals(self) -> Any: ...         # an array, a pandas Series, or a list of them
+    @property
+    def success(self) -> bool: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def extra_nfev(self) -> int: ...
+    def report(self, correlation_limit: float = 0.5) -> Report: ...
+    def intervals(
+        self,
+        parameters: str | Iterable[int | str] | None = None,
+        *,
+        level: float = 0.95,
+        method: Literal["t", "profile"] = "t",
+        points: int = 0,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> ConfidenceResult: ...
+    def profile(
+        self,
+        parameters: str | Iterable[int | str] | None = None,
+        *,
+        level: float = 0.95,
+        points: int = 8,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> ConfidenceResult: ...
+    def predict(self, x: Any = None, *, dataset: int | None = None) -> Any: ...
+    def band(
+        self,
+        x: Any = None,
+        *,
+        level: float = 0.95,
+        noise: ArrayLike | Callable[[Any], ArrayLike] | Literal[True] | None = None,
+        simultaneous: bool = False,
+        dataset: int | None = None,
+    ) -> BandResult: ...
+    def derive(self, **functions: Callable[[dict[str, float]], float]) -> _DerivedResult: ...
+    def contour(self, a: str, b: str, *, level: float = 0.95, points: int = 40) -> _ContourResult: ...
+    def ufloats(self) -> dict[str, Any]: ...
+    def plot(self, **options: Any) -> Any: ...
+    def plot_residuals(self, **options: Any) -> Any: ...
+    def plot_profile(
+        self,
+        parameters: str | Iterable[int | str] | None = None,
+        *,
+        level: float = 0.95,
+        points: int = 8,
+        title: str | None = None,
+    ) -> Any: ...
+    def plot_correlation(self, **options: Any) -> Any: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+
 # ---------------------------------------------------------------------- errors
 
+class _Exports:                     # of FitResult, Report, CovarianceResult and what derive returns
+    def to_dict(self) -> dict[str, Any]: ...
+    @overload
+    def to_csv(self, path: None = None) -> str: ...
+    @overload
+    def to_csv(self, path: str | PathLike[str]) -> None: ...
+    @overload
+    def to_latex(self, path: None = None, *, digits: int = 2) -> str: ...
+    @overload
+    def to_latex(self, path: str | PathLike[str], *, digits: int = 2) -> None: ...
+    def to_dataframe(self) -> Any: ...      # a pandas.DataFrame
+
 @dataclass(frozen=True, eq=False)
-class CovarianceResult:
+class CovarianceResult(_Exports):
     x: _Array
     cov: _Array
     stderr: _Array
@@ -601,7 +798,7 @@ def profile_time(
     f_scale: float | None = None,
 ) -> float: ...
 
-class Report:
+class Report(_Exports):
     x: _Array
     stderr: _Array
     names: list[str]
@@ -622,6 +819,10 @@ class Report:
     njev: int | None
     correlation_limit: float
     warnings: list[str]
+    chi2_data: float
+    chi2_priors: float
+    pulls: list[tuple[str, float, float, float]]
+    sets: list[tuple[str, int, float]]
     def __init__(self, **fields: Any) -> None: ...
     def correlations(self, limit: float | None = None) -> list[tuple[str, str, float]]: ...
 

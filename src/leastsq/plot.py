@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ._drawing import axes_of, dots, points_of, pyplot, quiet, style_in_force, titled
 from ._uncertainty.confidence import ConfidenceResult, confidence_band, confidence_intervals
 from ._uncertainty.covariance import CovarianceResult, correlation_of, shown_covariance
 from ._uncertainty.format import label
@@ -23,53 +24,6 @@ from ._uncertainty.student import t_quantile
 from ._uncertainty.told import fit_of, names_of, parameters_of
 
 __all__ = ["convergence", "correlation", "fit", "profile", "residuals"]
-
-
-def _pyplot():
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("leastsq.plot needs matplotlib: pip install matplotlib") from error
-    return plt
-
-
-def _style():
-    """Colours and sizes of the style in force: rcParams of the user's, dark ones too."""
-    _pyplot()                           # or the error that says what to install
-    from matplotlib import colors, rcParams
-    cycle = rcParams["axes.prop_cycle"].by_key().get("color", ["C0", "C1"])
-    ink, paper = rcParams["text.color"], rcParams["axes.facecolor"]
-
-    def mixed(colour, share):
-        rgb, ground = (np.array(colors.to_rgb(c)) for c in (colour, paper if paper != "none" else "white"))
-        return tuple(share*rgb + (1 - share)*ground)
-
-    return SimpleNamespace(ink=ink, paper=paper, muted=mixed(ink, 0.5), pale=mixed(ink, 0.07), data=cycle[0],
-                           curve=cycle[1 % len(cycle)], band=mixed(cycle[1 % len(cycle)], 0.3), size=rcParams["font.size"])
-
-
-def _axes(ax, **size):
-    """A figure and its axes, new if there is no `ax`."""
-    if ax is not None:
-        return ax.figure, ax
-    return _pyplot().subplots(layout="constrained", **size)
-
-
-def _quiet(style, *axes):
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(style.muted)
-        ax.tick_params(color=style.muted, labelsize=0.9*style.size)
-
-
-def _titled(ax, title, style):
-    if title:
-        ax.set_title(title, loc="left", fontweight="bold", fontsize=1.1*style.size)
-
-
-def _dots(m, style):
-    return {"linestyle": "none", "marker": "o", "color": style.data, "markeredgecolor": style.paper, "markeredgewidth": 0.5,
-            "markersize": float(np.interp(np.log10(m), [1, 3], [6.5, 3.0]))}
 
 
 def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, prediction=False, grid=None, xlabel=None,
@@ -125,9 +79,9 @@ def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, predictio
     """
     spread, parameters, data = _facts("plot.fit", result, x, y, model, sigma)
     t, y, model, sigma = data.x, data.y, data.model, data.sigma
-    style, below = _style(), None
+    style, below = style_in_force(), None
     if ax is None:
-        figure, (ax, below) = _pyplot().subplots(2, 1, sharex=True, layout="constrained", figsize=(6.4, 5.2),
+        figure, (ax, below) = pyplot().subplots(2, 1, sharex=True, layout="constrained", figsize=(6.4, 5.2),
                                                  height_ratios=[3.2, 1])
     else:
         figure = ax.figure
@@ -145,35 +99,27 @@ def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, predictio
     band = confidence_band(spread, grid, **options)
     ax.fill_between(grid, band.lower, band.upper, color=style.band, linewidth=0, zorder=1,
                     label=f"{100*level:g} % confidence")
-    _points(ax, t, y, sigma, style, label="data")
+    points_of(ax, t, y, sigma, style, label="data")
     ax.plot(grid, band.fit, color=style.curve, zorder=2, label=label)
     ax.set_ylabel("y" if ylabel is None else ylabel)
     ax.legend(frameon=False, fontsize=0.9*style.size)
-    _titled(ax, title, style)
-    _quiet(style, ax)
+    titled(ax, title, style)
+    quiet(style, ax)
     if below is None:
         ax.set_xlabel("x" if xlabel is None else xlabel)
         return figure
 
     off = y - np.asarray(model(t, *parameters), dtype=float).reshape(-1)
     below.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
-    _points(below, t, off if sigma is None else off/sigma, None if sigma is None else np.ones(t.size), style)
+    points_of(below, t, off if sigma is None else off/sigma, None if sigma is None else np.ones(t.size), style)
     shown = np.abs(off if sigma is None else off/sigma)
     reach = 1.2*(shown[np.isfinite(shown)].max(initial=0.0) + (sigma is not None) or 1.0)
     below.set_ylim(-reach, reach)
     below.set_ylabel("residual" if sigma is None else "residual / σ")
     below.set_xlabel("x" if xlabel is None else xlabel)
-    _quiet(style, below)
+    quiet(style, below)
     figure.align_ylabels([ax, below])
     return figure
-
-
-def _points(ax, t, y, sigma, style, **more):
-    if sigma is None:
-        ax.plot(t, y, zorder=3, **more, **_dots(t.size, style))
-    else:
-        ax.errorbar(t, y, yerr=np.where(np.isfinite(sigma), sigma, 0.0), zorder=3, ecolor=style.data, elinewidth=0.9, **more,
-                    **_dots(t.size, style))
 
 
 def _facts(tool, result, x, y, model, sigma):
@@ -184,6 +130,11 @@ def _facts(tool, result, x, y, model, sigma):
         spread = result if isinstance(result, CovarianceResult) else shown_covariance(tool, result)
         parameters, problem = spread.x, spread.problem
     known = {name: getattr(problem, name, None) for name in ("xdata", "ydata", "model", "sigma")}
+    if getattr(problem, "sets", ()):                    # of `fit`: data in their own shape, nan where they do not count
+        if len(problem.sets) > 1 or problem.sets[0].is_complex:
+            raise TypeError(f"{tool}: several data sets, and complex ones, are drawn by result.plot()")
+        (data,) = problem.sets
+        known |= {"ydata": data.natural(data.values), "sigma": data.natural_sigma()}
     found = {}
     for name, given in (("xdata", x), ("ydata", y), ("model", model), ("sigma", sigma)):
         of_fit = known[name]
@@ -244,13 +195,13 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
     absolute = getattr(getattr(result, "problem", None) or getattr(result[2] if isinstance(result, tuple) else None, "problem",
                                                                    None), "absolute_sigma", False)
     scale = np.sqrt(np.mean(f*f)) or 1.0 if sigma is None and not absolute else 1.0 if sigma is None else np.asarray(sigma, float)
-    z, style = f/scale, _style()
-    figure, (left, right) = _pyplot().subplots(1, 2, sharey=True, layout="constrained", figsize=(7.2, 3.4),
+    z, style = f/scale, style_in_force()
+    figure, (left, right) = pyplot().subplots(1, 2, sharey=True, layout="constrained", figsize=(7.2, 3.4),
                                                width_ratios=[3, 1])
     left.axhspan(-2, 2, color=style.pale, zorder=0)
     right.axhspan(-2, 2, color=style.pale, zorder=0)
     left.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
-    left.plot(t, z, zorder=2, **_dots(t.size, style))
+    left.plot(t, z, zorder=2, **dots(t.size, style))
     reach = 1.1*max(3.2, np.abs(z).max())
     left.set_ylim(-reach, reach)
     left.set_xlabel("x" if xlabel is None else xlabel)
@@ -261,22 +212,32 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
     right.plot(0.5*z.size*np.exp(-fine**2/2)/np.sqrt(2*np.pi), fine, color=style.curve, zorder=3, label="normal")
     right.set_xlabel("number")
     right.legend(frameon=False, fontsize=0.9*style.size, loc="upper right", borderaxespad=0.1)
-    _titled(left, title, style)
-    _quiet(style, left, right)
+    titled(left, title, style)
+    quiet(style, left, right)
     return figure
 
 
 def _residuals_of(result, x):
     """(data minus model, weighted; what to draw them against or None)."""
-    if isinstance(result, (tuple, dict)) or hasattr(result, "fun"):
+    if isinstance(result, (tuple, dict)) or hasattr(result, "fun") or hasattr(type(result), "_as_fitted"):
         fitted = fit_of("plot.residuals", result)
         fitted.check("plot.residuals")
         if fitted.fvec is None:
             raise TypeError("plot.residuals: this result has no residuals")
         own = None if fitted.problem is None else fitted.problem.xdata
+        if fitted.problem is not None and fitted.problem.sets:
+            return _residuals_of_sets(fitted, x)
         own = own if own is not None and np.ndim(own) == 1 else None
         return (fitted.fvec if own is None else -fitted.fvec), (own if x is None else x)
     return np.asarray(result, dtype=float).reshape(-1), x
+
+
+def _residuals_of_sets(fitted, x):
+    """The same of a result of `fit`: what counts of the data, over x where that has one number for each."""
+    data, f = fitted.problem.sets, -fitted.problem.data_part(fitted.fvec)
+    if x is None and len(data) == 1 and data[0].draws and not data[0].is_complex:
+        x = np.asarray(data[0].x)[... if data[0].keep is None else data[0].keep]
+    return f, x
 
 
 def convergence(history, *, title=None):
@@ -309,7 +270,7 @@ def convergence(history, *, title=None):
         if "history" not in history[2]:
             raise ValueError("plot.convergence: this fit has no history: make it with history=True")
         history = history[2]["history"]
-    style = _style()
+    style = style_in_force()
 
     def get(key):
         value = history.get(key) if hasattr(history, "get") else getattr(history, key, None)
@@ -320,25 +281,25 @@ def convergence(history, *, title=None):
     shown = [row for row in shown if row[2] is not None]
     if not shown:
         raise ValueError("history must have at least one of fnorm, gnorm and radius")
-    figure, axes = _pyplot().subplots(len(shown), 1, sharex=True, squeeze=False, layout="constrained",
+    figure, axes = pyplot().subplots(len(shown), 1, sharex=True, squeeze=False, layout="constrained",
                                       figsize=(6.4, 1.2 + 1.6*len(shown)))
     steps = np.arange(shown[0][2].size)
     accepted = get("accepted")
     accepted = np.ones(steps.size, dtype=bool) if accepted is None else accepted.astype(bool)
     for ax, (_, name, values) in zip(axes[:, 0], shown, strict=True):
         ax.plot(steps[accepted], values[accepted], "-", color=style.data, linewidth=1.2, zorder=1)
-        ax.plot(steps[accepted], values[accepted], zorder=2, label="accepted", **_dots(steps.size, style))
+        ax.plot(steps[accepted], values[accepted], zorder=2, label="accepted", **dots(steps.size, style))
         if not accepted.all():
             ax.plot(steps[~accepted], values[~accepted], "x", color=style.curve, markersize=6, zorder=3, label="rejected")
         if (values > 0).any():
             ax.set_yscale("log")
         ax.set_ylabel(name)
-        _quiet(style, ax)
+        quiet(style, ax)
     if not accepted.all():
         axes[0, 0].legend(frameon=False, fontsize=0.9*style.size)
     axes[-1, 0].set_xlabel("step")
     axes[-1, 0].xaxis.get_major_locator().set_params(integer=True)
-    _titled(axes[0, 0], title, style)
+    titled(axes[0, 0], title, style)
     figure.align_ylabels(axes[:, 0])
     return figure
 
@@ -365,7 +326,7 @@ def correlation(result, names=None, *, title=None, ax=None):
     >>> matplotlib.use("Agg")
     >>> figure = leastsq.plot.correlation([[1.0, 0.4], [0.4, 2.0]])
     """
-    if isinstance(result, tuple) or hasattr(result, "jac"):
+    if isinstance(result, tuple) or hasattr(result, "jac") or hasattr(type(result), "_as_fitted"):
         result = shown_covariance("plot.correlation", result)
     if isinstance(result, CovarianceResult):
         names = result.names if names is None else names
@@ -373,10 +334,10 @@ def correlation(result, names=None, *, title=None, ax=None):
     else:
         matrix = np.asarray(result, dtype=float)
         matrix = correlation_of(matrix, np.sqrt(np.diag(matrix)))
-    n, style = len(matrix), _style()
+    n, style = len(matrix), style_in_force()
     names = [label(j, names_of(names, n)) for j in range(n)]
     size = 1.6 + 0.55*n
-    figure, ax = _axes(ax, figsize=(size + 0.9, size))
+    figure, ax = axes_of(ax, figsize=(size + 0.9, size))
     mesh = ax.imshow(np.where(np.isfinite(matrix), matrix, 0.0), cmap="RdBu_r", vmin=-1, vmax=1)
     for i in range(n):
         for j in range(n):
@@ -397,7 +358,7 @@ def correlation(result, names=None, *, title=None, ax=None):
     bar = figure.colorbar(mesh, ax=ax, shrink=0.85, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.outline.set_visible(False)
     bar.set_label("correlation")
-    _titled(ax, title, style)
+    titled(ax, title, style)
     return figure
 
 
@@ -428,16 +389,16 @@ def profile(result, parameters=None, *, title=None):
     >>> result = leastsq.confidence_intervals(residual, [5.081, 0.504], method="profile", points=4)
     >>> figure = leastsq.plot.profile(result)
     """
-    if isinstance(result, tuple) or hasattr(result, "jac"):
+    if isinstance(result, tuple) or hasattr(result, "jac") or hasattr(type(result), "_as_fitted"):
         result = confidence_intervals(result, method="profile", parameters=parameters, points=8)
     if not isinstance(result, ConfidenceResult) or not result.profiles:
         raise TypeError("profile: result must come from confidence_intervals(..., method='profile')")
     chosen = list(result.profiles) if parameters is None else list(parameters)
     columns = 2 if len(chosen) == 4 else min(3, len(chosen))
     rows = -(-len(chosen)//columns)
-    figure, grid = _pyplot().subplots(rows, columns, squeeze=False, sharey=True, layout="constrained",
+    figure, grid = pyplot().subplots(rows, columns, squeeze=False, sharey=True, layout="constrained",
                                       figsize=(1.0 + 3.1*columns, 0.5 + 2.7*rows))
-    reach, style = 1.25*max(result.t, t_quantile(0.9, np.inf)), _style()
+    reach, style = 1.25*max(result.t, t_quantile(0.9, np.inf)), style_in_force()
     for ax in grid.flat[len(chosen):]:
         ax.set_visible(False)
     for ax, j in zip(grid.flat, chosen, strict=False):
@@ -457,7 +418,7 @@ def profile(result, parameters=None, *, title=None):
         ax.set_ylim(-reach, reach)
         ax.set_xlabel(spread.label(j))
         ax.xaxis.get_major_locator().set_params(nbins=5)
-        _quiet(style, ax)
+        quiet(style, ax)
     for ax in grid[:, 0]:
         ax.set_ylabel("τ")
     grid[0, 0].legend(frameon=False, fontsize=0.9*style.size, loc="upper left")

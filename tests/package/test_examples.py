@@ -120,10 +120,16 @@ def test_overhead_benchmark_reports_every_case(tmp_path):
     assert {(c["problem"], c["method"], c["full_output"]) for c in cases} == {
         (problem, method, full) for problem in ("decay n=3 m=100", "decay n=2 m=20")
         for method in ("lmdif", "lmder", "lmder col_deriv", "curve_fit", "curve_fit sigma", "curve_fit jac",
-                       "curve_fit sigma jac") for full in (False, True)}
+                       "curve_fit sigma jac") for full in (False, True)} | {
+        (problem, method, False) for problem in ("decay n=3 m=100", "decay n=2 m=20")
+        for method in ("fit", "fit sigma", "fit bounds", "fit, stderr")}
     for case in cases:                      # SciPy learns shapes from calls that it throws away,
         more = {calls: case[calls]["scipy"] - case[calls]["ours"] for calls in ("residual_calls", "jacobian_calls")}
-        if case["method"].startswith("curve_fit"):
+        if case["method"] == "fit, stderr":
+            assert more["residual_calls"] < -20             # derivatives made afresh
+        elif case["method"].startswith("fit"):
+            assert abs(more["residual_calls"]) <= 3 and case["jacobian_calls"] == {"ours": 0, "scipy": 0}
+        elif case["method"].startswith("curve_fit"):
             assert more["residual_calls"] in (0, 2)     # or keeps, in newer versions' curve_fit
             assert more["jacobian_calls"] in (0, 1) and ("jac" in case["method"]) == (case["jacobian_calls"]["ours"] > 0)
         else:
@@ -135,7 +141,7 @@ def test_overhead_benchmark_prints_a_table(tmp_path):
     done = run("benchmarks/overhead.py", "--rounds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("decay ")]
-    assert len(lines) == 28
+    assert len(lines) == 36
     assert all(re.search(r" [-\d.]+x ", line) for line in lines)
 
 
@@ -244,6 +250,12 @@ def test_gallery(script, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     done = run(script.relative_to(ROOT), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_notebook_shows_what_its_script_does(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run("tools/notebook.py", "--check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -28,7 +28,7 @@ QUICK = {
 }
 IN_TEST_EXAMPLES = ["benchmarks/compiled.py", "benchmarks/overhead.py", "benchmarks/run.py", "benchmarks/scale.py",
                     "examples/compiled.py", "examples/lmfit_on_leastsq.py", "examples/nist.py", "examples/on_dask.py",
-                    "examples/out_of_core.py"]
+                    "examples/out_of_core.py", "tools/notebook.py"]
 SLOW = {
     "tools/sanitize.sh": (["threads"], "clean"),
     "tools/coverage.sh": (["tests/parity/test_nist.py"], "TOTAL"),
@@ -36,6 +36,7 @@ SLOW = {
 # What a script cannot do without; the script is not run where it is absent.
 NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/large.py": ["scipy"]}
 NOT_CALLED_BY_PEOPLE = {
+    "examples/fit_notebook.py": "the cells of docs/fit.ipynb, which tools/notebook.py runs",
     "examples/strd.py": "the reader of NIST's files, which other scripts import",
     "tools/in_place.py": "a plugin of pytest that tools/clients.py loads",
     "tools/setup.sh": "the first step of every make target; test_readme.py runs it",

@@ -12,6 +12,8 @@ from leastsq import (
     CFunction,
     ConfidenceResult,
     CovarianceResult,
+    FitParameter,
+    FitResult,
     OptimizeResult,
     Report,
     RowAccumulator,
@@ -21,10 +23,13 @@ from leastsq import (
     confidence_intervals,
     covariance,
     curve_fit,
+    fit,
+    format_value,
     least_squares,
     leastsq,
     leastsq_batch,
     leastsq_blocks,
+    load,
     plot,
     profile_time,
     report,
@@ -80,6 +85,31 @@ def fits() -> None:
     assert_type(result.njev, int | None)
     print(result.x, result["cost"])
     leastsq(CFunction(print, 50, t), [1, 1])
+
+
+def by_name() -> None:
+    result = fit(model, t, y, {"a": 1, "b": 1.0}, sigma=0.1, bounds={"b": (0, None)}, fixed=["a"], prior={"b": (1.3, 0.1)})
+    assert_type(result, FitResult)
+    assert_type(result["b"], FitParameter)
+    assert_type(result["b"].stderr, float)
+    assert_type(result["b"].interval(0.9, method="profile"), tuple[float, float])
+    assert_type(result.params["b"].value, float)
+    assert_type(result.stderr, Array)
+    assert_type(result.report(), Report)
+    assert_type(result.intervals(["a"], method="profile"), ConfidenceResult)
+    assert_type(result.band(noise=True), BandResult)
+    assert_type(result.covariance.to_dict(), dict[str, Any])
+    assert_type(result.to_csv(), str)
+    result.to_latex("table.tex")
+    derived = result.derive(halflife=lambda p: 0.69 / p["b"])
+    assert_type(derived["halflife"].stderr, float)
+    print(2 * result["b"], derived, result.contour("a", "b").x, format_value(result["b"], style="latex"))
+    result.save("fit.json")
+    assert_type(load("fit.json", model), FitResult)
+    report(result)
+    plot.fit(result)
+    fit([model, model], t, [y, y], [[1, 2], 1], own="a", bounds=[(0, 1), None], loss="huber", nan_policy="omit")
+    fit(model, (t, t), y.reshape(5, 10), np.ones(2), jac="3-point", fixed={"a": 3}, strategy="minpack")
 
 
 def many() -> None:

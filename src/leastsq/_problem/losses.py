@@ -9,7 +9,7 @@ import numpy as np
 
 from .arguments import real_array
 
-__all__ = ["LEAST_SQUARES", "LINEAR", "Loss", "parse_loss"]
+__all__ = ["LEAST_SQUARES", "LINEAR", "DataLoss", "Loss", "parse_loss"]
 
 LINEAR = "linear"
 _CODES = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
@@ -27,6 +27,10 @@ class Loss:
     @property
     def is_linear(self):
         return isinstance(self.rho, str) and self.rho == LINEAR
+
+    def of_data(self):
+        """That of data alone, without what priors have in its place."""
+        return Loss(self.rho.rho, self.scale) if isinstance(self.rho, DataLoss) else self
 
     @property
     def code(self):
@@ -73,11 +77,29 @@ class Loss:
         rho, slope, curvature = self.values(residuals)
         psi = slope*residuals
         bends = slope + 2*curvature*residuals**2
+        if isinstance(self.rho, DataLoss):
+            bends = bends[:m - self.rho.others]
         bend = float(bends.mean())
         if not (bend > 0 and m > n):
             return psi, float(rho.sum()), bend, np.nan
-        correction = 1 + n/m*bends.var()/bend**2
+        correction = 1 + n/bends.size*bends.var()/bend**2
         return psi, float(rho.sum()), bend, float(correction**2*(psi @ psi)/(m - n)/bend**2)
+
+
+class DataLoss:
+    """A loss of the data's residuals alone: the last `others`, those of priors, are squared."""
+
+    def __init__(self, rho, others):
+        self.rho, self.others = rho, others
+
+    def __repr__(self):
+        return repr(self.rho)
+
+    def __call__(self, z):
+        values, m = np.empty((3, z.size)), z.size - self.others
+        values[:, :m] = _rho(self.rho, z[:m])
+        values[:, m:] = [z[m:], np.ones(self.others), np.zeros(self.others)]
+        return values
 
 
 LEAST_SQUARES = Loss()
@@ -99,7 +121,14 @@ def parse_loss(loss, f_scale):
 
 
 def _values(loss, f_scale, residuals):
-    z = (residuals/f_scale)**2
+    rho = _rho(loss, (residuals/f_scale)**2)
+    rho[0] *= f_scale**2
+    rho[2] /= f_scale**2
+    return rho
+
+
+def _rho(loss, z):
+    """The loss and its two derivatives, for squares in units of the scale's."""
     if not isinstance(loss, str):
         rho = np.array(real_array(loss(z), "the array that loss returns", "leastsq"), float)
         if rho.shape != (3, z.size):
@@ -117,6 +146,4 @@ def _values(loss, f_scale, residuals):
         rho = np.array([np.log1p(z), 1/(1 + z), -1/(1 + z)**2])
     else:
         rho = np.array([np.arctan(z), 1/(1 + z**2), -2*z/(1 + z**2)**2])
-    rho[0] *= f_scale**2
-    rho[2] /= f_scale**2
     return rho

@@ -49,6 +49,10 @@ class Problem:
         The functions take a block of data after x: nobody can call them without the blocks.
     rows : int or None
         Number of residuals of all blocks together.
+    priors : tuple
+        (index, mean, width) of each parameter that has one; their residuals are the last, and no data.
+    sets : tuple
+        The `DataSet` of each data set that `fit` was given; `ydata` and `sigma` are then vectors of what counts in them.
     """
 
     func: Callable | Any
@@ -66,6 +70,8 @@ class Problem:
     absolute_sigma: bool | None = None
     in_blocks: bool = False
     rows: int | None = None
+    priors: tuple = ()
+    sets: tuple = ()
 
     @property
     def by_differences(self):
@@ -81,6 +87,33 @@ class Problem:
         if self.sigma is None or np.shape(self.sigma) != (m,):
             return np.ones(m, bool)
         return np.isfinite(self.sigma)
+
+    def data_part(self, f):
+        """The residuals of the data, without those of priors."""
+        return f[:f.size - len(self.priors)] if self.priors else f
+
+    def parts(self, m):
+        """(name, slice) of each data set's residuals, and of each part of complex ones."""
+        first = 0
+        for i, data in enumerate(self.sets):
+            name, size = f"y[{i}]" if len(self.sets) > 1 else "y", data.values.size
+            for part in (".real", ".imag") if data.is_complex else ("",):
+                last = first + (size//2 if part else size)
+                yield name + part, slice(first, last)
+                first = last
+        if not self.sets:
+            yield "", slice(0, m)
+
+    def where(self, row):
+        """What residual number `row` is about, in words."""
+        first = 0
+        for i, data in enumerate(self.sets):
+            if row < first + data.values.size:
+                if len(self.sets) == 1 and data.is_plain:
+                    break
+                return f"y[{i}]{data.where(row - first)}" if len(self.sets) > 1 else f"y{data.where(row)}"
+            first += data.values.size
+        return None
 
     def free_count(self, n):
         """Of n parameters, those that the bounds do not fix."""

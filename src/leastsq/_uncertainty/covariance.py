@@ -11,6 +11,7 @@ from .._problem.accurate_jacobian import METHODS, accurate_jacobian
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem
 from .combinations import describe_direction
+from .export import Exports
 from .format import label, value_and_error
 from .student import t_quantile
 from .told import Fitted, fit_of, mask_of
@@ -28,7 +29,7 @@ _ALIGNED = 1e-3         # cosine between residuals and a derivative that no mini
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CovarianceResult:
+class CovarianceResult(Exports):
     """
     What `covariance` returns.
 
@@ -104,6 +105,7 @@ class CovarianceResult:
     problem: Problem | None = field(default=None)
     _bend: float = 1.0
     _is_exact: bool = False         # the residuals are rounding
+    _stretch: np.ndarray | None = None      # with priors: variances over those that the sum of squares' curvature gives
     _words: tuple = ()              # about each direction that the data do not determine, or hardly
 
     def __getstate__(self):
@@ -154,6 +156,15 @@ class CovarianceResult:
             if self._words:
                 first += (f"But only just: the condition number is {self.condition:.1e}.",)
         return "\n".join((*first, *self._words))
+
+    def _exported(self):
+        held = np.zeros(self.x.size, bool) if self.held is None else self.held
+        return [(self.label(j), float(self.x[j]), float(self.stderr[j]),
+                 "free" if not self.fixed[j] else "held" if held[j] else "fixed") for j in range(self.x.size)]
+
+    def _numbers(self):
+        return {"covariance": self.cov, "correlation": self.correlation, "chi2": self.chi2, "reduced_chi2": self.reduced_chi2,
+                "dof": self.dof, "absolute_sigma": self.absolute_sigma}
 
     def __repr__(self):
         rows = [(self.label(j), *value_and_error(self.x[j], self.stderr[j])) for j in range(self.x.size)]
@@ -280,6 +291,8 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
 def covariances(fitted, *, fixed=None, method=None, rcond=None, tool="covariance"):
     """The covariance of a fit, and what it would be if no parameter were held but the fixed ones."""
     problem, x = fitted.problem, fitted.x
+    if fitted.spreads is not None and fixed is None and method is None and rcond is None:
+        return tuple(replace(one, names=problem.names) for one in fitted.spreads())
     if not fitted.can_evaluate:
         return (own_covariance(fitted, tool, fixed),)*2
     held = mask_of(fixed, x.size)
@@ -462,21 +475,30 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
     counted = problem.counted(made.f.size)
     f, J, errors = made.f[counted], made.J[np.ix_(counted, free)], np.minimum(made.error[free], 1.0)
     m = f.size
-    directions = Directions(J, errors, rcond)
+    data, priors = J[:m - len(problem.priors)], J[m - len(problem.priors):]
+    bend = 1.0 if loss.is_linear else loss.variance(f, 0)[2]
+    apart = bool(problem.priors) and not absolute_sigma         # the data's variance is estimated, that of priors is known
+    directions = Directions(np.concatenate([data*np.sqrt(max(bend, 0.0)), priors]) if apart else J, errors, rcond)
     rank, unknown = directions.rank, directions.unknown
     inner = directions.inverse()
 
     dof = m - rank
-    psi, bend = f, 1.0
+    psi = f
     if loss.is_linear:
         chi2 = float(f @ f)
         reduced = chi2/dof if dof > 0 else np.nan
     else:
-        psi, chi2, bend, reduced = loss.variance(f, rank)
+        psi, chi2, _, reduced = loss.variance(f, rank)
         if dof > 0 and np.isnan(reduced):
             raise ValueError(f"with this loss and f_scale={loss.scale:g} nearly all residuals count as outliers: the cost "
                              "is not curved upwards, and says nothing about errors; take a larger f_scale")
-    if not absolute_sigma:
+    stretch = None
+    if apart:
+        stretch, before = np.full(n, np.nan), np.diag(inner).copy()
+        _scale_data_alone(inner, priors, ~unknown, reduced*bend)
+        with np.errstate(invalid="ignore"):
+            stretch[free] = np.diag(inner)/before
+    elif not absolute_sigma:
         determined = np.ix_(~unknown, ~unknown)
         inner[determined] *= reduced
         if dof <= 0:
@@ -495,7 +517,18 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
         optimality=0.0 if exact else _optimality(J, psi), null_space=null,
         names=problem.names, fixed=known, method=made.method, derivative_error=float(errors.max(initial=0.0)), nfev=made.nfev,
         bounds=None if bounds is None else (bounds.low, bounds.high), loss=loss.rho, f_scale=loss.scale,
-        held=np.zeros(n, bool), problem=problem, _bend=bend, _is_exact=exact, _words=words)
+        held=np.zeros(n, bool), problem=problem, _bend=bend, _is_exact=exact, _stretch=stretch, _words=words)
+
+
+def _scale_data_alone(inner, priors, determined, factor):
+    """
+    In place, from H^-1 to H^-1 (factor A + P) H^-1: A of the data's rows, P of the priors', H = A + P.
+
+    The variance of the data is estimated from residuals, that of a prior is known.
+    """
+    which = np.ix_(determined, determined)
+    part, P = inner[which], priors[:, determined]
+    inner[which] = factor*part + (1 - factor)*(part @ P.T) @ (P @ part) if np.isfinite(factor) else np.inf
 
 
 class Directions:

@@ -12,7 +12,7 @@ from .._fit.leastsq import leastsq
 from .._fit.status import SUCCESS, Status
 from .._problem.accurate_jacobian import Evaluator, evaluate_jacobian
 
-__all__ = ["Profile", "Profiler", "progress_line"]
+__all__ = ["Failed", "Profile", "Profiler", "Stop", "progress_line"]
 
 _CLOSE = 1e-5           # the statistic is found to this part of t
 _REFITS = 60            # on one side
@@ -52,7 +52,7 @@ class Profile:
     reasons: list[str]
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """A limit cannot be found; carries the reason, the limit to report and the points found."""
 
     def __init__(self, reason, limit=np.nan, found=()):
@@ -60,7 +60,7 @@ class _Stop(Exception):
         self.limit, self.found = limit, found
 
 
-class _Failed(_Stop):
+class Failed(Stop):
     """A refit did: perhaps a shorter step does not."""
 
 
@@ -79,7 +79,8 @@ class Profiler:
         infinite = np.full(self.x.size, np.inf)
         self.low, self.high = (-infinite, infinite) if bounds is None else (bounds.low, bounds.high)
         self._evaluate = Evaluator(problem.func, problem.args)
-        self.variance = 1.0 if problem.absolute_sigma else free.reduced_chi2*free._bend
+        self.stretch = free._stretch
+        self.variance = 1.0 if problem.absolute_sigma or self.stretch is not None else free.reduced_chi2*free._bend
         self.least = spread.chi2
 
     def residual(self, x):
@@ -89,9 +90,9 @@ class Profiler:
         return f
 
     def refit(self, j, value, guess):
-        """Least cost with parameter j at `value`, and where."""
+        """Least cost with parameter j at `value`, and where; or with several at as many values."""
         if self.deadline is not None and time.perf_counter() > self.deadline:
-            raise _Stop("the time was up")
+            raise Stop("the time was up")
         problem, free = self.problem, self.low < self.high
         free[j] = False
         whole = np.clip(guess, self.low, self.high)
@@ -115,7 +116,7 @@ class Profiler:
                 bounds=None if problem.bounds is None else (self.low[free], self.high[free]),
                 loss=problem.loss.rho, f_scale=problem.loss.scale)
         if ier not in (*SUCCESS, Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL):
-            raise _Failed(f"the refit at {value:.6g} failed ({' '.join(mesg.split())})")
+            raise Failed(f"the refit at {_said(value)} failed ({' '.join(mesg.split())})")
         whole[free] = z
         return self.problem.loss.cost(np.atleast_1d(info["fvec"])), whole
 
@@ -124,21 +125,23 @@ class Profiler:
         squares, whole = self.refit(j, value, guess)
         gain = squares - self.least
         if not np.isfinite(gain):
-            raise _Failed(f"the residuals are not finite at {value:.6g}")
+            raise Failed(f"the residuals are not finite at {_said(value)}")
         if gain < -1e-6*max(self.least, self.variance):
-            raise _Stop(f"x is not the minimum: with this parameter at {value:.6g} the sum of squares is "
+            raise Stop(f"x is not the minimum: with this parameter at {_said(value)} the sum of squares is "
                         f"{squares:.6g}, less than {self.least:.6g}; fit again from there")
-        return np.sqrt(max(gain, 0.0)/self.variance), whole
+        # beside priors only the data's variance is estimated: each parameter has a unit of its own
+        unit = self.variance if self.stretch is None else np.exp(np.mean(np.log(self.stretch[j])))
+        return np.sqrt(max(gain, 0.0)/unit), whole
 
     def side(self, j, sign, points):
         """Points (value, tau, x) outwards on one side, and the limit."""
         bound = self.low[j] if sign < 0 else self.high[j]
         room = abs(bound - self.x[j])
         if room == 0:
-            raise _Stop("the parameter is at its bound", bound)
+            raise Stop("the parameter is at its bound", bound)
         unit = self.free.stderr[j]
         if not np.isfinite(unit) or unit == 0.0:
-            raise _Stop("its standard error is not known" if unit else "its standard error is zero")
+            raise Stop("its standard error is not known" if unit else "its standard error is zero")
         towards = np.nan_to_num(self.free.cov[:, j]/self.free.cov[j, j], posinf=0.0, neginf=0.0)
         found = [(self.x[j], 0.0, self.x)]
         walk, low, high, edge = [(0.0, 0.0)], (0.0, 0.0), None, np.inf     # (distance, tau)
@@ -148,7 +151,7 @@ class Profiler:
             value = bound if distance == room else self.x[j] + sign*distance
             try:
                 tau, whole = self._best(found, j, value, towards)
-            except _Failed:
+            except Failed:
                 if distance - low[0] < 1e-3*unit:
                     raise
                 edge = distance                 # outside of the domain, perhaps: come back half of the way
@@ -159,20 +162,20 @@ class Profiler:
             if abs(tau - self.t) <= _CLOSE*self.t:
                 break
             if distance == room and tau < self.t:
-                raise _Stop(f"its bound (tau is {tau:.3g} there, the limit would be where it is {self.t:.3g})", bound,
+                raise Stop(f"its bound (tau is {tau:.3g} there, the limit would be where it is {self.t:.3g})", bound,
                             found)
             if tau < self.t:
                 low = max(low, walk[-1])
             elif high is None or distance < high[0]:
                 high = walk[-1]
             if high is None and distance > _FLAT*unit:
-                raise _Stop(f"none: the data do not bound it there (tau is {tau:.3g} at {value:.3g}, "
+                raise Stop(f"none: the data do not bound it there (tau is {tau:.3g} at {value:.3g}, "
                             f"the limit is where it is {self.t:.3g})", sign*np.inf)
             distance = min(self._next(walk, low, high, unit), 0.5*(low[0] + edge))
             if edge - low[0] < 1e-3*unit:
-                raise _Stop(f"the function or the refit fails beyond {value:.6g}")
+                raise Stop(f"the function or the refit fails beyond {value:.6g}")
         else:
-            raise _Stop(f"not found in {_REFITS} refits")
+            raise Stop(f"not found in {_REFITS} refits")
         limit = value
         reached = sorted(point for point in walk if point[0] <= distance)
         shares = np.arange(1, points + 1)/(points + 1)              # even in tau
@@ -186,7 +189,7 @@ class Profiler:
         """tau there; where a refit seems to have strayed, the better of two starts."""
         try:
             tau, whole = self.tau(j, value, self._guess(found, j, value, towards))
-        except _Failed:
+        except Failed:
             tau, whole = np.inf, None
         if tau > _STRAYED*self.t:
             inner = min((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
@@ -222,7 +225,7 @@ class Profiler:
         for sign in (-1, 1):
             try:
                 found, limit = self.side(j, sign, points)
-            except _Stop as stop:
+            except Stop as stop:
                 found, limit = stop.found, stop.limit
                 reasons.append(f"{self.spread.label(j)}, {'lower' if sign < 0 else 'upper'} limit: {stop}.")
             everything += [(v, sign*tau, whole) for v, tau, whole in found[1:]]
@@ -243,9 +246,13 @@ class Profiler:
             step = 0.5*self.free.stderr[j]
             up, down = min(self.x[j] + step, self.high[j]), max(self.x[j] - step, self.low[j])
             self.tau(j, up if up > self.x[j] else down, self.x)
-        except _Stop:
+        except Stop:
             pass
         return (time.perf_counter() - began)*_TYPICAL_REFITS*sides
+
+
+def _said(values):
+    return ", ".join(f"{value:.6g}" for value in np.atleast_1d(values))
 
 
 class progress_line:

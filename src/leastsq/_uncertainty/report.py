@@ -12,13 +12,16 @@ from .._problem.accurate_jacobian import AccurateJacobian
 from .._problem.problem import Problem
 from .._problem.weights import Weighted
 from .covariance import from_jacobian, not_a_minimum, own_covariance, shown_covariance
-from .format import value_and_error
+from .export import Exports
+from .format import format_value, value_and_error
 from .student import chi2_sf
 from .told import fit_of, mask_of
 
 __all__ = ["Report", "report"]
 
 _MANY = 25              # parameters whose correlations are all looked at in the text
+_NUMBERS = ("correlation", "chi2", "reduced_chi2", "m", "n", "dof", "p_value", "r2", "aic", "bic", "reason", "ier", "nfev",
+            "njev", "warnings")         # what to_dict has, with the parameters
 _EPS = np.finfo(float).eps
 _WIDTH = 92
 _REASONS = {            # in a few words; the fit's own message quotes tolerances
@@ -30,7 +33,7 @@ _REASONS = {            # in a few words; the fit's own message quotes tolerance
 }
 
 
-class Report:
+class Report(Exports):
     """
     What `report` returns; ``print`` it, or let a notebook show it.
 
@@ -44,7 +47,13 @@ class Report:
     chi2, reduced_chi2 : float
         Sum of the squares of the (weighted) residuals, with a loss of their losses, and that over `dof`.
     m, n, dof : int
-        Numbers of residuals, of parameters, and of degrees of freedom.
+        Numbers of residuals, of parameters, and of degrees of freedom.  Priors count as residuals in `dof`, not in m.
+    chi2_data, chi2_priors : float
+        The parts of chi2 that are the data's and the priors' of `fit`.
+    pulls : list of (str, float, float, float)
+        Of each prior its parameter, mean and width, and by how many widths the parameter is off the mean.
+    sets : list of (str, int, float)
+        Of each data set of `fit`, where there are several, its name, the number of its residuals and its part of chi2.
     p_value : float
         Probability of a larger chi2; nan unless the errors of the data are known
         (``absolute_sigma``).
@@ -60,6 +69,16 @@ class Report:
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
+
+    def _exported(self):
+        if self.covariance is not None:
+            rows = self.covariance._exported()
+            return [(name, *row[1:]) for name, row in zip(self.names, rows)]
+        return [(name, float(value), float(error), "free") for name, value, error in zip(self.names, self.x, self.stderr)]
+
+    def _numbers(self):
+        numbers = {"covariance": None if self.covariance is None else self.covariance.cov}
+        return numbers | {name: getattr(self, name) for name in _NUMBERS}
 
     def _rows(self):
         rows = []
@@ -95,8 +114,11 @@ class Report:
         known = self.covariance is not None and self.covariance.absolute_sigma
         lines = [("residuals, parameters", f"{self.m}, {self.n}"),
                  ("degrees of freedom", f"{self.dof}"),
-                 ("chi-squared", f"{self.chi2:.8g}"),
-                 ("reduced chi-squared", f"{self.reduced_chi2:.6g}")]
+                 ("chi-squared", f"{self.chi2:.8g}")]
+        lines += [(f"  of {name}, {m} residuals", f"{chi2:.8g}") for name, m, chi2 in self.sets]
+        if self.pulls:
+            lines += [("  of the data", f"{self.chi2_data:.8g}"), ("  of the priors", f"{self.chi2_priors:.8g}")]
+        lines.append(("reduced chi-squared", f"{self.reduced_chi2:.6g}"))
         if known:
             lines.append(("probability of a larger one", f"{self.p_value:.3g}"))
         else:
@@ -120,6 +142,10 @@ class Report:
         statistics = self._statistics()
         label = max(len(name) for name, _ in statistics)
         lines += ["", *(f"{name:<{label}}  {value}" for name, value in statistics)]
+        if self.pulls:
+            lines += ["", "priors, and how many of their widths the parameters are off"]
+            wide = max(len(name) for name, *_ in self.pulls)
+            lines += [f"  {name:<{wide}}  {format_value(mean, width)}  {pull:+.2f}" for name, mean, width, pull in self.pulls]
         pairs = self.correlations()
         if pairs:
             lines += ["", f"correlations of {self.correlation_limit:g} and more"]
@@ -151,6 +177,9 @@ class Report:
         parts = [table([(name, value, f"± {error}", relative) for name, value, error, relative in self._rows()],
                        ("parameter", "value", "std. error", "relative")),
                  table(self._statistics())]
+        if self.pulls:
+            parts.append(table([(name, format_value(mean, width), f"{pull:+.2f}") for name, mean, width, pull in self.pulls],
+                               ("prior of", "mean and width", "off, in widths")))
         pairs = [(p, q, f"{value:+.4f}") for p, q, value in self.correlations()[:_MANY]]
         if pairs:
             parts.append(f"<details><summary>correlations of {self.correlation_limit:g} and more</summary>"
@@ -266,12 +295,15 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     spread = _spread(fitted, f, mask_of(fixed, x.size) if fixed is not None else None, method, notes)
     n, free = x.size, x.size - (int(spread.fixed.sum()) if spread else 0)
     finite = f is None or np.isfinite(f).all()
-    m = problem.rows if f is None else int(problem.counted(f.size).sum())
+    rows = None if f is None else problem.data_part(f)
+    m = problem.rows if f is None else int(problem.counted(rows.size).sum())
     if f is None:
         chi2 = float(fitted.info["fnorm"]**2)
     else:
         chi2 = problem.loss.cost(f) if finite else np.nan
-    dof = spread.dof if spread is not None else m - free
+    dof = spread.dof if spread is not None else m + len(problem.priors) - free
+    pulls = [(j, mean, width, (float(x[j]) - mean)/width) for j, mean, width in problem.priors]
+    off = sum(pull**2 for *_, pull in pulls)
     known = bool(problem.absolute_sigma)
     deviance = chi2 if known else (m*np.log(chi2/m) if chi2 > 0 else -np.inf if chi2 == 0 else np.nan)
     out = Report(
@@ -280,13 +312,24 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
         correlation=spread.correlation if spread else np.full((n, n), np.nan), covariance=spread,
         chi2=chi2, reduced_chi2=chi2/dof if dof > 0 else np.nan, m=m, n=n, dof=dof,
         p_value=chi2_sf(chi2, dof) if known and problem.loss.is_linear and dof > 0 and np.isfinite(chi2) else np.nan,
-        r2=_r_squared(problem, f, y, notes), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
+        chi2_data=chi2 - off, chi2_priors=off, pulls=[], sets=_of_sets(problem, rows, finite),
+        r2=_r_squared(problem, rows, y, notes), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
         reason=_REASONS.get(fitted.ier, fitted.message), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
         njev=_count(fitted.info, "njev"), correlation_limit=correlation_limit, warnings=[])
+    out.pulls = [(out.names[j], *pull) for j, *pull in pulls]
     if fitted.success is False and fitted.ier is None:
         notes.insert(0, "The fit was stopped before it converged, or failed.")
-    out.warnings = _warnings(out, f, problem) + notes
+    out.warnings = _warnings(out, rows, problem) + notes
     return out
+
+
+def _of_sets(problem, f, finite):
+    """(name, number of residuals, part of chi2) of each of several data sets, or of both parts of complex data."""
+    parts = list(problem.parts(0)) if f is not None and finite else []
+    if len(parts) < 2:
+        return []
+    loss = problem.loss.of_data()
+    return [(name, f[part].size, loss.cost(f[part])) for name, part in parts]
 
 
 def _count(info, name):
@@ -297,7 +340,7 @@ def _spread(fitted, f, fixed, method, notes):
     """The covariance to be shown, or None; what is to be said about it goes into notes."""
     if f is not None and not np.isfinite(f).all():
         return None
-    if fitted.can_evaluate:
+    if fitted.can_evaluate or fitted.spreads is not None:
         return shown_covariance("report", fitted, method=method, fixed=fixed, notes=notes)
     J = getattr(fitted.info, "jac", None)
     problem = fitted.problem or Problem(None)
@@ -362,7 +405,7 @@ def _warnings(out, f, problem):
     finite = f is None or np.isfinite(f).all()
     if not finite:
         bad = int(np.flatnonzero(~np.isfinite(f))[0])
-        said.append(f"The residuals are not finite: residual {bad} is {f[bad]}. Nothing else here means much.")
+        said.append(f"The residuals are not finite: {_named(problem, bad)} is {f[bad]}. Nothing else here means much.")
     if out.ier == Status.MAXFEV:
         said.append("The fit was stopped by the limit on calls (maxfev), before it converged. Give more, or a better "
                     "start.")
@@ -409,8 +452,23 @@ def _warnings(out, f, problem):
         spread_of = 1.0 if spread.absolute_sigma else np.sqrt(out.reduced_chi2)
         worst = int(np.argmax(np.abs(f)))
         if abs(f[worst]) > 4.5*spread_of and f.size < 10000:
-            said.append(f"Residual {worst} is {abs(f[worst])/spread_of:.1f} standard deviations off: an outlier?")
-    return said if f is None or spread._is_exact else said + _runs(f)
+            what = _named(problem, worst)
+            said.append(f"{what[0].upper() + what[1:]} is {abs(f[worst])/spread_of:.1f} standard deviations off: an outlier?")
+    far = [(name, pull) for name, *_, pull in out.pulls if abs(pull) > 3]
+    said += [f"{name} is {abs(pull):.1f} widths off the mean of its prior: data and prior contradict each other."
+             for name, pull in far]
+    return said if f is None or spread._is_exact else said + _runs_of(problem, f)
+
+
+def _named(problem, row):
+    return f"residual {row}" if problem.where(row) is None else f"the residual of {problem.where(row)}"
+
+
+def _runs_of(problem, f):
+    """What there is to say about the order of residuals, of each data set apart."""
+    parts = list(problem.parts(f.size))
+    said = [(name, sentence) for name, part in parts for sentence in _runs(f[part])]
+    return [f"{name}: {sentence}" if len(parts) > 1 else sentence for name, sentence in said]
 
 
 def _about_bounds(out, spread, bounds):

@@ -37,6 +37,7 @@ class Fitted:
     message: str | None = None
     ier: int | None = None
     success: bool | None = None
+    spreads: Any = None             # a function: the covariance, and that as if no bound held, where the fit keeps them
 
     @property
     def can_evaluate(self):
@@ -200,6 +201,9 @@ def _with_function(tool, fitted, func, args, Dfun, told):
 
 def _result(tool, fit, has_function):
     """A `Fitted` of what a fit returned; of less than all of it only beside the function."""
+    own = getattr(type(fit), "_as_fitted", None)
+    if own is not None:                                         # a FitResult
+        return own(fit)
     if isinstance(fit, tuple) and not hasattr(fit, "x"):
         if len(fit) == 5 and isinstance(fit[2], dict):
             x, cov, info, message, ier = fit

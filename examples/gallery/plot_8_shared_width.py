@@ -1,0 +1,38 @@
+"""
+Two spectra with a shared width
+===============================
+
+One instrument, two samples: the width belongs to both, height and place are each sample's own.
+"""
+import numpy as np
+
+import leastsq as lsq
+
+random = np.random.default_rng(4)
+e = np.linspace(0, 10, 120)
+
+
+def peak(e, height, centre, width):
+    return height * np.exp(-0.5 * ((e - centre) / width)**2)
+
+
+first = peak(e, 5, 4, 0.8) + 0.3 * random.standard_normal(e.size)
+second = peak(e, 1, 6, 0.8) + 0.3 * random.standard_normal(e.size)
+both = lsq.fit([peak, peak], e, [first, second],
+               {"height": 1, "centre": [4, 6], "width": 1},
+               own=["height", "centre"])
+alone = lsq.fit(peak, e, second, {"height": 1, "centre": 6, "width": 1})
+print("the weak line alone:", alone["height"], alone["width"])
+print("with the strong one:", both["height[1]"], both["width"])
+
+# %%
+
+figure = both.plot(xlabel="energy", ylabel="signal")
+
+# %%
+# The weak line's own fit does not know its width well, and what it does not know of the
+# width it does not know of the height: the joint region of the two.
+
+region = alone.contour("height", "width")
+print(region)
+figure = region.plot()
