@@ -132,7 +132,7 @@ def test_the_callers_own_xdata_is_handed_on():
         leastsq(lambda p, a, b: (a is given and b is marker) and p - 1.0, [0.0], args=(given, marker))
 
 
-@pytest.mark.parametrize("name", ["leastsq", "least_squares", "leastsq_batch", "leastsq_blocks", "covariance",
+@pytest.mark.parametrize("name", ["leastsq", "least_squares", "curve_fit", "fit", "leastsq_batch", "leastsq_blocks", "covariance",
                                   "confidence_intervals", "report", "check_gradient"])
 def test_docstrings_say_it_in_the_same_words(name):
     assert SENTENCE in " ".join(getattr(package, name).__doc__.split())

@@ -203,3 +203,13 @@ def test_a_result_that_was_pickled_is_not_called_no_minimum(options):
 def test_intervals_of_fixed_parameters_alone_can_be_shown():
     fit = curve_fit(decay, T, Y, [3, 1, 0.5], bounds=([3, 1, 0.5], [3, 1, 0.5]), full_output=True)
     assert "it is fixed" in repr(confidence_intervals(fit))
+
+
+def test_a_pickled_result_says_that_it_may_have_been_absolute():
+    import pickle
+    whole = curve_fit(decay, T, Y, [3, 1, 0.5], sigma=np.full(T.size, 0.3), absolute_sigma=True, full_output=True)
+    bare = pickle.loads(pickle.dumps(whole))
+    assert any("absolute_sigma=True here" in note for note in report(bare).warnings)
+    told = report(bare, absolute_sigma=True)
+    np.testing.assert_allclose(told.stderr, report(whole).stderr, rtol=1e-6)
+    assert not any("absolute_sigma=True here" in note for note in told.warnings + report(whole).warnings)

@@ -107,7 +107,8 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     Notes
     -----
     Residuals are (model - y)/sigma; the sum of their squares is least at the answer.  nan, masks and sigma act on them, and x
-    is never cut.
+    is never cut.  The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
 
     Examples
     --------

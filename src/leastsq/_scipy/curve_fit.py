@@ -132,9 +132,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     pcov : ndarray, shape (n, n)
         Their covariance, in linear approximation at the solution; the square
         roots of its diagonal are their standard deviations.  Full of inf if it
-        could not be estimated.  With bounds or a loss, or ended by `callback`, the pseudo-inverse of ``J.T @ J``
-        for J at `popt`, as in SciPy: bounds that hold parameters do not change it, but
-        fixed parameters have the variance 0, and data of infinite `sigma` do not count.  With `covariance`: as
+        could not be estimated.  With bounds or a loss, or ended by `callback`, from ``J.T @ J`` for J
+        at `popt`, as in SciPy, but in units in which every column has length one: bounds that hold
+        parameters do not change it, a parameter without effect has the variance inf, fixed
+        parameters have the variance 0, and data of infinite `sigma` do not count.  With `covariance`: as
         `leastsq.covariance` makes it, infinite for those parameters alone that the data
         do not determine; nan for those at a bound, which count as known; with a
         loss, Huber's.
@@ -178,6 +179,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     Results are those of ``scipy.optimize.curve_fit`` with its method ``'lm'``.
     A model that is not finite at `p0` is a RuntimeError that says where, not a
     success at `p0`.  ``infodict["ipvt"]`` counts from one.
+
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
 
     Examples
     --------

@@ -255,8 +255,8 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     The uncertainties of a `curve_fit` result are those of its pcov, to the bit; of any other they are
     made afresh, as `covariance` makes them.
 
-    With chi2 the sum of squares, AIC = m log(chi2/m) + 2n and BIC = m log(chi2/m) +
-    n log(m); with `absolute_sigma`, chi2 takes the place of m log(chi2/m).
+    With chi2 the sum of squares and k the number of parameters that were not held, AIC = m log(chi2/m) + 2k and
+    BIC = m log(chi2/m) + k log(m); with `absolute_sigma`, chi2 takes the place of m log(chi2/m).
 
     Examples
     --------
@@ -365,6 +365,9 @@ def _spread(fitted, f, fixed, method, notes):
         return None
     notes.append("The covariance is the fit's own: of its last Jacobian, which was made by the solver before "
                  "its last step. The residual function, as func=, makes a better one.")
+    if fitted.problem is None and not np.array_equal(spread.cov, fitted.cov, equal_nan=True):
+        notes.append("These uncertainties were scaled by the scatter of the residuals, as for a fit by leastsq. If this result is "
+                     "that of curve_fit with absolute_sigma=True, say absolute_sigma=True here: it does not know it any more.")
     if not problem.loss.is_linear:
         notes.append("With a loss these uncertainties are commonly too large, by up to a factor of two; func= makes Huber's.")
     return spread

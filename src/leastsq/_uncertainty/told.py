@@ -64,8 +64,8 @@ class Fitted:
     def _weighted_anew(self):
         """The residuals with sigma as it is now: curve_fit's function has its own copy.  None where there is none."""
         problem = self.problem
-        if problem.model is None or problem.sigma is None:
-            return None
+        if problem.model is None or problem.sigma is None or problem.sets:
+            return None                 # `fit` owns its data
         rows = np.ravel(np.asarray(problem.model(problem.xdata, *self.x), dtype=float) - problem.ydata)
         weigh = weigher(problem.sigma, rows.size)
         return weigh(rows) if callable(weigh) else weigh*rows
