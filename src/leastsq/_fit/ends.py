@@ -8,6 +8,8 @@ __all__ = ["Ends"]
 
 _DECADES = tuple(10.0**k for k in range(-8, 9))         # of a parameter that is zero
 _SHARES = (1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0, 100.0)     # of one that is not
+_FARTHER = tuple(10.0**k for k in range(6, 309, 6))     # shares of one that may be too near zero to have a size
+_FARTHEST = 1e9         # so far they go, or to the first
 _BEYOND = (2.0, 10.0, 100.0)                            # times a value that ran off
 _NOTHING = 1e-8         # of the norm of the residuals: a smaller change is none
 _LOWER = 1e-3           # of the sum of squares: a smaller decrease is none
@@ -55,11 +57,17 @@ class Ends:
 
     def first_effect(self, j):
         """Where a step in parameter j first changes any residual; None: nowhere that was tried."""
-        for step in self.steps(j):
+        for step in (*self.steps(j), *self._farther(j)):
             value = self.moved(j, step)
             if value is not None and not np.array_equal(value, self.f):
                 return self.x[j] + step
         return None
+
+    def _farther(self, j):
+        """Steps beyond `steps`, as many times a parameter that is not zero."""
+        size = abs(float(self.x[j]))
+        return [sign*share*size for share in _FARTHER if share == _FARTHER[0] or share*size < _FARTHEST
+                for sign in (1, -1) if 0 < size < _FARTHEST]
 
     def is_flat(self, j):
         """Is the slope by parameter j zero, and the change over a step quadratic?"""
@@ -137,7 +145,11 @@ class Ends:
         changes = [c for c in (self._change(self.moved(j, step)) for step in steps) if c is not None]
         if not changes or max(changes) > _NOTHING*self.norm:
             return False
-        return not self._is_merely_small(j, start)
+        return not (self._is_merely_small(j, start) or self._is_too_near_zero(j))
+
+    def _is_too_near_zero(self, j):
+        """Do steps of many times its size change what steps of its size do not?"""
+        return any((self._change(self.moved(j, step)) or 0) > _NOTHING*self.norm for step in self._farther(j))
 
     def _has_no_slope(self, j):
         """Is the derivative nothing beside what the first visible step changes?"""
