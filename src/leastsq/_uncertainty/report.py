@@ -366,8 +366,8 @@ def _spread(fitted, f, fixed, method, notes):
     notes.append("The covariance is the fit's own: of its last Jacobian, which was made by the solver before "
                  "its last step. The residual function, as func=, makes a better one.")
     if fitted.problem is None and not np.array_equal(spread.cov, fitted.cov, equal_nan=True):
-        notes.append("These uncertainties were scaled by the scatter of the residuals, as for a fit by leastsq. If this result is "
-                     "that of curve_fit with absolute_sigma=True, say absolute_sigma=True here: it does not know it any more.")
+        notes.append("These uncertainties were scaled by the scatter of the residuals, as for a fit by leastsq. If this result "
+                     "is that of curve_fit with absolute_sigma=True, say absolute_sigma=True here: it does not know it any more.")
     if not problem.loss.is_linear:
         notes.append("With a loss these uncertainties are commonly too large, by up to a factor of two; func= makes Huber's.")
     return spread

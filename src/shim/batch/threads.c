@@ -72,6 +72,17 @@ end_before_the_stack(void *argument)
         pthread_join(pool->workers[k].thread, NULL);
 }
 
+static int
+await_end_here(worker_pool *pool, PyObject *progress)
+{
+    int failed;
+
+    pthread_cleanup_push(end_before_the_stack, pool);
+    failed = await_end(pool, progress);
+    pthread_cleanup_pop(0);
+    return failed;
+}
+
 /* Do the job with this many threads, or with as many as can be started. */
 int
 batch_run(const batch_job *job, int threads, PyObject *progress)
@@ -105,9 +116,7 @@ batch_run(const batch_job *job, int threads, PyObject *progress)
     missing = threads - pool.started;
     if (missing > 0 && atomic_fetch_sub(&pool.running, missing) == missing)
         PyThread_release_lock(pool.finished);
-    pthread_cleanup_push(end_before_the_stack, &pool);
-    failed = await_end(&pool, progress);
-    pthread_cleanup_pop(0);
+    failed = await_end_here(&pool, progress);
     for (int k = 0; k < pool.started; k++)
         pthread_join(workers[k].thread, NULL);
 done:
