@@ -5,7 +5,7 @@
 The 30 families of tests/families.py, 200 problems each, against the golden results of SciPy 1.18.1's trf
 (as it is, and with x_scale="jac") and dogbox.  A fit *misses* if its cost is more than 1 % above the best
 known; evaluations are calls of the function, differences included, compared where both fits end within 0.1 %
-of the best known.  --units multiplies every parameter's unit by a random power of ten, up to a million either
+of the best known.  --units multiplies every parameter's unit by a random power of ten, up to a thousand either
 way.  --quick takes every tenth problem.
 """
 import argparse
@@ -33,7 +33,7 @@ def costs(values):
 def fit(family, which=slice(None), units=None):
     """(costs, evaluations, ends) of these problems."""
     p, n = family.problems, family.n
-    u = np.ones(n) if units is None else 10.0**np.random.default_rng([units, n]).uniform(-6, 6, n)
+    u = np.ones(n) if units is None else 10.0**np.random.default_rng([units, n]).uniform(-3, 3, n)
 
     def residual(x, *data):
         return p.residual(x/u, *data)

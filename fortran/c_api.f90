@@ -18,9 +18,11 @@ module leastsq_c_api
    use leastsq_fdjac2, only: fdjac2, difference_point
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_fit, only: work_size
+   use leastsq_lm_state, only: V_X, V_COLNORM, V_LO, V_HI, V_SLOPE, V_LARGEST
    use leastsq_lmder, only: lmder
    use leastsq_lmdif, only: lmdif
    use leastsq_lmpar, only: lmpar
+   use leastsq_probes, only: held
    use leastsq_qrfac, only: qrfac
    use leastsq_qrfac_lanes, only: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
    use leastsq_qrsolv, only: qrsolv
@@ -86,6 +88,17 @@ contains
 
       columns = core_columns(n, bounded)
    end function lsq_core_columns
+
+   subroutine lsq_multipliers(s, w, multipliers) bind(c)
+      type(lm_state_t), intent(in) :: s
+      real(c_double), intent(in) :: w(s%n, *)
+      real(c_double), intent(out) :: multipliers(s%n)
+
+      multipliers = 0
+      if (s%bounded == 0 .or. s%njev == 0) return
+      multipliers = held(w(:, V_X), w(:, V_LO), w(:, V_HI), w(:, V_SLOPE), w(:, V_COLNORM), &
+         w(:, V_LARGEST), s%fnorm)
+   end subroutine lsq_multipliers
 
    subroutine lsq_start(s, w) bind(c)
       type(lm_state_t), intent(inout) :: s

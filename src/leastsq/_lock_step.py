@@ -26,13 +26,15 @@ STATE = np.dtype(
     + [(name, np.int64) for name in ("request", "info", "accepted", "nfev", "njev", "iteration")]
     + [(name, np.float64) for name in ("fnorm", "xnorm", "gnorm", "radius", "par", "pnorm",
                                        "actual", "predicted", "slope", "ratio")]
-    + [(name, np.int64) for name in ("bounded", "hits")])
+    + [(name, np.int64) for name in ("bounded", "hits", "probe", "pending", "best_info", "restarts",
+                                     "felt", "touched", "tries")]
+    + [(name, np.float64) for name in ("distrust", "best_norm", "tried_norm")])
 _DONE, _NORM, _MODEL = range(3)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
 _LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
-_BOUND_VECTORS = 6              # and n more: what bounds take
+_BOUND_VECTORS = 11             # and n more: what bounds take
 _EPS = float(np.finfo(np.float64).eps)
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's

@@ -1,4 +1,4 @@
-/* The covariance of a fit, and which of its variables are at a bound. */
+/* The covariance of a fit, and what holds its variables at their bounds. */
 #include "fit.h"
 
 #include <math.h>
@@ -27,22 +27,17 @@ covariance_between_bounds(npy_intp n, const double *r, int64_t ldr, const int64_
     return determined;
 }
 
-/* With bounds: -1 for a variable at its lower, 1 at its upper one, 0 between;
-   else None.  `cov`, if not NULL, is the covariance of those between, nan for the
-   others; *rank as lsq_covar's. */
+/* With bounds: what holds each variable there, as lsq_multipliers; else None.  `cov`, if not
+   NULL, is the covariance of those between, nan for the others; *rank as lsq_covar's. */
 static PyObject *
-sides(fit *f, double *cov, int64_t *rank)
+multipliers(fit *f, double *cov, int64_t *rank)
 {
     npy_intp n = f->cb.n;
-    const double *lo = f->w + LSQ_LO * n, *hi = f->w + LSQ_HI * n, *x = f->w + LSQ_X * n;
-    double *side = f->w + LSQ_SIDE * n, *work;
+    double *work;
     PyObject *array;
-    int64_t *values;
 
     if (!f->state.bounded)
         Py_RETURN_NONE;
-    for (npy_intp j = 0; j < n; j++)
-        side[j] = x[j] <= lo[j] ? -1 : x[j] >= hi[j] ? 1 : 0;
     if (cov != NULL) {
         work = PyMem_RawMalloc((size_t)n * (size_t)(2 * n + 1) * sizeof(double));
         if (work == NULL)
@@ -50,12 +45,9 @@ sides(fit *f, double *cov, int64_t *rank)
         *rank = covariance_between_bounds(n, f->r, f->ldr, f->ipvt, f->w, cov, work);
         PyMem_RawFree(work);
     }
-    array = PyArray_SimpleNew(1, &n, NPY_INT64);
-    if (array == NULL)
-        return NULL;
-    values = PyArray_DATA((PyArrayObject *)array);
-    for (npy_intp j = 0; j < n; j++)
-        values[j] = (int64_t)side[j];
+    array = PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+    if (array != NULL)
+        lsq_multipliers(&f->state, f->w, PyArray_DATA((PyArrayObject *)array));
     return array;
 }
 
@@ -87,25 +79,25 @@ covariance(fit *f, double *cov)
     return rank;
 }
 
-/* cov_x, None where the fit failed or R has a zero on its diagonal; and sides. */
+/* cov_x, None where the fit failed or R has a zero on its diagonal; and multipliers. */
 PyObject *
-fit_covariance(fit *f, PyObject **side)
+fit_covariance(fit *f, PyObject **held)
 {
     npy_intp n = f->cb.n, dims[2] = {n, n};
     PyObject *cov;
     double *values;
     int64_t rank = 0;
 
-    *side = NULL;
+    *held = NULL;
     if (!converged(f)) {
-        *side = sides(f, NULL, NULL);
+        *held = multipliers(f, NULL, NULL);
         Py_RETURN_NONE;
     }
     cov = PyArray_SimpleNew(2, dims, NPY_DOUBLE);
     if (cov == NULL)
         return NULL;
     values = PyArray_DATA((PyArrayObject *)cov);
-    *side = sides(f, values, &rank);
+    *held = multipliers(f, values, &rank);
     if (!f->state.bounded) {
         rank = covariance(f, values);
         if (rank < 0) {

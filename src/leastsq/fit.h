@@ -25,7 +25,7 @@ typedef struct {
 PyObject *fit_result(fit *f, const arguments *a);
 
 /* covariance.c */
-PyObject *fit_covariance(fit *f, PyObject **side);
+PyObject *fit_covariance(fit *f, PyObject **held);
 
 /* reference.c, with -Dreference=enabled: MINPACK's library */
 int reference_refuses(const arguments *a, npy_intp m, npy_intp n);

@@ -3,7 +3,7 @@
    word that has changed, are refused. */
 #include "objects.h"
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 typedef struct {
     uint32_t kind, version;

@@ -120,7 +120,7 @@ PyObject *
 fit_result(fit *f, const arguments *a)
 {
     const lsq_state *s = &f->state;
-    PyObject *cov, *fvec, *side = NULL, *stop;
+    PyObject *cov, *fvec, *held = NULL, *stop;
 
     memcpy(PyArray_DATA(f->x), f->w + LSQ_X * f->cb.n, (size_t)f->cb.n * sizeof(double));
     if (!a->full_output && s->info < LSQ_NOT_FINITE)
@@ -133,10 +133,10 @@ fit_result(fit *f, const arguments *a)
         return Py_BuildValue("OLOLLOOOONNO", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
                              Py_None, fault(f), stop, Py_None);
-    cov = fit_covariance(f, &side);         /* before NaN takes the place of R */
+    cov = fit_covariance(f, &held);         /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
-        Py_XDECREF(side);
+        Py_XDECREF(held);
         Py_XDECREF(stop);
         return NULL;
     }
@@ -144,5 +144,5 @@ fit_result(fit *f, const arguments *a)
     /* a NULL among them becomes the error that is set */
     return Py_BuildValue("OLNLLONNNNNN", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
-                         side);
+                         held);
 }
