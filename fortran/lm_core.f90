@@ -89,7 +89,6 @@ contains
       s%nfev = s%nfev + cost
       if (s%iteration == 0) then
          call take_first_norm(s, fnorm)
-         if (s%bounded /= 0) call leave_bounds(s, w)
          return
       end if
 
@@ -158,6 +157,8 @@ contains
             return
          end if
          s%probe = PROBE_NONE
+         if (first) call leave_bounds(s, w)
+         if (s%probe /= PROBE_NONE) return
          if (.not. any(dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), w(:, V_HI), s%fnorm))) then
             w(:, V_FELT) = w(:, V_X)
             s%felt = FELT_HERE

@@ -18,6 +18,7 @@ module leastsq_probes
    public :: leave_bounds, conclude, tell_probe, move, measure_point, dead, held
 
    real(wp), parameter :: START_INSIDE = 0.2_wp   !< of the box: where a start on a bound is put
+   real(wp), parameter :: STATIONARY = 1.0e-3_wp  !< largest cosine at a start that is a minimum
    real(wp), parameter :: BACK_PART = 0.1_wp      !< of the step that was too long
    real(wp), parameter :: FELT = 1.0e-8_wp        !< change of ‖f‖ that a variable has to make
    real(wp), parameter :: HELD_COSINE = 1.0e-7_wp !< what a difference Jacobian says of zero slopes
@@ -31,11 +32,13 @@ module leastsq_probes
 
 contains
 
-   !> ‖f(x₀)‖ is known: variables exactly on a bound, which are free, go inside.
+   !> The model at x₀ is known: variables exactly on a bound go inside, unless x₀ is a minimum already.
    pure subroutine leave_bounds(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
 
+      if (s%gnorm <= STATIONARY .and. .not. any(dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), &
+         w(:, V_HI), s%fnorm))) return
       w(:, V_TRIAL) = w(:, V_X)
       call go_inside(w(:, V_LO), w(:, V_HI), START_INSIDE, w(:, V_TRIAL))
       if (any(w(:, V_TRIAL) /= w(:, V_X)) .and. s%nfev < s%maxfev) call ask_probe(s, w, PROBE_START)
@@ -75,11 +78,10 @@ contains
       select case (probe)
       case (PROBE_START)
          if (finite) then
-            call move(s, w, fnorm)
-            s%iteration = 1
-            s%info = 0
+            call begin_again(s, w, fnorm)
+         else
+            s%request = ASK_MODEL
          end if
-         if (s%info == 0) s%request = ASK_MODEL
       case (PROBE_END)
          gain = 0
          if (fnorm <= s%fnorm) then

@@ -11,7 +11,7 @@ import pytest
 from kernels import CODES, FORTRAN, HEADER, ROOT, State
 
 SOURCES = {p.name: p for p in sorted([*FORTRAN.glob("*.f90"), *FORTRAN.glob("*.F90")])}
-N_SIZED = ["lm_core.f90", "bounds.f90", "products.f90", "lmpar.f90", "qrsolv.f90", "covar.f90"]
+N_SIZED = ["lm_state.f90", "lm_core.f90", "bounds.f90", "probes.f90", "products.f90", "lmpar.f90", "qrsolv.f90", "covar.f90"]
 
 # ---------------------------------------------------------------------------
 # a small reader of Fortran
@@ -194,7 +194,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
 
 
 def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
-    fortran = _fortran_parameters(SOURCES["lm_core.f90"].read_text())
+    fortran = _fortran_parameters(SOURCES["lm_state.f90"].read_text())
     known = {}
     for name, value in fortran.items():
         if name.startswith("V_") or name == "VECTORS":
@@ -202,8 +202,17 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     assert known.pop("vectors") == CODES["LSQ_VECTORS"]
     columns = {name[2:].upper(): value - 1 for name, value in known.items()}
     assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH",
-                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "RHS", "TRIANGLE"}
+                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "FELT", "LEFT", "BEST",
+                            "NEAR_LO", "NEAR_HI", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
+
+
+def test_probes_are_the_same_in_fortran_and_c():
+    fortran = {name: int(value) for name, value in _fortran_parameters(SOURCES["lm_state.f90"].read_text()).items()
+               if name.startswith("PROBE_")}
+    assert len(fortran) == 6
+    assert {f"LSQ_{name}": value for name, value in fortran.items()} == \
+        {name: value for name, value in CODES.items() if name.startswith("LSQ_PROBE_")}
 
 
 def test_as_many_lanes_in_fortran_as_in_c():
@@ -212,7 +221,7 @@ def test_as_many_lanes_in_fortran_as_in_c():
 
 
 def test_the_state_record_is_the_same_in_fortran_and_c():
-    code = statements(SOURCES["lm_core.f90"].read_text())
+    code = statements(SOURCES["lm_state.f90"].read_text())
     begin = next(k for k, s in enumerate(code) if re.match(r"type\b.*::\s*lm_state_t$", s))
     fields = []
     for s in code[begin + 1:]:
