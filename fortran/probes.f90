@@ -150,8 +150,11 @@ contains
       real(wp), intent(in) :: largest             !< |x| so far
       real(wp), intent(in) :: lo, hi, fnorm
       logical :: dead
+      real(wp) :: size
 
-      dead = colnorm*largest <= FELT*fnorm .and. lo < hi
+      size = largest
+      if (size == 0 .and. hi - lo <= huge(hi)) size = hi - lo
+      dead = lo < hi .and. (colnorm == 0 .or. (size > 0 .and. colnorm*size <= FELT*fnorm))
    end function dead
 
    !> What the last model says of a variable at a bound: the slope of ‖f‖²/2 along it, where that

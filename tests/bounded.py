@@ -27,6 +27,8 @@ OTHER_MINIMA = {
     "chebyquad-8-8-tight-corner": "the same",
     "chebyquad-8-8-tight-random": "the same",
     "chebyquad-9-9-cut-random": "the same",
+    "chebyquad-9-9-tight-standard": "the same",
+    "chebyquad-9-9-tight-corner": "the same",
     "chebyquad-10-10-cut-corner": "the same",
     "chebyquad-10-10-nonneg-standard": "the same",
     "chebyquad-10-10-tight-standard": "the same",
