@@ -51,8 +51,8 @@ contains
 
       s%request = ASK_DONE
       if (s%bounded == 0) return
-      if (success(s%info) .and. s%nfev < s%maxfev) then
-         call reach_bounds(s, w)
+      if (success(s%info)) then
+         if (s%nfev < s%maxfev) call reach_bounds(s, w)
          if (s%request /= ASK_DONE) return
          call go_back(s, w)
          if (s%request /= ASK_DONE) return
@@ -220,6 +220,10 @@ contains
       if (s%felt == FELT_NOWHERE) unfelt = unfelt .and. on_bound(w(:, V_X), w(:, V_LO), w(:, V_HI))
       if (s%restarts >= MOST_RESTARTS .or. .not. any(unfelt)) return
       if (s%felt == FELT_NOWHERE .and. s%tries > 0) return
+      if (s%nfev >= s%maxfev) then
+         s%info = INFO_MAXFEV
+         return
+      end if
       if (s%restarts == 0 .or. s%fnorm < s%best_norm) then
          w(:, V_BEST) = w(:, V_X)
          s%best_norm = s%fnorm

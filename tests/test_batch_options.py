@@ -425,11 +425,11 @@ def test_options_take_what_is_documented(options):
             tracemalloc.stop()
         output = sum(a.nbytes for a in arrays(result).values()) + x0.nbytes
         if "bounds" in keywords:
-            output += 2 * x0.nbytes + result.active_mask.nbytes
+            output += 3 * x0.nbytes + result.active_mask.nbytes
         peaks.append(peak - output)
-    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 25) + slab * y[0].nbytes
+    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 36) + slab * y[0].nbytes
     if "bounds" in options:
-        documented += 8 * slab * (N**2 + 7 * N)
+        documented += 8 * slab * (N**2 + 12 * N)
     if "loss" in options:
         documented += 40 * slab * M
     assert peaks[1] < documented + func + 100_000

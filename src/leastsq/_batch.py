@@ -115,7 +115,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
     36)`` bytes and the rows of `data`, plus what `func` needs for S problems;
-    bounds add ``8*S*(n**2 + 12*n)``, a callable `loss` ``40*S*m``.  Compiled
+    bounds add ``8*S*(n**2 + 12*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
     functions take ``8*(m*(n + 4) + 3*n**2 + 22*n) + 1000`` bytes for each thread.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
@@ -223,7 +223,7 @@ def _fit_compiled(func, Dfun, data, args, settings, diag, weights, bounds, loss,
     result._code = np.zeros(count, np.int32)
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
                          result.x, weights, diag, bounds, loss, settings, result.ier, result.nfev,
-                         result.njev, result.fnorm, result.cov_x, result.fvec, result._code,
+                         result.njev, result.fnorm, result.cov_x, result.fvec, result._multipliers, result._code,
                          min(threads, count), show)
 
 

@@ -41,7 +41,7 @@ class BatchResult:
         without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec", "ier", "nfev",
+    __slots__ = ("_bounds", "_code", "_multipliers", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec", "ier", "nfev",
                  "njev", "x")
 
     def __init__(self, x, settings, cov, fvec, bounds):
@@ -53,6 +53,7 @@ class BatchResult:
         self.fvec = None
         self.active_mask = None
         self._bounds = bounds       # None, or lower and upper ones, each (n,) or (B, n)
+        self._multipliers = None if bounds is None else np.zeros((count, n))    # as leastsq's
         self._code = None           # what compiled functions returned
         self._settings = settings   # ftol, xtol, gtol, maxfev
         self._wants_fvec = fvec
@@ -89,7 +90,7 @@ class BatchResult:
         if self.ier[i] == Status.IMPROPER and np.isnan(self.x[i]).any():
             return f"x0 = {np.array2string(self.x[i], threshold=20)} is not within the bounds."
         low, high = (side if side.ndim == 1 else side[i] for side in self._bounds)
-        return self._reason(i) + held(self.x[i], low, high)
+        return self._reason(i) + held(self.x[i], low, high, self._multipliers[i])
 
     def _reason(self, i):
         ier = int(self.ier[i])

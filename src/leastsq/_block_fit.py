@@ -288,7 +288,7 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
         mesg = not_finite_message(x, lm.njev, where or None, block)
     else:
         mesg = message(ier, **tolerances, maxfev=door.maxfev)
-    mesg += door.held(x)
+    mesg += door.held(x, lm.multipliers)
     if verbose:
         door.watcher.finish(lm.nfev, mesg)
     if not full_output:
@@ -301,6 +301,7 @@ def fit(schedule, func, x0, args, Dfun, full_output, col_deriv, tolerances, maxf
     info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf if ier != _NOT_FINITE else np.full(x.size, np.nan)
     if bounds is not None:
         info["active_mask"] = door.active_mask(x)
+        info["multipliers"] = np.zeros(x.size) if lm.multipliers is None else lm.multipliers
     if history:
         info["history"] = door.watcher.history()
     return x, lm.cov_x, info, mesg, ier

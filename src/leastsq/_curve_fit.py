@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
 from math import isnan
@@ -16,7 +17,8 @@ from ._covariance import by_option, check_option
 from ._curve_fit_data import apply_nan_policy, jacobian_of, real_data, residual_of, weigher
 from ._derivatives import SCHEMES, Differences
 from ._leastsq import leastsq
-from ._losses import LINEAR, bound_arrays, bound_pair, bound_sides, loss_values
+from ._losses import LINEAR, bound_arrays, bound_pair, bound_sides, loss_values, nothing_depends
+from ._status import Status
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
@@ -147,7 +149,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     Warns
     -----
     OptimizeWarning
-        `pcov` could not be estimated.
+        `pcov` could not be estimated; or nothing depends on a parameter at its bound.
 
     See Also
     --------
@@ -234,8 +236,14 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if kwargs:
         _refuse_improper(kwargs)
     popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
+    if bounded and ier in (*_SUCCESS, Status.MAXFEV):
+        mesg = _in_names(mesg, f, n)
     if ier not in _SUCCESS:
         raise RuntimeError("Optimal parameters not found: " + mesg)
+    if bounded and np.isnan(info["multipliers"]).any():
+        names = _parameter_names(f, n)
+        warnings.warn("; ".join(nothing_depends(j, popt, names) for j in np.flatnonzero(np.isnan(info["multipliers"]))),
+                      category=_category(), stacklevel=2)
 
     fvec = info["fvec"]
     if covariance is not None:
@@ -283,6 +291,24 @@ def _count_parameters(f):
     if count < 2:
         raise ValueError("Unable to determine number of fit parameters.")
     return count - 1
+
+
+def _parameter_names(f, n):
+    """The model's names for its parameters, or None."""
+    try:
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [p.name for p in inspect.signature(f).parameters.values() if p.kind in kinds][1:]
+    except (TypeError, ValueError):
+        return None
+    return names if len(names) == n else None
+
+
+def _in_names(mesg, f, n):
+    """What is said of bounds, about the model's parameters by their names."""
+    names = _parameter_names(f, n)
+    if names is None:
+        return mesg
+    return re.sub(r"\bx\[(\d+)\]", lambda found: names[int(found[1])], mesg)
 
 
 def _bounded(bounds):

@@ -90,9 +90,9 @@ class Door:
         fvec = out[2] if filled is None else filled.own(out[2])
         return (out[0], ier, fvec, out[3] + extra, *out[4:])
 
-    def held(self, x):
+    def held(self, x, multipliers):
         """What to say of parameters at a bound, or an empty string."""
-        return "" if self.low is None else held(x, self.low, self.high)
+        return "" if self.low is None else held(x, self.low, self.high, multipliers)
 
     def active_mask(self, x):
         """-1 for a variable at its lower bound, 1 at its upper one, else 0."""

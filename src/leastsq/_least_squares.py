@@ -308,7 +308,7 @@ def _result(door, out, args, loss, verbose):
         message = not_finite_message(x, njev, out[9], loss=loss)
     else:
         message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
-    message += door.held(x)
+    message += door.held(x, out[11])
 
     jacobian = door.jacobian_at(x, f, args)
     rho = loss_values(loss, door.f_scale, f)

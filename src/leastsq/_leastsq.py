@@ -213,7 +213,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ``Q.T @ fvec`` where the last Jacobian was made, shape (n,).
         ``active_mask``
             Only with `bounds`: -1 for a parameter at its lower bound, 1 at its
-            upper one, else 0; shape (n,).
+            upper one, else 0; shape (n,).  Where a parameter is, held there or not.
+        ``multipliers``
+            Only with `bounds`: the slope of the cost, half the sum of squares, along each
+            parameter that a bound holds, shape (n,).  0: not held; nan: at a bound where
+            nothing depends on the parameter.
         ``history``
             Only with `history`: a dict of arrays with an entry for the start and for
             each trial, accepted or not: ``x``; ``fnorm`` there (nan if it was not finite
@@ -342,7 +346,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             maxfev = (100 if Dfun is not None else 200)*(x.size + 1)
         mesg = message(ier, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
     if door is not None:
-        mesg += door.held(x)
+        mesg += door.held(x, out[11] if len(out) > 11 else None)
         if verbose:
             door.watcher.finish(out[3], mesg)
     if not full_output:
@@ -361,6 +365,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     info["qtf"] = qtf
     if bounds is not None:
         info["active_mask"] = door.active_mask(x)
+        info["multipliers"] = np.zeros(x.size) if out[11] is None else out[11]
     if history:
         info["history"] = door.watcher.history()
     return x, cov_x, info, mesg, ier

@@ -301,5 +301,5 @@ def stay_within(x, step, low, high, moved):
 def collect(slab, slots, result):
     """Take the results of these slots, and free them."""
     _core.batch_collect(slab.arrays, slots, slab.problem[slots], result.x, result.ier, result.nfev,
-                        result.njev, result.fnorm, result.cov_x, result.fvec)
+                        result.njev, result.fnorm, result.cov_x, result.fvec, result._multipliers)
     slab.problem[slots] = -1

@@ -6,7 +6,7 @@ import numpy as np
 
 from ._checks import AS_PAIRS, both_bounds, noted, real_array
 
-__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "bound_sides", "core_loss", "held", "loss_values"]
+__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "bound_sides", "core_loss", "held", "loss_values", "nothing_depends"]
 
 LINEAR = "linear"
 _NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
@@ -147,14 +147,32 @@ def active_mask(x, low, high, dtype=np.int64):
     return mask
 
 
-def held(x, low, high):
-    """What to say of parameters at a bound, or an empty string."""
+def held(x, low, high, multipliers=None, names=None):
+    """What to say of parameters at a bound, or an empty string.
+
+    `multipliers` as the core's: a parameter is held at a bound by a slope of the cost, which is
+    evidence; without slope it merely is there; nan says that nothing depends on it there.  None: not known.
+    """
     fixed, low, high = low == high, x <= low, x >= high
-    said = [f"{_names(which)} {what}" for which, what in (
-        (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"),
-        (fixed, "fixed")) if which.any()]
-    return f"\n  Held: {'; '.join(said)}." if said else ""
+    at = (low | high) & ~fixed
+    slopes = np.full(x.size, np.inf) if multipliers is None else multipliers
+    lost, pushed = at & np.isnan(slopes), at & (slopes != 0) & ~np.isnan(slopes)
+    said = [f"{_name(j, names)} at the {'lower' if low[j] else 'upper'} bound"
+            + (f" (multiplier {abs(slopes[j]):.2g})" if np.isfinite(slopes[j]) else "") for j in np.flatnonzero(pushed)]
+    if fixed.any():
+        said.append(f"{', '.join(_name(j, names) for j in np.flatnonzero(fixed))} fixed")
+    text = f"\n  Held: {'; '.join(said)}." if said else ""
+    idle = at & ~pushed & ~lost
+    if idle.any():
+        text += "\n  At a bound, but not held by it: " + ", ".join(_name(j, names) for j in np.flatnonzero(idle)) + "."
+    for j in np.flatnonzero(lost):
+        text += f"\n  N{nothing_depends(j, x, names)[1:]}."
+    return text
 
 
-def _names(which):
-    return ", ".join(f"x[{j}]" for j in np.flatnonzero(which))
+def nothing_depends(j, x, names=None):
+    return f"nothing depends on {_name(j, names)} at its bound {x[j]:g}"
+
+
+def _name(j, names):
+    return f"x[{j}]" if names is None else names[j]

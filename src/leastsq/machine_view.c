@@ -168,13 +168,32 @@ get_bounds(PyObject *self, void *closure)
     return Py_BuildValue("NN", lo, hi);
 }
 
+static PyObject *
+get_multipliers(PyObject *self, void *closure)
+{
+    machine_state state;
+    machine_room room;
+    PyObject *array;
+    npy_intp n;
+
+    (void)closure;
+    if (machine_snapshot((machine *)self, &state, &room) < 0)
+        return NULL;
+    n = (npy_intp)state.s.n;
+    array = state.s.bounded ? PyArray_SimpleNew(1, &n, NPY_DOUBLE) : Py_NewRef(Py_None);
+    if (array != NULL && array != Py_None)
+        lsq_multipliers(&state.s, room.w, PyArray_DATA((PyArrayObject *)array));
+    PyMem_RawFree(room.memory);
+    return array;
+}
+
 /* As leastsq's, by the same function. */
 static PyObject *
 get_cov_x(PyObject *self, void *closure)
 {
     machine_state state;
     machine_room room;
-    PyObject *cov, *side = NULL;
+    PyObject *cov, *held = NULL;
     fit f;
 
     (void)closure;
@@ -188,10 +207,10 @@ get_cov_x(PyObject *self, void *closure)
     f.ldr = state.s.n;
     f.ipvt = room.ipvt;
     f.blocks.k = state.by_blocks ? ((machine *)self)->k : NULL;
-    cov = fit_covariance(&f, &side);
-    if (side == NULL)
+    cov = fit_covariance(&f, &held);
+    if (held == NULL)
         Py_CLEAR(cov);
-    Py_XDECREF(side);
+    Py_XDECREF(held);
     PyMem_RawFree(room.memory);
     return cov;
 }
@@ -205,6 +224,7 @@ PyGetSetDef machine_attributes[] = {
     {"ier", get_ier, NULL, "Why the fit ended, a member of Status; None if it has not.", NULL},
     {"accepted", get_accepted, NULL, "Was the trial that was told last taken as x?", NULL},
     {"cov_x", get_cov_x, NULL, "As leastsq's; None before the fit has ended.", NULL},
+    {"multipliers", get_multipliers, NULL, "As in leastsq's infodict; None without bounds.", NULL},
     {"fault", get_fault, NULL,
      "ier 9: (row, column, value) of the first that is not finite, or None; column n is f.", NULL},
     {"n", get_integer, NULL, "The number of parameters.",
