@@ -41,8 +41,8 @@ class BatchResult:
         without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_multipliers", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec", "ier", "nfev",
-                 "njev", "x")
+    __slots__ = ("_bounds", "_code", "_multipliers", "_settings", "_wants_fvec", "active_mask", "cov_x", "fnorm", "fvec",
+                 "ier", "nfev", "njev", "x")
 
     def __init__(self, x, settings, cov, fvec, bounds):
         count, n = x.shape

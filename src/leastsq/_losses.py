@@ -6,7 +6,8 @@ import numpy as np
 
 from ._checks import AS_PAIRS, both_bounds, noted, real_array
 
-__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "bound_sides", "core_loss", "held", "loss_values", "nothing_depends"]
+__all__ = ["LINEAR", "active_mask", "bound_arrays", "bound_pair", "bound_sides", "core_loss", "held", "loss_values",
+           "nothing_depends"]
 
 LINEAR = "linear"
 _NUMBERS = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
