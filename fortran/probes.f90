@@ -214,11 +214,16 @@ contains
    pure subroutine go_back(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
-      logical :: unfelt(s%n)
+      logical :: unfelt
+      integer(ik) :: j
 
-      unfelt = dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), w(:, V_HI), s%fnorm)
-      if (s%felt == FELT_NOWHERE) unfelt = unfelt .and. on_bound(w(:, V_X), w(:, V_LO), w(:, V_HI))
-      if (s%restarts >= MOST_RESTARTS .or. .not. any(unfelt)) return
+      if (s%restarts >= MOST_RESTARTS) return
+      unfelt = .false.
+      do j = 1, s%n
+         if (.not. dead(w(j, V_COLNORM), w(j, V_LARGEST), w(j, V_LO), w(j, V_HI), s%fnorm)) cycle
+         unfelt = unfelt .or. s%felt /= FELT_NOWHERE .or. on_bound(w(j, V_X), w(j, V_LO), w(j, V_HI))
+      end do
+      if (.not. unfelt) return
       if (s%felt == FELT_NOWHERE .and. s%tries > 0) return
       if (s%nfev >= s%maxfev) then
          s%info = INFO_MAXFEV
@@ -246,22 +251,23 @@ contains
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
       real(wp) :: size, inside, root, part
-      integer(ik) :: j, place
+      integer(ik) :: j, place, places
       integer :: round
-      logical :: moves(s%n)
 
-      moves = dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), w(:, V_HI), s%best_norm) &
-         .and. on_bound(w(:, V_BEST), w(:, V_LO), w(:, V_HI))
+      places = 0
+      do j = 1, s%n
+         if (searched(s, w, j)) places = places + 1
+      end do
       root = 2
       do round = 1, ROOT_ROUNDS
-         root = (1 + root)**(1/real(count(moves) + 1, wp))
+         root = (1 + root)**(1/real(places + 1, wp))
       end do
       w(:, V_TRIAL) = w(:, V_BEST)
       place = 0
       do j = 1, s%n
-         if (.not. moves(j)) cycle
+         if (.not. searched(s, w, j)) cycle
          place = place + 1
-         part = modulo(real(s%tries, wp)*root**(-place), 1.0_wp)
+         part = modulo(real(s%tries, wp)*root**(-real(place, wp)), 1.0_wp)
          size = w(j, V_HI) - w(j, V_LO)
          if (size > huge(size)) size = w(j, V_LARGEST)
          if (size > 0) then
@@ -280,6 +286,17 @@ contains
       s%tries = s%tries + 1
       call ask_probe(s, w, PROBE_SEARCH)
    end subroutine search_inside
+
+   !> Does the search move variable j?
+   pure function searched(s, w, j)
+      type(lm_state_t), intent(in) :: s
+      real(wp), intent(in) :: w(s%n, *)
+      integer(ik), intent(in) :: j
+      logical :: searched
+
+      searched = dead(w(j, V_COLNORM), w(j, V_LARGEST), w(j, V_LO), w(j, V_HI), s%best_norm) &
+         .and. on_bound(w(j, V_BEST), w(j, V_LO), w(j, V_HI))
+   end function searched
 
    !> Here is ‖f‖ at a trial of the search.  A place that f does not tell from the bound is none.
    pure subroutine go_on_searching(s, w, fnorm)
