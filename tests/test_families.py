@@ -191,7 +191,7 @@ def test_robust_fits_of_a_decay_do_not_end_on_the_bound_either():
 
 
 # ---------------------------------------------------------------------------
-# what the examples were
+# easy fits that ended on a wrong bound
 
 
 def decay(t, h, tau, c):
