@@ -50,6 +50,8 @@ class LevenbergMarquardt(Machine):
         As `leastsq` returns it.
     active_mask : ndarray of int, shape (n,)
         -1 for a parameter at its lower bound, 1 at its upper one, else 0.
+    multipliers : ndarray, shape (n,), or None
+        As in the infodict of `leastsq`; None without bounds.
     nfev, njev : int
         Evaluations and models told.
     iteration : int
@@ -150,7 +152,7 @@ class LevenbergMarquardt(Machine):
             said = self._not_finite(x)
         else:
             said = message(ier, ftol=self.ftol, xtol=self.xtol, gtol=self.gtol, maxfev=self.maxfev)
-        return said if bounds is None else said + Bounds(*bounds).describe(x)
+        return said if bounds is None else said + Bounds(*bounds).describe(x, self.multipliers)
 
     def _not_finite(self, x):
         at = f"at x = {np.array2string(x, threshold=20)}"

@@ -221,7 +221,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ``Q.T @ fvec`` where the last Jacobian was made, shape (n,).
         ``active_mask``
             Only with `bounds`: -1 for a parameter at its lower bound, 1 at its
-            upper one, else 0; shape (n,).
+            upper one, else 0; shape (n,).  Where a parameter is, held there or not.
+        ``multipliers``
+            Only with `bounds`: the slope of the cost, half the sum of squares, along each
+            parameter that a bound holds, shape (n,).  0: not held; nan: at a bound where
+            nothing depends on the parameter.
         ``history``
             Only with `history`: a dict of arrays with an entry for the start and for
             each trial, accepted or not: ``x``; ``fnorm`` there (nan if it was not finite
@@ -347,8 +351,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         maxfev = most_evaluations(x.size, Dfun is None)
     mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
     if fit is not None:
-        if source.bounds is not None:
-            mesg += source.bounds.describe(x)
+        mesg += source.describe_bounds(x, *out[11:])
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:
@@ -366,7 +369,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     info["ipvt"] = ipvt
     info["qtf"] = qtf
     if bounds is not None:
-        info["active_mask"] = np.zeros(x.size, np.int64) if source.bounds is None else source.bounds.active_mask(x)
+        info |= source.at_bounds(x, out[11])
     if history:
         info["history"] = fit.watcher.history()
     return x, cov_x, Info(info, source), mesg, ier

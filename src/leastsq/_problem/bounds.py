@@ -56,12 +56,38 @@ class Bounds:
         mask[x <= self.low] = -1
         return mask
 
-    def describe(self, x):
-        """A line about the parameters at a bound, or an empty string."""
-        fixed, low, high = ~self.free, x <= self.low, x >= self.high
-        said = [f"{', '.join(f'x[{j}]' for j in np.flatnonzero(which))} {what}" for which, what in (
-            (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"), (fixed, "fixed")) if which.any()]
-        return f"\n  Held: {'; '.join(said)}." if said else ""
+    def describe(self, x, multipliers=None, names=None):
+        """
+        Lines about the parameters at a bound, or an empty string.
+
+        To be held is evidence, a slope of the cost that points outwards; to be at a bound is a place.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n,)
+        multipliers : ndarray, shape (n,), optional
+            The core's: slopes of the cost; 0: not held; nan: nothing depends on the parameter.  None: not known.
+        names : sequence of str, optional
+            Of the parameters.
+        """
+        names = [f"x[{j}]" for j in range(x.size)] if names is None else names
+        at = self.free & ((x <= self.low) | (x >= self.high))
+        slopes = np.zeros(x.size) if multipliers is None else multipliers
+        held, lost = at & (np.abs(slopes) > 0), at & np.isnan(slopes)
+        said = [f"{names[j]} at the {'lower' if x[j] <= self.low[j] else 'upper'} bound (multiplier {abs(slopes[j]):.2g})"
+                for j in np.flatnonzero(held)]
+        said += [", ".join(names[j] for j in np.flatnonzero(~self.free)) + " fixed"][:int(not self.free.all())]
+        lines = [f"Held: {'; '.join(said)}."] if said else []
+        if (at & ~held & ~lost).any():
+            which = "At a bound" if multipliers is None else "At a bound, but not held by it"
+            lines.append(f"{which}: {', '.join(names[j] for j in np.flatnonzero(at & ~held & ~lost))}.")
+        lines += [f"N{self.no_effect(j, x, names)[1:]}." for j in np.flatnonzero(lost)]
+        return "".join(f"\n  {line}" for line in lines)
+
+    @staticmethod
+    def no_effect(j, x, names):
+        """What is said of a parameter at a bound where nothing depends on it."""
+        return f"nothing depends on {names[j]} at its bound {x[j]:g}"
 
     def check_start(self, x0, name="x0"):
         """Refuse a start that is nan or outside, in SciPy's words; what is no number the core refuses."""

@@ -152,7 +152,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     Warns
     -----
     OptimizeWarning
-        `pcov` could not be estimated.
+        `pcov` could not be estimated; or nothing depends on a parameter at its bound.
 
     See Also
     --------
@@ -244,8 +244,12 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if kwargs:
         _refuse_improper(kwargs)
     popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=jac, full_output=1, **kwargs)
+    if bounds is not None:
+        mesg = _in_names(mesg, f, popt, info)
     if ier not in SUCCESS and ier != Status.WATCHER:
         raise RuntimeError("Optimal parameters not found: " + mesg)
+    if bounds is not None:
+        _warn_of_no_effect(f, popt, info)
     if full_output or covariance is not None:
         info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
@@ -289,6 +293,21 @@ def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
     """What was fitted, and to what."""
     return replace(problem, model=f, xdata=xdata, ydata=ydata, sigma=sigma, absolute_sigma=bool(absolute_sigma),
                    names=_parameter_names(f, n))
+
+
+def _in_names(mesg, f, popt, info):
+    """The message, in the model's own names where it speaks of bounds."""
+    bounds, multipliers = info.problem.bounds, info["multipliers"]
+    said = bounds.describe(popt, multipliers)
+    return mesg.removesuffix(said) + bounds.describe(popt, multipliers, _parameter_names(f, popt.size)) if said else mesg
+
+
+def _warn_of_no_effect(f, popt, info):
+    lost = np.flatnonzero(np.isnan(info["multipliers"]))
+    if lost.size:
+        names = _parameter_names(f, popt.size) or [f"x[{j}]" for j in range(popt.size)]
+        warnings.warn("; ".join(info.problem.bounds.no_effect(j, popt, names) for j in lost),
+                      category=_category(), stacklevel=3)
 
 
 def _check_functions(f, jac, p0):
