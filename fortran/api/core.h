@@ -51,6 +51,7 @@ enum {
     LSQ_FELT,                   /* last x where f felt every variable */
     LSQ_LEFT,                   /* the step that left it; the search's best trial */
     LSQ_BEST,                   /* the best x before the fit began again */
+    LSQ_WARY,                   /* bounds at which something was not finite */
     LSQ_NEAR_LO, LSQ_NEAR_HI,   /* the part of the box that a step may reach */
     LSQ_RHS,
     LSQ_TRIANGLE                /* n columns */
@@ -63,7 +64,8 @@ enum {
     LSQ_PROBE_END,              /* variables near their bounds, put onto them */
     LSQ_PROBE_BACK,             /* the way back from where f feels nothing */
     LSQ_PROBE_SEARCH,           /* or inside the box, for want of a way back */
-    LSQ_PROBE_RETURN            /* to LSQ_BEST, which was better */
+    LSQ_PROBE_RETURN,           /* to LSQ_BEST, which was better */
+    LSQ_PROBE_RETREAT           /* inside, from bounds at which f or the model is not finite */
 };
 
 /* The signatures that users of compiled functions write. */

@@ -90,16 +90,19 @@ contains
    elemental subroutine near_box(x, lo, hi, distrust, wary, near_lo, near_hi)
       real(wp), intent(in) :: x, lo, hi           !< lo <= x <= hi
       real(wp), intent(in) :: distrust            !< 1: part of the way; 0: all of it
-      logical, intent(in) :: wary                 !< never all of it: f was not finite at a bound
+      real(wp), intent(in) :: wary                !< never to lo (if < 0), or to hi (> 0)
       real(wp), intent(out) :: near_lo, near_hi
       real(wp) :: part
+      logical :: distrusted
 
       near_lo = lo
       near_hi = hi
-      if (distrust <= TRUSTED .and. .not. wary) return
+      distrusted = distrust > TRUSTED
       part = 1 - (1 - FIRST_PART)*max(distrust, TRUSTED)
-      if (wary .or. x - lo > NEAR*abs(x)) near_lo = max(lo, x - part*(x - lo))
-      if (wary .or. hi - x > NEAR*abs(x)) near_hi = min(hi, x + part*(hi - x))
+      if (wary < 0 .or. (distrusted .and. x - lo > NEAR*abs(x))) near_lo = max(lo, x - part*(x - lo))
+      if (wary > 0 .or. (distrusted .and. hi - x > NEAR*abs(x))) near_hi = min(hi, x + part*(hi - x))
+      if (wary < 0 .and. near_lo <= lo) near_lo = x    ! by rounding
+      if (wary > 0 .and. near_hi >= hi) near_hi = x
    end subroutine near_box
 
    !> The step within w's near box: w's columns V_STEP, and V_SIDE at its end.  Of w it reads V_X,

@@ -18,10 +18,11 @@ module leastsq_lm_core
       go_within_bounds, predict
    use leastsq_enorm, only: enorm
    use leastsq_lm_state, only: lm_state_t, core_columns, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, &
-      V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_NEAR_LO, V_NEAR_HI, &
-      PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, UNTOUCHED, TOUCHED, TOUCHED_NOT_FINITE
+      V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, V_NEAR_LO, &
+      V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
    use leastsq_lmpar, only: lmpar
-   use leastsq_probes, only: leave_bounds, conclude, tell_probe, move, measure_point, dead
+   use leastsq_probes, only: leave_bounds, conclude, tell_probe, move, measure_point, dead, keep_away, &
+      retreat, search_start
    use leastsq_products, only: triangle_times, transposed_times, largest_cosine, scaled_norm
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
@@ -57,7 +58,7 @@ contains
       s%fnorm = 0; s%xnorm = 0; s%gnorm = 0
       s%radius = 0; s%par = 0; s%pnorm = 0
       s%actual = 0; s%predicted = 0; s%slope = 0; s%ratio = 0
-      s%hits = 0; s%touched = UNTOUCHED; s%distrust = 1
+      s%hits = 0; s%touched = 0; s%distrust = 1
       s%probe = PROBE_NONE; s%pending = 0; s%felt = FELT_NOWHERE
       s%restarts = 0; s%tries = 0; s%best_info = 0; s%best_norm = 0; s%tried_norm = 0
       s%request = ASK_DONE
@@ -68,6 +69,7 @@ contains
       if (s%bounded /= 0) then
          if (.not. feasible(s%n, w(1, V_X), w(1, V_LO), w(1, V_HI))) return
          w(:, V_LARGEST) = abs(w(:, V_X))
+         w(:, V_WARY) = FEARLESS
       end if
       w(:, V_TRIAL) = w(:, V_X)
       s%request = ASK_NORM
@@ -88,7 +90,7 @@ contains
 
       s%nfev = s%nfev + cost
       if (s%iteration == 0) then
-         call take_first_norm(s, fnorm)
+         call take_first_norm(s, w, fnorm)
          return
       end if
 
@@ -104,7 +106,8 @@ contains
       if (s%bounded /= 0) then
          call correct_radius(last_radius, s%pnorm, accepted, s%hits, s%radius)
          call update_distrust(s%ratio, accepted, s%hits, s%distrust)
-         if (s%hits > 0 .and. .not. fnorm <= huge(fnorm)) s%touched = TOUCHED_NOT_FINITE
+         if (s%hits > 0 .and. .not. fnorm <= huge(fnorm)) call keep_away(w(:, V_TRIAL), w(:, V_STEP), &
+            w(:, V_LO), w(:, V_HI), WARY, w(:, V_WARY))
       end if
       s%accepted = 0
       if (accepted) call move(s, w, fnorm)
@@ -136,8 +139,7 @@ contains
       s%accepted = 0
       first = s%njev == 1
       if (.not. all(w(:, V_COLNORM) <= huge(1.0_wp))) then
-         s%info = INFO_NOT_FINITE
-         call conclude(s, w)
+         call retreat(s, w)
          return
       end if
 
@@ -173,7 +175,7 @@ contains
          return
       end if
       if (s%scaling == SCALE_COLUMNS) then
-         if (s%touched /= UNTOUCHED) w(:, V_DIAG) = FADING*w(:, V_DIAG)
+         if (s%touched /= 0) w(:, V_DIAG) = FADING*w(:, V_DIAG)
          w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
       end if
       call propose(s, w, r, ldr, ipvt, solver)
@@ -300,18 +302,29 @@ contains
          .and. (s%scaling == SCALE_COLUMNS .or. s%scaling == SCALE_USER)
    end function proper
 
-   pure subroutine take_first_norm(s, fnorm)
+   !> ‖f(x₀)‖; or, where that is not finite on a bound, ‖f‖ inside.
+   pure subroutine take_first_norm(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
       real(wp), intent(in) :: fnorm
 
+      if (.not. fnorm <= huge(fnorm)) then
+         s%accepted = merge(1_ik, 0_ik, s%probe == PROBE_NONE)
+         if (s%probe == PROBE_NONE) s%fnorm = fnorm
+         call search_start(s, w)
+         return
+      end if
+      if (s%bounded /= 0) then
+         w(:, V_X) = w(:, V_TRIAL)
+         w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
+      end if
       s%fnorm = fnorm
       s%accepted = 1
       s%iteration = 1
+      s%info = 0
+      s%probe = PROBE_NONE
+      s%tries = 0
       s%request = ASK_MODEL
-      if (.not. fnorm <= huge(fnorm)) then
-         s%info = INFO_NOT_FINITE
-         s%request = ASK_DONE
-      end if
    end subroutine take_first_norm
 
    !> The gradient, and its measure without what the bounds hold.
@@ -341,7 +354,7 @@ contains
 
       if (s%bounded /= 0) then
          call near_box(w(:, V_X), w(:, V_LO), w(:, V_HI), s%distrust, &
-            s%touched == TOUCHED_NOT_FINITE, w(:, V_NEAR_LO), w(:, V_NEAR_HI))
+            w(:, V_WARY), w(:, V_NEAR_LO), w(:, V_NEAR_HI))
          call bounded_step(s%n, r, ldr, ipvt, s%fnorm, s%radius, s%par, w, solver)
          call go_within_bounds(s%n, w, s%hits)
          call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)
@@ -352,7 +365,7 @@ contains
          w(:, V_STEP) = -w(:, V_STEP)
          w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
       end if
-      if (s%hits > 0) s%touched = max(s%touched, TOUCHED)
+      if (s%hits > 0) s%touched = 1
       if (s%iteration == 1 .and. s%hits == 0) s%radius = min(s%radius, s%pnorm)
       s%request = ASK_NORM
    end subroutine propose

@@ -6,7 +6,7 @@
 !> Its data is n-sized.
 module leastsq_lm_state
    use, intrinsic :: iso_c_binding, only: c_double, c_int64_t
-   use leastsq_kinds, only: ik
+   use leastsq_kinds, only: wp, ik
    implicit none (type, external)
    private
    public :: lm_state_t, core_columns
@@ -44,7 +44,7 @@ module leastsq_lm_state
       integer(c_int64_t) :: best_info = 0    !< info, should V_BEST be returned to
       integer(c_int64_t) :: restarts = 0     !< times that the fit began again
       integer(c_int64_t) :: felt = 0         !< is V_FELT set?  FELT_NOWHERE, FELT_BEFORE, FELT_HERE
-      integer(c_int64_t) :: touched = 0      !< have bounds cut a step?  UNTOUCHED, TOUCHED, TOUCHED_NOT_FINITE
+      integer(c_int64_t) :: touched = 0      !< 1: bounds have cut a step
       integer(c_int64_t) :: tries = 0        !< trials of the search inside
       real(c_double) :: distrust = 1         !< of the model near bounds: 1 at first, 0 none
       real(c_double) :: best_norm = 0        !< ‖f‖ at V_BEST
@@ -69,10 +69,11 @@ module leastsq_lm_state
    integer, parameter, public :: V_FELT = VECTORS + 6  !< last x where f felt every variable
    integer, parameter, public :: V_LEFT = VECTORS + 7   !< the step that left it; the search's best trial
    integer, parameter, public :: V_BEST = VECTORS + 8   !< the best x before the fit began again
-   integer, parameter, public :: V_NEAR_LO = VECTORS + 9    !< scratch: the part of the box that
-   integer, parameter, public :: V_NEAR_HI = VECTORS + 10   !< the step may reach
-   integer, parameter, public :: V_RHS = VECTORS + 11   !< scratch
-   integer, parameter, public :: V_TRIANGLE = VECTORS + 12  !< n columns of scratch
+   integer, parameter, public :: V_WARY = VECTORS + 9   !< a bound at which something was not finite: < 0 lo, > 0 hi
+   integer, parameter, public :: V_NEAR_LO = VECTORS + 10   !< scratch: the part of the box that
+   integer, parameter, public :: V_NEAR_HI = VECTORS + 11   !< the step may reach
+   integer, parameter, public :: V_RHS = VECTORS + 12   !< scratch
+   integer, parameter, public :: V_TRIANGLE = VECTORS + 13  !< n columns of scratch
 
    ! What a trial is: a step of the model's, or a probe
    integer(ik), parameter, public :: PROBE_NONE = 0
@@ -81,8 +82,12 @@ module leastsq_lm_state
    integer(ik), parameter, public :: PROBE_BACK = 3     !< the way back from where f feels nothing
    integer(ik), parameter, public :: PROBE_SEARCH = 4   !< or inside the box, for want of a way back
    integer(ik), parameter, public :: PROBE_RETURN = 5   !< to V_BEST, which was better
+   integer(ik), parameter, public :: PROBE_RETREAT = 6  !< inside, from bounds at which f or the model is not finite
 
-   integer(ik), parameter, public :: UNTOUCHED = 0, TOUCHED = 1, TOUCHED_NOT_FINITE = 2
+   ! How a variable keeps away from a bound; reals, that they may live among the vectors
+   real(wp), parameter, public :: FEARLESS = 0
+   real(wp), parameter, public :: WARY = 1      !< f was not finite on it: tried once more, at the end
+   real(wp), parameter, public :: BURNT = 2     !< never tried again
    integer(ik), parameter, public :: FELT_NOWHERE = 0, FELT_BEFORE = 1, FELT_HERE = 2
 
 contains

@@ -3,19 +3,23 @@
 !> A start on a bound begins inside; at the end variables go onto bounds that are near; and a fit that
 !> ends where f feels nothing of some variable goes the way back, or searches the box, and begins again:
 !> it may have run onto a bound at which f is flat (exp(-t/tau) at tau = 0).  What is found is kept if
-!> it is better.  (Of this package: measured on the families of tests/parity/families.py.)
+!> it is better.  Where f or the model is not finite on a bound (s/(K + s) at K = 0 and s = 0) the fit
+!> retreats inside.  (Of this package: measured on the families of tests/parity/families.py.)
 !>
-!> Public: leave_bounds, conclude, tell_probe, move, measure_point, dead, held.  Its data is n-sized.
+!> Public: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held,
+!> keep_away.  Its data is n-sized.
 module leastsq_probes
    use leastsq_kinds, only: wp, ik, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_FTOL, INFO_GTOL, INFO_MAXFEV, &
       INFO_NOT_FINITE
    use leastsq_lm_state, only: lm_state_t, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_SCRATCH, V_LO, V_HI, &
-      V_SLOPE, V_LARGEST, V_FELT, V_LEFT, V_BEST, V_RHS, PROBE_NONE, PROBE_START, PROBE_END, PROBE_BACK, &
-      PROBE_SEARCH, PROBE_RETURN, FELT_NOWHERE, FELT_BEFORE, FELT_HERE
+      V_SLOPE, V_LARGEST, V_FELT, V_LEFT, V_BEST, V_WARY, V_RHS, PROBE_NONE, PROBE_START, PROBE_END, &
+      PROBE_BACK, PROBE_SEARCH, PROBE_RETURN, PROBE_RETREAT, FELT_NOWHERE, FELT_BEFORE, FELT_HERE, &
+      FEARLESS, WARY, BURNT
    use leastsq_products, only: scaled_norm
    implicit none (type, external)
    private
-   public :: leave_bounds, conclude, tell_probe, move, measure_point, dead, held
+   public :: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held, &
+      keep_away
 
    real(wp), parameter :: START_INSIDE = 0.2_wp   !< of the box: where a start on a bound is put
    real(wp), parameter :: STATIONARY = 1.0e-3_wp  !< largest cosine at a start that is a minimum
@@ -27,6 +31,8 @@ module leastsq_probes
    real(wp), parameter :: DECADES_MORE = 0.5_wp   !< with each of its trials
    real(wp), parameter :: BOX_DECADES = 4         !< the same where the box or |x| tells a size
    integer(ik), parameter :: MOST_TRIES = 40
+   integer(ik), parameter :: MOST_STARTS = 10     !< the same, for a place where f is finite
+   real(wp), parameter :: RETREAT_PART = 0.5_wp   !< of the step that led onto the bound
    integer(ik), parameter :: MOST_RESTARTS = 2
    integer, parameter :: ROOT_ROUNDS = 30
 
@@ -43,6 +49,55 @@ contains
       call go_inside(w(:, V_LO), w(:, V_HI), START_INSIDE, w(:, V_TRIAL))
       if (any(w(:, V_TRIAL) /= w(:, V_X)) .and. s%nfev < s%maxfev) call ask_probe(s, w, PROBE_START)
    end subroutine leave_bounds
+
+   !> f, or the model, is not finite at x₀ or where it was sought since: search inside the bounds that x₀
+   !> is on.
+   pure subroutine search_start(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      s%info = INFO_NOT_FINITE
+      s%request = ASK_DONE
+      if (s%bounded == 0) return
+      if (s%probe == PROBE_NONE) then
+         s%tries = 0
+         w(:, V_BEST) = w(:, V_X)
+         w(:, V_COLNORM) = 0
+         call keep_away(w(:, V_X), 1.0_wp, w(:, V_LO), w(:, V_HI), BURNT, w(:, V_WARY))
+      end if
+      s%probe = PROBE_NONE
+      if (s%tries >= MOST_STARTS .or. s%nfev >= s%maxfev) return
+      call search_inside(s, w, PROBE_RETREAT)
+      if (all(w(:, V_TRIAL) == w(:, V_X))) then
+         s%probe = PROBE_NONE
+         s%info = INFO_NOT_FINITE
+         s%request = ASK_DONE
+      end if
+   end subroutine search_start
+
+   !> The model at x is not finite: go back from the bounds that x came onto, or end.
+   pure subroutine retreat(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      s%info = INFO_NOT_FINITE
+      if (s%bounded /= 0 .and. s%probe /= PROBE_RETURN .and. s%nfev < s%maxfev) then
+         s%probe = PROBE_NONE
+         if (s%njev == 1) then
+            call search_start(s, w)
+            return
+         end if
+         call keep_away(w(:, V_X), w(:, V_STEP), w(:, V_LO), w(:, V_HI), BURNT, w(:, V_WARY))
+         w(:, V_TRIAL) = w(:, V_X)
+         where (on_bound(w(:, V_X), w(:, V_LO), w(:, V_HI))) &
+            w(:, V_TRIAL) = min(max(w(:, V_X) - RETREAT_PART*w(:, V_STEP), w(:, V_LO)), w(:, V_HI))
+         if (any(w(:, V_TRIAL) /= w(:, V_X))) then
+            call ask_probe(s, w, PROBE_RETREAT)
+            return
+         end if
+      end if
+      call conclude(s, w)
+   end subroutine retreat
 
    !> The fit is to end, for the reason info; with bounds, unless a probe is due.
    pure subroutine conclude(s, w)
@@ -83,6 +138,12 @@ contains
             s%request = ASK_MODEL
          end if
       case (PROBE_END)
+         if (.not. finite) then
+            call learn_from_end(s%n, w)
+            s%info = s%pending
+            if (s%nfev < s%maxfev) call reach_bounds(s, w)
+            if (s%request /= ASK_DONE) return
+         end if
          gain = 0
          if (fnorm <= s%fnorm) then
             gain = 1 - (fnorm/s%fnorm)**2
@@ -103,6 +164,16 @@ contains
          end if
       case (PROBE_SEARCH)
          call go_on_searching(s, w, fnorm)
+      case (PROBE_RETREAT)
+         if (finite) then
+            s%tries = 0
+            call begin_again(s, w, fnorm)
+         else if (s%njev == 1) then
+            s%probe = PROBE_RETREAT
+            call search_start(s, w)
+         else
+            call conclude(s, w)
+         end if
       case (PROBE_RETURN)
          s%probe = PROBE_RETURN
          call move(s, w, fnorm)
@@ -203,11 +274,41 @@ contains
       do j = 1, s%n
          if (w(j, V_SLOPE) == 0) cycle
          bound = merge(w(j, V_LO), w(j, V_HI), w(j, V_SLOPE) > 0)
+         if (w(j, V_WARY) == merge(-BURNT, BURNT, w(j, V_SLOPE) > 0)) cycle
          way = abs(bound - w(j, V_X))
          if (way*w(j, V_COLNORM)**2 <= abs(w(j, V_SLOPE))*s%fnorm) w(j, V_TRIAL) = bound
       end do
       if (any(w(:, V_TRIAL) /= w(:, V_X))) call ask_probe(s, w, PROBE_END)
    end subroutine reach_bounds
+
+   !> f is not finite with variables on their bounds, all at once.  Those of which that was known already are
+   !> at fault; or if there are none, any of them may be.
+   pure subroutine learn_from_end(n, w)
+      integer(ik), intent(in) :: n
+      real(wp), intent(inout) :: w(n, *)
+      integer(ik) :: j
+      logical :: known
+
+      known = .false.
+      do j = 1, n
+         known = known .or. (w(j, V_STEP) /= 0 .and. w(j, V_WARY) /= FEARLESS)
+      end do
+      do j = 1, n
+         if (known .and. w(j, V_WARY) == FEARLESS) cycle
+         call keep_away(w(j, V_TRIAL), w(j, V_STEP), w(j, V_LO), w(j, V_HI), BURNT, w(j, V_WARY))
+      end do
+   end subroutine learn_from_end
+
+   !> Something was not finite at x: keep away from the bounds that x came onto.
+   elemental subroutine keep_away(x, step, lo, hi, how, wary)
+      real(wp), intent(in) :: x, lo, hi
+      real(wp), intent(in) :: step                !< 0: it did not
+      real(wp), intent(in) :: how                 !< WARY or BURNT
+      real(wp), intent(inout) :: wary
+
+      if (step == 0 .or. lo < x .and. x < hi .or. .not. lo < hi) return
+      if (how >= abs(wary)) wary = merge(-how, how, x <= lo)
+   end subroutine keep_away
 
    !> f feels nothing of a variable: begin again from where it felt all of them, with a small part of
    !> the step that left that place; or if there was none, search for where it feels those at bounds.
@@ -240,16 +341,18 @@ contains
          call ask_probe(s, w, PROBE_BACK)
       else
          s%tried_norm = huge(s%tried_norm)
-         call search_inside(s, w)
+         s%tries = 0
+         call search_inside(s, w, PROBE_SEARCH)
       end if
    end subroutine go_back
 
    !> The next trial of the search: variables of which f feels nothing at their bounds go inside, first
    !> by a part of the box, or to 1 if nothing tells a size; then anywhere, evenly in the logarithm of
    !> the way (by the additive recurrence whose ratios are powers of the root of rᵏ⁺¹ = r + 1).
-   pure subroutine search_inside(s, w)
+   pure subroutine search_inside(s, w, probe)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: probe            !< PROBE_SEARCH, or PROBE_RETREAT at the start
       real(wp) :: size, inside, root, part
       integer(ik) :: j, place, places
       integer :: round
@@ -284,7 +387,7 @@ contains
          end if
       end do
       s%tries = s%tries + 1
-      call ask_probe(s, w, PROBE_SEARCH)
+      call ask_probe(s, w, probe)
    end subroutine search_inside
 
    !> Does the search move variable j?
@@ -313,7 +416,7 @@ contains
       else if (s%nfev >= s%maxfev) then
          s%info = INFO_MAXFEV
       else if (s%tries < MOST_TRIES) then
-         call search_inside(s, w)
+         call search_inside(s, w, PROBE_SEARCH)
       else if (s%tried_norm <= 0.5_wp*huge(fnorm)) then
          w(:, V_TRIAL) = w(:, V_LEFT)
          call ask_probe(s, w, PROBE_BACK)

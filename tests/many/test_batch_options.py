@@ -429,7 +429,7 @@ def test_options_take_what_is_documented(options):
         peaks.append(peak - output)
     documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 36) + slab * y[0].nbytes
     if "bounds" in options:
-        documented += 8 * slab * (N**2 + 12 * N)
+        documented += 8 * slab * (N**2 + 13 * N)
     if "loss" in options:
         documented += 40 * slab * M
     assert peaks[1] < documented + func + 100_000

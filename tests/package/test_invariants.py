@@ -251,7 +251,7 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     assert known.pop("vectors") == CODES["LSQ_VECTORS"]
     columns = {name[2:].upper(): value - 1 for name, value in known.items()}
     assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH",
-                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "FELT", "LEFT", "BEST",
+                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "FELT", "LEFT", "BEST", "WARY",
                             "NEAR_LO", "NEAR_HI", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
 
@@ -259,7 +259,7 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
 def test_probes_are_the_same_in_fortran_and_c():
     fortran = {name: int(value) for name, value in _fortran_parameters(SOURCES["lm_state.f90"].read_text()).items()
                if name.startswith("PROBE_")}
-    assert len(fortran) == 6
+    assert len(fortran) == 7
     assert {f"LSQ_{name}": value for name, value in fortran.items()} == \
         {name: value for name, value in CODES.items() if name.startswith("LSQ_PROBE_")}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import families
-from leastsq import LevenbergMarquardt, curve_fit, least_squares, leastsq, leastsq_batch, leastsq_blocks
+from leastsq import LevenbergMarquardt, Status, curve_fit, least_squares, leastsq, leastsq_batch, leastsq_blocks
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = {row["family"]: row for row in
@@ -238,6 +238,77 @@ def test_zero_over_zero_on_a_bound_is_no_failure():
             warnings.simplefilter("ignore")         # pcov, where K ends beside the bound
             *_, ier = curve_fit(model, s, y, start, bounds=(0, np.inf), full_output=True)
         assert ier in SUCCESS
+
+
+S = np.repeat([0, .1, .2, .5, 1, 2, 5.], 2)
+
+
+def enzyme(x, s=S):
+    with np.errstate(all="ignore"):
+        return x[..., :1] * s / (x[..., 1:] + s)
+
+
+def enzyme_slopes(x, s=S):
+    with np.errstate(all="ignore"):
+        return np.stack([s / (x[..., 1:] + s), -x[..., :1] * s / (x[..., 1:] + s) ** 2], axis=-1)
+
+
+@pytest.mark.parametrize("start", [[3.0, 0], [0, 0]])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_start_where_zero_is_divided_by_zero_begins_inside(start, exact):
+    """In every way to fit, at the same points."""
+    y = enzyme(np.array([3, .4])) + .05 * np.cos(9 * S)
+    x0, bounds = np.array(start), ([0, 0], [np.inf, np.inf])
+    options = {"factor": 1, "ftol": 1e-10, "xtol": 1e-10}
+    wanted = leastsq(lambda x: enzyme(x) - y, [2, 1], ftol=1e-12, xtol=1e-12)[0]
+    Dfun = enzyme_slopes if exact else None
+    x, _, info, mesg, ier = leastsq(lambda x: enzyme(x) - y, x0, Dfun=Dfun, bounds=bounds, full_output=True,
+                                    history=True, **options)
+    assert ier in SUCCESS and not np.isnan(info["fvec"]).any()
+    np.testing.assert_allclose(x, wanted, rtol=1e-6)
+    np.testing.assert_array_equal(info["history"]["x"][0], x0)
+    assert np.isnan(info["history"]["fnorm"][0]) and info["history"]["fnorm"][-1] == np.linalg.norm(info["fvec"])
+    many = leastsq_batch(lambda x: enzyme(x) - y, x0[None], Dfun=Dfun, bounds=bounds, return_fvec=True, **options)
+    np.testing.assert_array_equal(many.x[0], x)
+    np.testing.assert_array_equal(many.fvec[0], info["fvec"])
+    assert many.nfev[0] == info["nfev"]
+    fit = least_squares(lambda x: enzyme(x) - y, x0, "2-point" if Dfun is None else Dfun, bounds=bounds)
+    np.testing.assert_allclose(fit.x, wanted, rtol=1e-4)
+    blocks = [np.arange(5), np.arange(5, 14)]
+    in_blocks = leastsq_blocks(lambda x, rows: enzyme(x, S[rows]) - y[rows], x0, blocks, bounds=bounds,
+                               Dfun=Dfun and (lambda x, rows: enzyme_slopes(x, S[rows])), **options)
+    np.testing.assert_allclose(in_blocks[0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("root", [0.0, .02, .3])
+@pytest.mark.parametrize("start", [[1.0, 0], [1.0, 1], [0, 0]])
+def test_a_jacobian_that_is_not_finite_on_a_bound_is_retreated_from(root, start):
+    """The square root's: residuals are finite there."""
+    t = np.linspace(0, 1, 20)
+    y = 2 * np.sqrt(root + t) + .01 * np.cos(50 * t)
+
+    def residual(x):
+        return x[0] * np.sqrt(x[1] + t) - y
+
+    def jacobian(x):
+        with np.errstate(all="ignore"):
+            return np.stack([np.sqrt(x[1] + t), .5 * x[0] / np.sqrt(x[1] + t)], 1)
+    x, ier = leastsq(residual, start, Dfun=jacobian, bounds=(0, np.inf), factor=1)
+    best = leastsq(residual, [2, root + .01], Dfun=jacobian, bounds=([0, 1e-12], np.inf), factor=1)[0]
+    assert ier in SUCCESS and np.linalg.norm(residual(x)) <= np.linalg.norm(residual(best)) * (1 + 1e-6)
+
+
+def test_a_bound_without_a_finite_neighbour_is_a_failure_at_the_start():
+    calls = []
+
+    def nowhere(x):
+        calls.append(x.copy())
+        return x * np.nan
+    x, _, info, mesg, ier = leastsq(nowhere, [0, 1, 2.], bounds=(0, 5), full_output=True)
+    assert ier == Status.NOT_FINITE and "func(x)[0] is nan at x = [0. 1. 2.]" in mesg and mesg.endswith("At a bound: x[0].")
+    np.testing.assert_array_equal(x, [0, 1, 2])
+    assert len(calls) == info["nfev"] == 11 and all(point[0] > 0 for point in calls[1:])
+    assert leastsq(nowhere, [1, 1, 2.], bounds=(0, 5), full_output=True)[2]["nfev"] == 1      # between its bounds
 
 
 # ---------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class LevenbergMarquardt(Machine):
     `tell_model` the Jacobian.  With accumulators they agree to rounding.
 
     A trial norm that is not finite is a rejected step; at the start, or in a model, it
-    ends the fit with `ier` 9.
+    ends the fit with `ier` 9, or if `x` is on one of its bounds makes it look inside.
 
     It can be pickled at any time, and goes on elsewhere with the same iterates.  A pickle takes some
     ``4*n**2`` bytes, is checked when it is read, and can be read by any 64-bit little-endian

@@ -123,8 +123,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
     36)`` bytes and the rows of `data`, plus what `func` needs for S problems;
-    bounds add ``8*S*(n**2 + 12*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
-    functions take ``8*(m*(n + 4) + 3*n**2 + 22*n) + 1000`` bytes for each thread.
+    bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
+    functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000`` bytes for each thread.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``

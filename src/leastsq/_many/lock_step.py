@@ -27,7 +27,7 @@ _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
 _LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
-_BOUND_VECTORS = 11             # and n more: what bounds take
+_BOUND_VECTORS = 12             # and n more: what bounds take
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
 # share of a round would then show.
