@@ -41,6 +41,9 @@ module leastsq_lm_core
 
    ! With bounds
    real(wp), parameter :: MEMORY = 0.1_wp         !< distrust that the best of steps leaves
+   real(wp), parameter :: UNFELT = 1.0e-300_wp    !< in D for a column of zeros: no unit's scale
+   real(wp), parameter :: NO_SIZE = 1.0e-150_wp   !< largest ‖D x‖ of what is zero or unfelt
+   real(wp), parameter :: FIRST_CHANGE = 0.3_wp   !< then of ‖f‖: the first radius in units of the factor
    real(wp), parameter :: FADING = 0.9_wp         !< what D keeps, at every model once bounds have cut a step
 
 contains
@@ -143,14 +146,7 @@ contains
          return
       end if
 
-      if (first .or. s%probe == PROBE_BACK) then
-         if (s%scaling == SCALE_COLUMNS) then
-            w(:, V_DIAG) = merge(1.0_wp, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
-         end if
-         call measure_point(s, w)
-         s%radius = s%factor*s%xnorm
-         if (.not. s%radius > 0) s%radius = s%factor
-      end if
+      if (first .or. s%probe == PROBE_BACK) call scale_first(s, w)
       if (s%bounded /= 0) then
          call project_gradient(s, w, r, ldr, ipvt)
          if (s%probe == PROBE_RETURN) then
@@ -326,6 +322,22 @@ contains
       s%tries = 0
       s%request = ASK_MODEL
    end subroutine take_first_norm
+
+   !> D and the radius where a fit begins.  With bounds neither depends on the units of a variable that f
+   !> does not feel there, or that is 0.
+   pure subroutine scale_first(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      real(wp) :: of_zeros
+
+      of_zeros = merge(UNFELT, 1.0_wp, s%bounded /= 0)
+      if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = merge(of_zeros, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
+      call measure_point(s, w)
+      s%radius = s%factor*s%xnorm
+      if (s%bounded /= 0 .and. s%scaling == SCALE_COLUMNS .and. .not. s%xnorm > NO_SIZE) &
+         s%radius = FIRST_CHANGE*s%factor*s%fnorm
+      if (.not. s%radius > 0) s%radius = s%factor
+   end subroutine scale_first
 
    !> The gradient, and its measure without what the bounds hold.
    pure subroutine project_gradient(s, w, r, ldr, ipvt)
