@@ -311,7 +311,7 @@ contains
    end subroutine keep_away
 
    !> f feels nothing of a variable: begin again from where it felt all of them, with a small part of
-   !> the step that left that place; or if there was none, search for where it feels those at bounds.
+   !> the step that left that place; or if there was none, search inside for where it feels them.
    pure subroutine go_back(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -346,7 +346,7 @@ contains
       end if
    end subroutine go_back
 
-   !> The next trial of the search: variables of which f feels nothing at their bounds go inside, first
+   !> The next trial of the search: variables at bounds that do not hold them go inside, first
    !> by a part of the box, or to 1 if nothing tells a size; then anywhere, evenly in the logarithm of
    !> the way (by the additive recurrence whose ratios are powers of the root of rᵏ⁺¹ = r + 1).
    pure subroutine search_inside(s, w, probe)
@@ -390,15 +390,17 @@ contains
       call ask_probe(s, w, probe)
    end subroutine search_inside
 
-   !> Does the search move variable j?
+   !> Does the search move variable j?  Those that are on bounds which do not hold them: what f does not feel
+   !> may be unfelt for where another is (k in 1/(1 + (s/k)ʰ) at h = 0).
    pure function searched(s, w, j)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(in) :: w(s%n, *)
       integer(ik), intent(in) :: j
       logical :: searched
 
-      searched = dead(w(j, V_COLNORM), w(j, V_LARGEST), w(j, V_LO), w(j, V_HI), s%best_norm) &
-         .and. on_bound(w(j, V_BEST), w(j, V_LO), w(j, V_HI))
+      searched = on_bound(w(j, V_BEST), w(j, V_LO), w(j, V_HI)) .and. w(j, V_LO) < w(j, V_HI) .and. &
+         (dead(w(j, V_COLNORM), w(j, V_LARGEST), w(j, V_LO), w(j, V_HI), s%best_norm) &
+         .or. .not. abs(w(j, V_SLOPE)) > HELD_COSINE*w(j, V_COLNORM))
    end function searched
 
    !> Here is ‖f‖ at a trial of the search.  A place that f does not tell from the bound is none.
