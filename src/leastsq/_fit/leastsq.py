@@ -268,9 +268,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
     `scipy.optimize.leastsq`.  Where the two differ on purpose is listed in the
     README.  ``ier`` 9 says that the residuals at `x0` or a Jacobian are not
-    finite (and none inside, where the point was on one of the `bounds`), 10 that a compiled function returned something else than 0; a trial
-    point with residuals that are not finite is a rejected step.  After ``ier`` 9
-    and 10, ``fjac`` and ``qtf`` hold nan.
+    finite (and none inside either, if that is on one of the `bounds`), 10 that a
+    compiled function returned something else than 0; a trial point with residuals
+    that are not finite is a rejected step.  After ``ier`` 9 and 10, ``fjac`` and
+    ``qtf`` hold nan.
 
     References
     ----------
