@@ -71,23 +71,25 @@ class Bounds:
             Of the parameters.
         """
         names = [f"x[{j}]" for j in range(x.size)] if names is None else names
-        at = self.free & ((x <= self.low) | (x >= self.high))
-        slopes = np.zeros(x.size) if multipliers is None else multipliers
-        held, lost = at & (np.abs(slopes) > 0), at & np.isnan(slopes)
-        said = [f"{names[j]} at the {'lower' if x[j] <= self.low[j] else 'upper'} bound (multiplier {abs(slopes[j]):.2g})"
-                for j in np.flatnonzero(held)]
-        said += [", ".join(names[j] for j in np.flatnonzero(~self.free)) + " fixed"][:int(not self.free.all())]
-        lines = [f"Held: {'; '.join(said)}."] if said else []
-        if (at & ~held & ~lost).any():
-            which = "At a bound" if multipliers is None else "At a bound, but not held by it"
-            lines.append(f"{which}: {', '.join(names[j] for j in np.flatnonzero(at & ~held & ~lost))}.")
-        lines += [f"N{self.no_effect(j, x, names)[1:]}." for j in np.flatnonzero(lost)]
+        slopes = [None]*x.size if multipliers is None else multipliers.tolist()
+        held, fixed, idle, lines = [], [], [], []
+        for name, value, slope, low, high in zip(names, x.tolist(), slopes, self.low.tolist(), self.high.tolist()):
+            if not low < high:
+                fixed.append(name)
+            elif not (value <= low or value >= high):
+                continue
+            elif slope is not None and slope != slope:
+                lines.append(f"Nothing depends on {name} at its bound {value:g}.")
+            elif slope:
+                held.append(f"{name} at the {'lower' if value <= low else 'upper'} bound (multiplier {abs(slope):.2g})")
+            else:
+                idle.append(name)
+        if idle:
+            lines.insert(0, f"At a bound{'' if multipliers is None else ', but not held by it'}: {', '.join(idle)}.")
+        held += [f"{', '.join(fixed)} fixed"] if fixed else []
+        if held:
+            lines.insert(0, f"Held: {'; '.join(held)}.")
         return "".join(f"\n  {line}" for line in lines)
-
-    @staticmethod
-    def no_effect(j, x, names):
-        """What is said of a parameter at a bound where nothing depends on it."""
-        return f"nothing depends on {names[j]} at its bound {x[j]:g}"
 
     def check_start(self, x0, name="x0"):
         """Refuse a start that is nan or outside, in SciPy's words; what is no number the core refuses."""

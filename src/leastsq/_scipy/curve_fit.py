@@ -249,7 +249,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if ier not in SUCCESS and ier != Status.WATCHER:
         raise RuntimeError("Optimal parameters not found: " + mesg)
     if bounds is not None:
-        _warn_of_no_effect(f, popt, info)
+        _warn_of_no_effect(mesg, info)
     if full_output or covariance is not None:
         info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
@@ -302,12 +302,11 @@ def _in_names(mesg, f, popt, info):
     return mesg.removesuffix(said) + bounds.describe(popt, multipliers, _parameter_names(f, popt.size)) if said else mesg
 
 
-def _warn_of_no_effect(f, popt, info):
-    lost = np.flatnonzero(np.isnan(info["multipliers"]))
-    if lost.size:
-        names = _parameter_names(f, popt.size) or [f"x[{j}]" for j in range(popt.size)]
-        warnings.warn("; ".join(info.problem.bounds.no_effect(j, popt, names) for j in lost),
-                      category=_category(), stacklevel=3)
+def _warn_of_no_effect(mesg, info):
+    """Of parameters at bounds where nothing depends on them, in the message's words."""
+    if np.isnan(info["multipliers"]).any():
+        said = [line.strip(" .") for line in mesg.splitlines() if line.startswith("  Nothing depends on ")]
+        warnings.warn("; ".join(f"n{line[1:]}" for line in said), category=_category(), stacklevel=3)
 
 
 def _check_functions(f, jac, p0):
