@@ -7,7 +7,7 @@
 module leastsq_c_api
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
       c_funptr, c_int, c_int64_t, c_ptr
-   use leastsq_kinds, only: wp, ik
+   use leastsq_kinds, only: wp, ik, INFO_NOT_FINITE
    use leastsq_callbacks, only: residual_c, jacobian_c, difference_problem_t
    use leastsq_blocked, only: blocked_solver_t, SOLVE_BY_BLOCKS
    use leastsq_bounds, only: free_covar
@@ -18,8 +18,10 @@ module leastsq_c_api
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: differences_t, fdjac2, difference_steps, relative_step
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
+   use leastsq_lm_state, only: V_X, V_COLNORM, V_LO, V_HI, V_SLOPE, V_LARGEST
    use leastsq_minpack, only: lmder, lmdif, work_size
    use leastsq_lmpar, only: lmpar
+   use leastsq_probes, only: held
    use leastsq_qrfac, only: qrfac
    use leastsq_qrfac_lanes, only: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
    use leastsq_qrsolv, only: qrsolv
@@ -85,6 +87,17 @@ contains
 
       columns = core_columns(n, bounded)
    end function lsq_core_columns
+
+   subroutine lsq_multipliers(s, w, multipliers) bind(c)
+      type(lm_state_t), intent(in) :: s
+      real(c_double), intent(in) :: w(s%n, *)
+      real(c_double), intent(out) :: multipliers(s%n)
+
+      multipliers = 0
+      if (s%bounded == 0 .or. s%njev == 0 .or. s%info == INFO_NOT_FINITE) return
+      multipliers = held(w(:, V_X), w(:, V_LO), w(:, V_HI), w(:, V_SLOPE), w(:, V_COLNORM), &
+         w(:, V_LARGEST), s%fnorm)
+   end subroutine lsq_multipliers
 
    subroutine lsq_start(s, w) bind(c)
       type(lm_state_t), intent(inout) :: s

@@ -48,15 +48,31 @@ enum {
     LSQ_SIDE,                   /* -1 at lo, 1 at hi, 0 free */
     LSQ_SLOPE,                  /* J'f/|f| */
     LSQ_LARGEST,                /* |x| so far */
+    LSQ_FELT,                   /* last x where f felt every variable */
+    LSQ_LEFT,                   /* the step that left it; the search's best trial */
+    LSQ_BEST,                   /* the best x before the fit began again */
+    LSQ_WARY,                   /* bounds at which something was not finite */
+    LSQ_NEAR_LO, LSQ_NEAR_HI,   /* the part of the box that a step may reach */
     LSQ_RHS,
     LSQ_TRIANGLE                /* n columns */
+};
+
+/* What the machine's trial is: a step of the model's, or with bounds a probe. */
+enum {
+    LSQ_PROBE_NONE = 0,
+    LSQ_PROBE_START,            /* a start on a bound, moved inside */
+    LSQ_PROBE_END,              /* variables near their bounds, put onto them */
+    LSQ_PROBE_BACK,             /* the way back from where f feels nothing */
+    LSQ_PROBE_SEARCH,           /* or inside the box, for want of a way back */
+    LSQ_PROBE_RETURN,           /* to LSQ_BEST, which was better */
+    LSQ_PROBE_RETREAT           /* inside, from bounds at which f or the model is not finite */
 };
 
 /* The signatures that users of compiled functions write. */
 typedef leastsq_residual lsq_residual;
 typedef leastsq_jacobian lsq_jacobian;
 
-/* lm_core.f90: lm_state_t. */
+/* lm_state.f90: lm_state_t. */
 typedef struct {
     /* set by the caller before lsq_start */
     int64_t n, maxfev, scaling;
@@ -67,8 +83,9 @@ typedef struct {
     double actual, predicted, slope, ratio;
     /* 1: the vectors have LSQ_LO and LSQ_HI, both set before lsq_start; 0 if not */
     int64_t bounded;
-    /* set by the machine */
-    int64_t hits;
+    /* set by the machine, with bounds */
+    int64_t hits, probe, pending, best_info, restarts, felt, touched, tries;
+    double distrust, best_norm, tried_norm;
 } lsq_state;
 
 /* Did the fit end in a success?  All other codes are failures. */
@@ -221,6 +238,11 @@ void lsq_chkder(int64_t m, int64_t n, const double *x, const double *fvec, const
                 int64_t ldfjac, double *xp, const double *fvecp, int64_t mode, double *err);
 int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                   double tol, double *cov, double *work);
+
+/* What the last model says of each variable: the slope of |f|^2/2 along it, where that holds it at
+   a bound; 0 where it is free, fixed, or the slope is rounding; nan where f feels nothing of it at
+   its bound.  Zeros without bounds. */
+void lsq_multipliers(const lsq_state *s, const double *w, double *multipliers);
 
 /* Covariance of the variables that are not at a bound, zeros for the others; side is
    -1 at lo, 1 at hi, 0 between.  0 if J's free columns are dependent.  `work` holds

@@ -7,18 +7,24 @@
 !> taking its column out of R, which Givens rotations mend (LNM 630, 1978, §4).
 !> Should the exchange cycle, a walk along the bounds takes its place.
 !>
-!> Public: feasible, find_sides, projected_cosine, bounded_step, go_within_bounds,
-!> predict, free_covar.  Its data is n-sized.
+!> The model is not trusted near a bound until steps that were cut short proved it
+!> right: the box that a step sees ends part of the way to each bound (near_box).
+!>
+!> Public: feasible, find_sides, projected_cosine, near_box, bounded_step,
+!> go_within_bounds, predict, free_covar.  Its data is n-sized, and what the
+!> step needs are columns of lm_state.f90's vectors w.
 module leastsq_bounds
    use leastsq_kinds, only: wp, ik, EPS
    use leastsq_covar, only: covar
    use leastsq_enorm, only: enorm
+   use leastsq_lm_state, only: V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_QTF, V_SCRATCH, V_SIDE, V_SLOPE, &
+      V_NEAR_LO, V_NEAR_HI, V_RHS, V_TRIANGLE
    use leastsq_lmpar, only: lmpar
    use leastsq_qrsolv, only: damped_solver_t
    use leastsq_products, only: triangle_times, transposed_times
    implicit none (type, external)
    private
-   public :: feasible, find_sides, projected_cosine, bounded_step, go_within_bounds, predict
+   public :: feasible, find_sides, projected_cosine, near_box, bounded_step, go_within_bounds, predict
    public :: free_covar
 
    ! A variable's side is a real, that it may live among the vectors.
@@ -30,6 +36,12 @@ module leastsq_bounds
    real(wp), parameter :: SLOPE_NOISE = 10*EPS
    !> What the held variables leave of the radius is at least this part of it.
    real(wp), parameter :: LEAST_RADIUS_LEFT = 0.1_wp
+   !> The part of the way to a bound that a step may go while the model is distrusted,
+   real(wp), parameter :: FIRST_PART = 0.5_wp
+   !> and the distrust that is none.
+   real(wp), parameter :: TRUSTED = 0.01_wp
+   !> A bound so near, relative to |x|, is no place where f flattens.
+   real(wp), parameter :: NEAR = 0.5_wp
    !> Rounds that may not better the count before variables go one at a time.
    integer, parameter :: PATIENCE = 3
    !> Rounds of exchange, then legs of the walk that is sure to end.
@@ -73,124 +85,138 @@ contains
       end do
    end function projected_cosine
 
-   !> The step p, and the sides of the variables at x + p.
-   pure subroutine bounded_step(n, r, ldr, ipvt, diag, colnorm, qtf, fnorm, gradient, x, lo, hi, &
-      radius, par, p, side, t, rhs, wa, solver)
+   !> The part of the box that the next step may reach.  A bound is within it where x need not
+   !> change by half of itself to get there, or once the model is trusted.
+   elemental subroutine near_box(x, lo, hi, distrust, wary, near_lo, near_hi)
+      real(wp), intent(in) :: x, lo, hi           !< lo <= x <= hi
+      real(wp), intent(in) :: distrust            !< 1: part of the way; 0: all of it
+      real(wp), intent(in) :: wary                !< never to lo (if < 0), or to hi (> 0)
+      real(wp), intent(out) :: near_lo, near_hi
+      real(wp) :: part
+      logical :: distrusted
+
+      near_lo = lo
+      near_hi = hi
+      distrusted = distrust > TRUSTED
+      part = 1 - (1 - FIRST_PART)*max(distrust, TRUSTED)
+      if (wary < 0 .or. (distrusted .and. x - lo > NEAR*abs(x))) near_lo = max(lo, x - part*(x - lo))
+      if (wary > 0 .or. (distrusted .and. hi - x > NEAR*abs(x))) near_hi = min(hi, x + part*(hi - x))
+      if (wary < 0 .and. near_lo <= lo) near_lo = x    ! by rounding
+      if (wary > 0 .and. near_hi >= hi) near_hi = x
+   end subroutine near_box
+
+   !> The step within w's near box: w's columns V_STEP, and V_SIDE at its end.  Of w it reads V_X,
+   !> V_DIAG (D > 0), V_COLNORM, V_QTF, V_SLOPE, V_NEAR_LO and V_NEAR_HI; V_SCRATCH, V_RHS and
+   !> V_TRIANGLE are scratch.
+   pure subroutine bounded_step(n, r, ldr, ipvt, fnorm, radius, par, w, solver)
       integer(ik), intent(in) :: n
       integer(ik), intent(in) :: ldr              !< leading dimension, >= n
       real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
-      real(wp), intent(in) :: diag(n)             !< D, > 0
-      real(wp), intent(in) :: colnorm(n)          !< norms of J's columns
-      real(wp), intent(in) :: qtf(n)              !< first n elements of Q'f
       real(wp), intent(in) :: fnorm               !< ‖f‖ > 0
-      real(wp), intent(in) :: gradient(n)         !< Jᵀf/‖f‖
-      real(wp), intent(in) :: x(n), lo(n), hi(n)  !< lo <= x <= hi
       real(wp), intent(in) :: radius              !< Δ > 0
       real(wp), intent(inout) :: par              !< estimate; then the parameter
-      real(wp), intent(out) :: p(n)               !< lo <= x + p <= hi, but for rounding
-      real(wp), intent(out) :: side(n)            !< at x + p
-      real(wp), intent(out) :: t(n, n), rhs(n), wa(n, 4)   !< scratch
+      real(wp), intent(inout) :: w(n, *)
       class(damped_solver_t), intent(in), optional :: solver   !< in qrsolv's place
       integer(ik) :: amiss, fewest
       integer :: round, patient
 
-      call find_sides(x, lo, hi, gradient, side)
+      call find_sides(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_SLOPE), w(:, V_SIDE))
       fewest = n + 1
       patient = PATIENCE
       do round = 1, MOST_ROUNDS
-         call free_step(n, r, ldr, ipvt, diag, qtf, x, lo, hi, side, radius, par, p, t, rhs, wa, &
-            solver)
-         call model_slope(n, r, ldr, ipvt, diag, fnorm, gradient, par, p, wa(1, 1), wa(1, 2))
-         amiss = count(should_change(x, lo, hi, p, side, wa(:, 2), colnorm))
+         call free_step(n, r, ldr, ipvt, radius, par, w, w(1, V_STEP), solver)
+         call model_slope(n, r, ldr, ipvt, w(1, V_DIAG), fnorm, w(1, V_SLOPE), par, w(1, V_STEP), &
+            w(1, V_SCRATCH), w(1, V_SCRATCH + 1))
+         amiss = count(should_change(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_STEP), &
+            w(:, V_SIDE), w(:, V_SCRATCH + 1), w(:, V_COLNORM)))
          if (amiss == 0) return
          patient = patient - 1
          if (amiss < fewest) then
             fewest = amiss
             patient = PATIENCE
          end if
-         call change_sides(n, x, lo, hi, p, wa(1, 2), colnorm, patient < 0, side)
+         call change_sides(n, w(1, V_X), w(1, V_NEAR_LO), w(1, V_NEAR_HI), w(1, V_STEP), &
+            w(1, V_SCRATCH + 1), w(1, V_COLNORM), patient < 0, w(1, V_SIDE))
       end do
 
       ! The radius, shared with the held variables, can make the exchange cycle.
-      call find_sides(x, lo, hi, gradient, side)
-      call walk(n, r, ldr, ipvt, diag, qtf, x, lo, hi, radius, par, p, side, t, rhs, wa, &
-         solver)
+      call find_sides(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_SLOPE), w(:, V_SIDE))
+      call walk(n, r, ldr, ipvt, radius, par, w, solver)
    end subroutine bounded_step
 
-   !> The step to the bounds that hold, and with it the best one of the free
+   !> The step p to the bounds that hold, and with it the best one of the free
    !> variables, which knows no bounds.
-   pure subroutine free_step(n, r, ldr, ipvt, diag, qtf, x, lo, hi, side, radius, par, p, t, rhs, &
-      wa, solver)
+   pure subroutine free_step(n, r, ldr, ipvt, radius, par, w, p, solver)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)
       integer(ik), intent(in) :: ipvt(n)
-      real(wp), intent(in) :: diag(n), qtf(n), x(n), lo(n), hi(n), side(n), radius
+      real(wp), intent(in) :: radius
       real(wp), intent(inout) :: par
-      real(wp), intent(out) :: p(n), t(n, n), rhs(n), wa(n, 3)
+      real(wp), intent(inout) :: w(n, *)
+      real(wp), intent(inout) :: p(n)             !< V_STEP, or the last column of scratch
       class(damped_solver_t), intent(in), optional :: solver
       real(wp) :: left, length
       integer(ik) :: dependent
 
-      p = step_to_bound(x, lo, hi, side)
-      call triangle_times(n, r, ldr, ipvt, p, rhs)
-      rhs = qtf + rhs
-      call free_triangle(n, r, ldr, ipvt, side, t, rhs, dependent)
-      wa(:, 1) = diag*p
-      left = radius_left(radius, enorm(n, wa))
-      call lmpar(n, t, n, ipvt, diag, rhs, left, par, p, length, wa(1, 1), wa(1, 2), &
-         wa(1, 3), solver)
-      p = step_to_bound(x, lo, hi, side) - p
+      p = step_to_bound(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_SIDE))
+      call triangle_times(n, r, ldr, ipvt, p, w(1, V_RHS))
+      w(:, V_RHS) = w(:, V_QTF) + w(:, V_RHS)
+      call free_triangle(n, r, ldr, ipvt, w(1, V_SIDE), w(1, V_TRIANGLE), w(1, V_RHS), dependent)
+      w(:, V_SCRATCH) = w(:, V_DIAG)*p
+      left = radius_left(radius, enorm(n, w(1, V_SCRATCH)))
+      call lmpar(n, w(1, V_TRIANGLE), n, ipvt, w(1, V_DIAG), w(1, V_RHS), left, par, p, length, &
+         w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), solver)
+      p = step_to_bound(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_SIDE)) - p
    end subroutine free_step
 
    !> From p = 0 towards the free variables' step as far as the first bound, which
    !> holds from then on; and so again.  Each leg lowers the model.
-   pure subroutine walk(n, r, ldr, ipvt, diag, qtf, x, lo, hi, radius, par, p, side, t, rhs, wa, &
-      solver)
+   pure subroutine walk(n, r, ldr, ipvt, radius, par, w, solver)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)
       integer(ik), intent(in) :: ipvt(n)
-      real(wp), intent(in) :: diag(n), qtf(n), x(n), lo(n), hi(n), radius
+      real(wp), intent(in) :: radius
       real(wp), intent(inout) :: par
-      real(wp), intent(out) :: p(n)
-      real(wp), intent(inout) :: side(n)          !< at x; then at x + p
-      real(wp), intent(out) :: t(n, n), rhs(n), wa(n, 4)
+      real(wp), intent(inout) :: w(n, *)          !< V_SIDE: at x; then at x + p
       class(damped_solver_t), intent(in), optional :: solver
-      real(wp) :: part, least_part
+      integer, parameter :: LEG = V_SCRATCH + 3
+      real(wp) :: part, least_part, bound
       integer(ik) :: j, first
       integer :: round
 
-      p = 0
+      w(:, V_STEP) = 0
       do round = 1, MOST_ROUNDS
-         call free_step(n, r, ldr, ipvt, diag, qtf, x, lo, hi, side, radius, par, wa(1, 4), t, &
-            rhs, wa, solver)
+         call free_step(n, r, ldr, ipvt, radius, par, w, w(1, LEG), solver)
          first = 0
          least_part = 1
          do j = 1, n
-            if (.not. outside(x(j), lo(j), hi(j), wa(j, 4)) .or. side(j) /= SIDE_FREE) cycle
-            part = (merge(hi(j), lo(j), wa(j, 4) > 0) - x(j) - p(j))/(wa(j, 4) - p(j))
+            if (.not. outside(w(j, V_X), w(j, V_NEAR_LO), w(j, V_NEAR_HI), w(j, LEG)) &
+               .or. w(j, V_SIDE) /= SIDE_FREE) cycle
+            bound = merge(w(j, V_NEAR_HI), w(j, V_NEAR_LO), w(j, LEG) > 0)
+            part = (bound - w(j, V_X) - w(j, V_STEP))/(w(j, LEG) - w(j, V_STEP))
             if (first /= 0 .and. part >= least_part) cycle
             first = j
             least_part = part
          end do
-         p = p + least_part*(wa(:, 4) - p)
+         w(:, V_STEP) = w(:, V_STEP) + least_part*(w(:, LEG) - w(:, V_STEP))
          if (first == 0) return
-         side(first) = merge(SIDE_HI, SIDE_LO, wa(first, 4) > 0)
-         p(first) = step_to_bound(x(first), lo(first), hi(first), side(first))
+         w(first, V_SIDE) = merge(SIDE_HI, SIDE_LO, w(first, LEG) > 0)
+         w(first, V_STEP) = step_to_bound(w(first, V_X), w(first, V_NEAR_LO), w(first, V_NEAR_HI), &
+            w(first, V_SIDE))
       end do
    end subroutine walk
 
-   !> The trial, on its bounds to the bit, and how many bounds it runs into.
-   pure subroutine go_within_bounds(n, x, p, lo, hi, side, trial, hits)
+   !> The trial, on the near box's bounds to the bit, and how many of them it runs into.
+   pure subroutine go_within_bounds(n, w, hits)
       integer(ik), intent(in) :: n
-      real(wp), intent(in) :: x(n), p(n), lo(n), hi(n), side(n)
-      real(wp), intent(out) :: trial(n)
+      real(wp), intent(inout) :: w(n, *)          !< reads V_X, V_STEP and V_SIDE; sets V_TRIAL
       integer(ik), intent(out) :: hits
 
-      trial = min(max(x + p, lo), hi)
-      where (side == SIDE_LO) trial = lo
-      where (side == SIDE_HI) trial = hi
-      hits = count(side /= SIDE_FREE .and. p /= 0)
+      w(:, V_TRIAL) = min(max(w(:, V_X) + w(:, V_STEP), w(:, V_NEAR_LO)), w(:, V_NEAR_HI))
+      where (w(:, V_SIDE) == SIDE_LO) w(:, V_TRIAL) = w(:, V_NEAR_LO)
+      where (w(:, V_SIDE) == SIDE_HI) w(:, V_TRIAL) = w(:, V_NEAR_HI)
+      hits = count(w(:, V_SIDE) /= SIDE_FREE .and. w(:, V_STEP) /= 0)
    end subroutine go_within_bounds
 
    !> The model's reduction of ‖f‖² by the step really taken, and its directional

@@ -4,74 +4,32 @@
 !> (1978); ANL-80-74 (1980).  After the QR factorisation of the Jacobian nothing
 !> of the data's length is needed, so this machine has none: it asks for ‖f‖ at
 !> `trial` (ASK_NORM), for R, the permutation, Q'f and the column norms of J at x
-!> (ASK_MODEL), or is done.  With bounds on x, every trial is within them (bounds.f90).
+!> (ASK_MODEL), or is done.  With bounds on x, every trial is within them: a step
+!> (bounds.f90), or a probe somewhere else before the fit may end (probes.f90).
 !>
-!> Public: lm_state_t, the vectors' names, lm_start, lm_tell_norm, lm_tell_model,
-!> and the policy as pure functions.  Its data is n-sized.
+!> Public: lm_state_t, core_columns and vectors' names (of lm_state.f90), lm_start,
+!> lm_tell_norm, lm_tell_model, and the policy as pure functions.  Its data is n-sized.
 module leastsq_lm_core
-   use, intrinsic :: iso_c_binding, only: c_double, c_int64_t
    use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, &
       SCALE_COLUMNS, SCALE_USER, INFO_IMPROPER, INFO_FTOL, INFO_XTOL, INFO_FTOL_XTOL, &
       INFO_GTOL, INFO_MAXFEV, INFO_FTOL_TOO_SMALL, INFO_XTOL_TOO_SMALL, &
       INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE
-   use leastsq_bounds, only: feasible, find_sides, projected_cosine, bounded_step, &
+   use leastsq_bounds, only: feasible, find_sides, projected_cosine, near_box, bounded_step, &
       go_within_bounds, predict
    use leastsq_enorm, only: enorm
+   use leastsq_lm_state, only: lm_state_t, core_columns, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, &
+      V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, V_NEAR_LO, &
+      V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
    use leastsq_lmpar, only: lmpar
+   use leastsq_probes, only: leave_bounds, conclude, tell_probe, move, measure_point, dead, keep_away, &
+      retreat, search_start
    use leastsq_products, only: triangle_times, transposed_times, largest_cosine, scaled_norm
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
    public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
-   public :: actual_reduction, reduction_ratio, update_radius, verdict
-
-   !> The caller owns this record, the vectors w, the triangle r and ipvt, and
-   !> hands all of them to every event unchanged.
-   type, bind(c) :: lm_state_t
-      ! Set by the caller before lm_start
-      integer(c_int64_t) :: n                !< parameters, > 0
-      integer(c_int64_t) :: maxfev           !< most evaluations, > 0
-      integer(c_int64_t) :: scaling          !< SCALE_COLUMNS or SCALE_USER
-      real(c_double) :: ftol, xtol, gtol     !< tolerances, >= 0
-      real(c_double) :: factor               !< first radius in units of ‖D x₀‖, > 0
-      ! Set by the machine
-      integer(c_int64_t) :: request          !< ASK_NORM, ASK_MODEL or ASK_DONE
-      integer(c_int64_t) :: info             !< why it ended, once done
-      integer(c_int64_t) :: accepted         !< 1: the trial just told is now x
-      integer(c_int64_t) :: nfev, njev       !< evaluations and models told
-      integer(c_int64_t) :: iteration        !< 1 + accepted steps; 0 before ‖f(x₀)‖
-      real(c_double) :: fnorm                !< ‖f(x)‖
-      real(c_double) :: xnorm                !< ‖D x‖
-      real(c_double) :: gnorm                !< largest |cos(f, column of J)|
-      real(c_double) :: radius               !< Δ
-      real(c_double) :: par                  !< Levenberg–Marquardt parameter
-      real(c_double) :: pnorm                !< ‖D p‖ of the last step
-      real(c_double) :: actual, predicted    !< relative reductions of ‖f‖²
-      real(c_double) :: slope                !< directional derivative, same units
-      real(c_double) :: ratio                !< actual/predicted
-      ! Set by the caller before lm_start, if the variables have bounds
-      integer(c_int64_t) :: bounded = 0      !< 1: w has V_LO and V_HI, lo <= x <= hi
-      ! Set by the machine
-      integer(c_int64_t) :: hits = 0         !< bounds that the step runs into
-   end type lm_state_t
-
-   !> Columns of the vectors w(n, core_columns(n, bounded)): VECTORS, and what
-   !> follows them only with bounds.
-   integer, parameter, public :: V_X = 1        !< the best point; set before lm_start
-   integer, parameter, public :: V_TRIAL = 2    !< where ‖f‖ is wanted
-   integer, parameter, public :: V_STEP = 3     !< p = trial − x
-   integer, parameter, public :: V_DIAG = 4     !< D; set before lm_start if the user's
-   integer, parameter, public :: V_COLNORM = 5  !< column norms of J: told with a model
-   integer, parameter, public :: V_QTF = 6      !< Q'f: told with a model
-   integer, parameter, public :: V_SCRATCH = 7
-   integer, parameter, public :: VECTORS = V_SCRATCH + 3
-   integer, parameter, public :: V_LO = VECTORS + 1     !< bounds, ±∞ where there is
-   integer, parameter, public :: V_HI = VECTORS + 2     !< none; set before lm_start
-   integer, parameter, public :: V_SIDE = VECTORS + 3   !< −1 at lo, 1 at hi, 0 free
-   integer, parameter, public :: V_SLOPE = VECTORS + 4  !< Jᵀf/‖f‖
-   integer, parameter, public :: V_LARGEST = VECTORS + 5   !< |x| so far
-   integer, parameter, public :: V_RHS = VECTORS + 6    !< scratch
-   integer, parameter, public :: V_TRIANGLE = VECTORS + 7   !< n columns of scratch
+   public :: V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+   public :: actual_reduction, reduction_ratio, update_radius, update_distrust, verdict
 
    real(wp), parameter :: RATIO_ACCEPT = 1.0e-4_wp
    real(wp), parameter :: RATIO_POOR = 0.25_wp
@@ -80,6 +38,13 @@ module leastsq_lm_core
    real(wp), parameter :: MOST_SHRINK = 0.5_wp
    real(wp), parameter :: STALL_COSINE = 0.01_wp  ! far from orthogonal
    real(wp), parameter :: NORM_BLOW_UP = 0.1_wp   ! times ‖f₊‖ at least ‖f‖: hopeless
+
+   ! With bounds
+   real(wp), parameter :: MEMORY = 0.1_wp         !< distrust that the best of steps leaves
+   real(wp), parameter :: UNFELT = 1.0e-300_wp    !< in D for a column of zeros: no unit's scale
+   real(wp), parameter :: NO_SIZE = 1.0e-150_wp   !< largest ‖D x‖ of what is zero or unfelt
+   real(wp), parameter :: FIRST_CHANGE = 0.3_wp   !< then of ‖f‖: the first radius in units of the factor
+   real(wp), parameter :: FADING = 0.9_wp         !< what D keeps, at every model once bounds have cut a step
 
 contains
 
@@ -96,7 +61,9 @@ contains
       s%fnorm = 0; s%xnorm = 0; s%gnorm = 0
       s%radius = 0; s%par = 0; s%pnorm = 0
       s%actual = 0; s%predicted = 0; s%slope = 0; s%ratio = 0
-      s%hits = 0
+      s%hits = 0; s%touched = 0; s%distrust = 1
+      s%probe = PROBE_NONE; s%pending = 0; s%felt = FELT_NOWHERE
+      s%restarts = 0; s%tries = 0; s%best_info = 0; s%best_norm = 0; s%tried_norm = 0
       s%request = ASK_DONE
       if (.not. proper(s)) return
       if (s%scaling == SCALE_USER) then
@@ -105,6 +72,7 @@ contains
       if (s%bounded /= 0) then
          if (.not. feasible(s%n, w(1, V_X), w(1, V_LO), w(1, V_HI))) return
          w(:, V_LARGEST) = abs(w(:, V_X))
+         w(:, V_WARY) = FEARLESS
       end if
       w(:, V_TRIAL) = w(:, V_X)
       s%request = ASK_NORM
@@ -125,28 +93,31 @@ contains
 
       s%nfev = s%nfev + cost
       if (s%iteration == 0) then
-         call take_first_norm(s, fnorm)
+         call take_first_norm(s, w, fnorm)
          return
       end if
 
+      if (s%probe /= PROBE_NONE) then
+         call tell_probe(s, w, fnorm)
+         return
+      end if
       call measure_step(s, w, r, ldr, ipvt, fnorm)
       last_radius = s%radius
       call update_radius(s%ratio, s%actual, s%slope, s%pnorm, &
          NORM_BLOW_UP*fnorm >= s%fnorm, s%radius, s%par)
       accepted = s%ratio >= RATIO_ACCEPT
-      if (s%bounded /= 0) call correct_radius(last_radius, s%pnorm, accepted, s%hits, s%radius)
-      if (accepted) then
-         w(:, V_X) = w(:, V_TRIAL)
-         if (s%bounded /= 0) w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
-         call measure_point(s, w)
-         s%fnorm = fnorm
-         s%iteration = s%iteration + 1
+      if (s%bounded /= 0) then
+         call correct_radius(last_radius, s%pnorm, accepted, s%hits, s%radius)
+         call update_distrust(s%ratio, accepted, s%hits, s%distrust)
+         if (s%hits > 0 .and. .not. fnorm <= huge(fnorm)) call keep_away(w(:, V_TRIAL), w(:, V_STEP), &
+            w(:, V_LO), w(:, V_HI), WARY, w(:, V_WARY))
       end if
-      s%accepted = merge(1_ik, 0_ik, accepted)
+      s%accepted = 0
+      if (accepted) call move(s, w, fnorm)
 
       s%info = verdict(s)
       if (s%info /= 0) then
-         s%request = ASK_DONE
+         call conclude(s, w)
       else if (accepted) then
          s%request = ASK_MODEL
       else
@@ -171,42 +142,40 @@ contains
       s%accepted = 0
       first = s%njev == 1
       if (.not. all(w(:, V_COLNORM) <= huge(1.0_wp))) then
-         s%info = INFO_NOT_FINITE
-         s%request = ASK_DONE
+         call retreat(s, w)
          return
       end if
 
-      if (first) then
-         if (s%scaling == SCALE_COLUMNS) then
-            w(:, V_DIAG) = merge(1.0_wp, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
-         end if
-         call measure_point(s, w)
-         s%radius = s%factor*s%xnorm
-         if (.not. s%radius > 0) s%radius = s%factor
-      end if
+      if (first .or. s%probe == PROBE_BACK) call scale_first(s, w)
       if (s%bounded /= 0) then
          call project_gradient(s, w, r, ldr, ipvt)
+         if (s%probe == PROBE_RETURN) then
+            s%info = s%pending
+            s%request = ASK_DONE
+            return
+         end if
+         s%probe = PROBE_NONE
+         if (first) call leave_bounds(s, w)
+         if (s%probe /= PROBE_NONE) return
+         if (.not. any(dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), w(:, V_HI), s%fnorm))) then
+            w(:, V_FELT) = w(:, V_X)
+            s%felt = FELT_HERE
+         end if
       else
          call largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm, &
             w(1, V_SCRATCH), s%gnorm)
       end if
       if (s%gnorm <= s%gtol) then
          s%info = INFO_GTOL
-         s%request = ASK_DONE
+         call conclude(s, w)
          return
       end if
-      if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
+      if (s%scaling == SCALE_COLUMNS) then
+         if (s%touched /= 0) w(:, V_DIAG) = FADING*w(:, V_DIAG)
+         w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
+      end if
       call propose(s, w, r, ldr, ipvt, solver)
    end subroutine lm_tell_model
-
-   !> How many columns w has.
-   elemental function core_columns(n, bounded) result(columns)
-      integer(ik), intent(in) :: n, bounded
-      integer(ik) :: columns
-
-      columns = VECTORS
-      if (bounded /= 0) columns = V_TRIANGLE - 1 + n
-   end function core_columns
 
    ! ---------------------------------------------------------------------------
    ! Policy
@@ -264,6 +233,22 @@ contains
       end if
    end subroutine correct_radius
 
+   !> After a step: how much is the next model distrusted at the bounds?  Only steps that were cut
+   !> short, and whose length the model got right, earn trust: a good ratio alone does not, for linear
+   !> parameters give that too.
+   elemental subroutine update_distrust(ratio, accepted, hits, distrust)
+      real(wp), intent(in) :: ratio
+      logical, intent(in) :: accepted
+      integer(ik), intent(in) :: hits
+      real(wp), intent(inout) :: distrust
+
+      if (.not. accepted) then
+         distrust = 1
+      else if (hits > 0) then
+         distrust = max(min(1.0_wp, abs(1 - ratio)), MEMORY*distrust)
+      end if
+   end subroutine update_distrust
+
    !> Should it end?  0: no.  Later reasons override earlier ones.
    pure function verdict(s) result(info)
       type(lm_state_t), intent(in) :: s
@@ -313,32 +298,46 @@ contains
          .and. (s%scaling == SCALE_COLUMNS .or. s%scaling == SCALE_USER)
    end function proper
 
-   pure subroutine take_first_norm(s, fnorm)
+   !> ‖f(x₀)‖; or, where that is not finite on a bound, ‖f‖ inside.
+   pure subroutine take_first_norm(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
       real(wp), intent(in) :: fnorm
 
+      if (.not. fnorm <= huge(fnorm)) then
+         s%accepted = merge(1_ik, 0_ik, s%probe == PROBE_NONE)
+         if (s%probe == PROBE_NONE) s%fnorm = fnorm
+         call search_start(s, w)
+         return
+      end if
+      if (s%bounded /= 0) then
+         w(:, V_X) = w(:, V_TRIAL)
+         w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
+      end if
       s%fnorm = fnorm
       s%accepted = 1
       s%iteration = 1
+      s%info = 0
+      s%probe = PROBE_NONE
+      s%tries = 0
       s%request = ASK_MODEL
-      if (.not. fnorm <= huge(fnorm)) then
-         s%info = INFO_NOT_FINITE
-         s%request = ASK_DONE
-      end if
    end subroutine take_first_norm
 
-   !> xnorm = ‖D x‖; what is fixed does not count.
-   pure subroutine measure_point(s, w)
+   !> D and the radius where a fit begins.  With bounds neither depends on the units of a variable that f
+   !> does not feel there, or that is 0.
+   pure subroutine scale_first(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
+      real(wp) :: of_zeros
 
-      if (s%bounded /= 0) then
-         w(:, V_RHS) = merge(w(:, V_X), 0.0_wp, w(:, V_LO) < w(:, V_HI))
-         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_RHS), w(1, V_SCRATCH), s%xnorm)
-      else
-         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
-      end if
-   end subroutine measure_point
+      of_zeros = merge(UNFELT, 1.0_wp, s%bounded /= 0)
+      if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = merge(of_zeros, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
+      call measure_point(s, w)
+      s%radius = s%factor*s%xnorm
+      if (s%bounded /= 0 .and. s%scaling == SCALE_COLUMNS .and. .not. s%xnorm > NO_SIZE) &
+         s%radius = FIRST_CHANGE*s%factor*s%fnorm
+      if (.not. s%radius > 0) s%radius = s%factor
+   end subroutine scale_first
 
    !> The gradient, and its measure without what the bounds hold.
    pure subroutine project_gradient(s, w, r, ldr, ipvt)
@@ -366,11 +365,10 @@ contains
       class(damped_solver_t), intent(in), optional :: solver
 
       if (s%bounded /= 0) then
-         call bounded_step(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_COLNORM), w(1, V_QTF), s%fnorm, &
-            w(1, V_SLOPE), w(1, V_X), w(1, V_LO), w(1, V_HI), s%radius, s%par, w(1, V_STEP), &
-            w(1, V_SIDE), w(1, V_TRIANGLE), w(1, V_RHS), w(1, V_SCRATCH), solver)
-         call go_within_bounds(s%n, w(1, V_X), w(1, V_STEP), w(1, V_LO), w(1, V_HI), &
-            w(1, V_SIDE), w(1, V_TRIAL), s%hits)
+         call near_box(w(:, V_X), w(:, V_LO), w(:, V_HI), s%distrust, &
+            w(:, V_WARY), w(:, V_NEAR_LO), w(:, V_NEAR_HI))
+         call bounded_step(s%n, r, ldr, ipvt, s%fnorm, s%radius, s%par, w, solver)
+         call go_within_bounds(s%n, w, s%hits)
          call scaled_norm(s%n, w(1, V_DIAG), w(1, V_STEP), w(1, V_SCRATCH), s%pnorm)
       else
          call lmpar(s%n, r, ldr, ipvt, w(1, V_DIAG), w(1, V_QTF), s%radius, s%par, &
@@ -379,6 +377,7 @@ contains
          w(:, V_STEP) = -w(:, V_STEP)
          w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
       end if
+      if (s%hits > 0) s%touched = 1
       if (s%iteration == 1 .and. s%hits == 0) s%radius = min(s%radius, s%pnorm)
       s%request = ASK_NORM
    end subroutine propose

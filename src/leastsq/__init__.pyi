@@ -40,11 +40,11 @@ class _HasBounds(Protocol):
 
 _Bounds: TypeAlias = tuple[ArrayLike, ArrayLike] | Sequence[ArrayLike] | _HasBounds
 
-class _Info(dict[str, Any]):        # infodict; njev, active_mask, history and covariance only where asked for
+class _Info(dict[str, Any]):        # infodict; njev, active_mask, multipliers, history and covariance only where asked for
     @property
     def problem(self) -> Any: ...
     @overload
-    def __getitem__(self, key: Literal["fvec", "fjac", "qtf"], /) -> _Array: ...
+    def __getitem__(self, key: Literal["fvec", "fjac", "qtf", "multipliers"], /) -> _Array: ...
     @overload
     def __getitem__(self, key: Literal["nfev", "njev"], /) -> int: ...
     @overload
@@ -304,6 +304,7 @@ class OptimizeResult(dict[str, Any]):
     grad: _Array
     optimality: float
     active_mask: NDArray[np.int64]
+    multipliers: _Array
     nfev: int
     njev: int | None
     status: int
@@ -352,6 +353,7 @@ class BatchResult:
     cov_x: _Array | None
     fvec: _Array | None
     active_mask: NDArray[np.int8] | None
+    multipliers: _Array | None
     @property
     def success(self) -> NDArray[np.bool_]: ...
     def message(self, i: int) -> str: ...
@@ -477,6 +479,8 @@ class LevenbergMarquardt(_Machine):
     def message(self) -> str | None: ...
     @property
     def active_mask(self) -> NDArray[np.int64]: ...
+    @property
+    def multipliers(self) -> _Array | None: ...
 
 # ------------------------------------------------------------- a model and data
 

@@ -87,6 +87,8 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
     @property
     def ratio(self) -> float: ...
     @property
+    def multipliers(self) -> NDArray[np.float64] | None: ...
+    @property
     def ipvt(self) -> NDArray[np.int32]: ...
     @property
     def qtf(self) -> NDArray[np.float64]: ...
@@ -167,7 +169,7 @@ def solve(
         NDArray[np.float64] | None,      # cov_x
         tuple[int, int, float] | None,   # ier 9: row, column, value that is not finite
         tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
-        NDArray[np.int64] | None,        # with bounds: -1 at lower, 1 at upper, 0 between
+        NDArray[np.float64] | None,      # with bounds: multipliers; 0 not held, nan nothing depends on it
         tuple[int, ...] | None,          # parameters close to zero whose differences vanish
     ]
     | None                               # x0 is empty, and full_output without extras wanted
@@ -228,6 +230,7 @@ def batch_collect(
     fnorm: NDArray[np.float64],
     cov: NDArray[np.float64] | None,
     fvec: NDArray[np.float64] | None,
+    multipliers: NDArray[np.float64] | None,
     /,
 ) -> None: ...
 
@@ -249,6 +252,7 @@ def batch_compiled(
     fnorm: NDArray[np.float64],
     cov: NDArray[np.float64] | None,
     fvec: NDArray[np.float64] | None,
+    multipliers: NDArray[np.float64] | None,
     code: NDArray[np.int32],                 # what a function returned that ended the fit
     threads: int,
     progress: Callable[[int], object] | None,

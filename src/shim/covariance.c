@@ -1,4 +1,4 @@
-/* The covariance of a fit, from R. */
+/* The covariance of a fit, from R; and what holds its variables at their bounds. */
 #include "covariance.h"
 
 #include <math.h>
@@ -71,4 +71,20 @@ covariance_array(const lsq_state *s, double *w, const double *r, int64_t ldr, co
         return cov;
     Py_DECREF(cov);
     Py_RETURN_NONE;
+}
+
+/* With bounds and a model, lsq_multipliers as an array; else None.  NULL with an error set if memory
+   runs out. */
+PyObject *
+multipliers_array(const lsq_state *s, const double *w)
+{
+    npy_intp n = s->n;
+    PyObject *array;
+
+    if (!s->bounded || s->njev == 0 || s->info == LSQ_NOT_FINITE)
+        Py_RETURN_NONE;
+    array = PyArray_SimpleNew(1, &n, NPY_DOUBLE);
+    if (array != NULL)
+        lsq_multipliers(s, w, PyArray_DATA((PyArrayObject *)array));
+    return array;
 }

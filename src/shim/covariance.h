@@ -1,4 +1,4 @@
-/* The covariance of a fit, from R: for one fit, for the ask/tell machine and for a batch. */
+/* The covariance of a fit, from R, and what bounds hold: for one fit, for the ask/tell machine and for a batch. */
 #ifndef LEASTSQ_COVARIANCE_H
 #define LEASTSQ_COVARIANCE_H
 
@@ -12,5 +12,6 @@ int covariance(const lsq_state *s, double *w, const double *r, int64_t ldr, cons
                const kernels *k, lsq_team *team, double *cov, double *work);
 PyObject *covariance_array(const lsq_state *s, double *w, const double *r, int64_t ldr,
                            const int64_t *ipvt, const kernels *k);
+PyObject *multipliers_array(const lsq_state *s, const double *w);
 
 #endif

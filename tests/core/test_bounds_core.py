@@ -42,14 +42,15 @@ def test_perfect_data_end_in_success(core):
         assert got.state.info in CONVERGED and got.cost < 1e-26
 
 
-def test_linear_problem_on_a_face_takes_one_step(core):
+def test_linear_problem_on_a_face_takes_a_few_steps(core):
+    """Part of the way to the bound, until the model has proved right; then onto it."""
     residual, jacobian = _line()
     hi = np.array([np.inf, np.inf, -1.0])
     got = fit(core, residual, jacobian, [0.0, 0, -3], -INF, hi, factor=100.0)
     a, rhs = jacobian(None)[:, :2], -residual(np.array([0.0, 0, -1]))
     want = np.linalg.lstsq(a, rhs, rcond=None)[0]
     np.testing.assert_allclose(got.x[:2], want, rtol=1e-12)
-    assert got.x[2] == -1 and len(got.accepted) <= 3
+    assert got.x[2] == -1 and len(got.accepted) <= 4
 
 
 def test_fixed_variable_is_as_if_it_were_not_there(core):

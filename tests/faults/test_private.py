@@ -34,9 +34,9 @@ def slab(request=None):
 
 
 def results():
-    """Room for what comes of two problems: x, ier, nfev, njev, fnorm, cov, fvec."""
+    """Room for what comes of two problems: x, ier, nfev, njev, fnorm, cov, fvec, multipliers."""
     return [np.zeros((COUNT, N)), *(np.zeros(COUNT, np.int64) for _ in range(3)), np.zeros(COUNT),
-            np.zeros((COUNT, N, N)), np.zeros((COUNT, M))]
+            np.zeros((COUNT, N, N)), np.zeros((COUNT, M)), np.zeros((COUNT, N))]
 
 
 def solve_arguments():
@@ -77,9 +77,9 @@ def compiled_arguments(library):
                               for function in (library.linear_full_rank, library.linear_full_rank_jacobian))
 
     def make():
-        x, ier, nfev, njev, fnorm, cov, fvec = results()
+        x, ier, nfev, njev, fnorm, cov, fvec, multipliers = results()
         return [residuals, derivatives, 0, 0, x, np.ones((COUNT, M)), np.ones(N), (LOW, np.tile(HIGH, (COUNT, 1))),
-                (1, 1.0), (1e-8, 1e-8, 0.0, 99, 1e-16, 100.0), ier, nfev, njev, fnorm, cov, fvec,
+                (1, 1.0), (1e-8, 1e-8, 0.0, 99, 1e-16, 100.0), ier, nfev, njev, fnorm, cov, fvec, multipliers,
                 np.zeros(COUNT, np.int32), 1, None]
     return make
 

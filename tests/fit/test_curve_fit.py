@@ -4,6 +4,7 @@ import functools
 import gc
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -342,7 +343,8 @@ def test_bounded_model_is_called_nfev_times_and_never_outside():
     popt, _, info, mesg, ier = curve_fit(f, X, Y, bounds=([0, 0], [2, .5]), full_output=True)
     assert len(calls) == info["nfev"] and popt[1] == .5 and ier in (1, 2, 3, 4)
     assert np.all(np.array(calls) >= 0) and np.all(np.array(calls) <= [2, .5])
-    assert mesg.endswith("Held: b at the upper bound.")
+    assert re.search(r"Held: b at the upper bound \(multiplier [.\d]+\)\.$", mesg)
+    assert info["multipliers"][0] == 0 and info["multipliers"][1] < 0
 
 
 @pytest.mark.parametrize("bounds, words", [

@@ -559,7 +559,7 @@ def test_the_extension_refuses_arrays_that_do_not_fit():
     for j in (-1, N):
         with pytest.raises(ValueError, match="j is out of range"):
             _core.batch_difference(slab.arrays, slots, f, None, np.ones(2), jac, j)
-    outputs = [np.zeros((5, N)), *(np.zeros(5, np.int64) for _ in range(3)), np.zeros(5), None, None]
+    outputs = [np.zeros((5, N)), *(np.zeros(5, np.int64) for _ in range(3)), np.zeros(5), None, None, None]
     for bad in (np.array([0, 5]), np.array([-1, 0])):
         with pytest.raises(ValueError, match="a problem is out of range"):
             _core.batch_collect(slab.arrays, slots, bad, *outputs)

@@ -72,7 +72,7 @@ def test_bounded_problems_with_hopeless_ones_repeat_leastsq_bit_for_bit(method):
     low, high = random_bounds(x0, 40)
     spoiled = with_hopeless_ones(x0, y)
     low, high = np.fmin(low, x0), np.fmax(high, x0)
-    result = leastsq_batch(curve, x0, y, bounds=(low, high), maxfev=60, return_fvec=True,
+    result = leastsq_batch(curve, x0, y, bounds=(low, high), maxfev=100, return_fvec=True,
                            **METHODS[method])
     # for a start that is nan leastsq alone raises
     nan, limited = np.isnan(x0).any(1), (np.isfinite(low) | np.isfinite(high)).any(1)
@@ -83,7 +83,7 @@ def test_bounded_problems_with_hopeless_ones_repeat_leastsq_bit_for_bit(method):
     assert np.isnan(result.fnorm[lost]).all() and np.isnan(result.cov_x[lost]).all()
     np.testing.assert_array_equal(result.x[lost], x0[lost])
     kept = ~nan
-    keywords = {"maxfev": 60}
+    keywords = {"maxfev": 100}
     if method != "lmdif":
         keywords |= METHODS[method]
     wanted, messages = loop(curve, x0[kept], y[kept], (low[kept], high[kept]), **keywords)
@@ -425,11 +425,11 @@ def test_options_take_what_is_documented(options):
             tracemalloc.stop()
         output = sum(a.nbytes for a in arrays(result).values()) + x0.nbytes
         if "bounds" in keywords:
-            output += 2 * x0.nbytes + result.active_mask.nbytes
+            output += 3 * x0.nbytes + result.active_mask.nbytes
         peaks.append(peak - output)
-    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 25) + slab * y[0].nbytes
+    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 36) + slab * y[0].nbytes
     if "bounds" in options:
-        documented += 8 * slab * (N**2 + 7 * N)
+        documented += 8 * slab * (N**2 + 13 * N)
     if "loss" in options:
         documented += 40 * slab * M
     assert peaks[1] < documented + func + 100_000

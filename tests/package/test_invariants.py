@@ -243,7 +243,7 @@ def test_codes_are_equal_in_fortran_c_and_python():
 
 
 def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
-    fortran = _fortran_parameters(SOURCES["lm_core.f90"].read_text())
+    fortran = _fortran_parameters(SOURCES["lm_state.f90"].read_text())
     known = {}
     for name, value in fortran.items():
         if name.startswith("V_") or name == "VECTORS":
@@ -251,8 +251,17 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
     assert known.pop("vectors") == CODES["LSQ_VECTORS"]
     columns = {name[2:].upper(): value - 1 for name, value in known.items()}
     assert set(columns) == {"X", "TRIAL", "STEP", "DIAG", "COLNORM", "QTF", "SCRATCH",
-                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "RHS", "TRIANGLE"}
+                            "LO", "HI", "SIDE", "SLOPE", "LARGEST", "FELT", "LEFT", "BEST", "WARY",
+                            "NEAR_LO", "NEAR_HI", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
+
+
+def test_probes_are_the_same_in_fortran_and_c():
+    fortran = {name: int(value) for name, value in _fortran_parameters(SOURCES["lm_state.f90"].read_text()).items()
+               if name.startswith("PROBE_")}
+    assert len(fortran) == 7
+    assert {f"LSQ_{name}": value for name, value in fortran.items()} == \
+        {name: value for name, value in CODES.items() if name.startswith("LSQ_PROBE_")}
 
 
 def test_as_many_lanes_in_fortran_as_in_c():
@@ -261,7 +270,7 @@ def test_as_many_lanes_in_fortran_as_in_c():
 
 
 def test_the_state_record_is_the_same_in_fortran_and_c():
-    code = statements(SOURCES["lm_core.f90"].read_text())
+    code = statements(SOURCES["lm_state.f90"].read_text())
     begin = next(k for k, s in enumerate(code) if re.match(r"type\b.*::\s*lm_state_t$", s))
     fields = []
     for s in code[begin + 1:]:
@@ -290,7 +299,7 @@ def test_what_tests_ask_of_processor_and_versions_stands_in_guards():
                        r"sys\.platform|__cpu_features__")
     # what these print or compare is the version itself
     known = {"guards.py", "tsqr_build.py", "test_invariants.py", "test_wheels.py", "test_readme.py",
-             "make_nist_scipy.py", "make_bounded_scipy.py", "arguments.py"}
+             "make_nist_scipy.py", "make_bounded_scipy.py", "make_families_scipy.py", "arguments.py"}
     found = {f"{path.name}:{number}: {line.strip()}" for path in sorted((ROOT / "tests").rglob("*.py")) if path.name not in known
              for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if asked.search(line)}
     assert not found

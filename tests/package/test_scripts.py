@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {
     "benchmarks/batch.py": (["--sizes", "300", "--rounds", "1"], "fits/s"),
+    "benchmarks/bounded.py": (["--quick", "--family", "decay_time", "variogram"], "JUDGING"),
     "benchmarks/large.py": (["--quick", "--shapes", "2000x20", "--seconds", "0.05"], "2 000 x 20"),
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
     "examples/error_coverage.py": (["--quick"], "correlated"),

@@ -50,6 +50,8 @@ class LevenbergMarquardt(Machine):
         As `leastsq` returns it.
     active_mask : ndarray of int, shape (n,)
         -1 for a parameter at its lower bound, 1 at its upper one, else 0.
+    multipliers : ndarray, shape (n,), or None
+        As in the infodict of `leastsq`; None without bounds.
     nfev, njev : int
         Evaluations and models told.
     iteration : int
@@ -95,7 +97,7 @@ class LevenbergMarquardt(Machine):
     `tell_model` the Jacobian.  With accumulators they agree to rounding.
 
     A trial norm that is not finite is a rejected step; at the start, or in a model, it
-    ends the fit with `ier` 9.
+    ends the fit with `ier` 9, or if `x` is on one of its bounds makes it look inside.
 
     It can be pickled at any time, and goes on elsewhere with the same iterates.  A pickle takes some
     ``4*n**2`` bytes, is checked when it is read, and can be read by any 64-bit little-endian
@@ -150,7 +152,7 @@ class LevenbergMarquardt(Machine):
             said = self._not_finite(x)
         else:
             said = message(ier, ftol=self.ftol, xtol=self.xtol, gtol=self.gtol, maxfev=self.maxfev)
-        return said if bounds is None else said + Bounds(*bounds).describe(x)
+        return said if bounds is None else said + Bounds(*bounds).describe(x, self.multipliers)
 
     def _not_finite(self, x):
         at = f"at x = {np.array2string(x, threshold=20)}"

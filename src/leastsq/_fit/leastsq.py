@@ -252,7 +252,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ``Q.T @ fvec`` where the last Jacobian was made, shape (n,).
         ``active_mask``
             Only with `bounds`: -1 for a parameter at its lower bound, 1 at its
-            upper one, else 0; shape (n,).
+            upper one, else 0; shape (n,).  Where a parameter is, held there or not.
+        ``multipliers``
+            Only with `bounds`: the slope of the cost, half the sum of squares, along each
+            parameter that a bound holds, shape (n,).  0: not held; nan: at a bound where
+            nothing depends on the parameter.
         ``history``
             Only with `history`: a dict of arrays with an entry for the start and for
             each trial, accepted or not: ``x``; ``fnorm`` there (nan if it was not finite
@@ -301,9 +305,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
     `scipy.optimize.leastsq`.  Where the two differ on purpose is listed in the
     README.  ``ier`` 9 says that the residuals at `x0` or a Jacobian are not
-    finite, 10 that a compiled function returned something else than 0; a trial
-    point with residuals that are not finite is a rejected step.  After ``ier`` 9
-    and 10, ``fjac`` and ``qtf`` hold nan.
+    finite (and none inside either, if that is on one of the `bounds`), 10 that a
+    compiled function returned something else than 0; a trial point with residuals
+    that are not finite is a rejected step.  After ``ier`` 9 and 10, ``fjac`` and
+    ``qtf`` hold nan.
 
     References
     ----------
@@ -400,8 +405,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         said = stayed(ier, norms_at(out[2], *out[5:8], x, diag, inside), x.size, Dfun is None)
         mesg += said and f"\n  {said}"
     if fit is not None:
-        if source.bounds is not None:
-            mesg += source.bounds.describe(x)
+        mesg += source.describe_bounds(x, *out[11:])
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:
@@ -419,7 +423,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     info["ipvt"] = ipvt
     info["qtf"] = qtf
     if bounds is not None:
-        info["active_mask"] = np.zeros(x.size, np.int64) if source.bounds is None else source.bounds.active_mask(x)
+        info |= source.at_bounds(x, out[11])
     if history:
         info["history"] = fit.watcher.history()
     return x, cov_x, Info(info, source), mesg, ier

@@ -95,7 +95,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     -------
     BatchResult
         Arrays ``x``, ``ier``, ``success``, ``nfev``, ``njev``, ``fnorm``,
-        ``cov_x``, ``stderr``, ``reduced_chi2``, ``fvec`` and ``active_mask``, a row for each problem;
+        ``cov_x``, ``stderr``, ``reduced_chi2``, ``fvec``, ``active_mask`` and ``multipliers``, a row for each problem;
         ``message(i)``; and ``fit(i)``, problem i as `leastsq` returns it, for `report` and the other tools.
 
     Raises
@@ -125,9 +125,9 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     Python functions are called for a slab of problems.  Problems that are done
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
-    25)`` bytes and the rows of `data`, plus what `func` needs for S problems;
-    bounds add ``8*S*(n**2 + 7*n)``, a callable `loss` ``40*S*m``.  Compiled
-    functions take ``8*(m*(n + 4) + 3*n**2 + 17*n) + 1000`` bytes for each thread.
+    36)`` bytes and the rows of `data`, plus what `func` needs for S problems;
+    bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
+    functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000`` bytes for each thread.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``
@@ -258,7 +258,8 @@ def _run_compiled(problem, settings, data, weights, threads, show, result):
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
                          result.x, weights, settings.diag, None if bounds is None else (bounds.low, bounds.high),
                          None if loss.is_linear else (loss.code, loss.scale), numbers, result.ier, result.nfev,
-                         result.njev, result.fnorm, result.cov_x, result.fvec, result._code, threads, show)
+                         result.njev, result.fnorm, result.cov_x, result.fvec, result.multipliers, result._code,
+                         threads, show)
 
 
 def _check_rows(array, function, name):

@@ -45,10 +45,13 @@ class BatchResult:
     active_mask : ndarray of int8, shape (B, n), or None
         -1 for a parameter at its lower bound, 1 at its upper one, else 0.  None
         without bounds.
+    multipliers : ndarray, shape (B, n), or None
+        The slope of the cost along a parameter that its bound holds, 0 for others, nan for one at a
+        bound where nothing depends on it.  None without bounds.
     """
 
     __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask", "cov_x",
-                 "fnorm", "fvec", "ier", "nfev", "njev", "x")
+                 "fnorm", "fvec", "ier", "multipliers", "nfev", "njev", "x")
 
     def __init__(self, x, settings, bounds, cov, fvec):
         count, n = x.shape
@@ -58,6 +61,7 @@ class BatchResult:
         self.cov_x = np.empty((count, n, n)) if cov else None
         self.fvec = None
         self.active_mask = None
+        self.multipliers = None if bounds is None else np.zeros((count, n))
         self._bounds = bounds       # None, or `Bounds`, each side (n,) or (B, n)
         self._code = None           # what compiled functions returned
         self._settings = settings
@@ -100,7 +104,7 @@ class BatchResult:
 
     def take(self, which, part):
         """The results of some of the problems."""
-        for name in ("x", "ier", "nfev", "njev", "fnorm", "cov_x", "fvec", "_code"):
+        for name in ("x", "ier", "nfev", "njev", "fnorm", "cov_x", "fvec", "multipliers", "_code"):
             if getattr(self, name) is not None:
                 getattr(self, name)[which] = getattr(part, name)
 
@@ -201,7 +205,8 @@ class BatchResult:
             return self._reason(i)
         if self.ier[i] == Status.IMPROPER and np.isnan(self.x[i]).any():
             return f"x0 = {np.array2string(self.x[i], threshold=20)} is not within the bounds."
-        return self._reason(i) + self._bounds.row(i).describe(self.x[i])
+        known = self.njev[i] > 0 and self.ier[i] != Status.NOT_FINITE
+        return self._reason(i) + self._bounds.row(i).describe(self.x[i], self.multipliers[i] if known else None)
 
     def _reason(self, i):
         ier = int(self.ier[i])

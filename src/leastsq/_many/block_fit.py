@@ -323,8 +323,7 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
         mesg = not_finite_message(x, lm.njev, where or None, block)
     else:
         mesg = message(ier, **settings.tolerances(), maxfev=limit)
-    if bounds is not None:
-        mesg += bounds.describe(x)
+    mesg += problem.describe_bounds(x, lm.multipliers)
     if watching.verbose:
         watcher.finish(lm.nfev, mesg)
     if not full_output:
@@ -336,7 +335,7 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
         info["njev"] = lm.njev
     info["ipvt"], info["qtf"] = lm.ipvt, lm.qtf if ier != Status.NOT_FINITE else np.full(x.size, np.nan)
     if with_mask:
-        info["active_mask"] = np.zeros(x.size, np.int64) if bounds is None else bounds.active_mask(x)
+        info |= problem.at_bounds(x, lm.multipliers)
     if watching.history:
         info["history"] = watcher.history()
     return x, lm.cov_x, Info(info, replace(problem, in_blocks=True, rows=rows)), mesg, ier

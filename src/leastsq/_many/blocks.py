@@ -67,7 +67,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     infodict : dict
         As `leastsq` returns it, with `full_output`, but without what is as long as the
         data: ``nfev``, ``njev`` if `Dfun` is a function, ``ipvt``, ``qtf``,
-        ``active_mask`` with `bounds`, ``history`` with `history`; and
+        ``active_mask`` and ``multipliers`` with `bounds`, ``history`` with `history`; and
 
         ``fnorm``
             Norm of the residuals at `x`; with a loss, root of twice the cost.

@@ -27,7 +27,7 @@ _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
 _LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
-_BOUND_VECTORS = 6              # and n more: what bounds take
+_BOUND_VECTORS = 12             # and n more: what bounds take
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
 # share of a round would then show.
@@ -310,5 +310,5 @@ def grow_steps(slab, slots, job, x, problems, weights, differences, jac, cost):
 def collect(slab, slots, result):
     """Take the results of these slots, and free them."""
     _core.batch_collect(slab.arrays, slots, slab.problem[slots], result.x, result.ier, result.nfev,
-                        result.njev, result.fnorm, result.cov_x, result.fvec)
+                        result.njev, result.fnorm, result.cov_x, result.fvec, result.multipliers)
     slab.problem[slots] = -1

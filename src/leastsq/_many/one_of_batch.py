@@ -50,7 +50,7 @@ def one_fit(result, i, problem, data, weights):
             cov_x = None if np.isnan(result.cov_x[i]).all() else result.cov_x[i].copy()
     info |= {name: made[name] for name in ("fvec", "fjac", "ipvt", "qtf")}
     if one.bounds is not None:
-        info["active_mask"] = one.bounds.active_mask(x)
+        info |= one.at_bounds(x, result.multipliers[i].copy())
     return x, cov_x, Info(info, one), result.message(i), ier
 
 

@@ -56,12 +56,40 @@ class Bounds:
         mask[x <= self.low] = -1
         return mask
 
-    def describe(self, x):
-        """A line about the parameters at a bound, or an empty string."""
-        fixed, low, high = ~self.free, x <= self.low, x >= self.high
-        said = [f"{', '.join(f'x[{j}]' for j in np.flatnonzero(which))} {what}" for which, what in (
-            (low & ~fixed, "at the lower bound"), (high & ~fixed, "at the upper bound"), (fixed, "fixed")) if which.any()]
-        return f"\n  Held: {'; '.join(said)}." if said else ""
+    def describe(self, x, multipliers=None, names=None):
+        """
+        Lines about the parameters at a bound, or an empty string.
+
+        To be held is evidence, a slope of the cost that points outwards; to be at a bound is a place.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n,)
+        multipliers : ndarray, shape (n,), optional
+            The core's: slopes of the cost; 0: not held; nan: nothing depends on the parameter.  None: not known.
+        names : sequence of str, optional
+            Of the parameters.
+        """
+        names = [f"x[{j}]" for j in range(x.size)] if names is None else names
+        slopes = [None]*x.size if multipliers is None else multipliers.tolist()
+        held, fixed, idle, lines = [], [], [], []
+        for name, value, slope, low, high in zip(names, x.tolist(), slopes, self.low.tolist(), self.high.tolist()):
+            if not low < high:
+                fixed.append(name)
+            elif not (value <= low or value >= high):
+                continue
+            elif slope is not None and slope != slope:
+                lines.append(f"Nothing depends on {name} at its bound {value:g}.")
+            elif slope:
+                held.append(f"{name} at the {'lower' if value <= low else 'upper'} bound (multiplier {abs(slope):.2g})")
+            else:
+                idle.append(name)
+        if idle:
+            lines.insert(0, f"At a bound{'' if multipliers is None else ', but not held by it'}: {', '.join(idle)}.")
+        held += [f"{', '.join(fixed)} fixed"] if fixed else []
+        if held:
+            lines.insert(0, f"Held: {'; '.join(held)}.")
+        return "".join(f"\n  {line}" for line in lines)
 
     def check_start(self, x0, name="x0"):
         """Refuse a start that is nan or outside, in SciPy's words; what is no number the core refuses."""

@@ -88,6 +88,15 @@ class Problem:
             return np.ones(m, bool)
         return np.isfinite(self.sigma)
 
+    def describe_bounds(self, x, multipliers=None):
+        """Lines about the parameters at a bound, or an empty string: see `Bounds.describe`."""
+        return "" if self.bounds is None else self.bounds.describe(x, multipliers, self.names)
+
+    def at_bounds(self, x, multipliers=None):
+        """What a result holds about bounds, where any were given: where the parameters are, and what holds them there."""
+        mask = np.zeros(x.size, np.int64) if self.bounds is None else self.bounds.active_mask(x)
+        return {"active_mask": mask, "multipliers": np.zeros(x.size) if multipliers is None else multipliers}
+
     def data_part(self, f):
         """The residuals of the data, without those of priors."""
         return f[:f.size - len(self.priors)] if self.priors else f

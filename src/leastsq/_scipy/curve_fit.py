@@ -168,7 +168,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         `pcov` could not be estimated.  Or a parameter is so close to zero, beside its error, that
         MINPACK's forward differences, whose step is relative to it, are lost in rounding: its variance may be
         wrong, and is right with ``covariance="accurate"``.  Or no step from `p0` was accepted, since `jac` is
-        wrong or `f` rounds.
+        wrong or `f` rounds.  Or nothing depends on a parameter at its bound.
 
     See Also
     --------
@@ -279,6 +279,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         mesg = _in_our_words(mesg, f, n)
         if NO_STEP in mesg:
             warnings.warn(mesg[mesg.index(NO_STEP):], category=_category(), stacklevel=2)
+    if bounds is not None:
+        _warn_of_no_effect(mesg, info)
     if full_output or covariance is not None:
         info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
@@ -352,6 +354,13 @@ def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
     """What was fitted, and to what."""
     return replace(problem, model=f, xdata=xdata, ydata=ydata, sigma=sigma, absolute_sigma=bool(absolute_sigma),
                    names=_parameter_names(f, n))
+
+
+def _warn_of_no_effect(mesg, info):
+    """Of parameters at bounds where nothing depends on them, in the message's words."""
+    if np.isnan(info["multipliers"]).any():
+        said = [line.strip(" .") for line in mesg.splitlines() if line.startswith("  Nothing depends on ")]
+        warnings.warn("; ".join(f"n{line[1:]}" for line in said), category=_category(), stacklevel=3)
 
 
 def _check_functions(f, jac, p0, xdata, ydata):

@@ -147,6 +147,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         weighted by the loss so that ``jac.T @ jac`` approximates the Hessian; ``grad``,
         the gradient of the cost; ``optimality``, the largest component of the gradient
         that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper one, else 0;
+        with bounds ``multipliers``, the slope of the cost along a parameter that its bound holds, 0 for
+        others, nan for one at a bound where nothing depends on it;
         ``nfev``, without differences; ``njev``, None with differences; ``status``;
         ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
         `CovarianceResult`.
@@ -349,25 +351,28 @@ def _result(fit, out, functions, user):
             norms = norms_at(fvec, *out[5:8], x, fit.settings.diag, None if bounds is None else bounds.active_mask(x) == 0)
             said = stayed(ier, norms, x.size, user.by_differences, LEAST_SQUARES)
             message += said and f"\n  {said}"
-    if bounds is not None:
-        message += bounds.describe(x)
+    message += user.describe_bounds(x, out[11])
 
     jacobian = functions.jacobian_at(x, f)
     rho = loss.values(f)
     grad = jacobian.T @ (rho[1]*f)
     if not loss.is_linear:
         jacobian = jacobian*loss.row_weights(f)[:, None]
-    mask = np.zeros(x.size, np.int64) if bounds is None else bounds.active_mask(x)
+    where = user.at_bounds(x, out[11])
+    mask = where["active_mask"]
     free = ~((mask < 0) & (grad >= 0) | (mask > 0) & (grad <= 0))
     if bounds is not None:
         free &= bounds.free
     if fit.watcher is not None and fit.watcher.verbose:
         fit.watcher.finish(nfev, message)
-    return OptimizeResult(
+    result = OptimizeResult(
         x=x, cost=0.5*rho[0].sum(), fun=f, jac=jacobian, grad=grad,
         optimality=np.abs(grad[free]).max(initial=0.0), active_mask=mask, nfev=nfev,
         njev=None if user.by_differences else njev + functions.njev, status=status, message=message,
         success=status > 0)
+    if bounds is not None:
+        result["multipliers"] = where["multipliers"]
+    return result
 
 
 def _tolerances(**given):

@@ -85,7 +85,7 @@ typedef struct {
     const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */
     npy_intp diag_stride, lo_stride, hi_stride; /* 0: one for all */
     double *x, *fnorm;
-    double *cov, *fvec;         /* may be NULL */
+    double *cov, *fvec, *multipliers;   /* may be NULL */
     int64_t *ier, *nfev, *njev;
     int32_t *code;              /* what a function returned that ended the fit */
 } batch_job;

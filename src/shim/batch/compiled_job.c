@@ -3,10 +3,10 @@
 
 const char batch_compiled_doc[] =
     "batch_compiled(func, dfun, data, stride, x, weights, diag, bounds, loss, settings, ier,\n"
-    "               nfev, njev, fnorm, cov, fvec, code, threads, progress)\n--\n\n"
+    "               nfev, njev, fnorm, cov, fvec, multipliers, code, threads, progress)\n--\n\n"
     "Fit every row of x in place; data + i*stride is row i's.  weights, diag, bounds (a pair),\n"
-    "loss (its number and scale), cov, fvec and progress (called with the number of fits\n"
-    "done) may be None.";
+    "loss (its number and scale), cov, fvec, multipliers and progress (called with the\n"
+    "number of fits done) may be None.";
 
 /* n numbers for all problems, or a row for each: NULL with an error set if neither. */
 static const double *
@@ -21,7 +21,7 @@ shared_or_own(PyObject *object, const char *name, npy_intp *matrix, npy_intp *st
 /* The read-only and the optional arrays; 0, or -1 with an error set. */
 static int
 read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObject *bounds,
-            PyObject *cov, PyObject *fvec)
+            PyObject *cov, PyObject *fvec, PyObject *multipliers)
 {
     npy_intp matrix[2] = {-1, -1}, cube[3], n;
     PyObject *lo, *hi;
@@ -49,6 +49,7 @@ read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObje
             || (j->lo = shared_or_own(lo, "lo", matrix, &j->lo_stride)) == NULL
             || (j->hi = shared_or_own(hi, "hi", matrix, &j->hi_stride)) == NULL))
         return -1;
+    j->multipliers = batch_optional(multipliers, "multipliers", NPY_DOUBLE, 2, matrix, &failed);
     matrix[1] = j->m;
     j->weights = failed ? NULL : batch_optional(weights, "weights", NPY_DOUBLE, 2, matrix, &failed);
     j->fvec = failed ? NULL : batch_optional(fvec, "fvec", NPY_DOUBLE, 2, matrix, &failed);
@@ -61,7 +62,7 @@ batch_compiled(PyObject *module, PyObject *args)
 {
     batch_job j = {0};
     PyObject *func, *dfun, *x, *weights, *diag, *ier, *nfev, *njev, *fnorm, *cov, *fvec, *code;
-    PyObject *progress, *bounds, *loss, *which;
+    PyObject *multipliers, *progress, *bounds, *loss, *which;
     lsq_state *s = &j.settings;
     unsigned long long data;
     long long maxfev;
@@ -71,10 +72,10 @@ batch_compiled(PyObject *module, PyObject *args)
     int threads;
 
     j.kernels = &((module_state *)PyModule_GetState(module))->kernels->lanes;
-    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdd)OOOOOOOiO", &func, &dfun, &data, &stride, &x,
+    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdd)OOOOOOOOiO", &func, &dfun, &data, &stride, &x,
                           &weights, &diag, &bounds, &loss, &s->ftol, &s->xtol, &s->gtol, &maxfev,
-                          &j.precision, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec, &code,
-                          &threads, &progress))
+                          &j.precision, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec,
+                          &multipliers, &code, &threads, &progress))
         return NULL;
     s->maxfev = maxfev;
     s->scaling = diag == Py_None ? LSQ_SCALE_COLUMNS : LSQ_SCALE_USER;
@@ -91,7 +92,7 @@ batch_compiled(PyObject *module, PyObject *args)
                         "batch: func, dfun or loss is not compiled, or threads < 1");
         return NULL;
     }
-    if (read_arrays(&j, x, weights, diag, bounds, cov, fvec) < 0)
+    if (read_arrays(&j, x, weights, diag, bounds, cov, fvec, multipliers) < 0)
         return NULL;
     list[0] = j.count;
     if ((j.ier = batch_array(ier, "ier", NPY_INT64, 1, list)) == NULL

@@ -18,8 +18,9 @@ const char batch_tell_model_doc[] =
     "batch_tell_model(slab, slots, jac, weights, loss, cost)\n--\n\n"
     "Here are the Jacobians, transposed, at every slot's x, each for `cost` residuals.";
 const char batch_collect_doc[] =
-    "batch_collect(slab, slots, problems, x, ier, nfev, njev, fnorm, cov, fvec)\n--\n\n"
-    "Copy every slot's results into the rows `problems` of the others; cov, fvec may be None.";
+    "batch_collect(slab, slots, problems, x, ier, nfev, njev, fnorm, cov, fvec, multipliers)\n--\n\n"
+    "Copy every slot's results into the rows `problems` of the others; cov, fvec and multipliers\n"
+    "may be None.";
 
 PyObject *
 batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -258,11 +259,11 @@ batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     npy_intp matrix[2] = {-1}, cube[3];
     const int64_t *problems;
     int64_t *ier, *nfev, *njev;
-    double *x, *fnorm, *cov, *fvec, *scratch;
+    double *x, *fnorm, *cov, *fvec, *multipliers, *scratch;
     int failed = 0;
 
     (void)module;
-    if (!batch_takes("batch_collect", 10, nargs) || batch_read_slab(args[0], args[1], &s) < 0
+    if (!batch_takes("batch_collect", 11, nargs) || batch_read_slab(args[0], args[1], &s) < 0
         || (problems = batch_array(args[2], "problems", NPY_INT64, 1, &s.count)) == NULL)
         return NULL;
     matrix[1] = cube[1] = cube[2] = s.n;
@@ -273,8 +274,9 @@ batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         || (fnorm = batch_array(args[7], "fnorm", NPY_DOUBLE, 1, matrix)) == NULL)
         return NULL;
     cube[0] = matrix[0];
+    multipliers = batch_optional(args[10], "multipliers", NPY_DOUBLE, 2, matrix, &failed);
     matrix[1] = s.m;
-    cov = batch_optional(args[8], "cov", NPY_DOUBLE, 3, cube, &failed);
+    cov = failed ? NULL : batch_optional(args[8], "cov", NPY_DOUBLE, 3, cube, &failed);
     fvec = failed ? NULL : batch_optional(args[9], "fvec", NPY_DOUBLE, 2, matrix, &failed);
     for (npy_intp k = 0; !failed && k < s.count; k++)
         failed = problems[k] < 0 || problems[k] >= matrix[0];
@@ -300,6 +302,8 @@ batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             f[i] = Py_NAN;              /* it never began */
         if (fvec != NULL)
             memcpy(fvec + p * s.m, f, (size_t)s.m * sizeof *fvec);
+        if (multipliers != NULL)
+            lsq_multipliers(state, w, multipliers + p * s.n);
         if (cov != NULL)
             batch_covariance(state, w, s.r + slot * s.n * s.n, s.n, s.ipvt + slot * s.n,
                              cov + p * s.n * s.n, scratch);

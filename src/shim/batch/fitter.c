@@ -245,6 +245,8 @@ slot_conclude(slot *s)
         s->f[i] = Py_NAN;
     if (j->fvec != NULL)
         memcpy(j->fvec + k * m, s->f, (size_t)m * sizeof *s->f);
+    if (j->multipliers != NULL)
+        lsq_multipliers(&s->state, s->w, j->multipliers + k * n);
     if (j->cov != NULL)
         batch_covariance(&s->state, s->w, s->fjac, m, s->ipvt, j->cov + k * n * n,
                          s->fitter->scratch);

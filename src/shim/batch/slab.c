@@ -35,6 +35,16 @@ static const struct {
     {"ratio", REAL, offsetof(lsq_state, ratio)},
     {"bounded", INTEGER, offsetof(lsq_state, bounded)},
     {"hits", INTEGER, offsetof(lsq_state, hits)},
+    {"probe", INTEGER, offsetof(lsq_state, probe)},
+    {"pending", INTEGER, offsetof(lsq_state, pending)},
+    {"best_info", INTEGER, offsetof(lsq_state, best_info)},
+    {"restarts", INTEGER, offsetof(lsq_state, restarts)},
+    {"felt", INTEGER, offsetof(lsq_state, felt)},
+    {"touched", INTEGER, offsetof(lsq_state, touched)},
+    {"tries", INTEGER, offsetof(lsq_state, tries)},
+    {"distrust", REAL, offsetof(lsq_state, distrust)},
+    {"best_norm", REAL, offsetof(lsq_state, best_norm)},
+    {"tried_norm", REAL, offsetof(lsq_state, tried_norm)},
 };
 
 enum { FIELDS = sizeof fields / sizeof fields[0] };

@@ -147,26 +147,6 @@ cov_x(fit *f)
     return b->triangle_team.cancelled ? NULL : Py_NewRef(Py_None);
 }
 
-/* With bounds: -1 for a variable at its lower, 1 at its upper one, 0 between; else None. */
-static PyObject *
-sides(const fit *f)
-{
-    npy_intp n = f->cb.n;
-    const double *lo = f->w + LSQ_LO * n, *hi = f->w + LSQ_HI * n, *x = f->w + LSQ_X * n;
-    PyObject *array;
-    int64_t *values;
-
-    if (!f->state.bounded)
-        Py_RETURN_NONE;
-    array = PyArray_SimpleNew(1, &n, NPY_INT64);
-    if (array == NULL)
-        return NULL;
-    values = PyArray_DATA((PyArrayObject *)array);
-    for (npy_intp j = 0; j < n; j++)
-        values[j] = x[j] <= lo[j] ? -1 : x[j] >= hi[j] ? 1 : 0;
-    return array;
-}
-
 /* Did it succeed where it started?  f->x is the start still. */
 static int
 stayed(const fit *f)
@@ -245,9 +225,9 @@ result_with(fit *f, const arguments *a, PyObject *small)
     stop = f->cb.stopped_by == NULL ? Py_NewRef(Py_None)
                                     : Py_BuildValue("si", f->cb.stopped_by, f->cb.stop_code);
     if (!a->full_output)                /* what the message needs; N steals */
-        return Py_BuildValue("OLOLLOOOONNOO", f->x, (long long)s->info, Py_None,
+        return Py_BuildValue("OLOLLOOOONNNO", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
-                             Py_None, fault(f), stop, Py_None, small);
+                             Py_None, fault(f), stop, multipliers_array(s, f->w), small);
     cov = cov_x(f);                     /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
@@ -258,7 +238,7 @@ result_with(fit *f, const arguments *a, PyObject *small)
     /* a NULL among them becomes the error that is set */
     return Py_BuildValue("OLNLLONNNNNNO", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
-                         sides(f), small);
+                         multipliers_array(s, f->w), small);
 }
 
 PyObject *

@@ -15,7 +15,7 @@ const char solve_doc[] =
     "      precision, factor, diag, qr, threads, extras)\n--\n\n"
     "One fit.  Returns (x, ier); if ier is 2 or 4 and x is x0, (x, ier, norm of f,\n"
     "largest cosine, norm of D*x, R[0, 0]); or with full_output, and always if ier is 9 to 11,\n"
-    "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop, sides, vanished).\n"
+    "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop, multipliers, vanished).\n"
     "Also if the differences by some parameters vanish, whose numbers are the last.";
 
 static int

@@ -196,6 +196,22 @@ get_bounds(PyObject *self, void *closure)
     return Py_BuildValue("NN", lo, hi);
 }
 
+/* What holds the variables at their bounds, once there is a model. */
+static PyObject *
+get_multipliers(PyObject *self, void *closure)
+{
+    machine_state state;
+    machine_room room;
+    PyObject *array;
+
+    (void)closure;
+    if (machine_snapshot((machine *)self, &state, &room) < 0)
+        return NULL;
+    array = multipliers_array(&state.s, room.w);
+    PyMem_RawFree(room.memory);
+    return array;
+}
+
 static PyObject *
 get_cov_x(PyObject *self, void *closure)
 {
@@ -221,6 +237,7 @@ PyGetSetDef machine_attributes[] = {
     {"ier", get_ier, NULL, "Why the fit ended, a member of Status; None if it has not.", NULL},
     {"accepted", get_accepted, NULL, "Was the trial that was told last taken as x?", NULL},
     {"cov_x", get_cov_x, NULL, "As leastsq's; None before the fit has ended.", NULL},
+    {"multipliers", get_multipliers, NULL, "As in leastsq's infodict; None without bounds.", NULL},
     {"fault", get_fault, NULL,
      "ier 9: (row, column, value) of the first that is not finite, or None; column n is f.", NULL},
     {"n", get_integer, NULL, "The number of parameters.",

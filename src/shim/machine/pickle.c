@@ -5,7 +5,7 @@
 
 enum {
     STEPS = LSQ_SCRATCH,        /* vectors that last from event to event, from the first on */
-    BOUNDS = LSQ_LARGEST + 1 - LSQ_LO     /* and with bounds, from LSQ_LO on */
+    BOUNDS = LSQ_WARY + 1 - LSQ_LO    /* and with bounds, from LSQ_LO on */
 };
 
 /* Behind the state: the vectors, ipvt, and R by columns down to its diagonal. */
@@ -109,31 +109,36 @@ sound(const machine_state *state, int64_t n)
         && s->nfev >= 0 && s->njev >= 0 && s->iteration >= 0
         && (s->njev > 0 || s->iteration <= 1) && (s->iteration > 0 || s->njev == 0)
         && flag(state->default_maxfev) && flag(state->by_blocks) && flag(state->fault_found)
-        && state->precision == state->precision;
+        && state->precision == state->precision
+        && s->probe >= 0 && s->probe <= LSQ_PROBE_RETREAT && (s->probe == 0 || s->bounded)
+        && s->pending >= LSQ_IMPROPER && s->pending <= LSQ_NOT_FINITE
+        && s->best_info >= LSQ_IMPROPER && s->best_info <= LSQ_NOT_FINITE
+        && s->felt >= 0 && s->felt <= 2 && s->restarts >= 0 && s->tries >= 0;
 }
 
-/* x and the trial within the bounds? */
+/* x, the trial, and once the fit began again the best x before, within the bounds? */
 static int
-within(int64_t n, const machine_room *room)
+within(int64_t n, const lsq_state *s, const machine_room *room)
 {
+    const int columns[] = {LSQ_X, LSQ_TRIAL, LSQ_BEST}, count = s->restarts > 0 ? 3 : 2;
     const double *w = room->w, *lo = w + LSQ_LO * n, *hi = w + LSQ_HI * n;
 
-    for (int64_t j = 0; j < n; j++)
-        for (int column = LSQ_X; column <= LSQ_TRIAL; column++)
-            if (!(lo[j] <= w[column * n + j] && w[column * n + j] <= hi[j]))
+    for (int k = 0; k < count; k++)
+        for (int64_t j = 0; j < n; j++)
+            if (!(lo[j] <= w[columns[k] * n + j] && w[columns[k] * n + j] <= hi[j]))
                 return 0;
     return 1;
 }
 
 /* The rest of the payload, into memory of zeros; 0 if it cannot be. */
 static int
-read_room(const char *next, int64_t n, int64_t bounded, machine_room *room)
+read_room(const char *next, int64_t n, const lsq_state *s, machine_room *room)
 {
     size_t vector = (size_t)n * sizeof(double);
 
     memcpy(room->w, next, STEPS * vector);
     next += STEPS * vector;
-    if (bounded) {
+    if (s->bounded) {
         memcpy(room->w + LSQ_LO * n, next, BOUNDS * vector);
         next += BOUNDS * vector;
     }
@@ -143,7 +148,7 @@ read_room(const char *next, int64_t n, int64_t bounded, machine_room *room)
         memcpy(room->r + j * n, next, (size_t)(j + 1) * sizeof(double));
         next += (size_t)(j + 1) * sizeof(double);
     }
-    return permutation(n, room->ipvt, room->w + LSQ_SCRATCH * n) && (!bounded || within(n, room));
+    return permutation(n, room->ipvt, room->w + LSQ_SCRATCH * n) && (!s->bounded || within(n, s, room));
 }
 
 PyObject *
@@ -165,7 +170,7 @@ machine_setstate(PyObject *self, PyObject *pickled)
     if (good)
         memcpy(&state, payload, sizeof state);
     good = good && sound(&state, n) && size == pickled_size(n, state.s.bounded)
-        && read_room(payload + sizeof state, n, state.s.bounded, &room);
+        && read_room(payload + sizeof state, n, &state.s, &room);
     if (!good) {
         PyMem_RawFree(room.memory);
         PyErr_Format(PyExc_ValueError, "leastsq: the state of this LevenbergMarquardt is not one of "

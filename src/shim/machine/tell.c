@@ -11,7 +11,7 @@ const char machine_tell_norm_doc[] =
     "fnorm : float, or array_like of shape (m,)\n"
     "    The norm, >= 0; or the residuals, whose norm is then taken as `leastsq` does, to the\n"
     "    bit.  One that is not finite makes a rejected step, or at the start ends the fit with\n"
-    "    `ier` 9.\n"
+    "    `ier` 9 (after some trials inside, if that is on bounds).\n"
     "evaluations : int, optional\n"
     "    What it adds to `nfev`.\n\n"
     "Raises\n------\n"

@@ -1,0 +1,104 @@
+!> The state of the ask/tell machine: one record, and vectors whose columns have names.
+!>
+!> What lm_core.f90, bounds.f90 and probes.f90 share; core.h mirrors both.
+!>
+!> Public: lm_state_t, core_columns, V_X and the other columns, PROBE_START and the other probes.
+!> Its data is n-sized.
+module leastsq_lm_state
+   use, intrinsic :: iso_c_binding, only: c_double, c_int64_t
+   use leastsq_kinds, only: wp, ik
+   implicit none (type, external)
+   private
+   public :: lm_state_t, core_columns
+
+   !> The caller owns this record, the vectors w, the triangle r and ipvt, and
+   !> hands all of them to every event unchanged.
+   type, bind(c) :: lm_state_t
+      ! Set by the caller before lm_start
+      integer(c_int64_t) :: n                !< parameters, > 0
+      integer(c_int64_t) :: maxfev           !< most evaluations, > 0
+      integer(c_int64_t) :: scaling          !< SCALE_COLUMNS or SCALE_USER
+      real(c_double) :: ftol, xtol, gtol     !< tolerances, >= 0
+      real(c_double) :: factor               !< first radius in units of ‖D x₀‖, > 0
+      ! Set by the machine
+      integer(c_int64_t) :: request          !< ASK_NORM, ASK_MODEL or ASK_DONE
+      integer(c_int64_t) :: info             !< why it ended, once done
+      integer(c_int64_t) :: accepted         !< 1: the trial just told is now x
+      integer(c_int64_t) :: nfev, njev       !< evaluations and models told
+      integer(c_int64_t) :: iteration        !< 1 + accepted steps; 0 before ‖f(x₀)‖
+      real(c_double) :: fnorm                !< ‖f(x)‖
+      real(c_double) :: xnorm                !< ‖D x‖
+      real(c_double) :: gnorm                !< largest |cos(f, column of J)|
+      real(c_double) :: radius               !< Δ
+      real(c_double) :: par                  !< Levenberg–Marquardt parameter
+      real(c_double) :: pnorm                !< ‖D p‖ of the last step
+      real(c_double) :: actual, predicted    !< relative reductions of ‖f‖²
+      real(c_double) :: slope                !< directional derivative, same units
+      real(c_double) :: ratio                !< actual/predicted
+      ! Set by the caller before lm_start, if the variables have bounds
+      integer(c_int64_t) :: bounded = 0      !< 1: w has V_LO and V_HI, lo <= x <= hi
+      ! Set by the machine, with bounds
+      integer(c_int64_t) :: hits = 0         !< bounds, or ends of the part of the way there, that cut the step
+      integer(c_int64_t) :: probe = 0        !< what the trial is: PROBE_NONE is a step
+      integer(c_int64_t) :: pending = 0      !< info, unless the probe finds better
+      integer(c_int64_t) :: best_info = 0    !< info, should V_BEST be returned to
+      integer(c_int64_t) :: restarts = 0     !< times that the fit began again
+      integer(c_int64_t) :: felt = 0         !< is V_FELT set?  FELT_NOWHERE, FELT_BEFORE, FELT_HERE
+      integer(c_int64_t) :: touched = 0      !< 1: bounds have cut a step
+      integer(c_int64_t) :: tries = 0        !< trials of the search inside
+      real(c_double) :: distrust = 1         !< of the model near bounds: 1 at first, 0 none
+      real(c_double) :: best_norm = 0        !< ‖f‖ at V_BEST
+      real(c_double) :: tried_norm = 0       !< ‖f‖ at the best trial of the search
+   end type lm_state_t
+
+   !> Columns of the vectors w(n, core_columns(n, bounded)): VECTORS, and what
+   !> follows them only with bounds.
+   integer, parameter, public :: V_X = 1        !< the best point; set before lm_start
+   integer, parameter, public :: V_TRIAL = 2    !< where ‖f‖ is wanted
+   integer, parameter, public :: V_STEP = 3     !< p = trial − x
+   integer, parameter, public :: V_DIAG = 4     !< D; set before lm_start if the user's
+   integer, parameter, public :: V_COLNORM = 5  !< column norms of J: told with a model
+   integer, parameter, public :: V_QTF = 6      !< Q'f: told with a model
+   integer, parameter, public :: V_SCRATCH = 7
+   integer, parameter, public :: VECTORS = V_SCRATCH + 3
+   integer, parameter, public :: V_LO = VECTORS + 1     !< bounds, ±∞ where there is
+   integer, parameter, public :: V_HI = VECTORS + 2     !< none; set before lm_start
+   integer, parameter, public :: V_SIDE = VECTORS + 3   !< −1 at lo, 1 at hi, 0 free
+   integer, parameter, public :: V_SLOPE = VECTORS + 4  !< Jᵀf/‖f‖
+   integer, parameter, public :: V_LARGEST = VECTORS + 5   !< |x| so far
+   integer, parameter, public :: V_FELT = VECTORS + 6  !< last x where f felt every variable
+   integer, parameter, public :: V_LEFT = VECTORS + 7   !< the step that left it; the search's best trial
+   integer, parameter, public :: V_BEST = VECTORS + 8   !< the best x before the fit began again
+   integer, parameter, public :: V_WARY = VECTORS + 9   !< a bound at which something was not finite: < 0 lo, > 0 hi
+   integer, parameter, public :: V_NEAR_LO = VECTORS + 10   !< scratch: the part of the box that
+   integer, parameter, public :: V_NEAR_HI = VECTORS + 11   !< the step may reach
+   integer, parameter, public :: V_RHS = VECTORS + 12   !< scratch
+   integer, parameter, public :: V_TRIANGLE = VECTORS + 13  !< n columns of scratch
+
+   ! What a trial is: a step of the model's, or a probe
+   integer(ik), parameter, public :: PROBE_NONE = 0
+   integer(ik), parameter, public :: PROBE_START = 1    !< a start on a bound, moved inside
+   integer(ik), parameter, public :: PROBE_END = 2      !< variables near their bounds, put onto them
+   integer(ik), parameter, public :: PROBE_BACK = 3     !< the way back from where f feels nothing
+   integer(ik), parameter, public :: PROBE_SEARCH = 4   !< or inside the box, for want of a way back
+   integer(ik), parameter, public :: PROBE_RETURN = 5   !< to V_BEST, which was better
+   integer(ik), parameter, public :: PROBE_RETREAT = 6  !< inside, from bounds at which f or the model is not finite
+
+   ! How a variable keeps away from a bound; reals, that they may live among the vectors
+   real(wp), parameter, public :: FEARLESS = 0
+   real(wp), parameter, public :: WARY = 1      !< f was not finite on it: tried once more, at the end
+   real(wp), parameter, public :: BURNT = 2     !< never tried again
+   integer(ik), parameter, public :: FELT_NOWHERE = 0, FELT_BEFORE = 1, FELT_HERE = 2
+
+contains
+
+   !> How many columns w has.
+   elemental function core_columns(n, bounded) result(columns)
+      integer(ik), intent(in) :: n, bounded
+      integer(ik) :: columns
+
+      columns = VECTORS
+      if (bounded /= 0) columns = V_TRIANGLE - 1 + n
+   end function core_columns
+
+end module leastsq_lm_state

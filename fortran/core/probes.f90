@@ -1,0 +1,487 @@
+!> Probes: trials between bounds that are no steps of the model's.
+!>
+!> A start on a bound begins inside; at the end variables go onto bounds that are near; and a fit that
+!> ends where f feels nothing of some variable goes the way back, or searches the box, and begins again:
+!> it may have run onto a bound at which f is flat (exp(-t/tau) at tau = 0).  What is found is kept if
+!> it is better.  Where f or the model is not finite on a bound (s/(K + s) at K = 0 and s = 0) the fit
+!> retreats inside.  (Of this package: measured on the families of tests/parity/families.py.)
+!>
+!> Public: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held,
+!> keep_away.  Its data is n-sized.
+module leastsq_probes
+   use leastsq_kinds, only: wp, ik, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_FTOL, INFO_GTOL, INFO_MAXFEV, &
+      INFO_NOT_FINITE
+   use leastsq_lm_state, only: lm_state_t, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_SCRATCH, V_LO, V_HI, &
+      V_SLOPE, V_LARGEST, V_FELT, V_LEFT, V_BEST, V_WARY, V_RHS, PROBE_NONE, PROBE_START, PROBE_END, &
+      PROBE_BACK, PROBE_SEARCH, PROBE_RETURN, PROBE_RETREAT, FELT_NOWHERE, FELT_BEFORE, FELT_HERE, &
+      FEARLESS, WARY, BURNT
+   use leastsq_products, only: scaled_norm
+   implicit none (type, external)
+   private
+   public :: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held, &
+      keep_away
+
+   real(wp), parameter :: START_INSIDE = 0.2_wp   !< of the box: where a start on a bound is put
+   real(wp), parameter :: STATIONARY = 1.0e-3_wp  !< largest cosine at a start that is a minimum
+   real(wp), parameter :: BACK_PART = 0.1_wp      !< of the step that was too long
+   real(wp), parameter :: FELT = 1.0e-8_wp        !< change of ‖f‖ that a variable has to make
+   real(wp), parameter :: HELD_COSINE = 1.0e-7_wp !< what a difference Jacobian says of zero slopes
+   real(wp), parameter :: ENOUGH = 0.9_wp         !< of ‖f‖: the search need not go on
+   real(wp), parameter :: DECADES = 6             !< to either side of 1: the widest search
+   real(wp), parameter :: DECADES_MORE = 0.5_wp   !< with each of its trials
+   real(wp), parameter :: BOX_DECADES = 4         !< the same where the box or |x| tells a size
+   integer(ik), parameter :: MOST_TRIES = 40
+   integer(ik), parameter :: MOST_STARTS = 10     !< the same, for a place where f is finite
+   real(wp), parameter :: RETREAT_PART = 0.5_wp   !< of the step that led onto the bound
+   integer(ik), parameter :: MOST_RESTARTS = 2
+   integer, parameter :: ROOT_ROUNDS = 30
+
+contains
+
+   !> The model at x₀ is known: variables exactly on a bound go inside, unless x₀ is a minimum already.
+   pure subroutine leave_bounds(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      if (s%gnorm <= STATIONARY .and. .not. any(dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), &
+         w(:, V_HI), s%fnorm))) return
+      w(:, V_TRIAL) = w(:, V_X)
+      call go_inside(w(:, V_LO), w(:, V_HI), START_INSIDE, w(:, V_TRIAL))
+      if (any(w(:, V_TRIAL) /= w(:, V_X)) .and. s%nfev < s%maxfev) call ask_probe(s, w, PROBE_START)
+   end subroutine leave_bounds
+
+   !> f, or the model, is not finite at x₀ or where it was sought since: search inside the bounds that x₀
+   !> is on.
+   pure subroutine search_start(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      s%info = INFO_NOT_FINITE
+      s%request = ASK_DONE
+      if (s%bounded == 0) return
+      if (s%probe == PROBE_NONE) then
+         s%tries = 0
+         w(:, V_BEST) = w(:, V_X)
+         w(:, V_COLNORM) = 0
+         call keep_away(w(:, V_X), 1.0_wp, w(:, V_LO), w(:, V_HI), BURNT, w(:, V_WARY))
+      end if
+      s%probe = PROBE_NONE
+      if (s%tries >= MOST_STARTS .or. s%nfev >= s%maxfev) return
+      call search_inside(s, w, PROBE_RETREAT)
+      if (all(w(:, V_TRIAL) == w(:, V_X))) then
+         s%probe = PROBE_NONE
+         s%info = INFO_NOT_FINITE
+         s%request = ASK_DONE
+      end if
+   end subroutine search_start
+
+   !> The model at x is not finite: go back from the bounds that x came onto, or end.
+   pure subroutine retreat(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      s%info = INFO_NOT_FINITE
+      if (s%bounded /= 0 .and. s%probe /= PROBE_RETURN .and. s%nfev < s%maxfev) then
+         s%probe = PROBE_NONE
+         if (s%njev == 1) then
+            call search_start(s, w)
+            return
+         end if
+         call keep_away(w(:, V_X), w(:, V_STEP), w(:, V_LO), w(:, V_HI), BURNT, w(:, V_WARY))
+         w(:, V_TRIAL) = w(:, V_X)
+         where (on_bound(w(:, V_X), w(:, V_LO), w(:, V_HI))) &
+            w(:, V_TRIAL) = min(max(w(:, V_X) - RETREAT_PART*w(:, V_STEP), w(:, V_LO)), w(:, V_HI))
+         if (any(w(:, V_TRIAL) /= w(:, V_X))) then
+            call ask_probe(s, w, PROBE_RETREAT)
+            return
+         end if
+      end if
+      call conclude(s, w)
+   end subroutine retreat
+
+   !> The fit is to end, for the reason info; with bounds, unless a probe is due.
+   pure subroutine conclude(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      s%request = ASK_DONE
+      if (s%bounded == 0) return
+      if (success(s%info)) then
+         if (s%nfev < s%maxfev) call reach_bounds(s, w)
+         if (s%request /= ASK_DONE) return
+         call go_back(s, w)
+         if (s%request /= ASK_DONE) return
+      end if
+      call keep_best(s, w)
+   end subroutine conclude
+
+   !> Here is ‖f‖ at the trial, a probe.
+   pure subroutine tell_probe(s, w, fnorm)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      real(wp), intent(in) :: fnorm
+      integer(ik) :: probe
+      real(wp) :: gain
+      logical :: finite
+
+      finite = fnorm <= huge(fnorm)
+      probe = s%probe
+      s%probe = PROBE_NONE
+      s%accepted = 0
+      s%info = s%pending
+      s%request = ASK_DONE
+      select case (probe)
+      case (PROBE_START)
+         if (finite) then
+            call begin_again(s, w, fnorm)
+         else
+            s%request = ASK_MODEL
+         end if
+      case (PROBE_END)
+         if (.not. finite) then
+            call learn_from_end(s%n, w)
+            s%info = s%pending
+            if (s%nfev < s%maxfev) call reach_bounds(s, w)
+            if (s%request /= ASK_DONE) return
+         end if
+         gain = 0
+         if (fnorm <= s%fnorm) then
+            gain = 1 - (fnorm/s%fnorm)**2
+            call move(s, w, fnorm)
+         end if
+         if (gain > s%ftol) then
+            s%info = 0
+            s%request = ASK_MODEL
+            return
+         end if
+         call go_back(s, w)
+         if (s%request == ASK_DONE) call keep_best(s, w)
+      case (PROBE_BACK)
+         if (finite) then
+            call begin_again(s, w, fnorm)
+         else
+            call keep_best(s, w)
+         end if
+      case (PROBE_SEARCH)
+         call go_on_searching(s, w, fnorm)
+      case (PROBE_RETREAT)
+         if (finite) then
+            s%tries = 0
+            call begin_again(s, w, fnorm)
+         else if (s%njev == 1) then
+            s%probe = PROBE_RETREAT
+            call search_start(s, w)
+         else
+            call conclude(s, w)
+         end if
+      case (PROBE_RETURN)
+         s%probe = PROBE_RETURN
+         call move(s, w, fnorm)
+         if (s%info /= INFO_MAXFEV) then
+            s%info = 0
+            s%request = ASK_MODEL
+         end if
+      end select
+   end subroutine tell_probe
+
+   !> x = trial.
+   pure subroutine move(s, w, fnorm)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      real(wp), intent(in) :: fnorm
+
+      if (s%felt == FELT_HERE) then
+         w(:, V_LEFT) = w(:, V_TRIAL) - w(:, V_X)
+         s%felt = FELT_BEFORE
+      end if
+      w(:, V_X) = w(:, V_TRIAL)
+      if (s%bounded /= 0) w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
+      call measure_point(s, w)
+      s%fnorm = fnorm
+      s%iteration = s%iteration + 1
+      s%accepted = 1
+   end subroutine move
+
+   !> xnorm = ‖D x‖; what is fixed does not count.
+   pure subroutine measure_point(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      if (s%bounded /= 0) then
+         w(:, V_RHS) = merge(w(:, V_X), 0.0_wp, w(:, V_LO) < w(:, V_HI))
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_RHS), w(1, V_SCRATCH), s%xnorm)
+      else
+         call scaled_norm(s%n, w(1, V_DIAG), w(1, V_X), w(1, V_SCRATCH), s%xnorm)
+      end if
+   end subroutine measure_point
+
+   !> Does f feel nothing of a variable that is not fixed?
+   elemental function dead(colnorm, largest, lo, hi, fnorm)
+      real(wp), intent(in) :: colnorm             !< of J
+      real(wp), intent(in) :: largest             !< |x| so far
+      real(wp), intent(in) :: lo, hi, fnorm
+      logical :: dead
+      real(wp) :: size
+
+      size = largest
+      if (size == 0 .and. hi - lo <= huge(hi)) size = hi - lo
+      dead = lo < hi .and. (colnorm == 0 .or. (size > 0 .and. colnorm*size <= FELT*fnorm))
+   end function dead
+
+   !> What the last model says of a variable at a bound: the slope of ‖f‖²/2 along it, where that
+   !> holds it there; 0 where the slope is rounding or it is free; NaN where f feels nothing of it.
+   elemental function held(x, lo, hi, slope, colnorm, largest, fnorm) result(multiplier)
+      real(wp), intent(in) :: x, lo, hi
+      real(wp), intent(in) :: slope               !< Jᵀf/‖f‖
+      real(wp), intent(in) :: colnorm, largest, fnorm
+      real(wp) :: multiplier
+
+      multiplier = 0
+      if (.not. lo < hi .or. (lo < x .and. x < hi)) return
+      if (dead(colnorm, largest, lo, hi, fnorm)) then
+         multiplier = (lo - lo)/(colnorm - colnorm)
+      else if (merge(slope, -slope, x == lo) > HELD_COSINE*colnorm) then
+         multiplier = slope*fnorm
+      end if
+   end function held
+
+   ! ---------------------------------------------------------------------------
+   ! Where probes go
+
+   !> Ask for ‖f‖ at the trial.
+   pure subroutine ask_probe(s, w, probe)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: probe
+
+      s%probe = probe
+      s%pending = s%info
+      s%info = 0
+      s%request = ASK_NORM
+      s%hits = 0
+      w(:, V_STEP) = w(:, V_TRIAL) - w(:, V_X)
+   end subroutine ask_probe
+
+   !> Variables that the model would take beyond a bound which is near go onto it, all at once.
+   pure subroutine reach_bounds(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      real(wp) :: bound, way
+      integer(ik) :: j
+
+      if (s%fnorm == 0) return
+      w(:, V_TRIAL) = w(:, V_X)
+      do j = 1, s%n
+         if (w(j, V_SLOPE) == 0) cycle
+         bound = merge(w(j, V_LO), w(j, V_HI), w(j, V_SLOPE) > 0)
+         if (w(j, V_WARY) == merge(-BURNT, BURNT, w(j, V_SLOPE) > 0)) cycle
+         way = abs(bound - w(j, V_X))
+         if (way*w(j, V_COLNORM)**2 <= abs(w(j, V_SLOPE))*s%fnorm) w(j, V_TRIAL) = bound
+      end do
+      if (any(w(:, V_TRIAL) /= w(:, V_X))) call ask_probe(s, w, PROBE_END)
+   end subroutine reach_bounds
+
+   !> f is not finite with variables on their bounds, all at once.  Those of which that was known already are
+   !> at fault; or if there are none, any of them may be.
+   pure subroutine learn_from_end(n, w)
+      integer(ik), intent(in) :: n
+      real(wp), intent(inout) :: w(n, *)
+      integer(ik) :: j
+      logical :: known
+
+      known = .false.
+      do j = 1, n
+         known = known .or. (w(j, V_STEP) /= 0 .and. w(j, V_WARY) /= FEARLESS)
+      end do
+      do j = 1, n
+         if (known .and. w(j, V_WARY) == FEARLESS) cycle
+         call keep_away(w(j, V_TRIAL), w(j, V_STEP), w(j, V_LO), w(j, V_HI), BURNT, w(j, V_WARY))
+      end do
+   end subroutine learn_from_end
+
+   !> Something was not finite at x: keep away from the bounds that x came onto.
+   elemental subroutine keep_away(x, step, lo, hi, how, wary)
+      real(wp), intent(in) :: x, lo, hi
+      real(wp), intent(in) :: step                !< 0: it did not
+      real(wp), intent(in) :: how                 !< WARY or BURNT
+      real(wp), intent(inout) :: wary
+
+      if (step == 0 .or. lo < x .and. x < hi .or. .not. lo < hi) return
+      if (how >= abs(wary)) wary = merge(-how, how, x <= lo)
+   end subroutine keep_away
+
+   !> f feels nothing of a variable: begin again from where it felt all of them, with a small part of
+   !> the step that left that place; or if there was none, search inside for where it feels them.
+   pure subroutine go_back(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      logical :: unfelt
+      integer(ik) :: j
+
+      if (s%restarts >= MOST_RESTARTS) return
+      unfelt = .false.
+      do j = 1, s%n
+         if (.not. dead(w(j, V_COLNORM), w(j, V_LARGEST), w(j, V_LO), w(j, V_HI), s%fnorm)) cycle
+         unfelt = unfelt .or. s%felt /= FELT_NOWHERE .or. on_bound(w(j, V_X), w(j, V_LO), w(j, V_HI))
+      end do
+      if (.not. unfelt) return
+      if (s%felt == FELT_NOWHERE .and. s%tries > 0) return
+      if (s%nfev >= s%maxfev) then
+         s%info = INFO_MAXFEV
+         return
+      end if
+      if (s%restarts == 0 .or. s%fnorm < s%best_norm) then
+         w(:, V_BEST) = w(:, V_X)
+         s%best_norm = s%fnorm
+         s%best_info = s%info
+      end if
+      s%restarts = s%restarts + 1
+      if (s%felt /= FELT_NOWHERE) then
+         w(:, V_TRIAL) = min(max(w(:, V_FELT) + BACK_PART*w(:, V_LEFT), w(:, V_LO)), w(:, V_HI))
+         call ask_probe(s, w, PROBE_BACK)
+      else
+         s%tried_norm = huge(s%tried_norm)
+         s%tries = 0
+         call search_inside(s, w, PROBE_SEARCH)
+      end if
+   end subroutine go_back
+
+   !> The next trial of the search: variables at bounds that do not hold them go inside, first
+   !> by a part of the box, or to 1 if nothing tells a size; then anywhere, evenly in the logarithm of
+   !> the way (by the additive recurrence whose ratios are powers of the root of rᵏ⁺¹ = r + 1).
+   pure subroutine search_inside(s, w, probe)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: probe            !< PROBE_SEARCH, or PROBE_RETREAT at the start
+      real(wp) :: size, inside, root, part
+      integer(ik) :: j, place, places
+      integer :: round
+
+      places = 0
+      do j = 1, s%n
+         if (searched(s, w, j)) places = places + 1
+      end do
+      root = 2
+      do round = 1, ROOT_ROUNDS
+         root = (1 + root)**(1/real(places + 1, wp))
+      end do
+      w(:, V_TRIAL) = w(:, V_BEST)
+      place = 0
+      do j = 1, s%n
+         if (.not. searched(s, w, j)) cycle
+         place = place + 1
+         part = modulo(real(s%tries, wp)*root**(-real(place, wp)), 1.0_wp)
+         size = w(j, V_HI) - w(j, V_LO)
+         if (size > huge(size)) size = w(j, V_LARGEST)
+         if (size > 0) then
+            inside = size*10.0_wp**(-BOX_DECADES*part)
+            if (s%tries == 0) inside = size*START_INSIDE
+         else
+            inside = 10.0_wp**(min(DECADES, 1 + DECADES_MORE*s%tries)*(2*part - 1))
+            if (s%tries == 0) inside = 1
+         end if
+         if (w(j, V_BEST) == w(j, V_LO)) then
+            w(j, V_TRIAL) = min(w(j, V_LO) + inside, w(j, V_HI))
+         else
+            w(j, V_TRIAL) = max(w(j, V_HI) - inside, w(j, V_LO))
+         end if
+      end do
+      s%tries = s%tries + 1
+      call ask_probe(s, w, probe)
+   end subroutine search_inside
+
+   !> Does the search move variable j?  Those that are on bounds which do not hold them: what f does not feel
+   !> may be unfelt for where another is (k in 1/(1 + (s/k)ʰ) at h = 0).
+   pure function searched(s, w, j)
+      type(lm_state_t), intent(in) :: s
+      real(wp), intent(in) :: w(s%n, *)
+      integer(ik), intent(in) :: j
+      logical :: searched
+
+      searched = on_bound(w(j, V_BEST), w(j, V_LO), w(j, V_HI)) .and. w(j, V_LO) < w(j, V_HI) .and. &
+         (dead(w(j, V_COLNORM), w(j, V_LARGEST), w(j, V_LO), w(j, V_HI), s%best_norm) &
+         .or. .not. abs(w(j, V_SLOPE)) > HELD_COSINE*w(j, V_COLNORM))
+   end function searched
+
+   !> Here is ‖f‖ at a trial of the search.  A place that f does not tell from the bound is none.
+   pure subroutine go_on_searching(s, w, fnorm)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      real(wp), intent(in) :: fnorm
+
+      if (fnorm < s%tried_norm .and. abs(fnorm - s%best_norm) > FELT*s%best_norm) then
+         s%tried_norm = fnorm
+         w(:, V_LEFT) = w(:, V_TRIAL)
+      end if
+      if (fnorm <= ENOUGH*s%best_norm) then
+         call begin_again(s, w, fnorm)
+      else if (s%nfev >= s%maxfev) then
+         s%info = INFO_MAXFEV
+      else if (s%tries < MOST_TRIES) then
+         call search_inside(s, w, PROBE_SEARCH)
+      else if (s%tried_norm <= 0.5_wp*huge(fnorm)) then
+         w(:, V_TRIAL) = w(:, V_LEFT)
+         call ask_probe(s, w, PROBE_BACK)
+      end if
+   end subroutine go_on_searching
+
+   !> A new fit from the trial; the best of both will be kept.
+   pure subroutine begin_again(s, w, fnorm)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      real(wp), intent(in) :: fnorm
+
+      call move(s, w, fnorm)
+      s%probe = PROBE_BACK
+      s%distrust = 1
+      s%par = 0
+      s%felt = FELT_NOWHERE
+      s%info = 0
+      s%request = ASK_MODEL
+   end subroutine begin_again
+
+   !> The fit that began again is over: if what was there before is better, go back to that.
+   pure subroutine keep_best(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+
+      if (s%restarts == 0) return
+      if (s%fnorm <= s%best_norm .and. s%info /= INFO_NOT_FINITE) return
+      if (s%info /= INFO_MAXFEV) s%info = s%best_info
+      if (all(w(:, V_X) == w(:, V_BEST))) return
+      w(:, V_TRIAL) = w(:, V_BEST)
+      call ask_probe(s, w, PROBE_RETURN)
+   end subroutine keep_best
+
+   ! ---------------------------------------------------------------------------
+
+   !> From exactly on a bound inside, by a part of the box, or of |x| where the box is open.
+   elemental subroutine go_inside(lo, hi, part, x)
+      real(wp), intent(in) :: lo, hi, part
+      real(wp), intent(inout) :: x
+      real(wp) :: inside
+
+      inside = part*abs(x)
+      if (hi - lo <= huge(x)) inside = part*(hi - lo)
+      if (x == lo) then
+         x = min(lo + inside, hi)
+      else if (x == hi) then
+         x = max(hi - inside, lo)
+      end if
+   end subroutine go_inside
+
+   elemental function on_bound(x, lo, hi) result(on)
+      real(wp), intent(in) :: x, lo, hi
+      logical :: on
+
+      on = x <= lo .or. x >= hi
+   end function on_bound
+
+   elemental function success(info)
+      integer(ik), intent(in) :: info
+      logical :: success
+
+      success = info >= INFO_FTOL .and. info <= INFO_GTOL
+   end function success
+
+end module leastsq_probes
