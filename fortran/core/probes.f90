@@ -46,7 +46,7 @@ contains
       if (s%gnorm <= STATIONARY .and. .not. any(dead(w(:, V_COLNORM), w(:, V_LARGEST), w(:, V_LO), &
          w(:, V_HI), s%fnorm))) return
       w(:, V_TRIAL) = w(:, V_X)
-      call go_inside(w(:, V_LO), w(:, V_HI), START_INSIDE, w(:, V_TRIAL))
+      call go_inside(w(:, V_LO), w(:, V_HI), w(:, V_COLNORM), s%fnorm, w(:, V_TRIAL))
       if (any(w(:, V_TRIAL) /= w(:, V_X)) .and. s%nfev < s%maxfev) call ask_probe(s, w, PROBE_START)
    end subroutine leave_bounds
 
@@ -455,14 +455,16 @@ contains
 
    ! ---------------------------------------------------------------------------
 
-   !> From exactly on a bound inside, by a part of the box, or of |x| where the box is open.
-   elemental subroutine go_inside(lo, hi, part, x)
-      real(wp), intent(in) :: lo, hi, part
+   !> From exactly on a bound inside, by a part of the box, or of |x| where the box is open; not farther than
+   !> the model would have to go to take all of f away: the box may be wide, and x far from zero.
+   elemental subroutine go_inside(lo, hi, colnorm, fnorm, x)
+      real(wp), intent(in) :: lo, hi, colnorm, fnorm
       real(wp), intent(inout) :: x
       real(wp) :: inside
 
-      inside = part*abs(x)
-      if (hi - lo <= huge(x)) inside = part*(hi - lo)
+      inside = START_INSIDE*abs(x)
+      if (hi - lo <= huge(x)) inside = START_INSIDE*(hi - lo)
+      if (inside*colnorm > fnorm) inside = fnorm/colnorm
       if (x == lo) then
          x = min(lo + inside, hi)
       else if (x == hi) then

@@ -179,7 +179,7 @@ def test_every_way_to_fit_takes_the_same_points(name):
         np.testing.assert_array_equal(x, many.x[i])
         assert (ier, info["nfev"]) == (many.ier[i], many.nfev[i]) and mesg == many.message(i)
         if i % 4 == 0:
-            lm, kept = LevenbergMarquardt(p.x0[i], bounds=bounds, **options), None
+            lm, kept, vanished = LevenbergMarquardt(p.x0[i], bounds=bounds, **options), None, False
             while lm.request:
                 if lm.request == "norm":
                     tried = f(lm.x_eval)
@@ -188,9 +188,12 @@ def test_every_way_to_fit_takes_the_same_points(name):
                 else:
                     points, steps = lm.points()
                     columns = [(f(point) - kept) / step for point, step in zip(points, steps)]
+                    vanished |= not np.any(columns, axis=1).all()
                     lm.tell_model(np.transpose(columns), kept, evaluations=lm.n)
             np.testing.assert_array_equal(lm.x, x)
-            assert lm.nfev == info["nfev"] and lm.message == mesg
+            assert lm.message == mesg
+            # where a whole column vanishes, the others look farther
+            assert lm.nfev < info["nfev"] if vanished else lm.nfev == info["nfev"]
             np.testing.assert_array_equal(lm.multipliers, info["multipliers"])
 
 

@@ -405,7 +405,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         said = stayed(ier, norms_at(out[2], *out[5:8], x, diag, inside), x.size, Dfun is None)
         mesg += said and f"\n  {said}"
     if fit is not None:
-        mesg += source.describe_bounds(x, *out[11:])
+        mesg += source.describe_bounds(x, *out[11:12])
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:

@@ -33,6 +33,7 @@ __all__ = ["OptimizeWarning", "curve_fit"]
 _NO_BOUNDS = (-np.inf, np.inf)
 _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 _SHARE_OF_ERROR = 0.05
+_OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n  Nothing depends")   # after SciPy's sentence
 _DOUBTFUL = 1e-3                # relative error of pcov, from that of the derivatives, that asks for better ones
 _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
 _LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
@@ -431,10 +432,10 @@ def _check_options(kwargs, with_bounds):
 
 def _in_our_words(mesg, f, n):
     """A message whose further lines, after SciPy's sentence, speak of the model and its parameters."""
-    for start in ("\n  No step", "\n  All deriv", "\n  Held"):
-        if start in mesg:
-            first = mesg.index(start)
-            return mesg[:first] + of_curve_fit(_parameter_names(f, n)).of(mesg[first:].replace(SIGN, ""))
+    starts = [mesg.index(start) for start in _OUR_LINES if start in mesg]
+    if starts:
+        first = min(starts)
+        return mesg[:first] + of_curve_fit(_parameter_names(f, n)).of(mesg[first:].replace(SIGN, ""))
     return mesg
 
 
