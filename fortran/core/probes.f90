@@ -22,6 +22,7 @@ module leastsq_probes
       keep_away
 
    real(wp), parameter :: START_INSIDE = 0.2_wp   !< of the box: where a start on a bound is put
+   real(wp), parameter :: FAR_BOX = 1.0e3_wp      !< times the model's size of a variable: the box tells none
    real(wp), parameter :: STATIONARY = 1.0e-3_wp  !< largest cosine at a start that is a minimum
    real(wp), parameter :: BACK_PART = 0.1_wp      !< of the step that was too long
    real(wp), parameter :: FELT = 1.0e-8_wp        !< change of ‖f‖ that a variable has to make
@@ -455,16 +456,17 @@ contains
 
    ! ---------------------------------------------------------------------------
 
-   !> From exactly on a bound inside, by a part of the box, or of |x| where the box is open; not farther than
-   !> the model would have to go to take all of f away: the box may be wide, and x far from zero.
+   !> From exactly on a bound inside, by a part of the box, or of |x| where the box is open; but where that
+   !> is far beyond what would take all of f away by the model, so far: x may be far from zero, and the box wide.
    elemental subroutine go_inside(lo, hi, colnorm, fnorm, x)
       real(wp), intent(in) :: lo, hi, colnorm, fnorm
       real(wp), intent(inout) :: x
       real(wp) :: inside
+      logical :: in_box
 
-      inside = START_INSIDE*abs(x)
-      if (hi - lo <= huge(x)) inside = START_INSIDE*(hi - lo)
-      if (inside*colnorm > fnorm) inside = fnorm/colnorm
+      in_box = hi - lo <= huge(x)
+      inside = START_INSIDE*merge(hi - lo, abs(x), in_box)
+      if (inside*colnorm > merge(FAR_BOX, 1.0_wp, in_box)*fnorm) inside = fnorm/colnorm
       if (x == lo) then
          x = min(lo + inside, hi)
       else if (x == hi) then

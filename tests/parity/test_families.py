@@ -192,8 +192,8 @@ def test_every_way_to_fit_takes_the_same_points(name):
                     lm.tell_model(np.transpose(columns), kept, evaluations=lm.n)
             np.testing.assert_array_equal(lm.x, x)
             assert lm.message == mesg
-            # where a whole column vanishes, the others look farther
-            assert lm.nfev < info["nfev"] if vanished else lm.nfev == info["nfev"]
+            # where a whole column vanishes, the others may look farther
+            assert lm.nfev <= info["nfev"] if vanished else lm.nfev == info["nfev"]
             np.testing.assert_array_equal(lm.multipliers, info["multipliers"])
 
 
@@ -330,6 +330,18 @@ def test_a_jacobian_that_is_not_finite_on_a_bound_is_retreated_from(root, start)
     x, ier = leastsq(residual, start, Dfun=jacobian, bounds=(0, np.inf), factor=1)
     best = leastsq(residual, [2, root + .01], Dfun=jacobian, bounds=([0, 1e-12], np.inf), factor=1)[0]
     assert ier in SUCCESS and np.linalg.norm(residual(x)) <= np.linalg.norm(residual(best)) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("offset", [0, 1e3, 1e6])
+@pytest.mark.parametrize("far", [np.inf, 1e15])
+def test_a_start_on_a_bound_far_from_zero_goes_inside_by_what_the_model_allows(offset, far):
+    """Dates: a part of |x|, or of a box that says nothing, would be thousands of years."""
+    t = np.linspace(0, 6, 60)
+    y = 3 * np.exp(-(t - 2.6)**2) + .5 + .02 * np.sin(40 * t)
+    f = lambda x: x[0] * np.exp(-((t + offset) - x[1])**2) + x[2] - y  # noqa: E731
+    x, ier = leastsq(f, [2, 2 + offset, 0], bounds=([0, 2 + offset, -9], [9, far, 9]), Dfun="3-point", factor=1)
+    np.testing.assert_allclose([x[0], x[1] - offset, x[2]], [3, 2.6, .5], atol=.01)
+    assert ier in SUCCESS
 
 
 def test_a_bound_without_a_finite_neighbour_is_a_failure_at_the_start():
