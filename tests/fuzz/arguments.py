@@ -14,6 +14,7 @@ import collections
 import contextlib
 import io
 import random
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -156,12 +157,17 @@ def same_result(ours, theirs):
     message = theirs[3]
     for said in ("-1", "True"):                             # the row about maxfev
         message = message.replace(f"maxfev = {said}.", f"maxfev = {_limit(ours)}.")
-    if (ours[1] is None) != (theirs[1] is None) or ours[3] != message or list(info) != list(other):
+    if (ours[1] is None) != (theirs[1] is None) or without_advice(ours[3]) != message or list(info) != list(other):
         return False
     # SciPy inverts with LAPACK
     if ours[1] is not None and not np.allclose(ours[1], theirs[1], rtol=1e-6, atol=0):
         return False
     return all(same_array(np.asarray(info[key]), np.asarray(other[key])) for key in info)
+
+
+def without_advice(message):
+    """SciPy's sentences, without what is added where a fit never left its start."""
+    return re.split("\n  (?:No step|All derivatives)", message)[0]
 
 
 def _limit(ours):
