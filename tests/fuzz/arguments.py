@@ -136,6 +136,8 @@ ROWS = [
     ("checked before func is called", ill_typed, ("TypeError",)),
     ("the first x has the dtype of x0", lambda c: c["x0"] == "bools", tuple(range(1, 10))),
     ("a bool of NumPy's", lambda c: c["full_output"] == "numpy", (1, 2, 3, 4, 5, 6, 7, 8)),
+    ("a warning where every derivative is zero at the start", lambda c: c["full_output"] in ("no", "0") and (
+        c["func"] == "integers" or c["Dfun"] == "zeros" or c["x0"] == "inf"), (4,)),
     ("residuals None or texts", lambda c: c["func"] in ("none", "text"), ("TypeError",)),
     ("not finite", lambda c: c["func"] in ("nan", "inf") or c["Dfun"] == "nan" or c["x0"] in (
         "nan", "inf", "far") or c["epsfcn"] == "inf", (9,)),

@@ -207,7 +207,7 @@ CURVE_FIT_ROWS = [
     ("nan_policy looks at arrays only", lambda c: c["xdata"] in ("range", "None", "dict") and c["nan_policy"] != "none",
      ("result", "TypeError", "ValueError")),
     ("n is counted, not taken from bounds", lambda c: c["f"] in ("one", "three", "keyword") and c["bounds"] != "none",
-     ("result",)),
+     ("result", "ValueError")),
     ("a number as sigma, where nan is left out", lambda c: c["sigma"] in ("one", "scalar") and c["nan_policy"] == "omit",
      ("result",)),
     ("numbers left out before f is called", lambda c: c["nan_policy"] == "omit" and c["xdata"] == "empty",
