@@ -22,8 +22,9 @@ from ._model.fit import fit
 from ._model.fitted_parameter import FitParameter
 from ._model.result import FitResult
 from ._model.stored import load
-from ._scipy.curve_fit import OptimizeWarning, curve_fit
-from ._scipy.least_squares import OptimizeResult, least_squares
+from ._scipy.classes import OptimizeResult, OptimizeWarning
+from ._scipy.curve_fit import curve_fit
+from ._scipy.least_squares import least_squares
 from ._uncertainty.confidence import (
     BandResult,
     ConfidenceResult,
