@@ -27,7 +27,7 @@ from .classes import warn
 from .curve_covariance import accurate_covariance, scipys_covariance, warn_of_lost_steps, with_infinities
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
 from .explain import count_unknown, explain_error, not_a_function, ran_out, unknown_option, why_no_covariance
-from .outcome import FULFILLED, STATUS, in_place_of, scipys_sentence, warn_in_place_of
+from .outcome import FULFILLED, STATUS, in_place_of, scipys_sentence, too_few, warn_in_place_of
 
 __all__ = ["curve_fit"]
 
@@ -281,6 +281,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if bounds is not None:
         _warn_of_no_effect(mesg, info)
     promised = not as_scipys and ier != Status.WATCHER and kwargs.get("loss", LINEAR) == LINEAR     # MINPACK's numbers
+    if filled is not None:
+        mesg += too_few(info["fvec"].size, free)
     if named:
         mesg, ier = mesg + in_place_of(method), STATUS[ier]
     elif as_scipys:

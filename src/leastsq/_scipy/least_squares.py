@@ -31,7 +31,7 @@ from .arguments import (
     scipys_callback,
 )
 from .classes import OptimizeResult
-from .outcome import STATUS, in_place_of, scipys_sentence, warn_in_place_of
+from .outcome import STATUS, in_place_of, scipys_sentence, too_few, warn_in_place_of
 
 __all__ = ["least_squares"]
 
@@ -53,7 +53,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     ----------
     fun : callable or CFunction
         Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n, or
-        at least as many as the bounds leave free.
+        at least as many as the bounds leave free; fewer with bounds, or with 'trf' or 'dogbox', and `message` says that
+        many answers are as good then.
     x0 : float or array_like, shape (n,)
         Starting estimate, within the bounds.
     jac : {"2-point", "3-point", "cs"}, callable or CFunction, optional
@@ -63,8 +64,9 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     bounds : 2-tuple or object with lb and ub, optional
         Lower and upper bounds: each a number, or n of them.  ``lb = ub`` fixes a
         parameter.
-    method : {"lm"}, optional
-        Levenberg–Marquardt, between bounds by a projected trust region.
+    method : {"lm", "trf", "dogbox"}, optional
+        Levenberg–Marquardt answers, between bounds by a projected trust region.  The last two are names that SciPy's
+        users give to have bounds and losses; `message` says that it answers in their place.
     ftol, xtol, gtol : float or None, optional
         Relative error wanted in the cost and in `x`; largest cosine wanted
         between the residuals and a column of the Jacobian.  None: no such test.
@@ -77,10 +79,12 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         ``rho_(f**2) = f_scale**2*rho((f/f_scale)**2)``, > 0.
     diff_step : None, float or array_like, shape (n,), optional
         Relative steps of the differences.  None: from the machine precision.
-    tr_solver, tr_options, jac_sparsity : None
-        For SciPy's other methods; anything else is refused.
+    tr_solver, tr_options : optional
+        As SciPy's other methods take them; they change nothing here.
+    jac_sparsity : None
+        Anything else is refused: the Jacobian is dense.
     max_nfev : int, optional
-        Most evaluations of `fun`, without those for differences.  None: 100*n.
+        Most evaluations of `fun`, without those for differences.  None: 100*n.  A float with bounds, or with 'trf' or 'dogbox'.
     verbose : {0, 1, 2, 3}, optional
         As `leastsq`'s.
     args, kwargs : tuple and dict, optional
@@ -108,8 +112,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper one, else 0;
         with bounds ``multipliers``, the slope of the cost along a parameter that its bound holds, 0 for
         others, nan for one at a bound where nothing depends on it;
-        ``nfev``, without differences; ``njev``, None with differences; ``status``;
-        ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
+        ``nfev``, without differences; ``njev``, None with differences, but for 'trf' and 'dogbox', which
+        count those Jacobians; ``status``; ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
         `CovarianceResult`.
 
         ``status`` is SciPy's: 4 to 1 success, 0 `max_nfev`, -2 `callback`; and -3 for a
@@ -119,12 +123,16 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     ------
     ValueError
         An option is unknown, or not for this method; bad bounds; `x0` outside; the
-        residuals are not finite at `x0`, or fewer than the free parameters; `jac`
-        returns the wrong shape, or a sparse matrix.
+        residuals are not finite at `x0`, or too few; `jac` returns the wrong shape, or a sparse matrix.
     TypeError
         A wrong type; `args` or `kwargs` with a `CFunction`.
     ArithmeticError
         A compiled function returned something else than 0.
+
+    Warns
+    -----
+    OptimizeWarning
+        'trf' or 'dogbox' was named, and is not what answers.  Once in a process.
 
     Notes
     -----
@@ -133,7 +141,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
     SciPy's `least_squares` with method "lm" gives the same fits, without bounds or
     losses.  The first trust region has the factor 100 of MINPACK without bounds and 1
-    with them.
+    with them, or with 'trf' or 'dogbox'.
 
     Examples
     --------
@@ -325,7 +333,7 @@ def _result(fit, out, functions, user, other):
             norms = norms_at(fvec, *out[5:8], x, fit.settings.diag, None if bounds is None else bounds.active_mask(x) == 0)
             said = stayed(ier, norms, x.size, user.by_differences, LEAST_SQUARES)
             message += said and f"\n  {said}"
-    message += user.describe_bounds(x, out[11])
+    message += user.describe_bounds(x, out[11]) + too_few(f.size, user.free_count(x.size))
 
     jacobian = functions.jacobian_at(x, f)
     rho = loss.values(f)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .classes import warn
 
-__all__ = ["FULFILLED", "STATUS", "in_place_of", "known", "scipys_sentence", "warn_in_place_of"]
+__all__ = ["FULFILLED", "STATUS", "in_place_of", "known", "scipys_sentence", "too_few", "warn_in_place_of"]
 
 STATUS = {1: 2, 2: 3, 3: 4, 4: 1, 5: 0, 6: 2, 7: 3, 8: 1, 9: -3, 11: -2}        # {ours: SciPy's}
 FULFILLED = {6: 1, 7: 2, 8: 4}          # to rounding, which is what tolerances of zero ask for
@@ -30,6 +30,11 @@ def scipys_sentence(ier):
 def in_place_of(method):
     """A line for the message of a fit that was to be made by another method."""
     return f"\n  Levenberg-Marquardt answered in place of method '{method}'."
+
+
+def too_few(m, free):
+    """A line for the message of a fit of m residuals and `free` free parameters; empty if these are not more."""
+    return f"\n  Many answers are as good as this one: {m} residuals for {free} free parameters." if m < free else ""
 
 
 def warn_in_place_of(method, stacklevel):
