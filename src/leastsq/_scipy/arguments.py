@@ -15,8 +15,8 @@ from .._problem.derivatives import Differences
 from .._problem.settings import most_evaluations
 from .classes import OptimizeResult
 
-__all__ = ["NotDense", "as_leastsq", "check_tolerances", "check_trust_region", "evaluation_limit", "factors_of_scales", "is_scipys",
-           "relative_steps", "scipys_callback"]
+__all__ = ["NotDense", "as_leastsq", "check_tolerances", "check_trust_region", "evaluation_limit", "factors_of_scales",
+           "has_finite_bounds", "is_scipys", "relative_steps", "scipys_callback"]
 
 _EPS = np.finfo(float).eps
 _OTHERS = ("trf", "dogbox")
@@ -33,6 +33,15 @@ def is_scipys(method):
     if isinstance(method, str) and method in (*_OTHERS, "lm"):
         return method != "lm"
     raise noted(ValueError("`method` must be 'trf', 'dogbox' or 'lm'."), f"got {reprlib.repr(method)}")
+
+
+def has_finite_bounds(bounds):
+    """Would SciPy take its methods with bounds?  No for what are no bounds: whoever parses them says why."""
+    try:
+        low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+        return bool(np.any(np.asarray(low, float) > -np.inf) or np.any(np.asarray(high, float) < np.inf))
+    except (TypeError, ValueError):
+        return False
 
 
 def as_leastsq(jac, options, n, named):

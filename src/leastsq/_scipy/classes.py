@@ -7,6 +7,8 @@ import warnings
 
 import numpy as np
 
+from .._problem.words import callers_level
+
 __all__ = ["OptimizeResult", "OptimizeWarning", "warn"]
 
 _SHARED: dict[tuple[type, type], type] = {}     # {(ours, SciPy's): a class that is both}
@@ -81,4 +83,4 @@ class OptimizeResult(dict):
 
 def warn(text, stacklevel):
     """An `OptimizeWarning` about a caller's line, counted as `warnings.warn` counts."""
-    warnings.warn(text, _with_scipys(OptimizeWarning), stacklevel + 1)
+    warnings.warn(text, _with_scipys(OptimizeWarning), callers_level(stacklevel + 1))
