@@ -222,7 +222,8 @@ print(pickle.dumps((result, warning)).hex())
 def test_pickles_go_between_processes_with_scipy_and_without():
     data = pickle.dumps((leastsq.least_squares(fun, [1, 1]), leastsq.OptimizeWarning("text"))).hex()
     for load in ("", "import scipy.optimize", ""):
-        done = subprocess.run([sys.executable, "-c", READ.replace("LOAD", load), data], check=True, capture_output=True, text=True)
+        command = [sys.executable, "-c", READ.replace("LOAD", load), data]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         data = done.stdout.strip()
     result, warning = pickle.loads(bytes.fromhex(data))
     assert isinstance(result, scipys.OptimizeResult) and isinstance(warning, scipys.OptimizeWarning)

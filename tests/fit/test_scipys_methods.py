@@ -77,8 +77,8 @@ def test_bounds_alone_take_the_same_options(options):
 
 
 @pytest.mark.parametrize("options", [
-    {"x_scale": "jac"}, {"diff_step": 1e-6}, {"tr_solver": "exact"}, {"tr_options": {}}, {"max_nfev": 99}, {"jac_sparsity": None}],
-    ids=str)
+    {"x_scale": "jac"}, {"diff_step": 1e-6}, {"tr_solver": "exact"}, {"tr_options": {}}, {"max_nfev": 99},
+    {"jac_sparsity": None}], ids=str)
 def test_without_bounds_and_names_they_are_refused_for_curve_fit(options):
     with pytest.raises(TypeError, match=r"^curve_fit\(\) got an unexpected") as caught:
         curve_fit(model, T, Y, [1, 1, 1], **options)
@@ -131,7 +131,8 @@ def test_status_sentences_and_keys_are_scipys(method):
             f(model, T, Y, [1, 1, 1], method=method, maxfev=2)
 
 
-@pytest.mark.parametrize("options, calls", [({}, 12), ({"jac": slopes}, 3), ({"jac": "3-point"}, 21), ({"jac": "cs"}, 12)], ids=str)
+@pytest.mark.parametrize("options, calls", [
+    ({}, 12), ({"jac": slopes}, 3), ({"jac": "3-point"}, 21), ({"jac": "cs"}, 12)], ids=str)
 def test_maxfev_leaves_differences_out_as_scipys(options, calls):
     seen = []
 
@@ -195,7 +196,8 @@ def test_fewer_data_than_parameters(options):
 
 
 @pytest.mark.parametrize("options", [
-    {"bounds": (0, 9)}, {"method": "trf"}, {"method": "dogbox", "jac": lambda p: slopes(T[:2], *p)}, {"method": "trf", "jac": "3-point"},
+    {"bounds": (0, 9)}, {"method": "trf"}, {"method": "dogbox", "jac": lambda p: slopes(T[:2], *p)},
+    {"method": "trf", "jac": "3-point"},
     {"bounds": (0, 9), "jac": "cs"}, {"method": "trf", "loss": "huber"}], ids=str)
 def test_fewer_residuals_than_parameters(options):
     result = least_squares(lambda p: fun(p)[:2], [1, 1, 1], **options)

@@ -135,7 +135,7 @@ def unlike_call(function, count):
 
 
 def callers_level(level):
-    """`level` as `warnings.warn` counts, plus the functions that stand in for SciPy's: a warning is about the line that called."""
+    """`level` as `warnings.warn` counts, plus functions that stand in for SciPy's: a warning is about the line that called."""
     frame = sys._getframe(1)
     for _ in range(level - 1):
         frame = frame and frame.f_back
