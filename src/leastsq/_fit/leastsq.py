@@ -29,7 +29,6 @@ _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))        # successes that a fit m
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _REFERENCE = 3                  # instead of one of these: the original
 _MOST_THREADS = 256
-_BY_DIFFERENCES = (str, Differences)
 
 
 def _qr(qr):
@@ -368,7 +367,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
     if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
-            or history or verbose or workers is not None or type(Dfun) in _BY_DIFFERENCES):
+            or history or verbose or workers is not None or type(Dfun) is str or type(Dfun) is Differences):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
         source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,

@@ -84,14 +84,13 @@ def _with_differences(options, jac, n):
     if "maxfev" in options and "max_nfev" in options:
         raise TypeError("curve_fit: `maxfev` and `max_nfev` are one limit here, got both.")
     each = 1 if callable(jac) else 2*n + 1 if jac == "3-point" else n + 1
-    limit = options.pop("max_nfev", None)
-    if "maxfev" in options:
-        limit = options.pop("maxfev")
-        if isinstance(limit, Real) and limit <= 0:      # as in leastsq
-            limit = None
+    name = "maxfev" if "maxfev" in options else "max_nfev"
+    limit = options.pop(name, None)
+    if name == "maxfev" and isinstance(limit, Real) and limit <= 0:     # as in leastsq
+        limit = None
     if limit is None:
         return max(100*n*each, most_evaluations(n, not callable(jac)))
-    return min(evaluation_limit(limit, None, True)*each, _MOST)
+    return min(evaluation_limit(limit, None, True, name)*each, _MOST)
 
 
 def check_trust_region(tr_solver, tr_options, jac_sparsity):
@@ -127,7 +126,7 @@ def factors_of_scales(x_scale, n):
     return np.array(np.broadcast_to(1/scales, n))
 
 
-def evaluation_limit(max_nfev, default, fractions=False):
+def evaluation_limit(max_nfev, default, fractions=False, name="max_nfev"):
     """SciPy's `max_nfev` as an integer; with `fractions` a float is rounded up, as SciPy's methods with bounds compare it."""
     if max_nfev is None:
         return default
@@ -135,7 +134,7 @@ def evaluation_limit(max_nfev, default, fractions=False):
         return min(max_nfev.__index__(), _MOST)
     if fractions and isinstance(max_nfev, Real) and max_nfev > 0:
         return _MOST if max_nfev > _MOST else math.ceil(max_nfev)
-    words = "`max_nfev` must be None or positive." if fractions else "`max_nfev` must be None or positive integer."
+    words = f"`{name}` must be None or positive." if fractions else f"`{name}` must be None or positive integer."
     raise noted(ValueError(words), f"got {max_nfev!r}")
 
 

@@ -41,5 +41,5 @@ def warn_in_place_of(method, stacklevel):
     """Say once in a process that the algorithm is not the one that was named."""
     if not known:
         known.append(method)
-        warn(f"method='{method}': leastsq has one algorithm, Levenberg-Marquardt, which takes bounds and losses and "
+        warn(f"method='{method}': this package has one algorithm, Levenberg-Marquardt, which takes bounds and losses and "
              "answers in its place. Each result's message says so; this warning comes once.", stacklevel + 1)
