@@ -138,10 +138,17 @@ def run(name, side, folder, jobs):
     return outcomes, calls, costs
 
 
-def compare_costs(fits):
+def habit(name, test):
+    """The reason for a test's difference, if it stands in HABITS."""
+    return next((reason for pattern, reason in HABITS.get(name, {}).items() if re.search(pattern, test)), None)
+
+
+def compare_costs(name, fits):
     """How many fits of both there are, with bounds and without, and those that cost more here, or less."""
     found = {"fits": 0, "bounded": 0, "more": [], "less": [], "failed here": [], "failed in SciPy": []}
     for fit in fits:
+        if habit(name, fit["test"]):
+            continue
         if fit.get("theirs") is None or fit["ours"] is None:
             if fit["our error"] and fit.get("theirs") is not None:
                 found["failed here"].append(fit)
@@ -160,14 +167,13 @@ def compare_costs(fits):
 def compare(name, folder, jobs):
     """What there is to say of one client."""
     (theirs, their_calls, _), (ours, our_calls, _) = (run(name, side, folder, jobs) for side in SIDES)
-    costs = compare_costs(run(name, "costs", folder, jobs)[2])
+    costs = compare_costs(name, run(name, "costs", folder, jobs)[2])
     placed, placed_calls = run(name, "in_scipy", folder, jobs)[:2] if name in WITH_IN_SCIPY else (ours, {})
     unlike = sorted(test for test in ours.keys() | placed.keys() if ours.get(test, [None])[0] != placed.get(test, [None])[0])
     differences = {test: {"scipy": theirs.get(test), "leastsq": ours.get(test)} for test in sorted(theirs.keys() | ours.keys())
                    if theirs.get(test, [None])[0] != ours.get(test, [None])[0]}
     for test, difference in differences.items():
-        difference["habit"] = next((reason for pattern, reason in HABITS.get(name, {}).items()
-                                    if re.search(pattern, test)), None)
+        difference["habit"] = habit(name, test)
     passed = sum(outcome == "passed" for outcome, _ in ours.values())
     return {"version": version(name, folder), "tests": len(ours), "passed": passed,
             "passed with scipy": sum(outcome == "passed" for outcome, _ in theirs.values()),
@@ -182,11 +188,13 @@ def what_costs_more(name, costs):
         f"{less} less; {len(costs['failed here'])} failed here alone, {len(costs['failed in SciPy'])} in SciPy alone")
     lines = [f"{name}: {fit['function']} in {fit['test']} costs {fit['ours']:.6g}, with SciPy {fit['theirs']:.6g}"
              for fit in costs["more"]]
-    for line in lines[:10]:
+    failed = [f"{name}: {fit['function']} in {fit['test']} fails, not with SciPy: {fit['our error']}"
+              for fit in costs["failed here"]]
+    for line in (lines + failed)[:10]:
         print("   ", line)
     if name in COSTS:
-        return [f"{name}: {COSTS[name]}, but {more} do and {less}"] if more > less else []
-    return lines
+        return failed + ([f"{name}: {COSTS[name]}, but {more} do, and {less} less"] if more > less else [])
+    return failed + lines
 
 
 def version(name, folder):

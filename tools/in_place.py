@@ -5,7 +5,8 @@
 The sides:
 
 * `scipy`: the names that SciPy's users import (`leastsq`, `curve_fit`, `least_squares`) stay, and calls are counted.
-* `leastsq`: they are this package's, whatever method is asked for, from before the client is imported.
+* `leastsq`: they are this package's, whatever method is asked for, from before the client is imported.  What it refuses
+  by name, sparse Jacobians and linear operators, is counted and goes on to SciPy.
 * `in_scipy`: `leastsq.in_scipy()` puts them in place once all modules of the client and its tests are imported.
 * `costs`: both answer each call, SciPy's answer is returned, and their costs are recorded.
 """
@@ -21,6 +22,7 @@ import scipy.optimize
 
 import leastsq
 from leastsq._problem.losses import parse_loss
+from leastsq._scipy.arguments import NotDense
 
 SIDE = os.environ["LEASTSQ_SIDE"]
 RECORD = Path(os.environ["LEASTSQ_RECORD"])
@@ -66,7 +68,10 @@ def put_in_place(name):
         if SIDE == "leastsq":
             if name == "least_squares" and len(arguments) < 5:
                 keywords = {"method": "trf"} | keywords
-            return ours(*arguments, **keywords)
+            try:
+                return ours(*arguments, **keywords)
+            except NotDense:            # by name: what follows in the client is still looked at
+                calls[f"{name} refused"] += 1
         state["busy"] = True
         try:
             return theirs(*arguments, **keywords)
@@ -91,9 +96,11 @@ def both(name, theirs, ours, arguments, keywords, given):
         started, cost, error, start = None, None, None, None
         try:
             with np.errstate(all="ignore"):
-                watched, started = watch(name, called[0], called[1])
+                watched, started = (called, None) if "workers" in keywords else watch(name, *called)     # pickled, perhaps
                 result = ours(*watched[0], **watched[1])
                 cost, start = costs_of(name, result, given, started)
+        except NotDense:
+            pass                        # counted with the side `leastsq`
         except Exception as caught:
             error = f"{type(caught).__name__}: {caught}"[:200]
     np.random.set_state(numbers)                            # noqa: NPY002

@@ -387,7 +387,7 @@ def test_what_scipys_words_leave_out_stands_in_a_note(args, options, note):
     ((decay, X, Y, ["a", 1]), {}, "curve_fit: p0 must be real numbers that fit in float64, got ndarray of dtype <U21"),
     ((decay, X, Y, [1j, 1]), {}, "curve_fit: p0 must be real numbers that fit in float64, got ndarray of dtype complex128"),
     ((decay, X, Y, []), {}, "`p0` must have at least one element, got none."),
-    ((decay, X, Y, [1, 5]), {"bounds": (0, 2)}, "`p0` is infeasible: p0[1] = 5.0 is outside its bounds [0.0, 2.0]."),
+    ((decay, X, Y, [1, 5]), {"bounds": (0, 2)}, "Initial guess is outside of provided bounds. `p0` is infeasible: p0[1] = 5.0 is outside its bounds [0.0, 2.0]."),
     ((decay, X, Y, [1, np.nan]), {"bounds": (0, 2)}, "`p0` must not be nan, got p0[1] = nan."),
     ((decay, X, Y), {"history": True}, "curve_fit: history=True needs full_output=True, for infodict holds it"),
     ((decay, X, Y), {"maxfev": 1.5}, "curve_fit: maxfev must be an integer, got float"),

@@ -150,10 +150,11 @@ def relative_steps(diff_step, n, door):
     return np.abs(step)
 
 
-def scipys_callback(callback, only_exceptions):
+def scipys_callback(callback, named):
     """The user's ``callback(x)`` or ``callback(intermediate_result)`` as one of a `State`.
 
-    With `only_exceptions` nothing that it returns ends the fit, as in SciPy; StopIteration does.
+    With `named`, where one of SciPy's methods was, it is called after each step and not before the first, and nothing
+    that it returns ends the fit; StopIteration does.
     """
     if callback is None:
         return None
@@ -165,10 +166,13 @@ def scipys_callback(callback, only_exceptions):
         wants_result = False
 
     def tell(state):
+        if named and state.iteration == 1:
+            return None
+        done = state.iteration - named
         if wants_result:
             said = callback(intermediate_result=OptimizeResult(
-                x=state.x, cost=state.cost, optimality=state.gnorm, nfev=state.nfev, njev=state.njev, nit=state.iteration))
+                x=state.x, cost=state.cost, optimality=state.gnorm, nfev=state.nfev, njev=state.njev, nit=done))
         else:
             said = callback(state.x)
-        return None if only_exceptions else said
+        return None if named else said
     return tell

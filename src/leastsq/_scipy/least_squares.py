@@ -204,10 +204,15 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
         is_free = not other and user.bounds is None         # what SciPy's "lm" takes
         functions = _Functions(user, n, is_free, method)
-        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, evaluation_limit(max_nfev, 100*n, not is_free),
-                                                  100.0 if is_free else 1.0, diag),
-                  Watching(scipys_callback(callback, other), False, verbose), count_differences=False)
-        result = _result(fit, fit.solve(True), functions, user, other)
+        limit, tell = evaluation_limit(max_nfev, 100*n, not is_free), scipys_callback(callback, other)
+        if other and limit == 1:        # MINPACK makes a step before it looks at the limit
+            tell = _at_once
+        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, limit, 100.0 if is_free else 1.0, diag),
+                  Watching(tell, False, verbose), count_differences=False)
+        out = fit.solve(True)
+        if tell is _at_once and out[1] == Status.WATCHER:
+            out = out[0], int(Status.MAXFEV), *out[2:]
+        result = _result(fit, out, functions, user, other)
     except (TypeError, ValueError, OverflowError) as error:
         if raised_here(error):
             LEAST_SQUARES.translate(error)
@@ -221,6 +226,11 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         result["message"] += in_place_of(method)
         warn_in_place_of(method, 2)
     return result
+
+
+def _at_once(_):
+    """Ends a fit at its start."""
+    return True
 
 
 class _Functions:
