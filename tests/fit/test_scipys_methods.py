@@ -239,6 +239,23 @@ def test_callbacks_are_scipys_with_a_name_of_theirs():
     assert len(seen) == 2 and seen[0] >= seen[1]
     seen = []
     assert least_squares(fun, [1, 1, 1], method="trf", callback=look).status == -2
+    told = []
+    result = least_squares(fun, [1, 1, 1], method="trf", callback=lambda intermediate_result: told.append(intermediate_result))
+    assert [one.nit for one in told] == list(range(1, len(told) + 1))           # after each step, not before the first
+    assert not np.array_equal(told[0].x, [1, 1, 1]) and told[-1].nfev <= result.nfev
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_limit_of_one_evaluation_stays_at_the_start(method):
+    seen = []
+
+    def counted(p):
+        seen.append(p)
+        return fun(p)
+    result = least_squares(counted, [1, 1, 1], jac=lambda p: slopes(T, *p), method=method, max_nfev=1)
+    assert len(seen) == result.nfev == 1 and result.status == 0 and not result.success
+    np.testing.assert_array_equal(result.x, [1, 1, 1])
+    assert result.message.startswith("The maximum number of function evaluations is exceeded.")
 
 
 def test_strict_workers_and_covariance_go_with_a_name():
