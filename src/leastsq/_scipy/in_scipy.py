@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 from collections import Counter
+from importlib import import_module
 from types import ModuleType
 
 from .._fit.leastsq import leastsq
@@ -69,11 +70,11 @@ class in_scipy:
     """
 
     def __init__(self):
-        import scipy.optimize
+        public = import_module("scipy.optimize")
         self.calls, self.passed_on = Counter(), Counter()
         with _lock:
             if not _active:
-                _places.update((name, _Place(name, getattr(scipy.optimize, name), ours)) for name, ours in _OURS.items())
+                _places.update((name, _Place(name, getattr(public, name), ours)) for name, ours in _OURS.items())
                 for place in _places.values():
                     _rename(place.theirs, place.function)
             _active.append(self)
