@@ -56,6 +56,12 @@ HABITS = {
         r"TestCurveFit::test_bounds$": MORE_THAN_SCIPY,
         r"TestLM::test_(bounds_not_supported|loss|callback_with_lm_method)$": MORE_THAN_SCIPY,
         r"test_small_tolerances_for_lm$": MORE_THAN_SCIPY,
+        r"Test(TRF|Dogbox)::test_numerical_jac$": "the test wants as many evaluations of a dense fit as of a sparse "
+                                                  "one, which is refused by name here and made by SciPy",
+        r"test_fp32_gh12991$": "the test compares with Nelder-Mead, which ends 7e-5 from the straight line of least squares; "
+                               "float32 residuals end 3.4e-5 from it here, on the other side",
+        r"test_gh_18793_and_19351$": "the test wants status 1 of a gradient below 1e-15: gtol is absolute in SciPy, and here "
+                                     "a cosine, which no unit changes",
     },
     "lmfit": {
         r"test_parameters_usersyms$": "the test counts calls: SciPy's leastsq makes two more than it reports",
