@@ -1,53 +1,174 @@
-"""A pytest plugin for tools/clients.py: this package in SciPy's place, and what became of each test.
+"""A pytest plugin for tools/clients.py: this package in SciPy's place, and what became of each test and fit.
 
     LEASTSQ_SIDE=leastsq LEASTSQ_RECORD=folder PYTHONPATH=tools pytest -p in_place ...
 
-With the side `leastsq` the names that SciPy's users import (`leastsq`; `curve_fit` and `least_squares` where the
-method is Levenberg-Marquardt's) are this package's, from before the client is imported.  With `scipy`
-they stay.  Either way calls are counted, for a test suite that makes none says nothing.
+The sides:
+
+* `scipy`: the names that SciPy's users import (`leastsq`, `curve_fit`, `least_squares`) stay, and calls are counted.
+* `leastsq`: they are this package's, whatever method is asked for, from before the client is imported.  What it refuses
+  by name, sparse Jacobians and linear operators, is counted and goes on to SciPy.
+* `in_scipy`: `leastsq.in_scipy()` puts them in place once all modules of the client and its tests are imported.
+* `costs`: both answer each call, SciPy's answer is returned, and their costs are recorded.
 """
 import functools
 import json
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import scipy.optimize
 
 import leastsq
+from leastsq._problem.losses import parse_loss
+from leastsq._scipy.arguments import NotDense
 
 SIDE = os.environ["LEASTSQ_SIDE"]
 RECORD = Path(os.environ["LEASTSQ_RECORD"])
-calls = Counter()
-outcomes = {}
+THEIRS = {name: getattr(scipy.optimize, name) for name in ("leastsq", "curve_fit", "least_squares")}
+# The places of arguments that are looked at.
+ARGUMENTS = {"leastsq": ("func", "x0", "args", "Dfun", "full_output"),
+             "curve_fit": ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method"),
+             "least_squares": ("fun", "x0", "jac", "bounds", "method")}
+calls, outcomes, costs = Counter(), {}, []
+state = {"place": None, "test": "", "busy": False}
 
 
-def levenberg_marquardt(name, arguments, keywords):
-    """Is it a call that this package answers?  The other methods are not its business."""
-    if name == "leastsq":
-        return True
-    position, default = {"curve_fit": (8, None), "least_squares": (4, "trf")}[name]
-    method = arguments[position] if len(arguments) > position else keywords.get("method", default)
-    return method == "lm" or (name == "curve_fit" and method is None and "bounds" not in keywords and len(arguments) < 8)
+def by_name(name, arguments, keywords):
+    """The arguments that are looked at, and SciPy's default method."""
+    given = dict(zip(ARGUMENTS[name], arguments)) | keywords
+    if name == "least_squares":
+        given.setdefault("method", "trf")
+    return given
+
+
+def is_bounded(given):
+    """Is any bound finite?  Others are none."""
+    try:
+        bounds = given.get("bounds", (-np.inf, np.inf))
+        low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+        return bool(np.any(np.isfinite(np.asarray(low, float))) or np.any(np.isfinite(np.asarray(high, float))))
+    except (TypeError, ValueError):
+        return False
 
 
 def put_in_place(name):
     """SciPy's name, wherever it is looked up: public, and where SciPy itself defines it."""
-    theirs, ours = getattr(scipy.optimize, name), getattr(leastsq, name)
+    theirs, ours = THEIRS[name], getattr(leastsq, name)
 
     @functools.wraps(theirs)
     def replacement(*arguments, **keywords):
-        if not levenberg_marquardt(name, arguments, keywords):
+        if state["busy"]:               # SciPy's curve_fit calls its other two
             return theirs(*arguments, **keywords)
-        calls[name] += 1
-        return (ours if SIDE == "leastsq" else theirs)(*arguments, **keywords)
+        given = by_name(name, arguments, keywords)
+        calls[f"{name} with bounds" if is_bounded(given) else name] += 1
+        if SIDE == "costs":
+            return both(name, theirs, ours, arguments, keywords, given)
+        if SIDE == "leastsq":
+            if name == "least_squares" and len(arguments) < 5:
+                keywords = {"method": "trf"} | keywords
+            try:
+                return ours(*arguments, **keywords)
+            except NotDense:            # by name: what follows in the client is still looked at
+                calls[f"{name} refused"] += 1
+        state["busy"] = True
+        try:
+            return theirs(*arguments, **keywords)
+        finally:
+            state["busy"] = False
 
     for module in (scipy.optimize, __import__(theirs.__module__, fromlist=[name])):
         setattr(module, name, replacement)
 
 
-for public in ("leastsq", "curve_fit", "least_squares"):
-    put_in_place(public)
+def both(name, theirs, ours, arguments, keywords, given):
+    """SciPy's answer; that of this package to the same call goes into `costs` beside it."""
+    if name == "least_squares":
+        called = arguments, {"method": "trf"} | keywords if len(arguments) < 5 else keywords
+    elif name == "leastsq" and len(arguments) > 4:
+        called = (*arguments[:4], True, *arguments[5:]), keywords
+    else:
+        called = arguments, keywords | {"full_output": True}
+    numbers = np.random.get_state()                         # noqa: NPY002 (what the client may draw from)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        started, cost, error, start = None, None, None, None
+        try:
+            with np.errstate(all="ignore"):
+                watched, started = (called, None) if "workers" in keywords else watch(name, *called)     # pickled, perhaps
+                result = ours(*watched[0], **watched[1])
+                cost, start = costs_of(name, result, given, started)
+        except NotDense:
+            pass                        # counted with the side `leastsq`
+        except Exception as caught:
+            error = f"{type(caught).__name__}: {caught}"[:200]
+    np.random.set_state(numbers)                            # noqa: NPY002
+    line = {"test": state["test"], "function": name, "bounded": is_bounded(given), "ours": cost, "our error": error,
+            "start": start}
+    costs.append(line)
+    state["busy"] = True
+    try:
+        result = theirs(*called[0], **called[1])
+    except Exception as caught:
+        line["their error"] = f"{type(caught).__name__}: {caught}"[:200]
+        raise
+    finally:
+        state["busy"] = False
+    line["theirs"] = costs_of(name, result, given)[0]
+    if name == "least_squares" or given.get("full_output"):
+        return result
+    return result[:2] if name == "curve_fit" else (result[0], result[4])
+
+
+def watch(name, arguments, keywords):
+    """The call with a function that remembers where it was first called."""
+    first, what = [], ARGUMENTS[name][0]
+    function = arguments[0] if arguments else keywords[what]
+
+    @functools.wraps(function, updated=())
+    def watched(*values, **more):
+        if not first:
+            first.append(np.array(values[1:] if name == "curve_fit" else values[0], float))
+        return function(*values, **more)
+    if arguments:
+        return ((watched, *arguments[1:]), keywords), first
+    return (arguments, keywords | {what: watched}), first
+
+
+def costs_of(name, result, given, started=None):
+    """Half the sum of squares, or of the losses, at the end; and where the fit started, for this package's results."""
+    loss = parse_loss(given.get("loss", "linear"), given.get("f_scale", 1.0))
+
+    def cost(f):
+        return 0.5*float(loss.values(np.atleast_1d(np.asarray(f, float)))[0].sum())
+    if name == "least_squares":
+        end, problem = result.cost, getattr(result, "problem", None)
+    else:
+        end, problem = cost(result[2]["fvec"]), getattr(result[2], "problem", None)
+    if not started or problem is None:
+        return float(end), None
+    return float(end), cost(problem.func(np.atleast_1d(started[0]), *problem.args))
+
+
+if SIDE == "in_scipy":
+    pass                                # later
+else:
+    with warnings.catch_warnings():     # say that another algorithm answers now, not in some test
+        warnings.simplefilter("ignore")
+        leastsq.curve_fit(lambda x, a: a*x, [1.0, 2.0], [1.0, 2.1], method="trf")
+    for public in THEIRS:
+        put_in_place(public)
+
+
+def pytest_collection_finish():
+    """All is imported: names in modules are what `in_scipy` has to find."""
+    if SIDE == "in_scipy":
+        state["place"] = leastsq.in_scipy()
+
+
+def pytest_runtest_logstart(nodeid):
+    state["test"] = nodeid
 
 
 def pytest_runtest_logreport(report):
@@ -60,5 +181,9 @@ def pytest_runtest_logreport(report):
 
 def pytest_sessionfinish():
     """Each process of pytest-xdist leaves its own file."""
+    if state["place"] is not None:
+        state["place"].restore()
+        calls.update(state["place"].calls)
     RECORD.mkdir(parents=True, exist_ok=True)
-    (RECORD / f"{os.getpid()}.json").write_text(json.dumps({"calls": calls, "outcomes": outcomes}), encoding="utf-8")
+    record = {"calls": calls, "outcomes": outcomes, "costs": costs}
+    (RECORD / f"{os.getpid()}.json").write_text(json.dumps(record), encoding="utf-8")

@@ -22,8 +22,10 @@ from ._model.fit import fit
 from ._model.fitted_parameter import FitParameter
 from ._model.result import FitResult
 from ._model.stored import load
-from ._scipy.curve_fit import OptimizeWarning, curve_fit
-from ._scipy.least_squares import OptimizeResult, least_squares
+from ._scipy.classes import OptimizeResult, OptimizeWarning
+from ._scipy.curve_fit import curve_fit
+from ._scipy.in_scipy import in_scipy
+from ._scipy.least_squares import least_squares
 from ._uncertainty.confidence import (
     BandResult,
     ConfidenceResult,
@@ -40,7 +42,7 @@ __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "FitParameter", "FitResult",
     "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status",
     "StrictError", "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals",
-    "covariance", "curve_fit", "fit", "format_value", "get_include", "least_squares", "leastsq", "leastsq_batch",
+    "covariance", "curve_fit", "fit", "format_value", "get_include", "in_scipy", "least_squares", "leastsq", "leastsq_batch",
     "leastsq_blocks", "load", "plot", "profile_time", "report", "show_config",
 ]
 

@@ -1,5 +1,6 @@
 """The public names and their types, to read and for type checkers; `make lint` compares them with the code."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -19,7 +20,7 @@ __all__ = [
     "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "FitParameter", "FitResult",
     "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status",
     "StrictError", "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals",
-    "covariance", "curve_fit", "fit", "format_value", "get_include", "least_squares", "leastsq", "leastsq_batch",
+    "covariance", "curve_fit", "fit", "format_value", "get_include", "in_scipy", "least_squares", "leastsq", "leastsq_batch",
     "leastsq_blocks", "load", "plot", "profile_time", "report", "show_config",
 ]
 
@@ -30,6 +31,7 @@ _Function: TypeAlias = Callable[..., ArrayLike] | CFunction
 _Differences: TypeAlias = Literal["2-point", "3-point", "cs"]
 _Loss: TypeAlias = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] | Callable[[_Array], ArrayLike]
 _Map: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+_Method: TypeAlias = Literal["lm", "trf", "dogbox"]
 _Engine: TypeAlias = Literal["leastsq", "reference"] | None
 
 class _HasBounds(Protocol):
@@ -92,7 +94,8 @@ class Status(IntEnum):
     STOPPED = 10
     WATCHER = 11
 
-class OptimizeWarning(UserWarning): ...
+class OptimizeWarning(UserWarning):
+    def __new__(cls, *args: object) -> Self: ...
 class StrictWarning(UserWarning): ...
 class StrictError(ValueError): ...
 
@@ -231,16 +234,16 @@ def curve_fit(
     absolute_sigma: bool = False,
     check_finite: bool | None = None,
     bounds: _Bounds = ...,
-    method: Literal["lm"] | None = None,
+    method: _Method | None = None,
     jac: Callable[..., ArrayLike] | _Differences | None = None,
     *,
     full_output: Literal[False] = False,
     nan_policy: Literal["raise", "omit"] | None = None,
     covariance: str | None = None,
-    ftol: float = 1.49012e-8,
-    xtol: float = 1.49012e-8,
-    gtol: float = 0.0,
-    maxfev: int = 0,
+    ftol: float | None = 1.49012e-8,
+    xtol: float | None = 1.49012e-8,
+    gtol: float | None = 0.0,
+    maxfev: float | None = 0,
     epsfcn: float | None = None,
     factor: float = ...,
     diag: ArrayLike | None = None,
@@ -255,8 +258,13 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
-    x_scale: ArrayLike | Literal["jac"] | None = None,      # this and the next only with bounds
-    max_nfev: int | None = None,
+    # these only with bounds, or "trf" or "dogbox"
+    x_scale: ArrayLike | Literal["jac"] | None = None,
+    max_nfev: float | None = None,
+    diff_step: ArrayLike | None = None,
+    tr_solver: Literal["exact", "lsmr"] | None = None,
+    tr_options: Mapping[str, Any] | None = None,
+    jac_sparsity: None = None,
 ) -> tuple[_Array, _Array]: ...
 @overload
 def curve_fit(
@@ -268,16 +276,16 @@ def curve_fit(
     absolute_sigma: bool = False,
     check_finite: bool | None = None,
     bounds: _Bounds = ...,
-    method: Literal["lm"] | None = None,
+    method: _Method | None = None,
     jac: Callable[..., ArrayLike] | _Differences | None = None,
     *,
     full_output: Literal[True],
     nan_policy: Literal["raise", "omit"] | None = None,
     covariance: str | None = None,
-    ftol: float = 1.49012e-8,
-    xtol: float = 1.49012e-8,
-    gtol: float = 0.0,
-    maxfev: int = 0,
+    ftol: float | None = 1.49012e-8,
+    xtol: float | None = 1.49012e-8,
+    gtol: float | None = 0.0,
+    maxfev: float | None = 0,
     epsfcn: float | None = None,
     factor: float = ...,
     diag: ArrayLike | None = None,
@@ -292,8 +300,13 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
-    x_scale: ArrayLike | Literal["jac"] | None = None,      # this and the next only with bounds
-    max_nfev: int | None = None,
+    # these only with bounds, or "trf" or "dogbox"
+    x_scale: ArrayLike | Literal["jac"] | None = None,
+    max_nfev: float | None = None,
+    diff_step: ArrayLike | None = None,
+    tr_solver: Literal["exact", "lsmr"] | None = None,
+    tr_options: Mapping[str, Any] | None = None,
+    jac_sparsity: None = None,
 ) -> tuple[_Array, _Array, _Info, str, int]: ...
 
 class OptimizeResult(dict[str, Any]):
@@ -322,7 +335,7 @@ def least_squares(
     x0: ArrayLike,
     jac: Callable[..., ArrayLike] | _Differences = "2-point",
     bounds: _Bounds = ...,
-    method: Literal["lm"] = "lm",
+    method: _Method = "lm",
     ftol: float | None = 1e-8,
     xtol: float | None = 1e-8,
     gtol: float | None = 1e-8,
@@ -330,10 +343,10 @@ def least_squares(
     loss: _Loss = "linear",
     f_scale: float = 1.0,
     diff_step: ArrayLike | None = None,
-    tr_solver: None = None,
+    tr_solver: Literal["exact", "lsmr"] | None = None,
     tr_options: Mapping[str, Any] | None = None,
     jac_sparsity: None = None,
-    max_nfev: int | None = None,
+    max_nfev: float | None = None,
     verbose: Literal[0, 1, 2, 3] = 0,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -343,6 +356,14 @@ def least_squares(
     covariance: str | None = None,
     absolute_sigma: bool = False,
 ) -> OptimizeResult: ...
+
+class in_scipy:
+    calls: Counter[str]
+    passed_on: Counter[str]
+    def __init__(self) -> None: ...
+    def restore(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
 
 class BatchResult:
     x: _Array

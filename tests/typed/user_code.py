@@ -77,7 +77,8 @@ def fits() -> None:
     assert_type(popt, Array)
     assert_type(pcov, Array)
     assert_type(curve_fit(model, t, y, full_output=True)[3], str)
-    curve_fit(model, t, y, maxfev=1000, loss="soft_l1", f_scale=0.1, workers=2, bounds=(0, 9), x_scale=[1, 2], max_nfev=50)
+    curve_fit(model, t, y, loss="soft_l1", f_scale=0.1, workers=2, bounds=(0, 9), x_scale=[1, 2], max_nfev=50)
+    curve_fit(model, t, y, method="trf", maxfev=1e5, ftol=None, diff_step=1e-6, tr_solver="exact", tr_options={})
     curve_fit(model, t, y, maxfve=1000)  # type: ignore[call-overload]  # pyright: ignore
     result = least_squares(residual, [1, 1], jac="2-point", bounds=(0, [1, 2]), x_scale="jac", max_nfev=20)
     assert_type(result, OptimizeResult)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from .._core import solve
 from .._problem.arguments import real_array
-from .._problem.compiled import CFunction, call_compiled, handles
+from .._problem.compiled import CFunction, handles
 from .._problem.derivatives import DifferenceJacobian
-from .._problem.kinds import returned
+from .filled import Filled
 from .status import Status, message, not_finite_message, stopped_message, vanished_message
 from .watch import Watcher
 
@@ -53,7 +51,7 @@ class Fit:
             func, Dfun, col_deriv = self.differences.residual, self.differences.jacobian, False
         bounds, loss, filled = problem.bounds, problem.loss, None
         if bounds is not None and not bounds.free.all():
-            filled = _Filled(func, Dfun, col_deriv, bounds)
+            filled = Filled(func, Dfun, col_deriv, bounds.low.size, int(bounds.free.sum()))
             func, Dfun = filled.func, filled.Dfun
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, problem.args)
@@ -95,50 +93,6 @@ def why_it_ended(out, loss, **settings):
     if ier == Status.STOPPED:
         return stopped_message(*out[10])
     return message(ier, **settings) + vanished_message(x, out[12] if len(out) > 12 else None)
-
-
-class _Filled:
-    """Functions with zeros below their rows, where these are fewer than the parameters.
-
-    The core wants m >= n; parameters that the bounds fix need no residuals.
-    """
-
-    def __init__(self, func, Dfun, col_deriv, bounds):
-        self.m, n, free = None, bounds.low.size, int(bounds.free.sum())
-        self.func, self.Dfun = func, Dfun
-        if isinstance(func, CFunction):
-            if not free <= func.m < n:
-                return                  # enough, or the core says that they are not
-            func = partial(call_compiled, func)
-        if isinstance(Dfun, CFunction) and Dfun.m < n:
-            Dfun, col_deriv = partial(call_compiled, Dfun, columns=n), False
-
-        def residual(x, *args):
-            value = returned(func(x, *args))
-            if free <= np.size(value) < n and np.ndim(value) < 2:
-                value = np.atleast_1d(value)
-                self.m = value.size
-                value = np.concatenate([value, np.zeros(n - self.m, value.dtype)])
-            return value
-
-        def jacobian(x, *args):
-            value = returned(Dfun(x, *args), "Dfun")
-            if self.m is None:
-                return value
-            value, shape = np.asarray(value), (n, self.m) if col_deriv else (self.m, n)
-            if value.shape != shape and not (self.m == 1 and value.size == n):
-                raise TypeError("leastsq: there is a mismatch between the input and output shape of the 'Dfun' "
-                                f"argument. Shape should be {shape} but it is {value.shape}.")
-            rest = np.zeros((n, n - self.m) if col_deriv else (n - self.m, n), value.dtype)
-            return np.concatenate([value.reshape(shape), rest], axis=1 if col_deriv else 0)
-
-        self.func = residual
-        if callable(Dfun):
-            jacobian.__name__ = getattr(Dfun, "__name__", "Dfun")
-            self.Dfun = jacobian
-
-    def own(self, fvec):
-        return fvec if self.m is None else fvec[:self.m].copy()
 
 
 def _differences(problem):

@@ -16,7 +16,7 @@ from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem, parse_problem
 from .._problem.settings import Settings, Watching, most_evaluations
-from .._problem.words import LEASTSQ, Words, explain_call
+from .._problem.words import LEASTSQ, Words, callers_level, explain_call
 from .fit import Fit, why_it_ended
 from .info import Info
 from .stayed import norms_at, stayed
@@ -367,7 +367,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
     if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
-            or history or verbose or workers is not None or type(Dfun) is str):
+            or history or verbose or workers is not None or type(Dfun) is str or type(Dfun) is Differences):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
         source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,
@@ -391,7 +391,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         if len(out) == 2:
             return out
         if said := stayed(ier, out[2:], out[0].size, Dfun is None):
-            warnings.warn(said, RuntimeWarning, stacklevel=2)
+            warnings.warn(said, RuntimeWarning, callers_level(2))
         return out[:2]
 
     x = out[0]
@@ -410,7 +410,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             fit.watcher.finish(out[3], mesg)
     if not full_output:
         if ier not in _QUIET or said or vanished and watch is None:     # strict has said it
-            warnings.warn(mesg, RuntimeWarning, stacklevel=2)
+            warnings.warn(mesg, RuntimeWarning, callers_level(2))
         return x, ier
 
     _, _, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]

@@ -100,7 +100,8 @@ class Bounds:
         for j in np.flatnonzero(np.isnan(x0)):
             raise ValueError(f"`{name}` must not be nan, got {label}[{j}] = nan.")
         for j in np.flatnonzero(~((self.low <= x0) & (x0 <= self.high))):
-            error = ValueError(f"`{name}` is infeasible: {label}[{j}] = {x0[j]} is outside its bounds "
+            scipys = "Initial guess is outside of provided bounds. "*(name in ("x0", "p0"))
+            error = ValueError(f"{scipys}`{name}` is infeasible: {label}[{j}] = {x0[j]} is outside its bounds "
                                f"[{self.low[j]}, {self.high[j]}].")
             as_pairs = self._may_be_pairs() and self.low[0] <= x0[0] <= self.low[1] and self.high[0] <= x0[1] <= self.high[1]
             raise noted(error, _AS_PAIRS) if as_pairs else error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,9 +136,9 @@ def parse_problem(func, x0, args, Dfun, col_deriv, differences, bounds=None, los
     Parameters
     ----------
     func, x0, args, Dfun, col_deriv : object
-        As given; `Dfun` may be the name of a scheme of differences.
+        As given; `Dfun` may be the name of a scheme of differences, or `Differences` with steps (`curve_fit` gives it).
     differences : Differences
-        Its scheme is that of `Dfun`, if that is a name.
+        Its scheme is that of `Dfun`, if that is a name; and its steps.
     bounds : object
         As given; None: there are none.
     loss : tuple
@@ -155,4 +155,6 @@ def parse_problem(func, x0, args, Dfun, col_deriv, differences, bounds=None, los
         if Dfun not in SCHEMES:
             raise TypeError(f"leastsq: Dfun must be callable, None or one of {list(SCHEMES)}, got {Dfun!r}")
         differences, Dfun = differences.by(Dfun), None
+    elif isinstance(Dfun, Differences):
+        differences, Dfun = replace(differences, scheme=Dfun.scheme, steps=Dfun.steps), None
     return Problem(func, args, Dfun, col_deriv, differences, parsed, loss)

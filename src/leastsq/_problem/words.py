@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from dataclasses import dataclass
 from types import FunctionType, MethodType
 
 from .arguments import noted
 
-__all__ = ["LEASTSQ", "LEAST_SQUARES", "VECTORS", "Words", "explain_call", "is_python", "of_curve_fit", "raised_here",
-           "unlike_call"]
+__all__ = ["LEASTSQ", "LEAST_SQUARES", "VECTORS", "Words", "callers_level", "explain_call", "is_python", "of_curve_fit",
+           "raised_here", "unlike_call"]
 
 _SCIPYS = ("there is a mismatch between the input", "Improper input: func input vector")     # these stay to the letter
 _AS_REAL = ("two real numbers stand for a complex one: return np.ascontiguousarray(values).view(float), "
@@ -131,6 +132,16 @@ def unlike_call(function, count):
     except TypeError:
         return re.sub(r"\) ->.*", ")", str(signature))
     return None
+
+
+def callers_level(level):
+    """`level` as `warnings.warn` counts, plus functions that stand in for SciPy's: a warning is about the line that called."""
+    frame = sys._getframe(1)
+    for _ in range(level - 1):
+        frame = frame and frame.f_back
+    while frame is not None and "__leastsq_stands_in__" in frame.f_globals:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def is_python(function):

@@ -2,11 +2,112 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+import reprlib
+from collections.abc import Mapping
+from numbers import Real
+
 import numpy as np
 
-from .._problem.arguments import noted
+from .._problem.arguments import noted, real_array
+from .._problem.derivatives import Differences
+from .._problem.settings import most_evaluations
+from .classes import OptimizeResult
 
-__all__ = ["evaluation_limit", "factors_of_scales"]
+__all__ = ["NotDense", "as_leastsq", "check_tolerances", "check_trust_region", "evaluation_limit", "factors_of_scales",
+           "has_finite_bounds", "is_scipys", "relative_steps", "scipys_callback"]
+
+_EPS = np.finfo(float).eps
+_OTHERS = ("trf", "dogbox")
+_TOLERANCES = ("ftol", "xtol", "gtol")
+_MOST = 2**52                   # evaluations: as good as no limit
+
+
+class NotDense(ValueError):
+    """Asked for what this package does not do: sparse Jacobians, linear operators."""
+
+
+def is_scipys(method):
+    """Is `method` one of SciPy's others, in whose place Levenberg-Marquardt answers?"""
+    if isinstance(method, str) and method in (*_OTHERS, "lm"):
+        return method != "lm"
+    raise noted(ValueError("`method` must be 'trf', 'dogbox' or 'lm'."), f"got {reprlib.repr(method)}")
+
+
+def has_finite_bounds(bounds):
+    """Would SciPy take its methods with bounds?  No for what are no bounds: whoever parses them says why."""
+    try:
+        low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+        return bool(np.any(np.asarray(low, float) > -np.inf) or np.any(np.asarray(high, float) < np.inf))
+    except (TypeError, ValueError):
+        return False
+
+
+def as_leastsq(jac, options, n, named):
+    """
+    `jac` and the options of SciPy's methods with bounds, as `leastsq` takes them.
+
+    Parameters
+    ----------
+    jac : callable, str or None
+    options : dict
+        What `curve_fit` was given beside its own arguments; it is not changed.
+    n : int
+        Number of parameters.
+    named : bool
+        The method was named: `callback` is SciPy's.
+    """
+    options = {"factor": 1.0} | options
+    check_trust_region(*(options.pop(name, None) for name in ("tr_solver", "tr_options", "jac_sparsity")))
+    options["maxfev"] = _with_differences(options, jac, n)
+    given = {name: options[name] for name in _TOLERANCES if name in options}
+    if None in given.values():          # the others decide
+        given = dict.fromkeys(_TOLERANCES, 1e-8) | given
+        options |= {name: 0.0 if value is None else value for name, value in given.items()}
+    values = [options.get(name, 0.0 if name == "gtol" else 1e-8) for name in _TOLERANCES]
+    if all(isinstance(value, Real) and 0 <= value for value in values):
+        check_tolerances(values, given)
+    factors = factors_of_scales(options.pop("x_scale", None), n)
+    if factors is not None:
+        options["diag"] = factors
+    steps = relative_steps(options.pop("diff_step", None), n, "curve_fit")
+    if steps is not None and not callable(jac):
+        jac = Differences(scheme=jac or "2-point", steps=steps)
+    if named and "callback" in options:
+        options["callback"] = scipys_callback(options["callback"], True)
+    return jac, options
+
+
+def _with_differences(options, jac, n):
+    """The limit of evaluations for `leastsq`, which counts those for differences, from either name; it is taken out."""
+    if "maxfev" in options and "max_nfev" in options:
+        raise TypeError("curve_fit: `maxfev` and `max_nfev` are one limit here, got both.")
+    each = 1 if callable(jac) else 2*n + 1 if jac == "3-point" else n + 1
+    name = "maxfev" if "maxfev" in options else "max_nfev"
+    limit = options.pop(name, None)
+    if name == "maxfev" and isinstance(limit, Real) and limit <= 0:     # as in leastsq
+        limit = None
+    if limit is None:
+        return max(100*n*each, most_evaluations(n, not callable(jac)))
+    return min(evaluation_limit(limit, None, True, name)*each, _MOST)
+
+
+def check_trust_region(tr_solver, tr_options, jac_sparsity):
+    """SciPy's `tr_solver` and `tr_options` change no answer here; a sparse Jacobian is refused."""
+    if not (tr_solver is None or isinstance(tr_solver, str) and tr_solver in ("exact", "lsmr")):
+        raise noted(ValueError("`tr_solver` must be None, 'exact' or 'lsmr'."), f"got {reprlib.repr(tr_solver)}")
+    if not (tr_options is None or isinstance(tr_options, Mapping)):
+        raise TypeError(f"`tr_options` must be a dict or None, got {type(tr_options).__name__}.")
+    if jac_sparsity is not None:
+        raise NotDense(f"`jac_sparsity` must be None, got {reprlib.repr(jac_sparsity)}: the Jacobian is dense here.")
+
+
+def check_tolerances(values, given):
+    """Refuse three tolerances that are all beneath rounding."""
+    if all(value < _EPS for value in values):
+        raise noted(ValueError(f"At least one of the tolerances must be higher than machine epsilon ({_EPS:.2e})."),
+                    "got " + ", ".join(f"{name}={value!r}" for name, value in given.items()))
 
 
 def factors_of_scales(x_scale, n):
@@ -25,10 +126,53 @@ def factors_of_scales(x_scale, n):
     return np.array(np.broadcast_to(1/scales, n))
 
 
-def evaluation_limit(max_nfev, default):
-    """SciPy's `max_nfev` as an integer."""
+def evaluation_limit(max_nfev, default, fractions=False, name="max_nfev"):
+    """SciPy's `max_nfev` as an integer; with `fractions` a float is rounded up, as SciPy's methods with bounds compare it."""
     if max_nfev is None:
         return default
-    if not hasattr(max_nfev, "__index__") or max_nfev <= 0:
-        raise noted(ValueError("`max_nfev` must be None or positive integer."), f"got {max_nfev!r}")
-    return max_nfev.__index__()
+    if hasattr(max_nfev, "__index__") and max_nfev > 0:
+        return min(max_nfev.__index__(), _MOST)
+    if fractions and isinstance(max_nfev, Real) and max_nfev > 0:
+        return _MOST if max_nfev > _MOST else math.ceil(max_nfev)
+    words = f"`{name}` must be None or positive." if fractions else f"`{name}` must be None or positive integer."
+    raise noted(ValueError(words), f"got {max_nfev!r}")
+
+
+def relative_steps(diff_step, n, door):
+    """`diff_step`, checked: None, or positive numbers."""
+    if diff_step is None:
+        return None
+    step = real_array(diff_step, "`diff_step`", door).astype(float)
+    if step.ndim > 0 and step.shape != (n,):
+        raise noted(ValueError("Inconsistent shapes between `diff_step` and `x0`."), f"got {step.shape} and ({n},)")
+    if not np.all(np.abs(step) > 0) or not np.all(np.isfinite(step)):
+        raise ValueError(f"`diff_step` must be finite and not zero, got {diff_step!r}.")
+    return np.abs(step)
+
+
+def scipys_callback(callback, named):
+    """The user's ``callback(x)`` or ``callback(intermediate_result)`` as one of a `State`.
+
+    With `named`, where one of SciPy's methods was, it is called after each step and not before the first, and nothing
+    that it returns ends the fit; StopIteration does.
+    """
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"`callback` must be callable or None, got {type(callback).__name__}.")
+    try:
+        wants_result = "intermediate_result" in inspect.signature(callback).parameters
+    except (TypeError, ValueError):
+        wants_result = False
+
+    def tell(state):
+        if named and state.iteration == 1:
+            return None
+        done = state.iteration - named
+        if wants_result:
+            said = callback(intermediate_result=OptimizeResult(
+                x=state.x, cost=state.cost, optimality=state.gnorm, nfev=state.nfev, njev=state.njev, nit=done))
+        else:
+            said = callback(state.x)
+        return None if named else said
+    return tell

@@ -3,66 +3,44 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import warnings
 from dataclasses import replace
 from math import isnan
 from types import FunctionType
 
 import numpy as np
 
+from .._fit.filled import Filled
 from .._fit.leastsq import leastsq
 from .._fit.stayed import NO_STEP, SIGN
 from .._fit.status import SUCCESS, Status
-from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.arguments import improper, noted, real_array, real_data
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
-from .._problem.derivatives import EPS, SCHEMES, Differences, steps_of
+from .._problem.derivatives import SCHEMES
 from .._problem.losses import LINEAR
 from .._problem.weights import count_finite, weigher
 from .._problem.words import of_curve_fit
-from .._uncertainty.covariance import Directions, by_option, check_option
-from .arguments import evaluation_limit, factors_of_scales
+from .._uncertainty.covariance import check_option
+from .arguments import as_leastsq, is_scipys
+from .classes import warn
+from .curve_covariance import accurate_covariance, scipys_covariance, warn_of_lost_steps, with_infinities
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
 from .explain import count_unknown, explain_error, not_a_function, ran_out, unknown_option, why_no_covariance
+from .outcome import FULFILLED, STATUS, in_place_of, scipys_sentence, too_few, warn_in_place_of
 
-__all__ = ["OptimizeWarning", "curve_fit"]
+__all__ = ["curve_fit"]
 
 _NO_BOUNDS = (-np.inf, np.inf)
 _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
-_SHARE_OF_ERROR = 0.05
-_OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n  Nothing depends")   # after SciPy's sentence
-_DOUBTFUL = 1e-3                # relative error of pcov, from that of the derivatives, that asks for better ones
+_OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n  Nothing depends",
+              "\n  Not fitted")         # after SciPy's sentence
 _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
-_LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
 # leastsq's, as far as they are not arguments of curve_fit by another name
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
                       "f_scale", "callback", "history", "verbose", "workers", "strict", "engine"))
 _ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
               "nan_policy", "covariance")
-
-
-class OptimizeWarning(UserWarning):
-    """A fit ended, but something about it should be looked at.
-
-    A class of its own, since SciPy need not be installed.  Where `scipy.optimize` is loaded
-    what is warned of is its `OptimizeWarning` too, so that a script's filters go on to hold.
-    """
-
-
-_SHARED: dict[type, type] = {}  # {SciPy's OptimizeWarning: a class that is both}
-
-
-def _category():
-    theirs = getattr(sys.modules.get("scipy.optimize"), "OptimizeWarning", None)
-    if theirs is None:
-        return OptimizeWarning
-    if theirs not in _SHARED:
-        _SHARED[theirs] = type("OptimizeWarning", (OptimizeWarning, theirs),
-                               {"__doc__": OptimizeWarning.__doc__, "__module__": "leastsq"})
-    return _SHARED[theirs]
 
 
 def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,
@@ -104,8 +82,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     bounds : 2-tuple or object with lb and ub, optional
         Lower and upper bounds of the parameters: each a number, or n of them.
         ``lo = hi`` fixes a parameter.
-    method : {None, 'lm'}, optional
-        Levenberg–Marquardt; there is no other, with bounds and without.
+    method : {None, 'lm', 'trf', 'dogbox'}, optional
+        Levenberg–Marquardt answers, with bounds and without.  The last two are names that SciPy's users
+        give to have bounds and losses: they mean the same here, but for SciPy's `ier` and `mesg`, and for what their callers
+        expect of `callback` and of data too few.
     jac : callable or {"2-point", "3-point", "cs"}, optional
         ``jac(xdata, a, b, ...)``, the derivatives of `f` with respect to the
         parameters, shape (m, n); `sigma` is taken care of.  None: forward
@@ -123,8 +103,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
-        `workers`, ...  With bounds, `x_scale` and `max_nfev` mean what they mean in
-        `least_squares`.
+        `workers`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`: `x_scale`,
+        `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
+        tolerances that are None; `tr_solver` and `tr_options` change nothing.
 
     Returns
     -------
@@ -148,18 +129,18 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         Why the fit ended.  Only with `full_output`.
     ier : int
         A member of `Status`: 1 to 4, or 11 if `callback` ended the fit, whose best
-        parameters are returned.  Only with `full_output`.
+        parameters are returned.  With 'trf' or 'dogbox' it is `least_squares`'s ``status``, 1 to 4.  Only with `full_output`.
 
     Raises
     ------
     ValueError
         Data that are not finite, or empty; `sigma` of the wrong shape, zero, or not
-        positive definite; bad bounds, `p0` outside of them; another method, policy or
+        positive definite; bad bounds, `p0` outside of them; another method, policy, `jac_sparsity` or
         `covariance`; `covariance` with a loss and `absolute_sigma`; the number of parameters is not known.
     RuntimeError
         The fit failed, or a setting is improper: a negative tolerance, say.
     TypeError
-        More parameters than data; arguments that `leastsq` refuses.
+        More parameters than data, without bounds and with MINPACK's method; arguments that `leastsq` refuses.
     Exception
         Whatever `f` or `jac` raises, unchanged.
 
@@ -169,7 +150,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         `pcov` could not be estimated.  Or a parameter is so close to zero, beside its error, that
         MINPACK's forward differences, whose step is relative to it, are lost in rounding: its variance may be
         wrong, and is right with ``covariance="accurate"``.  Or no step from `p0` was accepted, since `jac` is
-        wrong or `f` rounds.  Or nothing depends on a parameter at its bound.
+        wrong or `f` rounds.  Or nothing depends on a parameter at its bound.  Or 'trf' or 'dogbox' was named, and is not
+        what answers; this is said once in a process.
 
     See Also
     --------
@@ -211,9 +193,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     >>> curve_fit(decay, t, y, bounds=(0, [np.inf, 1.2]), loss="soft_l1", f_scale=0.02)[0].round(2)
     array([2.49, 1.2 ])
     """
-    if method not in (None, "lm"):
-        raise ValueError(f"`method` must be 'lm' or None, got {method!r}: Levenberg–Marquardt is "
-                         "the one method here.")
+    named = method is not None and is_scipys(method)
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
     if not (type(f) is FunctionType and (jac is None or type(jac) is FunctionType)):
@@ -236,8 +216,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         if n == 0:
             raise ValueError("`p0` must have at least one element, got none.")
         bounds = _finite_bounds(bounds, n)
-    if bounds is not None:
-        kwargs = _with_bounds(kwargs, bounds, n, jac)
+    as_scipys = named or bounds is not None         # where SciPy calls its least_squares
+    scheme = jac
+    if as_scipys:
+        scheme, kwargs = as_leastsq(jac, kwargs, n, named)
 
     if check_finite is None:
         check_finite = nan_policy is None
@@ -254,45 +236,67 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if bounds is not None:
         bounds.check_start(p0, "p0")
         free = int(bounds.free.sum())
-    if ydata.size != 1 and free > ydata.size:
+    if ydata.size != 1 and free > ydata.size and not as_scipys:
         raise noted(TypeError(f"The number of func parameters={free} must not exceed the number of data points={ydata.size}"),
                     f"{of_curve_fit(_parameter_names(f, n)).labels(range(n))}: fix some of them (bounds with lo = hi), or give "
                     "more data")
 
     weigh = weigher(sigma, ydata.size)
     residual = residual_of(f, xdata, ydata, weigh)
-    derivatives = jac if jac is None or isinstance(jac, str) else jacobian_of(jac, xdata, weigh)
+    derivatives = jacobian_of(jac, xdata, weigh) if callable(jac) else scheme
+    func, Dfun, filled = residual, derivatives, None
     if kwargs:
-        _check_options(kwargs, bounds is not None)
+        _check_options(kwargs)
         if kwargs.get("strict"):
             kwargs["strict"] = of_curve_fit(_parameter_names(f, n))
+    if as_scipys:
+        if bounds is not None:
+            kwargs["bounds"] = bounds.low, bounds.high
+        if free > ydata.size:
+            filled = Filled(residual, derivatives, kwargs.get("col_deriv", False), n, 1)
+            func, Dfun = filled.func, filled.Dfun
+        if named:
+            warn_in_place_of(method, 2)
     try:
-        popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=derivatives, full_output=1, **kwargs)
+        popt, pcov, info, mesg, ier = leastsq(func, p0, Dfun=Dfun, full_output=1, **kwargs)
     except (TypeError, ValueError, OverflowError) as error:
         explain_error(error, of_curve_fit(_parameter_names(f, n)), f, jac, xdata, ydata, n)
         raise
-    if ier not in SUCCESS and ier != Status.WATCHER:
+    if filled is not None:
+        info["fvec"] = filled.own(info["fvec"])
+        info.derive(_with_functions, residual, derivatives)
+    ended = ier in SUCCESS or ier == Status.WATCHER
+    if as_scipys:
+        ended = STATUS[ier] > 0 or ier == Status.WATCHER and not named
+        mesg = _in_scipys_words(mesg, ier, named)
+    if not ended:
         words = of_curve_fit(_parameter_names(f, n))
         mesg = words.of(mesg) if ier == Status.NOT_FINITE else _in_our_words(mesg, f, n)
         failure = RuntimeError("Optimal parameters not found: " + mesg)
         raise ran_out(failure, words, popt, info["fvec"], started) if ier == Status.MAXFEV else failure
-    if bounds is not None or ier in _MAY_STAY:
+    if as_scipys or ier in _MAY_STAY:
         mesg = _in_our_words(mesg, f, n)
         if NO_STEP in mesg:
-            warnings.warn(mesg[mesg.index(NO_STEP):], category=_category(), stacklevel=2)
+            warn(mesg[mesg.index(NO_STEP):], 2)
     if bounds is not None:
         _warn_of_no_effect(mesg, info)
+    promised = not as_scipys and ier != Status.WATCHER and kwargs.get("loss", LINEAR) == LINEAR     # MINPACK's numbers
+    if filled is not None:
+        mesg += too_few(info["fvec"].size, free)
+    if named:
+        mesg, ier = mesg + in_place_of(method), STATUS[ier]
+    elif as_scipys:
+        ier = FULFILLED.get(ier, ier)
     if full_output or covariance is not None:
         info.derive(_with_data, f, n, xdata, ydata, sigma, absolute_sigma)
 
     fvec = info["fvec"]
     count = fvec.size
     if covariance is not None:
-        pcov = _accurate_covariance(covariance, popt, info)
+        pcov = accurate_covariance(covariance, popt, info)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
-    promised = bounds is None and kwargs.get("loss", LINEAR) == LINEAR and ier != Status.WATCHER     # MINPACK's numbers
     if not promised:
-        pcov, chi_squared = _scipys_covariance(popt, info, weigh, ydata)
+        pcov, chi_squared = scipys_covariance(popt, info, weigh, ydata)
         count = count_finite(sigma, count)
     elif pcov is not None and not absolute_sigma:
         chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
@@ -306,49 +310,20 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         else:
             return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
         if jac is None and np.isfinite(pcov).all():
-            _warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
+            warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
         why = why_no_covariance(of_curve_fit(_parameter_names(f, n)), popt, info, count,
                                 np.ones(n, bool) if bounds is None else bounds.free, absolute_sigma)
-        pcov = _with_infinities(pcov, n)
-        warnings.warn("Covariance of the parameters could not be estimated" + why, category=_category(), stacklevel=2)
+        pcov = with_infinities(pcov, n)
+        warn("Covariance of the parameters could not be estimated" + why, 2)
     if full_output:
         return popt, pcov, info, mesg, ier
     return popt, pcov
 
 
-def _steps_within_errors(popt, fvec, info):
-    """A part of each parameter's standard error if the others were known, from the columns of the fit's last Jacobian."""
-    R = np.triu(info["fjac"].T[:popt.size])
-    columns = np.empty(popt.size)
-    columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
-    with np.errstate(all="ignore"):
-        return _SHARE_OF_ERROR*np.linalg.norm(fvec)/np.sqrt(fvec.size)/columns
-
-
-def _warn_of_lost_steps(popt, info, weigh, ydata, epsfcn):
-    """Say which forward differences, relative to parameters that are nearly zero, were lost in the residuals' rounding.
-
-    The promise of MINPACK's numbers forbids others.
-    """
-    R = np.triu(info["fjac"].T[:popt.size])
-    columns = np.empty(popt.size)
-    columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
-    rounding = EPS*np.linalg.norm(info["fvec"] + _weighted(ydata, weigh))
-    changes = columns*steps_of(popt, np.sqrt(Differences(precision=epsfcn).relative_error()))
-    lost = np.flatnonzero(rounding > _LOST*changes)
-    if lost.size:
-        listed = " and ".join(f"parameter {j}, {popt[j]:.3g}" for j in lost)
-        warnings.warn(f"The variance of {listed}, may be wrong: its forward difference had a step relative to it, and it is so "
-                      'close to zero that rounding prevails. covariance="accurate" makes the right one.',
-                      category=_category(), stacklevel=3)
-
-
-def _with_infinities(pcov, n):
-    """Infinite variances where nothing is known: of each parameter, or of those alone that the data do not determine."""
-    if pcov is None or not np.isfinite(np.diag(pcov)).any():
-        return np.full((n, n), np.inf)
-    return pcov
+def _with_functions(problem, func, Dfun):
+    """What was fitted, without what was added to it."""
+    return replace(problem, func=func, Dfun=Dfun if callable(Dfun) else None)
 
 
 def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
@@ -361,7 +336,7 @@ def _warn_of_no_effect(mesg, info):
     """Of parameters at bounds where nothing depends on them, in the message's words."""
     if np.isnan(info["multipliers"]).any():
         said = [line.strip(" .") for line in mesg.splitlines() if line.startswith("  Nothing depends on ")]
-        warnings.warn("; ".join(f"n{line[1:]}" for line in said), category=_category(), stacklevel=3)
+        warn("; ".join(f"n{line[1:]}" for line in said), 3)
 
 
 def _check_functions(f, jac, p0, xdata, ydata):
@@ -400,24 +375,10 @@ def _finite_bounds(bounds, n):
     return parsed if parsed.finite else None
 
 
-def _with_bounds(kwargs, bounds, n, jac):
-    """The arguments of `leastsq`; SciPy's for bounded fits are translated."""
-    kwargs = {"factor": 1.0} | kwargs | {"bounds": (bounds.low, bounds.high)}
-    if "max_nfev" in kwargs:            # which leaves out what differences take
-        each = 1 if jac is not None and not isinstance(jac, str) else n + 1
-        limit = evaluation_limit(kwargs.pop("max_nfev"), 0)
-        if limit:
-            kwargs["maxfev"] = limit*each
-    factors = factors_of_scales(kwargs.pop("x_scale", None), n)
-    if factors is not None:
-        kwargs["diag"] = factors
-    return kwargs
-
-
-def _check_options(kwargs, with_bounds):
+def _check_options(kwargs):
     """Refuse options that are none.  What MINPACK calls improper is a fit that failed, in SciPy's `curve_fit`."""
     for name in kwargs:
-        if name not in _OPTIONS and not (with_bounds and name == "bounds"):
+        if name not in _OPTIONS:
             raise unknown_option(name, (*_ARGUMENTS, *_OPTIONS))
     for name in ("ftol", "xtol", "gtol", "factor", "diag"):
         given = kwargs.get(name)
@@ -430,31 +391,22 @@ def _check_options(kwargs, with_bounds):
             raise RuntimeError("Optimal parameters not found: " + words)
 
 
+def _our_lines(mesg):
+    """Where the lines begin that are not SciPy's."""
+    return min((mesg.index(start) for start in _OUR_LINES if start in mesg), default=len(mesg))
+
+
 def _in_our_words(mesg, f, n):
     """A message whose further lines, after SciPy's sentence, speak of the model and its parameters."""
-    starts = [mesg.index(start) for start in _OUR_LINES if start in mesg]
-    if starts:
-        first = min(starts)
-        return mesg[:first] + of_curve_fit(_parameter_names(f, n)).of(mesg[first:].replace(SIGN, ""))
-    return mesg
+    first = _our_lines(mesg)
+    return mesg[:first] + of_curve_fit(_parameter_names(f, n)).of(mesg[first:].replace(SIGN, "")) if mesg[first:] else mesg
 
 
-def _accurate_covariance(choice, popt, info):
-    """From derivatives made afresh at the solution; it goes into `info` as well."""
-    problem = info.problem
-    info["covariance"] = found = by_option(choice, problem, popt)
-    info["nfev"] += found.nfev
-    if found.method == "Dfun":
-        info["njev"] += 1
-    if found.null_space.shape[1] or found.dof <= 0 and not problem.absolute_sigma:
-        why = found.explain() if found.null_space.shape[1] else "There are no degrees of freedom."
-        warnings.warn(f"Covariance of the parameters could not be estimated. {why}",
-                      category=_category(), stacklevel=3)
-    pcov = found.cov.copy()
-    if problem.bounds is not None:
-        fixed = ~problem.bounds.free
-        pcov[fixed], pcov[:, fixed] = 0, 0
-    return pcov
+def _in_scipys_words(mesg, ier, named):
+    """A message whose first sentence is that of SciPy's methods with bounds, if one was named or `leastsq` speaks of failure."""
+    if ier == Status.NOT_FINITE or not named and (ier in SUCCESS or ier == Status.WATCHER):
+        return mesg
+    return scipys_sentence(ier) + mesg[_our_lines(mesg):]
 
 
 def _parameter_names(f, n):
@@ -466,35 +418,3 @@ def _parameter_names(f, n):
     return names if len(names) == n else None
 
 
-def _scipys_covariance(popt, info, weigh, ydata):
-    """Of J at the solution, its rows weighted by the loss as SciPy does; and the sum of the losses.
-
-    A parameter that changes nothing has an infinite variance; a fixed one has none.
-    """
-    problem = info.problem
-    fvec = np.atleast_1d(info["fvec"])
-    free = np.ones(popt.size, bool) if problem.bounds is None else problem.bounds.free
-    if problem.by_differences:
-        made = accurate_jacobian(problem, popt, "3-point", f0=fvec, steps=_steps_within_errors(popt, fvec, info),
-                                 data=np.linalg.norm(_weighted(ydata, weigh)))
-    else:
-        made = accurate_jacobian(problem, popt, f0=fvec)
-        info["njev"] += 1
-    info["nfev"] += made.nfev
-    weights = problem.loss.row_weights(fvec)[:, None]
-    directions = Directions(made.J[:, free]*weights, made.error[free])
-    count = free.sum()
-    doubtful = directions.rank < count or count > 0 and made.error[free].max()*directions.condition > _DOUBTFUL
-    if doubtful and problem.by_differences:         # as these derivatives say: better ones may not
-        made = accurate_jacobian(problem, popt, "richardson", f0=fvec)
-        info["nfev"] += made.nfev
-        directions = Directions(made.J[:, free]*weights, made.error[free])
-    pcov = np.zeros((popt.size, popt.size))
-    pcov[np.ix_(free, free)] = directions.inverse()
-    return pcov, problem.loss.values(fvec)[0].sum()
-
-
-def _weighted(ydata, weigh):
-    """The data as they are in the residuals, as a vector."""
-    data = np.ravel(ydata)
-    return data if weigh is None else weigh(data) if callable(weigh) else weigh*data

@@ -13,10 +13,12 @@ from .._problem.words import VECTORS, is_python, raised_here, unlike_call
 
 __all__ = ["count_unknown", "explain_error", "not_a_function", "ran_out", "unknown_option", "why_no_covariance"]
 
+_BOUNDED = "that is for fits with bounds, or with method 'trf' or 'dogbox'"
 _ELSEWHERE = {"Dfun": "the derivatives of f are `jac`", "x0": "the start is `p0`", "func": "the model is `f`",
-              "max_nfev": "that is for fits with bounds; did you mean 'maxfev'?",
-              "x_scale": "that is for fits with bounds; `diag` holds factors, one over the scales",
-              "diff_step": "that is for least_squares; the step here is sqrt(epsfcn)*abs(p)"}
+              "max_nfev": f"{_BOUNDED}; did you mean 'maxfev'?",
+              "x_scale": f"{_BOUNDED}; `diag` holds factors, one over the scales",
+              "diff_step": f"{_BOUNDED}; the step here is sqrt(epsfcn)*abs(p)",
+              "tr_solver": _BOUNDED, "tr_options": _BOUNDED, "jac_sparsity": _BOUNDED}
 
 
 def unknown_option(name, known):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from .._fit.filled import Filled
 from .._fit.fit import Fit
 from .._fit.stayed import norms_at, stayed
 from .._fit.status import Status, not_finite_message, stopped_message, vanished_message
-from .._problem.arguments import improper, jacobian_array, noted, real_array
+from .._problem.arguments import improper, jacobian_array, noted
 from .._problem.compiled import CFunction, call_compiled
 from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
 from .._problem.kinds import PLAIN, plain, returned
@@ -21,62 +20,22 @@ from .._problem.problem import parse_problem
 from .._problem.settings import Settings, Watching
 from .._problem.words import LEAST_SQUARES, explain_call, raised_here
 from .._uncertainty.covariance import by_option, check_option
-from .arguments import evaluation_limit, factors_of_scales
+from .arguments import (
+    NotDense,
+    check_tolerances,
+    check_trust_region,
+    evaluation_limit,
+    factors_of_scales,
+    is_scipys,
+    relative_steps,
+    scipys_callback,
+)
+from .classes import OptimizeResult
+from .outcome import STATUS, in_place_of, scipys_sentence, too_few, warn_in_place_of
 
-__all__ = ["OptimizeResult", "least_squares"]
+__all__ = ["least_squares"]
 
-_EPS = np.finfo(float).eps
-_STATUS = {1: 2, 2: 3, 3: 4, 4: 1, 5: 0, 6: 2, 7: 3, 8: 1, 9: -3, 11: -2}
-_MESSAGES = {
-    -2: "`callback` ended the fit.",
-    0: "The maximum number of function evaluations is exceeded.",
-    1: "`gtol` termination condition is satisfied.",
-    2: "`ftol` termination condition is satisfied.",
-    3: "`xtol` termination condition is satisfied.",
-    4: "Both `ftol` and `xtol` termination conditions are satisfied.",
-}
 _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
-_TO_ROUNDING = {6: "No further reduction of the cost is possible.",
-                7: "No further improvement of `x` is possible.",
-                8: "The residuals are orthogonal to the Jacobian to machine precision."}
-
-
-class OptimizeResult(dict):
-    """A dict whose keys are attributes too, as `scipy.optimize.OptimizeResult`.
-
-    That of a fit has an attribute ``problem`` besides, what was fitted, which copies and pickles leave out.
-    """
-
-    __slots__ = ("problem",)
-
-    def __reduce__(self):
-        return OptimizeResult, (dict(self),)
-
-    def copy(self):
-        return OptimizeResult(self)
-
-    __copy__ = copy
-
-    def __getattr__(self, name):
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    __setattr__ = dict.__setitem__
-    __delattr__ = dict.__delitem__
-
-    def __dir__(self):
-        return list(self.keys())
-
-    def __repr__(self):
-        width = max(map(len, self), default=0)
-        lines = []
-        for name, value in self.items():
-            text = repr(value) if not isinstance(value, np.ndarray) else np.array2string(
-                value, threshold=30, edgeitems=3, precision=4)
-            lines.append(f"{name:>{width}}: " + text.replace("\n", "\n" + " "*(width + 2)))
-        return "\n".join(lines) or "OptimizeResult()"
 
 
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
@@ -94,7 +53,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     ----------
     fun : callable or CFunction
         Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n, or
-        at least as many as the bounds leave free.
+        at least as many as the bounds leave free; fewer with bounds, or with 'trf' or 'dogbox', and `message` says that
+        many answers are as good then.
     x0 : float or array_like, shape (n,)
         Starting estimate, within the bounds.
     jac : {"2-point", "3-point", "cs"}, callable or CFunction, optional
@@ -104,8 +64,9 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     bounds : 2-tuple or object with lb and ub, optional
         Lower and upper bounds: each a number, or n of them.  ``lb = ub`` fixes a
         parameter.
-    method : {"lm"}, optional
-        Levenberg–Marquardt, between bounds by a projected trust region.
+    method : {"lm", "trf", "dogbox"}, optional
+        Levenberg–Marquardt answers, between bounds by a projected trust region.  The last two are names that SciPy's
+        users give to have bounds and losses; `message` says that it answers in their place.
     ftol, xtol, gtol : float or None, optional
         Relative error wanted in the cost and in `x`; largest cosine wanted
         between the residuals and a column of the Jacobian.  None: no such test.
@@ -118,10 +79,12 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         ``rho_(f**2) = f_scale**2*rho((f/f_scale)**2)``, > 0.
     diff_step : None, float or array_like, shape (n,), optional
         Relative steps of the differences.  None: from the machine precision.
-    tr_solver, tr_options, jac_sparsity : None
-        For SciPy's other methods; anything else is refused.
+    tr_solver, tr_options : optional
+        As SciPy's other methods take them; they change nothing here.
+    jac_sparsity : None
+        Anything else is refused: the Jacobian is dense.
     max_nfev : int, optional
-        Most evaluations of `fun`, without those for differences.  None: 100*n.
+        Most evaluations of `fun`, without those for differences.  None: 100*n.  A float with bounds, or with 'trf' or 'dogbox'.
     verbose : {0, 1, 2, 3}, optional
         As `leastsq`'s.
     args, kwargs : tuple and dict, optional
@@ -149,8 +112,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper one, else 0;
         with bounds ``multipliers``, the slope of the cost along a parameter that its bound holds, 0 for
         others, nan for one at a bound where nothing depends on it;
-        ``nfev``, without differences; ``njev``, None with differences; ``status``;
-        ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
+        ``nfev``, without differences; ``njev``, None with differences, but for 'trf' and 'dogbox', which
+        count those Jacobians; ``status``; ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
         `CovarianceResult`.
 
         ``status`` is SciPy's: 4 to 1 success, 0 `max_nfev`, -2 `callback`; and -3 for a
@@ -160,12 +123,16 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     ------
     ValueError
         An option is unknown, or not for this method; bad bounds; `x0` outside; the
-        residuals are not finite at `x0`, or fewer than the free parameters; `jac`
-        returns the wrong shape, or a sparse matrix.
+        residuals are not finite at `x0`, or too few; `jac` returns the wrong shape, or a sparse matrix.
     TypeError
         A wrong type; `args` or `kwargs` with a `CFunction`.
     ArithmeticError
         A compiled function returned something else than 0.
+
+    Warns
+    -----
+    OptimizeWarning
+        'trf' or 'dogbox' was named, and is not what answers.  Once in a process.
 
     Notes
     -----
@@ -174,7 +141,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
     SciPy's `least_squares` with method "lm" gives the same fits, without bounds or
     losses.  The first trust region has the factor 100 of MINPACK without bounds and 1
-    with them.
+    with them, or with 'trf' or 'dogbox'.
 
     Examples
     --------
@@ -193,13 +160,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     >>> fit.x.round(2), fit.success
     (array([2.51, 1.31, 0.5 ]), True)
     """
-    if method != "lm":
-        raise ValueError(f"`method` must be 'lm', got {method!r}: Levenberg–Marquardt is the one "
-                         "method here, with and without bounds.")
-    for name, value in (("tr_solver", tr_solver), ("tr_options", tr_options), ("jac_sparsity", jac_sparsity)):
-        if value is not None and not (name == "tr_options" and value == {}):
-            raise ValueError(f"`{name}` is not supported by method 'lm' and must be None, got {reprlib.repr(value)}: "
-                             "it is for SciPy's 'trf' and 'dogbox'.")
+    other = is_scipys(method)
+    check_trust_region(tr_solver, tr_options, jac_sparsity)
     compiled = isinstance(fun, CFunction) or isinstance(jac, CFunction)
     if isinstance(fun, CFunction) and isinstance(jac, str) and jac == "cs":
         raise TypeError("`jac` 'cs' needs a Python function of complex numbers, got a CFunction.")
@@ -222,10 +184,9 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     n = x0.size
     if n == 0:
         raise ValueError("`x0` must have at least one element, got none.")
-    max_nfev = evaluation_limit(max_nfev, 100*n)
     ftol, xtol, gtol = _tolerances(ftol=ftol, xtol=xtol, gtol=gtol)
     diag = factors_of_scales(x_scale, n)
-    step = _relative_steps(diff_step, n)
+    step = relative_steps(diff_step, n, "least_squares")
     try:
         args = tuple(args)
     except TypeError:
@@ -241,10 +202,17 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
     try:
         user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
-        functions = _Functions(user, n)
-        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, max_nfev, 100.0 if user.bounds is None else 1.0, diag),
-                  Watching(_callback(callback), False, verbose), count_differences=False)
-        result = _result(fit, fit.solve(True), functions, user)
+        is_free = not other and user.bounds is None         # what SciPy's "lm" takes
+        functions = _Functions(user, n, is_free, method)
+        limit, tell = evaluation_limit(max_nfev, 100*n, not is_free), scipys_callback(callback, other)
+        if other and limit == 1:        # MINPACK makes a step before it looks at the limit
+            tell = _at_once
+        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, limit, 100.0 if is_free else 1.0, diag),
+                  Watching(tell, False, verbose), count_differences=False)
+        out = fit.solve(True)
+        if tell is _at_once and out[1] == Status.WATCHER:
+            out = out[0], int(Status.MAXFEV), *out[2:]
+        result = _result(fit, out, functions, user, other)
     except (TypeError, ValueError, OverflowError) as error:
         if raised_here(error):
             LEAST_SQUARES.translate(error)
@@ -254,16 +222,37 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         user = replace(user, absolute_sigma=bool(absolute_sigma))
         result["covariance"] = by_option(covariance, user, result.x)
     object.__setattr__(result, "problem", user)
+    if other:
+        result["message"] += in_place_of(method)
+        warn_in_place_of(method, 2)
     return result
 
 
-class _Functions:
-    """The user's functions as the solver calls them: they check in SciPy's words, and remember the last Jacobian."""
+def _at_once(_):
+    """Ends a fit at its start."""
+    return True
 
-    def __init__(self, user, n):
+
+class _Functions:
+    """
+    The user's functions as the solver calls them: they check in SciPy's words, and remember the last Jacobian.
+
+    Parameters
+    ----------
+    user : Problem
+    n : int
+        Number of parameters.
+    enough : bool
+        There have to be as many residuals as free parameters.
+    method : str
+        The user's, for messages.
+    """
+
+    def __init__(self, user, n, enough, method):
         func, jac = user.func, user.Dfun
+        self.method = method
         self.user, self.last, self.njev = user, None, 0
-        self.free = user.free_count(n)
+        self.fewest = user.free_count(n) if enough else 0
         self.m = func.m if isinstance(func, CFunction) else None
         self.differences = None
         if jac is None:
@@ -278,6 +267,9 @@ class _Functions:
             jac = self.jac
         # (workers beside a Jacobian of the user's are refused, as by leastsq)
         differences = Differences() if user.by_differences else user.differences
+        self.filled = None if enough else Filled(func, jac, False, n, 1)
+        if self.filled is not None:
+            func, jac = self.filled.func, self.filled.Dfun
         self.problem = replace(user, func=func, Dfun=jac, differences=differences)
 
     def fun(self, x, *args):
@@ -293,16 +285,16 @@ class _Functions:
             return                      # the core says what is wrong with them
         if array.dtype.kind in "biuf":
             self.m = array.size
-            if self.m < self.free:
+            if self.m < self.fewest:
                 raise noted(ValueError("Method 'lm' doesn't work when the number of residuals is less than the number of "
-                                       "variables."), f"fun returned {self.m} for {self.free} free parameters"
+                                       "variables."), f"fun returned {self.m} for {self.fewest} free parameters"
                             + "; return the residuals, one by one, not the sum of their squares"*(self.m == 1))
 
     def jac(self, x, *args):            # errors name it so
         where = x.copy()
         jacobian = returned(self._jacobian(x, *args), "jac", "least_squares")
         if self.differences is None and self.m is not None:
-            _check_form(jacobian, (self.m, x.size))
+            _check_form(jacobian, (self.m, x.size), self.method)
         self.last = where, jacobian
         return jacobian
 
@@ -319,11 +311,11 @@ class _Functions:
         return jacobian_array(jacobian, (f.size, x.size), "jac", "least_squares")
 
 
-def _check_form(jacobian, wanted):
+def _check_form(jacobian, wanted, method):
     """Refuse in SciPy's words what the core would in those of `leastsq`."""
     if hasattr(jacobian, "toarray") or hasattr(jacobian, "matvec"):
-        raise noted(ValueError("method='lm' works only with dense Jacobian matrices."),
-                    f"jac returned {type(jacobian).__name__}; its toarray() may be what is wanted")
+        raise noted(NotDense(f"method='{method}' works only with dense Jacobian matrices."),
+                    f"jac returned {type(jacobian).__name__}; leastsq has no sparse ones: its toarray() may be what is wanted")
     shape = jacobian.shape if isinstance(jacobian, np.ndarray) else wanted      # the core reads other things
     if shape == wanted or 1 in wanted and np.size(jacobian) == wanted[0]*wanted[1]:
         return
@@ -331,19 +323,19 @@ def _check_form(jacobian, wanted):
     raise noted(error, "its transpose has that shape") if shape == wanted[::-1] else error
 
 
-def _result(fit, out, functions, user):
+def _result(fit, out, functions, user, other):
     x, ier, fvec, nfev, njev = out[:5]
-    f, loss, bounds = np.atleast_1d(fvec), user.loss, user.bounds
+    f, loss, bounds = np.atleast_1d(fvec if functions.filled is None else functions.filled.own(fvec)), user.loss, user.bounds
     if ier == Status.NOT_FINITE and njev == 0:
         raise ValueError("Residuals are not finite in the initial point. "
                          + LEAST_SQUARES.of(not_finite_message(x, 0, out[9], loss=loss.rho)))
     if ier == Status.STOPPED:
         raise ArithmeticError(stopped_message(*out[10]))
-    status = _STATUS[ier]
+    status = STATUS[ier]
     if ier == Status.NOT_FINITE:
         message = LEAST_SQUARES.of(not_finite_message(x, njev, out[9], loss=loss.rho))
     else:
-        message = _TO_ROUNDING.get(ier) or _MESSAGES[status]
+        message = scipys_sentence(ier)
         vanished = None if functions.differences is None else functions.differences.vanished
         if vanished is not None and vanished.any():
             message += vanished_message(x, np.flatnonzero(vanished))
@@ -351,7 +343,7 @@ def _result(fit, out, functions, user):
             norms = norms_at(fvec, *out[5:8], x, fit.settings.diag, None if bounds is None else bounds.active_mask(x) == 0)
             said = stayed(ier, norms, x.size, user.by_differences, LEAST_SQUARES)
             message += said and f"\n  {said}"
-    message += user.describe_bounds(x, out[11])
+    message += user.describe_bounds(x, out[11]) + too_few(f.size, user.free_count(x.size))
 
     jacobian = functions.jacobian_at(x, f)
     rho = loss.values(f)
@@ -368,7 +360,7 @@ def _result(fit, out, functions, user):
     result = OptimizeResult(
         x=x, cost=0.5*rho[0].sum(), fun=f, jac=jacobian, grad=grad,
         optimality=np.abs(grad[free]).max(initial=0.0), active_mask=mask, nfev=nfev,
-        njev=None if user.by_differences else njev + functions.njev, status=status, message=message,
+        njev=None if user.by_differences and not other else njev + functions.njev, status=status, message=message,
         success=status > 0)
     if bounds is not None:
         result["multipliers"] = where["multipliers"]
@@ -384,35 +376,5 @@ def _tolerances(**given):
             raise TypeError(f"`{name}` must be a real number or None, got {value!r}.") from None
         if words := improper(name, values[-1], value):
             raise TypeError(words)
-    if all(value < _EPS for value in values):
-        raise noted(ValueError(f"At least one of the tolerances must be higher than machine epsilon ({_EPS:.2e})."),
-                    "got " + ", ".join(f"{name}={value!r}" for name, value in given.items()))
+    check_tolerances(values, given)
     return values
-
-
-def _relative_steps(diff_step, n):
-    if diff_step is None:
-        return None
-    step = real_array(diff_step, "`diff_step`", "least_squares").astype(float)
-    if step.ndim > 0 and step.shape != (n,):
-        raise noted(ValueError("Inconsistent shapes between `diff_step` and `x0`."), f"got {step.shape} and ({n},)")
-    if not np.all(np.abs(step) > 0) or not np.all(np.isfinite(step)):
-        raise ValueError(f"`diff_step` must be finite and not zero, got {diff_step!r}.")
-    return np.abs(step)
-
-
-def _callback(callback):
-    """The user's, as one of a `State`."""
-    if callback is None:
-        return None
-    if not callable(callback):
-        raise TypeError(f"`callback` must be callable or None, got {type(callback).__name__}.")
-    try:
-        wants_result = "intermediate_result" in inspect.signature(callback).parameters
-    except (TypeError, ValueError):
-        wants_result = False
-    if not wants_result:
-        return lambda state: callback(state.x)
-    return lambda state: callback(intermediate_result=OptimizeResult(
-        x=state.x, cost=state.cost, optimality=state.gnorm, nfev=state.nfev, njev=state.njev,
-        nit=state.iteration))

@@ -1,0 +1,71 @@
+"""Fits of fewer residuals than parameters."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from .._problem.compiled import CFunction, call_compiled
+from .._problem.kinds import returned
+
+__all__ = ["Filled"]
+
+
+class Filled:
+    """
+    Functions with zeros below their rows, where these are fewer than the parameters.
+
+    The core wants m >= n.  Parameters that the bounds fix need no residuals, and some fits are wanted of fewer.
+
+    Parameters
+    ----------
+    func, Dfun, col_deriv
+        As the core takes them.
+    n : int
+        Number of parameters.
+    fewest : int
+        Number of residuals below which nothing is added, for the core to refuse them.
+    """
+
+    def __init__(self, func, Dfun, col_deriv, n, fewest):
+        self.m = None
+        self.func, self.Dfun = func, Dfun
+        if isinstance(func, CFunction):
+            if not fewest <= func.m < n:
+                return                  # enough, or the core says that they are not
+            func = partial(call_compiled, func)
+        if isinstance(Dfun, CFunction) and Dfun.m < n:
+            Dfun, col_deriv = partial(call_compiled, Dfun, columns=n), False
+
+        def residual(x, *args):
+            value = returned(func(x, *args))
+            try:
+                few = fewest <= np.size(value) < n and np.ndim(value) < 2
+            except ValueError:          # rows of several lengths: the core says what is wrong
+                few = False
+            if few:
+                value = np.atleast_1d(value)
+                self.m = value.size
+                value = np.concatenate([value, np.zeros(n - self.m, value.dtype)])
+            return value
+
+        def jacobian(x, *args):
+            value = returned(Dfun(x, *args), "Dfun")
+            if self.m is None:
+                return value
+            value, shape = np.asarray(value), (n, self.m) if col_deriv else (self.m, n)
+            if value.shape != shape and not (self.m == 1 and value.size == n):
+                raise TypeError("leastsq: there is a mismatch between the input and output shape of the 'Dfun' "
+                                f"argument. Shape should be {shape} but it is {value.shape}.")
+            rest = np.zeros((n, n - self.m) if col_deriv else (n - self.m, n), value.dtype)
+            return np.concatenate([value.reshape(shape), rest], axis=1 if col_deriv else 0)
+
+        self.func = residual
+        if callable(Dfun):
+            jacobian.__name__ = getattr(Dfun, "__name__", "Dfun")
+            self.Dfun = jacobian
+
+    def own(self, fvec):
+        """The residuals without what was added."""
+        return fvec if self.m is None else fvec[:self.m].copy()
