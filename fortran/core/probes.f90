@@ -10,11 +10,11 @@
 !> keep_away.  Its data is n-sized.
 module leastsq_probes
    use leastsq_kinds, only: wp, ik, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_FTOL, INFO_GTOL, INFO_MAXFEV, &
-      INFO_NOT_FINITE
+      INFO_NOT_FINITE, STRATEGY_MINPACK
    use leastsq_lm_state, only: lm_state_t, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_SCRATCH, V_LO, V_HI, &
       V_SLOPE, V_LARGEST, V_FELT, V_LEFT, V_BEST, V_WARY, V_RHS, PROBE_NONE, PROBE_START, PROBE_END, &
       PROBE_BACK, PROBE_SEARCH, PROBE_RETURN, PROBE_RETREAT, FELT_NOWHERE, FELT_BEFORE, FELT_HERE, &
-      FEARLESS, WARY, BURNT
+      FEARLESS, WARY, BURNT, C_LAST_X, C_LARGEST, PAST_WANTED, curvature_base
    use leastsq_products, only: scaled_norm
    implicit none (type, external)
    private
@@ -190,7 +190,14 @@ contains
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
       real(wp), intent(in) :: fnorm
+      integer(ik) :: base
 
+      if (s%strategy /= STRATEGY_MINPACK) then
+         base = curvature_base(s%n, s%bounded)
+         w(:, base + C_LAST_X) = w(:, V_X)
+         s%past = PAST_WANTED
+         w(:, base + C_LARGEST) = max(w(:, base + C_LARGEST), abs(w(:, V_TRIAL)))
+      end if
       if (s%felt == FELT_HERE) then
          w(:, V_LEFT) = w(:, V_TRIAL) - w(:, V_X)
          s%felt = FELT_BEFORE

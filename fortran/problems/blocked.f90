@@ -10,7 +10,7 @@ module leastsq_blocked
       c_null_ptr, c_ptr
    use leastsq_kinds, only: wp, ik, sk
    use leastsq_fdjac2, only: differences_t, fdjac2
-   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH
    use leastsq_lm_drive, only: problem_t
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
@@ -168,7 +168,7 @@ contains
       real(wp), intent(in) :: x(n), f(m)
       real(wp), intent(inout) :: r(ldr, n)
       integer(ik), intent(inout) :: ipvt(n)
-      real(wp), intent(inout) :: w(n, VECTORS)
+      real(wp), intent(inout) :: w(n, *)
       real(wp), intent(inout) :: spare(m)
       integer(ik), intent(out) :: cost
       integer(sk), intent(out) :: status

@@ -47,7 +47,8 @@ def _is_reference(engine, **options):
         raise ValueError("leastsq: engine='reference' is not in this build: install MINPACK's library "
                          "(Debian, Ubuntu: minpack-dev) and build leastsq with "
                          "pip install . -Csetup-args=-Dreference=enabled")
-    plain = {"qr": (None, "minpack"), "threads": (None, 1), "loss": (LINEAR,), "Dfun": ("2-point",)}
+    plain = {"qr": (None, "minpack"), "threads": (None, 1), "loss": (LINEAR,), "Dfun": ("2-point",),
+             "strategy": ("minpack",)}
     for name, value in options.items():
         if name == "Dfun" and not isinstance(value, str):
             continue
@@ -124,7 +125,8 @@ def _explain(error, watch, func, Dfun, args):
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
             factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
-            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None):
+            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None,
+            strategy="minpack"):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -361,18 +363,18 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         func, Dfun = watch.func, watch.Dfun
     if engine is not None and _is_reference(
             engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
-            history=history, verbose=verbose, workers=workers, Dfun=Dfun):
+            history=history, verbose=verbose, workers=workers, Dfun=Dfun, strategy=strategy):
         qr = _REFERENCE
     else:
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
     if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
-            or history or verbose or workers is not None or type(Dfun) is str):
+            or history or verbose or workers is not None or type(Dfun) is str or strategy != "minpack"):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
         source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,
                                (loss, f_scale))
-        fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads),
+        fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads, strategy),
                   Watching(callback, history, verbose))
         out = _solve_with_extras(fit, full_output or bool(verbose), watch)
         Dfun = source.Dfun

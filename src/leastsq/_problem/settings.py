@@ -7,12 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Settings", "Watching", "most_evaluations"]
+__all__ = ["STRATEGIES", "Settings", "Watching", "first_factor", "most_evaluations", "parse_strategy"]
+
+STRATEGIES = {"minpack": 0, "fast": 1, "robust": 2}     # the core's numbers
+_FACTOR = 100                   # MINPACK's, and
+_FIRST_FACTOR = 0.3             # what the other strategies take in its place
 
 
 def most_evaluations(n, by_differences):
     """MINPACK's limit for n parameters, where the user sets none."""
     return (200 if by_differences else 100)*(n + 1)
+
+
+def parse_strategy(strategy, caller="leastsq"):
+    """The core's number."""
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise ValueError(f"{caller}: strategy must be 'minpack', 'fast' or 'robust', got {strategy!r}")
+    return STRATEGIES[strategy]
+
+
+def first_factor(factor, strategy):
+    """The core's factor: a user's own, or the strategy's where it is the default; `strategy` as the core's number."""
+    return _FIRST_FACTOR if strategy and isinstance(factor, (int, float)) and factor == _FACTOR else factor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +46,7 @@ class Settings:
     diag: Any = None
     qr: int = 0                     # the core's number
     threads: int = 1
+    strategy: str = "minpack"
 
     def limit(self, n, by_differences):
         """The largest number of evaluations for n parameters."""

@@ -258,7 +258,7 @@ slot_conclude(slot *s)
 static size_t
 lay_out(batch_fitter *w, const batch_job *j)
 {
-    npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
+    npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL, 0);
     npy_intp each = n * columns + 2 * m + m * n + n, size;
     int slots = batch_lanes_count(m, n);
 

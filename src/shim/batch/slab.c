@@ -45,6 +45,13 @@ static const struct {
     {"distrust", REAL, offsetof(lsq_state, distrust)},
     {"best_norm", REAL, offsetof(lsq_state, best_norm)},
     {"tried_norm", REAL, offsetof(lsq_state, tried_norm)},
+    {"strategy", INTEGER, offsetof(lsq_state, strategy)},
+    {"changes", INTEGER, offsetof(lsq_state, changes)},
+    {"past", INTEGER, offsetof(lsq_state, past)},
+    {"known", INTEGER, offsetof(lsq_state, known)},
+    {"attempt", INTEGER, offsetof(lsq_state, attempt)},
+    {"sound", INTEGER, offsetof(lsq_state, sound)},
+    {"first_norm", REAL, offsetof(lsq_state, first_norm)},
 };
 
 enum { FIELDS = sizeof fields / sizeof fields[0] };
@@ -116,6 +123,7 @@ int
 batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
 {
     npy_intp state[1] = {-1}, w[3] = {-1, -1, -1}, matrix[3], list[1] = {-1};
+    int known = 0;
 
     if (!PyTuple_Check(arrays) || PyTuple_GET_SIZE(arrays) != 5) {
         PyErr_SetString(PyExc_TypeError, "batch: a slab is a tuple of five arrays");
@@ -134,7 +142,9 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
     s->columns = w[1];
     matrix[0] = s->size;
     matrix[1] = matrix[2] = s->n = w[2];
-    if (s->columns != LSQ_VECTORS && s->columns != lsq_core_columns(s->n, 1)) {
+    for (int k = 0; k < 4; k++)         /* with bounds or without, with a strategy or without */
+        known |= s->columns == lsq_core_columns(s->n, k & 1, k & 2);
+    if (!known) {
         PyErr_SetString(PyExc_ValueError, "batch: w has not the vectors of lm_core");
         return -1;
     }
@@ -151,7 +161,7 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
         return -1;
     for (npy_intp k = 0; k < s->count; k++) {
         if (s->slots[k] < 0 || s->slots[k] >= s->size || s->state[s->slots[k]].n != s->n
-            || (s->state[s->slots[k]].bounded && s->columns == LSQ_VECTORS)) {
+            || s->columns < lsq_core_columns(s->n, s->state[s->slots[k]].bounded, s->state[s->slots[k]].strategy)) {
             PyErr_SetString(PyExc_ValueError, "batch: a slot is out of range or not set up");
             return -1;
         }

@@ -53,7 +53,7 @@ int chunks_fold(blocked *b, const elements *rows, const double *fvec);
 /* provider.c */
 int blocked_leaves_trial(const callbacks *cb, int weighed);
 int blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *k, int threads,
-                 double *compiled_fjac, double *weighed);
+                 double *compiled_fjac, double *weighed, int leaves_trial);
 void blocked_clear(blocked *b);
 PyArrayObject *blocked_residuals(blocked *b);
 

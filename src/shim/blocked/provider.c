@@ -33,7 +33,7 @@ blocked_leaves_trial(const callbacks *cb, int weighed)
 
 int
 blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *k, int threads,
-             double *compiled_fjac, double *weighed)
+             double *compiled_fjac, double *weighed, int leaves_trial)
 {
     int64_t n = cb->n, pieces = (cb->m + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS, chunks, shared, rows;
     int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)TEAM_COUNTER * threads;
@@ -46,7 +46,7 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
     b->k = k;
     b->compiled_fjac = compiled_fjac;
     b->weighed = weighed;
-    b->leaves_trial = blocked_leaves_trial(cb, weighed != NULL);
+    b->leaves_trial = leaves_trial;
     b->together = n >= TEAM_FROM && weighed == NULL && cb->m / n < TOGETHER_ROWS_PER_COLUMN;
     b->chunk_rows = chunks_rows(cb->m, n);
     chunks = b->together ? 1 : (cb->m + b->chunk_rows - 1) / b->chunk_rows;

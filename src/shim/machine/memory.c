@@ -12,7 +12,7 @@ lasting_size(int64_t n)
 int
 machine_allocate(machine_room *room, int64_t n)
 {
-    size_t size = (size_t)n * (size_t)(n + 1 + lsq_core_columns(n, 1));
+    size_t size = (size_t)n * (size_t)(n + 1 + lsq_core_columns(n, 1, 0));
 
     room->memory = n > MOST_COLUMNS ? NULL : PyMem_RawCalloc(size, sizeof(double));
     if (room->memory == NULL) {
