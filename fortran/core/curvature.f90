@@ -9,8 +9,9 @@
 !> Public: learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler.  Its data is n-sized.
 module leastsq_curvature
    use leastsq_kinds, only: wp, ik, ASK_NORM, ASK_FEELER, STRATEGY_ROBUST
+   use leastsq_bounds, only: free_triangle, near_box
    use leastsq_lm_state, only: lm_state_t, V_X, V_TRIAL, V_STEP, V_DIAG, V_QTF, V_SCRATCH, V_LO, V_HI, &
-      V_SIDE, V_NEAR_LO, V_NEAR_HI, V_TRIANGLE, C_CHANGE, C_LAST_X, C_ALONG, C_BEND, C_SDIAG, C_ANSWER, &
+      V_SIDE, V_WARY, V_NEAR_LO, V_NEAR_HI, V_RHS, V_TRIANGLE, C_CHANGE, C_LAST_X, C_ALONG, C_BEND, C_SDIAG, C_ANSWER, &
       C_SCRATCH, PAST_NONE, PAST_TOLD, curvature_base
    use leastsq_products, only: triangle_times, transposed_times, scaled_norm
    use leastsq_qrsolv, only: qrsolv, damped_solver_t
@@ -96,7 +97,7 @@ contains
 
       s%request = ASK_NORM
       w(:, V_TRIAL) = w(:, V_X) + w(:, V_STEP)
-      if (s%bounded /= 0) w(:, V_TRIAL) = min(max(w(:, V_TRIAL), w(:, V_NEAR_LO)), w(:, V_NEAR_HI))
+      if (s%bounded /= 0) w(:, V_TRIAL) = min(max(w(:, V_TRIAL), w(:, V_LO)), w(:, V_HI))
       if (.not. answered) return
       c = curvature_base(s%n, s%bounded)
       w(:, c + C_SCRATCH) = FEELER_PART*w(:, V_STEP)
@@ -184,10 +185,12 @@ contains
       integer(ik), intent(in) :: ipvt(s%n)
       logical, intent(in) :: fresh                !< lmpar has just left it, and its diagonal in V_SCRATCH
       class(damped_solver_t), intent(in), optional :: solver
-      integer(ik) :: c
+      integer(ik) :: c, dependent
 
       c = curvature_base(s%n, s%bounded)
       if (s%bounded /= 0) then
+         w(:, V_RHS) = 0
+         call free_triangle(s%n, r, ldr, ipvt, w(1, V_SIDE), w(1, V_TRIANGLE), w(1, V_RHS), dependent)
          call damp(s%n, w(1, V_TRIANGLE), s%n, ipvt, w(1, V_QTF), w(1, V_DIAG), s%par, w(1, c + C_SDIAG), &
             w(1, V_SCRATCH), w(1, V_SCRATCH + 1), w(1, V_SCRATCH + 2), solver)
       else if (fresh .and. s%par > 0) then
@@ -345,6 +348,8 @@ contains
       c = curvature_base(s%n, s%bounded)
       w(:, V_SCRATCH) = w(:, V_X) + (w(:, V_STEP) + 0.5_wp*w(:, c + C_ANSWER))
       if (s%bounded /= 0) then
+         call near_box(w(:, V_X), w(:, V_LO), w(:, V_HI), s%distrust, w(:, V_WARY), w(:, V_NEAR_LO), &
+            w(:, V_NEAR_HI))
          if (.not. all(w(:, V_NEAR_LO) <= w(:, V_SCRATCH) .and. w(:, V_SCRATCH) <= w(:, V_NEAR_HI))) return
       end if
       w(:, V_TRIAL) = w(:, V_SCRATCH)
