@@ -48,6 +48,11 @@ class Settings:
     threads: int = 1
     strategy: str = "minpack"
 
+    @property
+    def number(self):
+        """The strategy's number in the core."""
+        return STRATEGIES[self.strategy]
+
     def limit(self, n, by_differences):
         """The largest number of evaluations for n parameters."""
         try:
