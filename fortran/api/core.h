@@ -161,10 +161,14 @@ typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
                               double h, double *column, void *data);
 /* R (upper triangle of r), ipvt, Q'f and column norms of J at x, where f is fvec; J is
-   fjac, or if that is NULL for this function to make. */
+   fjac, or if that is NULL for this function to make.  Unless `before` is NULL, also change = J'(before - f). */
 typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *fvec,
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
-                          double *qtf, double *colnorm, void *data);
+                          double *qtf, double *colnorm, const double *before, double *change,
+                          void *data);
+/* change = J'(other - fvec), J of the last model; 0: that is not there any more. */
+typedef int (*lsq_change)(int64_t m, int64_t n, const double *fvec, const double *other, double *change,
+                          void *data);
 /* qrsolv by blocks; `work` is an accumulator's. */
 struct lsq_team;
 typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
@@ -194,6 +198,7 @@ typedef struct {
     lsq_difference difference;
     lsq_factor factor;
     lsq_settle settle;          /* or NULL; with it a fit needs no `spare` but fvec */
+    lsq_change change;          /* or NULL */
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;

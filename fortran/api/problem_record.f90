@@ -29,6 +29,7 @@ module leastsq_problem_record
       ! Blocked, if factor is not NULL
       type(c_funptr) :: norm, difference, factor  !< norm_c, difference_c, factor_c
       type(c_funptr) :: settle                    !< settle_c, or NULL
+      type(c_funptr) :: change                    !< change_c, or NULL
       type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
       type(c_funptr) :: damped                    !< solve_c
       type(c_ptr) :: damped_work                  !< its last argument but one
@@ -92,6 +93,7 @@ contains
       problem%fjac = record%fjac
       call c_f_procpointer(record%norm, problem%norm)
       if (c_associated(record%settle)) call c_f_procpointer(record%settle, problem%take)
+      if (c_associated(record%change)) call c_f_procpointer(record%change, problem%changed)
       call c_f_procpointer(record%difference, problem%differ)
       call c_f_procpointer(record%factor, problem%factor)
       call set_watch(record, problem)

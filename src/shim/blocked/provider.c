@@ -75,6 +75,7 @@ blocked_clear(blocked *b)
 {
     Py_CLEAR(b->trial);
     Py_CLEAR(b->current);
+    Py_CLEAR(b->kept);
     PyMem_RawFree(b->memory);
     b->memory = NULL;
 }
@@ -197,6 +198,30 @@ nobody_else_has(const PyArrayObject *array)
 #endif
 }
 
+/* The same of a matrix, or of a view of one that only the view has: no code of the user's can change it. */
+static int
+nobody_else_changes(const PyArrayObject *array)
+{
+#ifdef Py_GIL_DISABLED
+    (void)array;
+    return 0;
+#else
+    PyObject *base;
+
+    for (;;) {
+        if (Py_REFCNT(array) != 1 || !PyArray_CheckExact((const PyObject *)array)
+            || ((const PyArrayObject_fields *)array)->weakreflist != NULL)
+            return 0;
+        base = PyArray_BASE((PyArrayObject *)array);
+        if (base == NULL)
+            return PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA);
+        if (!PyArray_Check(base))
+            return 0;
+        array = (const PyArrayObject *)base;
+    }
+#endif
+}
+
 /* Called once the trial is accepted or rejected.  Until then a Python function's residuals stay
    in the array that it returned, for no code of the user's runs meanwhile.  If the trial is
    accepted, that array becomes f(x), or is copied where others can reach it. */
@@ -307,15 +332,19 @@ finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf
 
 int
 blocked_factor(blocked *b, const double *x, const double *fvec, const double *fjac, double *r,
-               int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
+               int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, const blocked_past *past)
 {
     callbacks *cb = b->cb;
+    PyArrayObject *kept = b->kept;
     int64_t m = cb->m, n = cb->n;
     elements rows = {(const char *)fjac, sizeof(double), (npy_intp)sizeof(double) * m, 0};
     PyArrayObject *values = NULL;
     PyObject *result;
     int status;
 
+    b->kept = NULL;
+    b->kept_rows.data = NULL;
+    drop(cb, kept, NULL);
     if (cb->cdfun != NULL) {
         status = callbacks_compiled_jacobian(cb, x, b->compiled_fjac);
         if (status != 0)
@@ -336,12 +365,31 @@ blocked_factor(blocked *b, const double *x, const double *fvec, const double *fj
     status = b->loss == NULL ? 0 : loss_weigh(b->loss, &cb->gil, m, fvec, b->weighed, 1);
     if (status == 0)
         status = chunks_fold(b, &rows, b->loss == NULL ? at_x(b, fvec) : b->weighed);
+    if (status == 0 && b->kept_weights != NULL)
+        memcpy(b->kept_weights, b->weighed + m, (size_t)m * sizeof *b->weighed);
+    if (status == 0 && past->before != NULL)
+        rows_change(&rows, m, n, fvec, past->before, b->kept_weights, past->change);
     if (status == 0) {
         finish(b, n, r, ldr, ipvt, qtf, colnorm);
         status = b->triangle_team.cancelled ? -1 : 0;
         if (status == 0 && !all_finite(n, colnorm))
             find_not_finite(&rows, m, n, &b->fault);   /* while the rows are here */
     }
+    if (status == 0 && b->keeps && (values == NULL || nobody_else_changes(values))) {
+        b->kept_rows = rows;
+        b->kept = values;
+        values = NULL;
+    }
     model_made(b, values);
     return status;
+}
+
+/* As lsq_change. */
+int
+blocked_change(blocked *b, const double *fvec, const double *other, double *change)
+{
+    if (b->kept_rows.data == NULL)
+        return 0;
+    rows_change(&b->kept_rows, b->cb->m, b->cb->n, fvec, other, b->kept_weights, change);
+    return 1;
 }

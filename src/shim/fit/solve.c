@@ -40,10 +40,11 @@ allocate(fit *f, const arguments *a, const kernels *k)
     npy_intp m = f->cb.m, n = f->cb.n, dims[2] = {n, m};
     int by_blocks = use_blocks(a, m, n), bounded = f->lo != NULL;
     int one_vector = by_blocks && a->strategy == LSQ_STRATEGY_MINPACK && blocked_leaves_trial(&f->cb, a->loss != NULL);
-    int keeps;
+    int keeps, weights;
     int64_t columns = lsq_core_columns(n, bounded, a->strategy);
     size_t vector = (size_t)n * sizeof(double), doubles;
     double *next;
+    int status;
 
     if (m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (2 * n + 16))
         return no_memory();
@@ -56,10 +57,12 @@ allocate(fit *f, const arguments *a, const kernels *k)
     }
     f->ldr = by_blocks ? n : m;
     keeps = a->strategy != LSQ_STRATEGY_MINPACK && !by_blocks;
+    weights = a->strategy != LSQ_STRATEGY_MINPACK && by_blocks && a->loss != NULL;
     doubles = (size_t)n * (size_t)(columns + 1)
         + (size_t)m * (one_vector ? 0 : a->loss != NULL ? 3 : 1)
         + (f->fvec == NULL ? (size_t)m : 0) + (f->fjac == NULL ? (size_t)(n * f->ldr) : 0)
-        + (keeps ? (size_t)(m * (n + (a->loss != NULL))) : 0);
+        + (keeps ? (size_t)(m * (n + (a->loss != NULL))) : 0)
+        + (weights ? (size_t)m : 0);
     f->memory = PyMem_RawMalloc(doubles * sizeof(double));
     if (f->memory == NULL)
         return no_memory();
@@ -75,7 +78,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
         f->spare = f->f;
     f->r = f->fjac != NULL ? PyArray_DATA(f->fjac) : next;
     next += f->fjac != NULL ? 0 : n * f->ldr;
-    f->problem.kept = keeps ? next : NULL;
+    f->problem.kept = keeps ? next : NULL;          /* the last, as are kept weights */
 
     memcpy(f->w + LSQ_X * n, PyArray_DATA(f->x), vector);
     if (f->diag != NULL)
@@ -94,8 +97,11 @@ allocate(fit *f, const arguments *a, const kernels *k)
         if (f->columns == NULL)
             return no_memory();
     }
-    return blocked_init(&f->blocks, &f->cb, a->loss != NULL ? &f->loss : NULL, k, a->threads, f->columns,
-                        f->problem.weighed, one_vector);
+    status = blocked_init(&f->blocks, &f->cb, a->loss != NULL ? &f->loss : NULL, k, a->threads, f->columns,
+                          f->problem.weighed, one_vector);
+    f->blocks.keeps = a->strategy != LSQ_STRATEGY_MINPACK;
+    f->blocks.kept_weights = weights ? next : NULL;
+    return status;
 }
 
 /* The solver's settings, and what answers it. */
@@ -115,7 +121,7 @@ prepare(fit *f, const arguments *a)
     s->factor = a->factor;
     s->bounded = f->lo != NULL;
     s->strategy = a->strategy;
-    s->changes = p->kept != NULL;
+    s->changes = a->strategy != LSQ_STRATEGY_MINPACK;
     p->differences.precision = a->has_precision ? a->precision : f->cb.eps;
     p->differences.grows = s->bounded || a->loss != NULL;
     if (s->bounded) {
