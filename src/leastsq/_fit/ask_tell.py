@@ -167,7 +167,8 @@ class LevenbergMarquardt(Machine):
             if parsed.finite:
                 low, high = parsed.low, parsed.high
         number = parse_strategy(strategy, "LevenbergMarquardt")
-        return super().__new__(cls, x0, ftol, xtol, gtol, maxfev, first_factor(factor, number), diag, low, high, epsfcn, number)
+        return super().__new__(cls, x0, ftol, xtol, gtol, maxfev, first_factor(factor, number, low is not None), diag, low, high,
+                               epsfcn, number)
 
     @property
     def success(self):

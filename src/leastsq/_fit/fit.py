@@ -59,13 +59,13 @@ class Fit:
             func, Dfun = filled.func, filled.Dfun
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, problem.args)
-        extras = None
+        factor, extras = first_factor(settings.factor, self.strategy, bounds is not None), None
         if bounds is not None or loss.code is not None or self.watcher is not None or self.strategy:
             sides = (None, None) if bounds is None else (bounds.low, bounds.high)
             extras = *sides, loss.code, loss.scale, self.watcher, self.strategy
         try:
             out = solve(func, self.x0, problem.args, Dfun, full_output, col_deriv, settings.ftol, settings.xtol,
-                        settings.gtol, self.maxfev, problem.differences.precision, first_factor(settings.factor, self.strategy), settings.diag, settings.qr,
+                        settings.gtol, self.maxfev, problem.differences.precision, factor, settings.diag, settings.qr,
                         settings.threads, extras)
         finally:
             if self.watcher is not None:

@@ -90,6 +90,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     progress : bool or callable, optional
         Show the progress, with tqdm if it is installed; or a function
         ``progress(done, total)``, called now and then.
+    strategy : {"minpack", "fast", "robust"}, optional
+        Which steps are taken, as in `leastsq`.
 
     Returns
     -------
@@ -170,8 +172,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     if maxfev <= 0:
         maxfev = most_evaluations(n, Dfun is None)
     differences = forward_differences(epsfcn, "leastsq_batch")
-    factor = first_factor(factor, parse_strategy(strategy, "leastsq_batch"))
-    settings = Settings(ftol, xtol, gtol, maxfev, factor, scale_factors(diag, count, n), strategy=strategy)
+    number = parse_strategy(strategy, "leastsq_batch")
+    diag = scale_factors(diag, count, n)
     if weights is not None:
         weights = np.array(real_array(weights, "weights"))
     data, weights = data_and_weights(data, weights, count)
@@ -179,6 +181,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         bounds = parse_bounds(bounds, x.shape, door="leastsq_batch")
         bounds.check_starts(x)
         bounds = bounds if bounds.finite else None
+    settings = Settings(ftol, xtol, gtol, maxfev, first_factor(factor, number, bounds is not None), diag, strategy=strategy)
     loss = parse_loss(loss, f_scale)
     col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (
         (col_deriv, "col_deriv"), (return_cov, "return_cov"), (return_fvec, "return_fvec")))

@@ -11,7 +11,8 @@ __all__ = ["STRATEGIES", "Settings", "Watching", "first_factor", "most_evaluatio
 
 STRATEGIES = {"minpack": 0, "fast": 1, "robust": 2}     # the core's numbers
 _FACTOR = 100                   # MINPACK's, and
-_FIRST_FACTOR = 0.3             # what the other strategies take in its place
+_FIRST_FACTOR = 0.3             # what the other strategies take in its place,
+_BOUNDED_FACTOR = 1.0           # and between bounds
 
 
 def most_evaluations(n, by_differences):
@@ -26,9 +27,11 @@ def parse_strategy(strategy, caller="leastsq"):
     return STRATEGIES[strategy]
 
 
-def first_factor(factor, strategy):
-    """The core's factor: a user's own, or the strategy's where it is the default; `strategy` as the core's number."""
-    return _FIRST_FACTOR if strategy and isinstance(factor, (int, float)) and factor == _FACTOR else factor
+def first_factor(factor, strategy, bounded):
+    """The core's factor: a user's own, or the strategy's where it is the default; `strategy` is the core's number."""
+    if strategy == STRATEGIES["minpack"] or not isinstance(factor, (int, float)) or factor != _FACTOR:
+        return factor
+    return _BOUNDED_FACTOR if bounded else _FIRST_FACTOR
 
 
 @dataclass(frozen=True, slots=True, eq=False)

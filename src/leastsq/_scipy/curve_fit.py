@@ -39,7 +39,7 @@ _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from w
 _LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
 # leastsq's, as far as they are not arguments of curve_fit by another name
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
-                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine"))
+                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine", "strategy"))
 _ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
               "nan_policy", "covariance")
 

@@ -18,7 +18,7 @@ from .._problem.compiled import CFunction, call_compiled
 from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
 from .._problem.kinds import PLAIN, plain, returned
 from .._problem.problem import parse_problem
-from .._problem.settings import Settings, Watching
+from .._problem.settings import Settings, Watching, parse_strategy
 from .._problem.words import LEAST_SQUARES, explain_call, raised_here
 from .._uncertainty.covariance import by_option, check_option
 from .arguments import evaluation_limit, factors_of_scales
@@ -82,7 +82,7 @@ class OptimizeResult(dict):
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
                   xtol=1e-8, gtol=1e-8, x_scale=None, loss="linear", f_scale=1.0, diff_step=None,
                   tr_solver=None, tr_options=None, jac_sparsity=None, max_nfev=None, verbose=0,
-                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False):
+                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False, strategy="minpack"):
     r"""
     Minimize a robust sum of squares between bounds.
 
@@ -235,6 +235,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if kwargs:
         fun = partial(fun, **kwargs)
         jac = jac if isinstance(jac, str) else partial(jac, **kwargs)
+    parse_strategy(strategy, "least_squares")
     check_option(covariance)
     if absolute_sigma and covariance is None:
         raise ValueError("`absolute_sigma` is for `covariance`, which is None.")
@@ -242,7 +243,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     try:
         user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
         functions = _Functions(user, n)
-        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, max_nfev, 100.0 if user.bounds is None else 1.0, diag),
+        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, max_nfev, 100.0 if user.bounds is None else 1.0, diag,
+                                              strategy=strategy),
                   Watching(_callback(callback), False, verbose), count_differences=False)
         result = _result(fit, fit.solve(True), functions, user)
     except (TypeError, ValueError, OverflowError) as error:
