@@ -101,7 +101,7 @@ contains
          end do
       end if
       if (associated(self%kept)) then
-         self%kept(:, 1:n) = r(1:m, :)
+         call copy(m*n, r, self%kept)
          if (associated(self%weigh)) self%kept(:, n + 1) = self%weighed(:, 2)
          if (self%change_column > 0) call self%change(m, n, f, spare, w(1, self%change_column), self%past_told)
       end if
@@ -152,38 +152,46 @@ contains
       end if
    end subroutine change_by_jacobian
 
-   !> change = Jᵀ(f_other − f), the difference weighted as the rows of J are.  Four columns at a time: each sum
-   !> waits for its last addition.
+   !> change = Jᵀ(f_other − f), the difference weighted as the rows of J are.  Each sum is in lanes, for an
+   !> addition waits for the one before.
    pure subroutine change_along(m, n, jac, f, f_other, change, weights)
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: jac(m, n), f(m), f_other(m)
       real(wp), intent(out) :: change(n)
       real(wp), intent(in), optional :: weights(m)
-      real(wp) :: total(4), difference
-      integer(ik) :: i, j
+      integer(ik), parameter :: PIECE = 64, LANES = 4
+      real(wp) :: difference(PIECE), lane(LANES)
+      integer(ik) :: first, count, whole, i, j
 
-      do j = 1, n - 3, 4
-         total = 0
-         do i = 1, m
-            difference = f_other(i) - f(i)
-            if (present(weights)) difference = weights(i)*difference
-            total(1) = total(1) + jac(i, j)*difference
-            total(2) = total(2) + jac(i, j + 1)*difference
-            total(3) = total(3) + jac(i, j + 2)*difference
-            total(4) = total(4) + jac(i, j + 3)*difference
+      change = 0
+      do first = 0, m - 1, PIECE
+         count = min(PIECE, m - first)
+         do i = 1, count
+            difference(i) = f_other(first + i) - f(first + i)
          end do
-         change(j:j + 3) = total
-      end do
-      do j = n - modulo(n, 4_ik) + 1, n
-         total(1) = 0
-         do i = 1, m
-            difference = f_other(i) - f(i)
-            if (present(weights)) difference = weights(i)*difference
-            total(1) = total(1) + jac(i, j)*difference
+         if (present(weights)) difference(1:count) = weights(first + 1:first + count)*difference(1:count)
+         whole = count - modulo(count, LANES)
+         do j = 1, n
+            lane = 0
+            do i = 1, whole, LANES
+               lane = lane + jac(first + i:first + i + LANES - 1, j)*difference(i:i + LANES - 1)
+            end do
+            do i = whole + 1, count
+               lane(1) = lane(1) + jac(first + i, j)*difference(i)
+            end do
+            change(j) = change(j) + ((lane(1) + lane(2)) + (lane(3) + lane(4)))
          end do
-         change(j) = total(1)
       end do
    end subroutine change_along
+
+   !> One behind the other: a matrix as memory has it.
+   pure subroutine copy(count, from, to)
+      integer(ik), intent(in) :: count
+      real(wp), intent(in) :: from(count)
+      real(wp), intent(inout) :: to(*)
+
+      to(1:count) = from
+   end subroutine copy
 
    pure subroutine weight(m, weights, column)
       integer(ik), intent(in) :: m

@@ -15,7 +15,7 @@ from .._problem.derivatives import Differences
 from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem, parse_problem
-from .._problem.settings import Settings, Watching, most_evaluations
+from .._problem.settings import Settings, Watching, first_factor, most_evaluations, parse_strategy
 from .._problem.words import LEASTSQ, Words, explain_call
 from .fit import Fit, why_it_ended
 from .info import Info
@@ -97,11 +97,11 @@ def _plain_problem(func, args, Dfun, col_deriv, precision):
 # These two are functions of their own since they have to be short: where no memory is left at all, CPython goes round for
 # ever in a handler of exceptions that begins beyond a function's 256th instruction, whose number it wants to keep.
 
-def _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads, watch):
-    """The core's `solve` without extras; errors of calls that cannot be made are explained."""
+def _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads, extras, watch):
+    """The core's `solve` with no extras but a strategy; errors of calls that cannot be made are explained."""
     try:
         return solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads,
-                     None)
+                     extras)
     except TypeError as error:
         _explain(error, watch, func, Dfun, args)
         raise
@@ -369,7 +369,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
     if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
-            or history or verbose or workers is not None or type(Dfun) is str or strategy != "minpack"):
+            or history or verbose or workers is not None or type(Dfun) is str):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
         source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,
@@ -382,8 +382,12 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         source = _plain_problem, func, args, Dfun, col_deriv, epsfcn      # made when it is first asked for
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
+        extras = None
+        if strategy != "minpack":
+            number = parse_strategy(strategy)
+            factor, extras = first_factor(factor, number, False), (None, None, None, 1.0, None, number)
         out = _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                     epsfcn, factor, diag, qr, threads, watch)
+                     epsfcn, factor, diag, qr, threads, extras, watch)
         if out is None:
             return _nothing_to_fit(func, args, Dfun, source)
     if watch is not None:

@@ -174,7 +174,8 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (arguments_parse(&a, args, nargs) < 0 || (f.x = arguments_start_point(a.x0)) == NULL)
         goto done;
     /* SciPy answers that if all outputs are wanted; _fit/leastsq.py does so in its stead */
-    if (PyArray_DIM(f.x, 0) == 0 && a.full_output && args[15] == Py_None && PyCallable_Check(a.func)) {
+    if (PyArray_DIM(f.x, 0) == 0 && a.full_output && a.lo == Py_None && a.loss == NULL && a.watcher == NULL
+        && PyCallable_Check(a.func)) {
         answer = Py_NewRef(Py_None);
         goto done;
     }
