@@ -41,6 +41,7 @@ typedef struct {
     double *weighed;            /* with a loss: lsq_weigh's, the caller's */
     double *rows;               /* then room for weighted rows, for each of the chunk team */
     int keeps;                  /* with a strategy: is the last Jacobian kept for blocked_change? */
+    double *changes;            /* then n sums for each chunk */
     double *kept_weights;       /* then with a loss: those of its rows, the caller's */
     PyArrayObject *kept;        /* owned: Dfun's array; NULL where the rows are in memory of the fit's */
     elements kept_rows;         /* data NULL: it is not there */
@@ -58,16 +59,17 @@ typedef struct {
 
 /* chunks.c */
 int64_t chunks_rows(int64_t m, int64_t n);
-int chunks_fold(blocked *b, const elements *rows, const double *fvec);
+int chunks_fold(blocked *b, const elements *rows, const double *fvec, const double *residuals,
+                const blocked_past *past);
 
-/* change.c: change = J'(other - f), both weighted where weights is not NULL */
-void rows_change(const elements *rows, int64_t m, int64_t n, const double *f, const double *other,
-                 const double *weights, double *change);
+/* change.c: change += J'(other - f) of rows `from` to `to`, both weighted where weights is not NULL */
+void rows_change(const elements *rows, int64_t from, int64_t to, int64_t n, const double *f,
+                 const double *other, const double *weights, double *change);
 
 /* provider.c */
 int blocked_leaves_trial(const callbacks *cb, int weighed);
 int blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *k, int threads,
-                 double *compiled_fjac, double *weighed, int leaves_trial);
+                 double *compiled_fjac, double *weighed, int strategic);
 void blocked_clear(blocked *b);
 PyArrayObject *blocked_residuals(blocked *b);
 

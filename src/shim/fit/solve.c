@@ -39,7 +39,8 @@ allocate(fit *f, const arguments *a, const kernels *k)
 {
     npy_intp m = f->cb.m, n = f->cb.n, dims[2] = {n, m};
     int by_blocks = use_blocks(a, m, n), bounded = f->lo != NULL;
-    int one_vector = by_blocks && a->strategy == LSQ_STRATEGY_MINPACK && blocked_leaves_trial(&f->cb, a->loss != NULL);
+    int one_vector = by_blocks && a->strategy == LSQ_STRATEGY_MINPACK
+        && blocked_leaves_trial(&f->cb, a->loss != NULL);
     int keeps, weights;
     int64_t columns = lsq_core_columns(n, bounded, a->strategy);
     size_t vector = (size_t)n * sizeof(double), doubles;
@@ -98,8 +99,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
             return no_memory();
     }
     status = blocked_init(&f->blocks, &f->cb, a->loss != NULL ? &f->loss : NULL, k, a->threads, f->columns,
-                          f->problem.weighed, one_vector);
-    f->blocks.keeps = a->strategy != LSQ_STRATEGY_MINPACK;
+                          f->problem.weighed, a->strategy != LSQ_STRATEGY_MINPACK);
     f->blocks.kept_weights = weights ? next : NULL;
     return status;
 }
