@@ -11,7 +11,7 @@ from .._problem.arguments import real_array
 from .._problem.compiled import CFunction, call_compiled, handles
 from .._problem.derivatives import DifferenceJacobian
 from .._problem.kinds import returned
-from .._problem.settings import first_factor, parse_strategy
+from .._problem.settings import parse_strategy
 from .status import Status, message, not_finite_message, stopped_message, vanished_message
 from .watch import Watcher
 
@@ -59,7 +59,7 @@ class Fit:
             func, Dfun = filled.func, filled.Dfun
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, problem.args)
-        factor, extras = first_factor(settings.factor, self.strategy, bounds is not None), None
+        factor, extras = settings.first_factor(bounds is not None), None
         if bounds is not None or loss.code is not None or self.watcher is not None or self.strategy:
             sides = (None, None) if bounds is None else (bounds.low, bounds.high)
             extras = *sides, loss.code, loss.scale, self.watcher, self.strategy

@@ -13,7 +13,7 @@ from .._problem.compiled import CFunction
 from .._problem.derivatives import ORDINARY_SIZE, forward_differences
 from .._problem.losses import LINEAR, parse_loss
 from .._problem.problem import Problem
-from .._problem.settings import Settings, first_factor, most_evaluations, parse_strategy
+from .._problem.settings import Settings, most_evaluations, parse_strategy
 from .arguments import check_sizes, data_and_weights, scale_factors, start_points, thread_count
 from .batch_result import BatchResult
 from .lock_step import Job, lock_step
@@ -172,7 +172,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     if maxfev <= 0:
         maxfev = most_evaluations(n, Dfun is None)
     differences = forward_differences(epsfcn, "leastsq_batch")
-    number = parse_strategy(strategy, "leastsq_batch")
+    parse_strategy(strategy, "leastsq_batch")
     diag = scale_factors(diag, count, n)
     if weights is not None:
         weights = np.array(real_array(weights, "weights"))
@@ -181,7 +181,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         bounds = parse_bounds(bounds, x.shape, door="leastsq_batch")
         bounds.check_starts(x)
         bounds = bounds if bounds.finite else None
-    settings = Settings(ftol, xtol, gtol, maxfev, first_factor(factor, number, bounds is not None), diag, strategy=strategy)
+    settings = Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy)
     loss = parse_loss(loss, f_scale)
     col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (
         (col_deriv, "col_deriv"), (return_cov, "return_cov"), (return_fvec, "return_fvec")))
@@ -259,7 +259,7 @@ def _run_compiled(problem, settings, data, weights, threads, show, result):
     if weights is not None:
         weights = np.ascontiguousarray(weights, np.float64)
     numbers = (settings.ftol, settings.xtol, settings.gtol, settings.maxfev, problem.differences.relative_error(),
-               settings.factor, settings.number)
+               settings.first_factor(False), settings.first_factor(True), settings.number)
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
                          result.x, weights, settings.diag, None if bounds is None else (bounds.low, bounds.high),
                          None if loss.is_linear else (loss.code, loss.scale), numbers, result.ier, result.nfev,

@@ -74,7 +74,9 @@ class Slab:
             part = bounds.row(problems)
             self.w[slots, _LO], self.w[slots, _HI] = part.low, part.high
             self.w[slots, _LARGEST] = 0         # the machine's, where it is bounded
-            self.state["bounded"][slots] = ((part.low > -np.inf) | (part.high < np.inf)).any(-1)
+            bounded = ((part.low > -np.inf) | (part.high < np.inf)).any(-1)
+            self.state["bounded"][slots] = bounded
+            self.state["factor"][slots] = np.where(bounded, job.settings.first_factor(True), job.settings.first_factor(False))
         _core.batch_start(self.arrays, slots)
         return slots.size
 
@@ -113,7 +115,7 @@ class Job:
     def state(self):
         """A state with what must be set before the start."""
         state, settings = np.zeros((), STATE), self.settings
-        state["n"], state["maxfev"], state["factor"] = self.x.shape[1], settings.maxfev, settings.factor
+        state["n"], state["maxfev"], state["factor"] = self.x.shape[1], settings.maxfev, settings.first_factor(False)
         state["strategy"] = settings.number
         state["changes"] = settings.number > 0
         for name, value in settings.tolerances().items():

@@ -56,6 +56,10 @@ class Settings:
         """The strategy's number in the core."""
         return STRATEGIES[self.strategy]
 
+    def first_factor(self, bounded):
+        """The core's factor."""
+        return first_factor(self.factor, self.number, bounded)
+
     def limit(self, n, by_differences):
         """The largest number of evaluations for n parameters."""
         try:

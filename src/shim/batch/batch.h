@@ -81,6 +81,7 @@ typedef struct {
     npy_intp count, m;
     lsq_state settings;         /* of every problem, n among them */
     double precision;           /* of func: its relative error */
+    double bounded_factor;      /* the settings' factor, for problems with bounds */
     robust_loss loss;           /* rho NULL: none */
     const lsq_lanes_kernels *kernels;
     const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */

@@ -72,9 +72,10 @@ batch_compiled(PyObject *module, PyObject *args)
     int threads;
 
     j.kernels = &((module_state *)PyModule_GetState(module))->kernels->lanes;
-    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLddL)OOOOOOOOiO", &func, &dfun, &data, &stride, &x,
+    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdddL)OOOOOOOOiO", &func, &dfun, &data, &stride, &x,
                           &weights, &diag, &bounds, &loss, &s->ftol, &s->xtol, &s->gtol, &maxfev,
-                          &j.precision, &s->factor, &strategy, &ier, &nfev, &njev, &fnorm, &cov, &fvec,
+                          &j.precision, &s->factor, &j.bounded_factor,
+                          &strategy, &ier, &nfev, &njev, &fnorm, &cov, &fvec,
                           &multipliers, &code, &threads, &progress))
         return NULL;
     s->maxfev = maxfev;

@@ -145,6 +145,8 @@ slot_begin(slot *s, npy_intp k)
         memcpy(hi, j->hi + k * j->hi_stride, vector);
         memset(s->w + LSQ_LARGEST * n, 0, vector);      /* the machine's, if it is bounded */
         s->state.bounded = bounded(n, lo, hi);
+        if (s->state.bounded)
+            s->state.factor = j->bounded_factor;
     }
     lsq_start(&s->state, s->w);
 }
