@@ -61,6 +61,7 @@ class _Info(dict[str, Any]):        # infodict; njev, active_mask, multipliers, 
     def __getitem__(self, key: str, /) -> Any: ...
 
 _Full: TypeAlias = tuple[_Array, _Array | None, _Info, str, int]
+_Strategy: TypeAlias = Literal["minpack", "fast", "robust"]
 
 # -------------------------------------------------------- what the tools are asked about
 
@@ -136,6 +137,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int]: ...
 @overload
 def leastsq(
@@ -164,6 +166,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -192,6 +195,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -220,6 +224,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int] | _Full: ...
 @overload
 def curve_fit(
@@ -255,6 +260,7 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
     x_scale: ArrayLike | Literal["jac"] | None = None,      # this and the next only with bounds
     max_nfev: int | None = None,
 ) -> tuple[_Array, _Array]: ...
@@ -292,6 +298,7 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
     x_scale: ArrayLike | Literal["jac"] | None = None,      # this and the next only with bounds
     max_nfev: int | None = None,
 ) -> tuple[_Array, _Array, _Info, str, int]: ...
@@ -342,6 +349,7 @@ def least_squares(
     *,
     covariance: str | None = None,
     absolute_sigma: bool = False,
+    strategy: _Strategy = "minpack",
 ) -> OptimizeResult: ...
 
 class BatchResult:
@@ -382,6 +390,7 @@ def leastsq_batch(
     return_cov: bool = True,
     return_fvec: bool = False,
     progress: bool | Callable[[int, int], object] = False,
+    strategy: _Strategy = "minpack",
 ) -> BatchResult: ...
 @overload
 def leastsq_blocks(
@@ -407,6 +416,7 @@ def leastsq_blocks(
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int]: ...
 @overload
 def leastsq_blocks(
@@ -432,6 +442,7 @@ def leastsq_blocks(
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
+    strategy: _Strategy = "minpack",
 ) -> _Full: ...
 @overload
 def leastsq_blocks(
@@ -457,6 +468,7 @@ def leastsq_blocks(
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int] | _Full: ...
 
 class LevenbergMarquardt(_Machine):
@@ -472,6 +484,7 @@ class LevenbergMarquardt(_Machine):
         diag: ArrayLike | None = None,
         bounds: _Bounds | None = None,
         epsfcn: float | None = None,
+        strategy: _Strategy = "minpack",
     ) -> Self: ...
     @property
     def success(self) -> bool: ...
@@ -504,7 +517,7 @@ def fit(
     loss: _Loss = "linear",
     f_scale: float = 1.0,
     nan_policy: Literal["raise", "omit"] = "raise",
-    strategy: Literal["fast", "minpack"] = "fast",
+    strategy: Literal["fast", "minpack", "robust"] = "fast",
     ftol: float = 1.49012e-8,
     xtol: float = 1.49012e-8,
     gtol: float = 0.0,

@@ -221,6 +221,12 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         ``-Dreference=enabled``, see `show_config`.  It has no `bounds`, `loss`, `callback`,
         `history`, `verbose`, `workers`, blocked `qr`, `threads`, nor more than 2**31 - 1
         elements of the Jacobian or calls.
+    strategy : {"minpack", "fast", "robust"}, optional
+        Which steps are taken.  "minpack": MINPACK's, to the bit.  The others bend steps by
+        the curvature of `func`, which mostly residuals tell that are evaluated anyway:
+        "fast" for fewer evaluations, "robust" to solve more fits.  They read the default
+        `factor` as 0.3, or 1 with `bounds`, and their difference steps see how large a parameter
+        has been.  The manual's page on strategies has the figures.
 
     Returns
     -------
@@ -281,7 +287,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     ValueError
         `func` returns more than one dimension, or another size than before;
         `diag` has another length than n; a compiled `Dfun` is for another m;
-        `qr`, `threads`, `loss`, `verbose`, `workers` or `engine` is not one of its values;
+        `qr`, `threads`, `loss`, `verbose`, `workers`, `engine` or `strategy` is not one of its values;
         "reference" is not in this build, or cannot do what is asked;
         `x0` outside of `bounds`; `bounds` nan, of the wrong shape, or the lower
         above the upper; "cs" with a `func` that is not analytic; `history` without

@@ -109,7 +109,8 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
 
     `nfev` counts an evaluation of all blocks as one, as `leastsq` counts it.  As no
     residuals are kept, `func` is called once more at each point where a
-    Jacobian is made.
+    Jacobian is made.  For a `strategy` it is also called at the point before, which counts; of what
+    strategies do, blocks have only this.
 
     Examples
     --------

@@ -123,7 +123,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
-        `workers`, ...  With bounds, `x_scale` and `max_nfev` mean what they mean in
+        `workers`, `strategy`, ...  With bounds, `x_scale` and `max_nfev` mean what they mean in
         `least_squares`.
 
     Returns

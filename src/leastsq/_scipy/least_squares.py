@@ -139,6 +139,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     absolute_sigma : bool, optional
         For `covariance`: the residuals are divided by the errors of the data, so that
         the covariance needs no scale from them.
+    strategy : {"minpack", "fast", "robust"}, optional
+        Which steps are taken, as in `leastsq`.
 
     Returns
     -------
