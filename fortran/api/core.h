@@ -73,6 +73,8 @@ enum {
     LSQ_C_LAST_X,               /* the x before */
     LSQ_C_LARGEST,              /* |x| so far; with bounds: LSQ_LARGEST */
     LSQ_C_ALONG, LSQ_C_BEND,    /* the curvature that is known, and along what */
+    LSQ_C_START,                /* x0 */
+    LSQ_C_BEST,                 /* the best x before the fit began again; with bounds: LSQ_BEST */
     LSQ_C_SDIAG,                /* scratch from here on */
     LSQ_C_ANSWER,
     LSQ_C_SCRATCH,
@@ -119,7 +121,7 @@ typedef struct {
     int64_t strategy, changes;
     /* set by the machine, with a strategy; past also by who tells a model */
     int64_t past, known, attempt, sound;
-    double first_norm;
+    double first_norm, start_norm;
 } lsq_state;
 
 /* Did the fit end in a success?  All other codes are failures. */

@@ -20,13 +20,13 @@ module leastsq_lm_core
       go_within_bounds, predict
    use leastsq_curvature, only: learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler
    use leastsq_enorm, only: enorm
-   use leastsq_lm_state, only: lm_state_t, core_columns, curvature_base, C_CHANGE, C_LARGEST, PAST_NONE, &
+   use leastsq_lm_state, only: lm_state_t, core_columns, curvature_base, C_CHANGE, C_LARGEST, C_START, PAST_NONE, &
       V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, &
       V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, V_NEAR_LO, &
       V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
    use leastsq_lmpar, only: lmpar
    use leastsq_probes, only: leave_bounds, conclude, tell_probe, move, measure_point, dead, keep_away, &
-      retreat, search_start
+      retreat, search_start, ran_away, start_again, restart_factor
    use leastsq_products, only: triangle_times, transposed_times, largest_cosine, scaled_norm
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
@@ -69,7 +69,7 @@ contains
       s%hits = 0; s%touched = 0; s%distrust = 1
       s%probe = PROBE_NONE; s%pending = 0; s%felt = FELT_NOWHERE
       s%restarts = 0; s%tries = 0; s%best_info = 0; s%best_norm = 0; s%tried_norm = 0
-      s%past = PAST_NONE; s%known = 0; s%attempt = 0; s%sound = 0; s%first_norm = 0
+      s%past = PAST_NONE; s%known = 0; s%attempt = 0; s%sound = 0; s%first_norm = 0; s%start_norm = 0
       s%request = ASK_DONE
       if (.not. proper(s)) return
       if (s%scaling == SCALE_USER) then
@@ -80,8 +80,10 @@ contains
          w(:, V_LARGEST) = abs(w(:, V_X))
          w(:, V_WARY) = FEARLESS
       end if
-      if (s%strategy /= STRATEGY_MINPACK) &
+      if (s%strategy /= STRATEGY_MINPACK) then
          w(:, curvature_base(s%n, s%bounded) + C_LARGEST) = abs(w(:, V_X))
+         w(:, curvature_base(s%n, s%bounded) + C_START) = w(:, V_X)
+      end if
       w(:, V_TRIAL) = w(:, V_X)
       s%request = ASK_NORM
    end subroutine lm_start
@@ -177,7 +179,7 @@ contains
 
       s%info = verdict(s)
       if (s%info /= 0) then
-         call conclude(s, w)
+         call finish(s, w, r, ldr, ipvt)
       else if (accepted) then
          s%request = ASK_MODEL
       else
@@ -224,10 +226,16 @@ contains
       else
          call largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm, &
             w(1, V_SCRATCH), s%gnorm)
+         if (s%probe == PROBE_RETURN) then
+            s%info = s%pending
+            s%request = ASK_DONE
+            return
+         end if
+         s%probe = PROBE_NONE
       end if
       if (s%gnorm <= s%gtol) then
          s%info = INFO_GTOL
-         call conclude(s, w)
+         call finish(s, w, r, ldr, ipvt)
          return
       end if
       if (s%scaling == SCALE_COLUMNS) then
@@ -377,6 +385,7 @@ contains
          w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
       end if
       s%fnorm = fnorm
+      s%start_norm = fnorm
       s%accepted = 1
       s%iteration = 1
       s%info = 0
@@ -395,7 +404,7 @@ contains
       of_zeros = merge(UNFELT, 1.0_wp, s%bounded /= 0)
       if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = merge(of_zeros, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
       call measure_point(s, w)
-      s%radius = s%factor*s%xnorm
+      s%radius = merge(restart_factor(s%restarts), s%factor, s%bounded == 0 .and. s%restarts > 0)*s%xnorm
       if (s%bounded /= 0 .and. s%scaling == SCALE_COLUMNS .and. .not. s%xnorm > NO_SIZE) &
          s%radius = FIRST_CHANGE*s%factor*s%fnorm
       if (.not. s%radius > 0) s%radius = s%factor
@@ -444,6 +453,21 @@ contains
       s%request = ASK_NORM
       if (s%strategy /= STRATEGY_MINPACK) call bend_step(s, w, r, ldr, ipvt, solver)
    end subroutine propose
+
+   !> The fit is to end, for the reason info; unless the robust strategy starts again.
+   pure subroutine finish(s, w, r, ldr, ipvt)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(in) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+
+      if (s%strategy == STRATEGY_ROBUST .and. s%bounded == 0) then
+         if (ran_away(s, w, r, ldr, ipvt)) call start_again(s, w)
+         if (s%probe /= PROBE_NONE) return
+      end if
+      call conclude(s, w)
+   end subroutine finish
 
    elemental subroutine swap(a, b)
       real(wp), intent(inout) :: a, b

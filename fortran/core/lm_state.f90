@@ -43,7 +43,7 @@ module leastsq_lm_state
       integer(c_int64_t) :: probe = 0        !< what the trial is: PROBE_NONE is a step
       integer(c_int64_t) :: pending = 0      !< info, unless the probe finds better
       integer(c_int64_t) :: best_info = 0    !< info, should V_BEST be returned to
-      integer(c_int64_t) :: restarts = 0     !< times that the fit began again
+      integer(c_int64_t) :: restarts = 0     !< times that the fit began again (without bounds: of the robust strategy)
       integer(c_int64_t) :: felt = 0         !< is V_FELT set?  FELT_NOWHERE, FELT_BEFORE, FELT_HERE
       integer(c_int64_t) :: touched = 0      !< 1: bounds have cut a step
       integer(c_int64_t) :: tries = 0        !< trials of the search inside
@@ -59,6 +59,7 @@ module leastsq_lm_state
       integer(c_int64_t) :: attempt = 0      !< 1: the trial is the second try of a step
       integer(c_int64_t) :: sound = 0        !< 1: the damped triangle S can be solved with
       real(c_double) :: first_norm = 0       !< ‖f‖ at the first try
+      real(c_double) :: start_norm = 0       !< ‖f(x₀)‖
    end type lm_state_t
 
    !> Columns of the vectors w(n, core_columns(n, bounded)): VECTORS, and what
@@ -91,9 +92,11 @@ module leastsq_lm_state
    integer, parameter, public :: C_LARGEST = 3  !< |x| so far (with bounds: V_LARGEST)
    integer, parameter, public :: C_ALONG = 4    !< d, the way to the x before
    integer, parameter, public :: C_BEND = 5     !< Jᵀf″dd
-   integer, parameter, public :: C_SDIAG = 6    !< scratch: diagonal of S
-   integer, parameter, public :: C_ANSWER = 7   !< scratch: the acceleration a
-   integer, parameter, public :: C_SCRATCH = 8  !< two vectors
+   integer, parameter, public :: C_START = 6    !< x₀, of the robust strategy
+   integer, parameter, public :: C_BEST = 7     !< the best x before the fit began again (with bounds: V_BEST)
+   integer, parameter, public :: C_SDIAG = 8    !< scratch: diagonal of S
+   integer, parameter, public :: C_ANSWER = 9   !< scratch: the acceleration a
+   integer, parameter, public :: C_SCRATCH = 10 !< two vectors
    integer, parameter, public :: CURVATURE_VECTORS = C_SCRATCH + 1
 
    ! What is known of f at the x before, when a model is asked for.

@@ -276,6 +276,92 @@ def test_largest_sizes_are_kept(core):
 
 
 # ---------------------------------------------------------------------------
+# new starts of the robust strategy
+
+
+def ended(core, gnorm=0.5, diagonal=1.0, norm=1.0, strategy=ROBUST, maxfev=1000, start=2.0):
+    """At x = (15, 16), where both reductions are below ftol; R is diag(1, diagonal), its second column 1 long."""
+    made = core.machine(2, strategy=strategy)
+    for name, value in (PROPER | {"maxfev": maxfev}).items():
+        setattr(made.state, name, value)
+    made.vector("X")[:] = 16.0
+    made.start()
+    made.tell_norm(start)
+    both(made, [1.0, 0.0], [1.0, 1.0])
+    made.tell_norm(norm)
+    assert made.state.request == MODEL
+    made.state.ftol = 1e-3
+    both(made, [gnorm*norm*1e-3, 0.0], [1.0, diagonal])
+    return made
+
+
+def both(made, qtf, diagonal):
+    made.triangle[:] = np.diag(diagonal)
+    made.ipvt[:], made.vector("QTF")[:], made.vector("COLNORM")[:] = [1, 2], qtf, 1.0
+    made.tell_model(1)
+
+
+def end(made):
+    """A trial that is as good as no other."""
+    made.tell_norm(made.state.fnorm*(1 - 1e-9))
+
+
+@pytest.mark.parametrize("how, again", [({}, False), ({"gnorm": 20.0}, True), ({"diagonal": 0.9e-4}, True),
+                                        ({"diagonal": 1.1e-4}, False), ({"diagonal": 0.0}, True),
+                                        ({"diagonal": 1e-5, "norm": 1.9e-5}, False), ({"diagonal": 1e-5, "norm": 2.1e-5}, True),
+                                        ({"diagonal": 1e-5, "strategy": FAST}, False), ({"diagonal": 1e-5, "maxfev": 5}, False)],
+                         ids=str)
+def test_a_fit_starts_again_where_a_parameter_has_run_away(how, again, core):
+    made = ended(core, **how)
+    end(made)
+    assert made.state.nfev == 5
+    if again:
+        assert (made.state.request, made.state.restarts) == (NORM, 1)
+        assert made.vector("TRIAL").tolist() == [16.0, 16.0]
+    else:
+        assert made.state.request == DONE and made.state.restarts == 0
+
+
+@pytest.mark.parametrize("second, third, best", [(0.5, 0.9, 0.5), (0.9, 0.4, 0.4), (1.5, 1.7, 1.0)])
+def test_the_best_of_three_ends_counts(second, third, best, core):
+    made = ended(core, diagonal=1e-5)
+    end(made)
+    first = made.vector("C_BEST").copy()
+    for start, (norm, factor) in enumerate(((second, 0.1), (third, 0.01)), 1):
+        assert made.vector("TRIAL").tolist() == [16.0, 16.0] and made.state.restarts == start
+        made.tell_norm(2.0)
+        assert (made.state.request, made.state.accepted, made.state.iteration, made.state.past) == (MODEL, 1, 1, 0)
+        both(made, [1.0, 0.0], [1.0, 1e-5])
+        assert made.state.pnorm <= 1.1*factor*math.hypot(16, 16)
+        made.tell_norm(norm)
+        both(made, [1e-4, 0.0], [1.0, 1e-5])
+        end(made)
+    if best == third:
+        assert made.state.request == DONE
+    else:
+        assert made.state.request == NORM
+        if best == 1.0:
+            assert np.array_equal(made.vector("TRIAL"), first)
+        made.tell_norm(best*(1 - 1e-9))
+        assert made.state.request == MODEL          # what is told of the answer is the answer's
+        both(made, [1e-4, 0.0], [1.0, 1e-5])
+    assert (made.state.request, made.state.info) == (DONE, CODES["LSQ_FTOL"])
+    assert made.state.fnorm == best*(1 - 1e-9)
+
+
+def test_a_new_start_that_fails_gives_way_to_the_best(core):
+    made = ended(core, diagonal=1e-5)
+    end(made)
+    made.tell_norm(2.0)
+    made.vector("COLNORM")[:] = NAN
+    made.tell_model()
+    assert made.state.request == NORM and np.array_equal(made.vector("TRIAL"), made.vector("C_BEST"))
+    made.tell_norm(1.0)
+    both(made, [1e-4, 0.0], [1.0, 1e-5])
+    assert (made.state.request, made.state.info) == (DONE, CODES["LSQ_FTOL"])
+
+
+# ---------------------------------------------------------------------------
 # what must not change
 
 

@@ -427,7 +427,7 @@ def test_options_take_what_is_documented(options):
         if "bounds" in keywords:
             output += 3 * x0.nbytes + result.active_mask.nbytes
         peaks.append(peak - output)
-    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 36) + slab * y[0].nbytes
+    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 44) + slab * y[0].nbytes
     if "bounds" in options:
         documented += 8 * slab * (N**2 + 13 * N)
     if "loss" in options:

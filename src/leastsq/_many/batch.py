@@ -127,10 +127,10 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     Python functions are called for a slab of problems.  Problems that are done
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
-    36)`` bytes and the rows of `data`, plus what `func` needs for S problems;
-    bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
-    functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000`` bytes for each thread, with a strategy
-    ``8*(m*(n + 1) + 9*n)`` more.
+    44)`` bytes and the rows of `data`, plus what `func` needs for S problems;
+    bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``, a strategy other than
+    "minpack" ``8*S*(m*(n + 2) + 11*n)``.  Compiled functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000``
+    bytes for each thread, with such a strategy ``8*(m*(n + 1) + 11*n)`` more.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``

@@ -28,7 +28,7 @@ _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
 _LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
 _BOUND_VECTORS = 12             # and n more: what bounds take
-_CURVATURE_VECTORS = 9          # what a strategy takes, behind those that its problem has
+_CURVATURE_VECTORS = 11         # what a strategy takes, behind those that its problem has
 _C_LARGEST = _VECTORS + 2       # of a problem without bounds
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's

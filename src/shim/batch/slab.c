@@ -52,6 +52,7 @@ static const struct {
     {"attempt", INTEGER, offsetof(lsq_state, attempt)},
     {"sound", INTEGER, offsetof(lsq_state, sound)},
     {"first_norm", REAL, offsetof(lsq_state, first_norm)},
+    {"start_norm", REAL, offsetof(lsq_state, start_norm)},
 };
 
 enum { FIELDS = sizeof fields / sizeof fields[0] };

@@ -6,7 +6,7 @@
 enum {
     STEPS = LSQ_SCRATCH,        /* vectors that last from event to event, from the first on */
     BOUNDS = LSQ_WARY + 1 - LSQ_LO,   /* and with bounds, from LSQ_LO on */
-    CURVATURE = LSQ_C_BEND + 1  /* and with a strategy, from LSQ_C_CHANGE on */
+    CURVATURE = LSQ_C_BEST + 1  /* and with a strategy, from LSQ_C_CHANGE on */
 };
 
 /* Behind the state: the vectors, ipvt, and R by columns down to its diagonal. */
@@ -119,7 +119,7 @@ sound(const machine_state *state, int64_t n)
         && (s->njev > 0 || s->iteration <= 1) && (s->iteration > 0 || s->njev == 0)
         && flag(state->default_maxfev) && flag(state->by_blocks) && flag(state->fault_found)
         && state->precision == state->precision
-        && s->probe >= 0 && s->probe <= LSQ_PROBE_RETREAT && (s->probe == 0 || s->bounded)
+        && s->probe >= 0 && s->probe <= LSQ_PROBE_RETREAT && (s->probe == 0 || s->bounded || s->strategy == LSQ_STRATEGY_ROBUST)
         && s->pending >= LSQ_IMPROPER && s->pending <= LSQ_NOT_FINITE
         && s->best_info >= LSQ_IMPROPER && s->best_info <= LSQ_NOT_FINITE
         && s->felt >= 0 && s->felt <= 2 && s->restarts >= 0 && s->tries >= 0;
