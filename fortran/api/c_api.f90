@@ -14,10 +14,10 @@ module leastsq_c_api
    use leastsq_problem_record, only: problem_record_t, fit_record
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
-   use leastsq_dense, only: dense_model
+   use leastsq_dense, only: dense_model, change_along
    use leastsq_enorm, only: enorm
    use leastsq_fdjac2, only: differences_t, fdjac2, difference_steps, relative_step
-   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
+   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, lm_tell_change, core_columns
    use leastsq_lm_state, only: V_X, V_COLNORM, V_LO, V_HI, V_SLOPE, V_LARGEST
    use leastsq_minpack, only: lmder, lmdif, work_size
    use leastsq_lmpar, only: lmpar
@@ -81,11 +81,11 @@ contains
       call fit_record(problem, m, s, w, fvec, r, ldr, ipvt, spare)
    end subroutine lsq_fit
 
-   function lsq_core_columns(n, bounded) bind(c) result(columns)
-      integer(c_int64_t), value :: n, bounded
+   function lsq_core_columns(n, bounded, strategy) bind(c) result(columns)
+      integer(c_int64_t), value :: n, bounded, strategy
       integer(c_int64_t) :: columns
 
-      columns = core_columns(n, bounded)
+      columns = core_columns(n, bounded, strategy)
    end function lsq_core_columns
 
    subroutine lsq_multipliers(s, w, multipliers) bind(c)
@@ -126,6 +126,35 @@ contains
 
       call lm_tell_model(s, w, r, ldr, ipvt, cost)
    end subroutine lsq_tell_model
+
+   subroutine lsq_tell_change(s, w, r, ldr, ipvt, cost, answered, damped, work) bind(c)
+      type(lm_state_t), intent(inout) :: s
+      real(c_double), intent(inout) :: w(s%n, *)
+      integer(c_int64_t), value :: ldr, cost
+      real(c_double), intent(inout) :: r(ldr, s%n)
+      integer(c_int64_t), intent(in) :: ipvt(s%n)
+      integer(c_int), value :: answered
+      type(c_funptr), value :: damped
+      type(c_ptr), value :: work
+      type(blocked_solver_t) :: solver
+
+      if (.not. c_associated(damped) .or. s%n < SOLVE_BY_BLOCKS) then
+         call lm_tell_change(s, w, r, ldr, ipvt, cost, answered /= 0)
+      else
+         call c_f_procpointer(damped, solver%by_blocks)
+         solver%work = work
+         call lm_tell_change(s, w, r, ldr, ipvt, cost, answered /= 0, solver)
+      end if
+   end subroutine lsq_tell_change
+
+   subroutine lsq_change_along(m, n, jac, f, f_other, change, weights) bind(c)
+      integer(c_int64_t), value :: m, n
+      real(c_double), intent(in) :: jac(m, n), f(m), f_other(m)
+      real(c_double), intent(out) :: change(n)
+      real(c_double), intent(in), optional :: weights(m)
+
+      call change_along(m, n, jac, f, f_other, change, weights)
+   end subroutine lsq_change_along
 
    subroutine lsq_tell_norm_blocked(s, w, r, ldr, ipvt, fnorm, cost, damped, work) bind(c)
       type(lm_state_t), intent(inout) :: s

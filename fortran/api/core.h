@@ -29,7 +29,16 @@ enum {
 enum {
     LSQ_ASK_DONE = 0,
     LSQ_ASK_NORM = 1,           /* |f| at `trial` */
-    LSQ_ASK_MODEL = 2           /* R, ipvt, Q'f and column norms at `x` */
+    LSQ_ASK_MODEL = 2,          /* R, ipvt, Q'f and column norms at `x` */
+    LSQ_ASK_CHANGE = 3,         /* J'(f(trial) - f(x)), where f(trial) was just evaluated */
+    LSQ_ASK_FEELER = 4          /* the same, and f(trial) is to be evaluated */
+};
+
+/* Which steps are taken. */
+enum {
+    LSQ_STRATEGY_MINPACK = 0,
+    LSQ_STRATEGY_FAST = 1,
+    LSQ_STRATEGY_ROBUST = 2
 };
 
 /* Where the scale factors come from: MINPACK's mode. */
@@ -39,7 +48,7 @@ enum {
 };
 
 /* The columns of the ask/tell machine's vectors w[n x LSQ_VECTORS], or with bounds
-   w[n x lsq_core_columns(n, 1)]. */
+   w[n x lsq_core_columns(n, 1, 0)]. */
 enum {
     LSQ_X = 0, LSQ_TRIAL, LSQ_STEP, LSQ_DIAG, LSQ_COLNORM, LSQ_QTF,
     LSQ_SCRATCH,                /* four scratch vectors from here on */
@@ -55,6 +64,28 @@ enum {
     LSQ_NEAR_LO, LSQ_NEAR_HI,   /* the part of the box that a step may reach */
     LSQ_RHS,
     LSQ_TRIANGLE                /* n columns */
+};
+
+/* With a strategy other than MINPACK's, columns behind those: lsq_core_columns(n, bounded, 0) + LSQ_C_CHANGE
+   and so on. */
+enum {
+    LSQ_C_CHANGE = 0,           /* J'(f(y) - f(x)): told, y is the x before or the trial */
+    LSQ_C_LAST_X,               /* the x before */
+    LSQ_C_LARGEST,              /* |x| so far; with bounds: LSQ_LARGEST */
+    LSQ_C_ALONG, LSQ_C_BEND,    /* the curvature that is known, and along what */
+    LSQ_C_START,                /* x0 */
+    LSQ_C_BEST,                 /* the best x before the fit began again; with bounds: LSQ_BEST */
+    LSQ_C_SDIAG,                /* scratch from here on */
+    LSQ_C_ANSWER,
+    LSQ_C_SCRATCH,
+    LSQ_CURVATURE_VECTORS = LSQ_C_SCRATCH + 2
+};
+
+/* What is known of f at the x before, when a model is asked for. */
+enum {
+    LSQ_PAST_NONE = 0,
+    LSQ_PAST_WANTED = 1,        /* LSQ_C_CHANGE may be told with the model, */
+    LSQ_PAST_TOLD = 2           /* and then the state says so */
 };
 
 /* What the machine's trial is: a step of the model's, or with bounds a probe. */
@@ -86,6 +117,11 @@ typedef struct {
     /* set by the machine, with bounds */
     int64_t hits, probe, pending, best_info, restarts, felt, touched, tries;
     double distrust, best_norm, tried_norm;
+    /* set by the caller before lsq_start.  changes: ASK_CHANGE and ASK_FEELER will be answered */
+    int64_t strategy, changes;
+    /* set by the machine, with a strategy; past also by who tells a model */
+    int64_t past, known, attempt, sound;
+    double first_norm, start_norm;
 } lsq_state;
 
 /* Did the fit end in a success?  All other codes are failures. */
@@ -127,10 +163,14 @@ typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
                               double h, double *column, void *data);
 /* R (upper triangle of r), ipvt, Q'f and column norms of J at x, where f is fvec; J is
-   fjac, or if that is NULL for this function to make. */
+   fjac, or if that is NULL for this function to make.  Unless `before` is NULL, also change = J'(before - f). */
 typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *fvec,
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
-                          double *qtf, double *colnorm, void *data);
+                          double *qtf, double *colnorm, const double *before, double *change,
+                          void *data);
+/* change = J'(other - fvec), J of the last model; 0: that is not there any more. */
+typedef int (*lsq_change)(int64_t m, int64_t n, const double *fvec, const double *other, double *change,
+                          void *data);
 /* qrsolv by blocks; `work` is an accumulator's. */
 struct lsq_team;
 typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
@@ -141,7 +181,7 @@ typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipv
 typedef struct {
     double precision;           /* relative error of f */
     int64_t grows;              /* 1: a step that changes no residual grows; 0: MINPACK's steps */
-    const double *lo, *hi, *largest;    /* the vectors' of a fit with bounds, or NULL */
+    const double *lo, *hi, *largest;    /* the vectors' of a fit with bounds; or NULL, but largest with a strategy */
 } lsq_differences;
 
 /* problem_record.f90: problem_record_t.  What is not needed is NULL. */
@@ -154,11 +194,13 @@ typedef struct {
     lsq_jacobian jacobian;      /* NULL: differences */
     lsq_weigh weigh;
     double *weighed;            /* 2m doubles, with weigh */
+    double *kept;               /* with a strategy: m x n doubles, and m more with weigh; or NULL */
     /* blocked, if factor is not NULL */
     lsq_norm norm;
     lsq_difference difference;
     lsq_factor factor;
     lsq_settle settle;          /* or NULL; with it a fit needs no `spare` but fvec */
+    lsq_change change;          /* or NULL */
     double *fjac;               /* m x n room for differences; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
@@ -171,7 +213,7 @@ void lsq_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, dou
              double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
 /* The ask/tell machine: n-sized, see fortran/core/lm_core.f90. */
-int64_t lsq_core_columns(int64_t n, int64_t bounded);
+int64_t lsq_core_columns(int64_t n, int64_t bounded, int64_t strategy);
 void lsq_start(lsq_state *s, double *w);
 void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
                    const int64_t *ipvt, double fnorm, int64_t cost);
@@ -185,6 +227,15 @@ void lsq_tell_norm_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                             const int64_t *ipvt, int64_t cost,
                             lsq_damped damped, double *work);
+
+/* The answer to LSQ_ASK_CHANGE and LSQ_ASK_FEELER is in w; or if not `answered`, there is none. */
+void lsq_tell_change(lsq_state *s, double *w, double *r, int64_t ldr,
+                     const int64_t *ipvt, int64_t cost, int answered,
+                     lsq_damped damped, double *work); /* or NULL, NULL */
+/* change = J'(f_other - f), the difference weighted where weights is not NULL, as the rows of J are. */
+void lsq_change_along(int64_t m, int64_t n, const double *jac, const double *f, const double *f_other,
+                      double *change, const double *weights);
+
 /* The steps of differences (fdjac2.f90): moved[j] is where x[j] is moved, within its bounds, and
    steps[j] by how much; 0 where lo = hi.  Relative steps are `stride` apart, 0: one for all.
    lo and hi, or largest, may be NULL. */

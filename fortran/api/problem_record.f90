@@ -25,9 +25,11 @@ module leastsq_problem_record
       type(c_funptr) :: jacobian                  !< jacobian_c; NULL: differences
       type(c_funptr) :: weigh                     !< weigh_c, or NULL
       type(c_ptr) :: weighed                      !< m x 2 doubles, with weigh
+      type(c_ptr) :: kept                         !< with a strategy: m x n doubles, and m more with weigh; or NULL
       ! Blocked, if factor is not NULL
       type(c_funptr) :: norm, difference, factor  !< norm_c, difference_c, factor_c
       type(c_funptr) :: settle                    !< settle_c, or NULL
+      type(c_funptr) :: change                    !< change_c, or NULL
       type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
       type(c_funptr) :: damped                    !< solve_c
       type(c_ptr) :: damped_work                  !< its last argument but one
@@ -71,6 +73,8 @@ contains
          call c_f_procpointer(record%weigh, problem%weigh)
          call c_f_pointer(record%weighed, problem%weighed, [m, 2_ik])
       end if
+      if (c_associated(record%kept)) call c_f_pointer(record%kept, problem%kept, &
+         [m, s%n + merge(1_ik, 0_ik, c_associated(record%weigh))])
       call set_watch(record, problem)
       call lm_drive(problem, m, s%n, s, w, fvec, r, ldr, ipvt, spare)
    end subroutine fit_dense
@@ -89,6 +93,7 @@ contains
       problem%fjac = record%fjac
       call c_f_procpointer(record%norm, problem%norm)
       if (c_associated(record%settle)) call c_f_procpointer(record%settle, problem%take)
+      if (c_associated(record%change)) call c_f_procpointer(record%change, problem%changed)
       call c_f_procpointer(record%difference, problem%differ)
       call c_f_procpointer(record%factor, problem%factor)
       call set_watch(record, problem)

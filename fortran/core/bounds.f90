@@ -11,7 +11,7 @@
 !> right: the box that a step sees ends part of the way to each bound (near_box).
 !>
 !> Public: feasible, find_sides, projected_cosine, near_box, bounded_step,
-!> go_within_bounds, predict, free_covar.  Its data is n-sized, and what the
+!> go_within_bounds, predict, free_covar, free_triangle.  Its data is n-sized, and what the
 !> step needs are columns of lm_state.f90's vectors w.
 module leastsq_bounds
    use leastsq_kinds, only: wp, ik, EPS
@@ -25,7 +25,7 @@ module leastsq_bounds
    implicit none (type, external)
    private
    public :: feasible, find_sides, projected_cosine, near_box, bounded_step, go_within_bounds, predict
-   public :: free_covar
+   public :: free_covar, free_triangle
 
    ! A variable's side is a real, that it may live among the vectors.
    real(wp), parameter, public :: SIDE_LO = -1     !< held at lo

@@ -30,6 +30,13 @@ module leastsq_kinds
    integer(ik), parameter, public :: ASK_DONE = 0
    integer(ik), parameter, public :: ASK_NORM = 1
    integer(ik), parameter, public :: ASK_MODEL = 2
+   integer(ik), parameter, public :: ASK_CHANGE = 3        ! with a strategy: Jᵀ(f(trial) − f(x)), f(trial) is known
+   integer(ik), parameter, public :: ASK_FEELER = 4        ! the same, at a trial that is only for that
+
+   ! Which steps are taken.
+   integer(ik), parameter, public :: STRATEGY_MINPACK = 0
+   integer(ik), parameter, public :: STRATEGY_FAST = 1
+   integer(ik), parameter, public :: STRATEGY_ROBUST = 2
 
    ! Where the scale factors come from (MINPACK's mode).
    integer(ik), parameter, public :: SCALE_COLUMNS = 1

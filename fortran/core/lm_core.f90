@@ -5,29 +5,34 @@
 !> of the data's length is needed, so this machine has none: it asks for ‖f‖ at
 !> `trial` (ASK_NORM), for R, the permutation, Q'f and the column norms of J at x
 !> (ASK_MODEL), or is done.  With bounds on x, every trial is within them: a step
-!> (bounds.f90), or a probe somewhere else before the fit may end (probes.f90).
+!> (bounds.f90), or a probe somewhere else before the fit may end (probes.f90).  With a strategy
+!> other than MINPACK's, steps are bent by the curvature of f (curvature.f90), for some of which it asks
+!> for Jᵀ(f(trial) − f(x)): at the trial whose norm it was told last (ASK_CHANGE), or elsewhere (ASK_FEELER).
 !>
 !> Public: lm_state_t, core_columns and vectors' names (of lm_state.f90), lm_start,
-!> lm_tell_norm, lm_tell_model, and the policy as pure functions.  Its data is n-sized.
+!> lm_tell_norm, lm_tell_model, lm_tell_change, and the policy as pure functions.  Its data is n-sized.
 module leastsq_lm_core
-   use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, &
+   use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, ASK_CHANGE, ASK_FEELER, &
       SCALE_COLUMNS, SCALE_USER, INFO_IMPROPER, INFO_FTOL, INFO_XTOL, INFO_FTOL_XTOL, &
       INFO_GTOL, INFO_MAXFEV, INFO_FTOL_TOO_SMALL, INFO_XTOL_TOO_SMALL, &
-      INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE
+      INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE, STRATEGY_MINPACK, STRATEGY_ROBUST
    use leastsq_bounds, only: feasible, find_sides, projected_cosine, near_box, bounded_step, &
       go_within_bounds, predict
+   use leastsq_curvature, only: learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler
    use leastsq_enorm, only: enorm
-   use leastsq_lm_state, only: lm_state_t, core_columns, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, &
+   use leastsq_lm_state, only: lm_state_t, core_columns, curvature_base, C_CHANGE, C_LARGEST, C_START, PAST_NONE, &
+      V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, &
       V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, V_NEAR_LO, &
       V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
    use leastsq_lmpar, only: lmpar
    use leastsq_probes, only: leave_bounds, conclude, tell_probe, move, measure_point, dead, keep_away, &
-      retreat, search_start
+      retreat, search_start, ran_away, start_again, restart_factor
    use leastsq_products, only: triangle_times, transposed_times, largest_cosine, scaled_norm
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
+   public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, lm_tell_change, core_columns
+   public :: curvature_base, C_CHANGE, C_LARGEST
    public :: V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_QTF, V_SCRATCH, VECTORS
    public :: actual_reduction, reduction_ratio, update_radius, update_distrust, verdict
 
@@ -64,6 +69,7 @@ contains
       s%hits = 0; s%touched = 0; s%distrust = 1
       s%probe = PROBE_NONE; s%pending = 0; s%felt = FELT_NOWHERE
       s%restarts = 0; s%tries = 0; s%best_info = 0; s%best_norm = 0; s%tried_norm = 0
+      s%past = PAST_NONE; s%known = 0; s%attempt = 0; s%sound = 0; s%first_norm = 0; s%start_norm = 0
       s%request = ASK_DONE
       if (.not. proper(s)) return
       if (s%scaling == SCALE_USER) then
@@ -73,6 +79,10 @@ contains
          if (.not. feasible(s%n, w(1, V_X), w(1, V_LO), w(1, V_HI))) return
          w(:, V_LARGEST) = abs(w(:, V_X))
          w(:, V_WARY) = FEARLESS
+      end if
+      if (s%strategy /= STRATEGY_MINPACK) then
+         w(:, curvature_base(s%n, s%bounded) + C_LARGEST) = abs(w(:, V_X))
+         w(:, curvature_base(s%n, s%bounded) + C_START) = w(:, V_X)
       end if
       w(:, V_TRIAL) = w(:, V_X)
       s%request = ASK_NORM
@@ -88,10 +98,10 @@ contains
       real(wp), intent(in) :: fnorm
       integer(ik), intent(in) :: cost
       class(damped_solver_t), intent(in), optional :: solver
-      real(wp) :: last_radius
-      logical :: accepted
+      real(wp) :: actual, ratio
 
       s%nfev = s%nfev + cost
+      s%past = PAST_NONE
       if (s%iteration == 0) then
          call take_first_norm(s, w, fnorm)
          return
@@ -101,7 +111,60 @@ contains
          call tell_probe(s, w, fnorm)
          return
       end if
+      actual = s%actual
+      ratio = s%ratio
       call measure_step(s, w, r, ldr, ipvt, fnorm)
+      s%accepted = 0
+      if (s%attempt == 1 .and. .not. fnorm < s%first_norm) then    ! the first try's verdict; the second's numbers are shown
+         call swap(actual, s%actual)
+         call swap(ratio, s%ratio)
+         call judge(s, w, r, ldr, ipvt, s%first_norm, solver)
+         s%actual = actual
+         s%ratio = ratio
+      else if (s%strategy /= STRATEGY_MINPACK .and. .not. s%ratio >= RATIO_ACCEPT &
+         .and. second_try_wanted(s, fnorm)) then
+         s%first_norm = fnorm
+         s%request = ASK_CHANGE
+      else
+         call judge(s, w, r, ldr, ipvt, fnorm, solver)
+      end if
+   end subroutine lm_tell_norm
+
+   !> Here is w's column C_CHANGE for the trial, for `cost` evaluations; or if not `answered` there is none,
+   !> nor will there be.
+   pure subroutine lm_tell_change(s, w, r, ldr, ipvt, cost, answered, solver)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(inout) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+      integer(ik), intent(in) :: cost
+      logical, intent(in) :: answered
+      class(damped_solver_t), intent(in), optional :: solver
+
+      s%nfev = s%nfev + cost
+      s%accepted = 0
+      if (.not. answered) s%changes = 0
+      if (s%request == ASK_FEELER) then
+         call follow_feeler(s, w, r, ldr, ipvt, answered, solver)
+      else
+         if (answered) call try_again(s, w, r, ldr, ipvt, solver)
+         if (s%attempt == 0) call judge(s, w, r, ldr, ipvt, s%first_norm, solver)
+      end if
+   end subroutine lm_tell_change
+
+   !> The step is over, with ‖f‖ at its trial: take it or not, and go on.
+   pure subroutine judge(s, w, r, ldr, ipvt, fnorm, solver)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(inout) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+      real(wp), intent(in) :: fnorm
+      class(damped_solver_t), intent(in), optional :: solver
+      real(wp) :: last_radius
+      logical :: accepted
+
       last_radius = s%radius
       call update_radius(s%ratio, s%actual, s%slope, s%pnorm, &
          NORM_BLOW_UP*fnorm >= s%fnorm, s%radius, s%par)
@@ -112,18 +175,17 @@ contains
          if (s%hits > 0 .and. .not. fnorm <= huge(fnorm)) call keep_away(w(:, V_TRIAL), w(:, V_STEP), &
             w(:, V_LO), w(:, V_HI), WARY, w(:, V_WARY))
       end if
-      s%accepted = 0
       if (accepted) call move(s, w, fnorm)
 
       s%info = verdict(s)
       if (s%info /= 0) then
-         call conclude(s, w)
+         call finish(s, w, r, ldr, ipvt)
       else if (accepted) then
          s%request = ASK_MODEL
       else
          call propose(s, w, r, ldr, ipvt, solver)
       end if
-   end subroutine lm_tell_norm
+   end subroutine judge
 
    !> Here is the model at x, for `cost` evaluations: R in r's upper triangle,
    !> ipvt, and w's columns V_QTF and V_COLNORM.
@@ -164,16 +226,23 @@ contains
       else
          call largest_cosine(s%n, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), s%fnorm, &
             w(1, V_SCRATCH), s%gnorm)
+         if (s%probe == PROBE_RETURN) then
+            s%info = s%pending
+            s%request = ASK_DONE
+            return
+         end if
+         s%probe = PROBE_NONE
       end if
       if (s%gnorm <= s%gtol) then
          s%info = INFO_GTOL
-         call conclude(s, w)
+         call finish(s, w, r, ldr, ipvt)
          return
       end if
       if (s%scaling == SCALE_COLUMNS) then
          if (s%touched /= 0) w(:, V_DIAG) = FADING*w(:, V_DIAG)
          w(:, V_DIAG) = max(w(:, V_DIAG), w(:, V_COLNORM))
       end if
+      if (s%strategy /= STRATEGY_MINPACK) call learn_from_past(s, w, r, ldr, ipvt)
       call propose(s, w, r, ldr, ipvt, solver)
    end subroutine lm_tell_model
 
@@ -295,7 +364,8 @@ contains
 
       proper = s%n > 0 .and. s%maxfev > 0 .and. s%ftol >= 0 .and. s%xtol >= 0 &
          .and. s%gtol >= 0 .and. s%factor > 0 &
-         .and. (s%scaling == SCALE_COLUMNS .or. s%scaling == SCALE_USER)
+         .and. (s%scaling == SCALE_COLUMNS .or. s%scaling == SCALE_USER) &
+         .and. s%strategy >= STRATEGY_MINPACK .and. s%strategy <= STRATEGY_ROBUST
    end function proper
 
    !> ‖f(x₀)‖; or, where that is not finite on a bound, ‖f‖ inside.
@@ -315,6 +385,7 @@ contains
          w(:, V_LARGEST) = max(w(:, V_LARGEST), abs(w(:, V_X)))
       end if
       s%fnorm = fnorm
+      s%start_norm = fnorm
       s%accepted = 1
       s%iteration = 1
       s%info = 0
@@ -333,7 +404,7 @@ contains
       of_zeros = merge(UNFELT, 1.0_wp, s%bounded /= 0)
       if (s%scaling == SCALE_COLUMNS) w(:, V_DIAG) = merge(of_zeros, w(:, V_COLNORM), w(:, V_COLNORM) == 0)
       call measure_point(s, w)
-      s%radius = s%factor*s%xnorm
+      s%radius = merge(restart_factor(s%restarts), s%factor, s%bounded == 0 .and. s%restarts > 0)*s%xnorm
       if (s%bounded /= 0 .and. s%scaling == SCALE_COLUMNS .and. .not. s%xnorm > NO_SIZE) &
          s%radius = FIRST_CHANGE*s%factor*s%fnorm
       if (.not. s%radius > 0) s%radius = s%factor
@@ -380,7 +451,32 @@ contains
       if (s%hits > 0) s%touched = 1
       if (s%iteration == 1 .and. s%hits == 0) s%radius = min(s%radius, s%pnorm)
       s%request = ASK_NORM
+      if (s%strategy /= STRATEGY_MINPACK) call bend_step(s, w, r, ldr, ipvt, solver)
    end subroutine propose
+
+   !> The fit is to end, for the reason info; unless the robust strategy starts again.
+   pure subroutine finish(s, w, r, ldr, ipvt)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik), intent(in) :: ldr
+      real(wp), intent(in) :: r(ldr, s%n)
+      integer(ik), intent(in) :: ipvt(s%n)
+
+      if (s%strategy == STRATEGY_ROBUST .and. s%bounded == 0) then
+         if (ran_away(s, w, r, ldr, ipvt)) call start_again(s, w)
+         if (s%probe /= PROBE_NONE) return
+      end if
+      call conclude(s, w)
+   end subroutine finish
+
+   elemental subroutine swap(a, b)
+      real(wp), intent(inout) :: a, b
+      real(wp) :: kept
+
+      kept = a
+      a = b
+      b = kept
+   end subroutine swap
 
    !> How much the step was to bring, and how much it did.
    pure subroutine measure_step(s, w, r, ldr, ipvt, trial_norm)

@@ -1,15 +1,16 @@
 !> The state of the ask/tell machine: one record, and vectors whose columns have names.
 !>
-!> What lm_core.f90, bounds.f90 and probes.f90 share; core.h mirrors both.
+!> What lm_core.f90, bounds.f90, probes.f90 and curvature.f90 share; core.h mirrors both.
 !>
-!> Public: lm_state_t, core_columns, V_X and the other columns, PROBE_START and the other probes.
+!> Public: lm_state_t, core_columns, curvature_base, V_X and the other columns, C_CHANGE and those of a
+!> strategy, PROBE_START and the other probes.
 !> Its data is n-sized.
 module leastsq_lm_state
    use, intrinsic :: iso_c_binding, only: c_double, c_int64_t
-   use leastsq_kinds, only: wp, ik
+   use leastsq_kinds, only: wp, ik, STRATEGY_MINPACK
    implicit none (type, external)
    private
-   public :: lm_state_t, core_columns
+   public :: lm_state_t, core_columns, curvature_base
 
    !> The caller owns this record, the vectors w, the triangle r and ipvt, and
    !> hands all of them to every event unchanged.
@@ -42,13 +43,23 @@ module leastsq_lm_state
       integer(c_int64_t) :: probe = 0        !< what the trial is: PROBE_NONE is a step
       integer(c_int64_t) :: pending = 0      !< info, unless the probe finds better
       integer(c_int64_t) :: best_info = 0    !< info, should V_BEST be returned to
-      integer(c_int64_t) :: restarts = 0     !< times that the fit began again
+      integer(c_int64_t) :: restarts = 0     !< times that the fit began again (without bounds: of the robust strategy)
       integer(c_int64_t) :: felt = 0         !< is V_FELT set?  FELT_NOWHERE, FELT_BEFORE, FELT_HERE
       integer(c_int64_t) :: touched = 0      !< 1: bounds have cut a step
       integer(c_int64_t) :: tries = 0        !< trials of the search inside
       real(c_double) :: distrust = 1         !< of the model near bounds: 1 at first, 0 none
       real(c_double) :: best_norm = 0        !< ‖f‖ at V_BEST
       real(c_double) :: tried_norm = 0       !< ‖f‖ at the best trial of the search
+      ! Set by the caller before lm_start
+      integer(c_int64_t) :: strategy = 0     !< STRATEGY_MINPACK, or else w has the columns of curvature_base
+      integer(c_int64_t) :: changes = 0      !< 1: ASK_CHANGE and ASK_FEELER will be answered; 0: never ask
+      ! Set by the machine, with a strategy
+      integer(c_int64_t) :: past = 0         !< f at the x before: PAST_NONE, PAST_WANTED, PAST_TOLD
+      integer(c_int64_t) :: known = 0        !< 1: C_ALONG and C_BEND are this model's
+      integer(c_int64_t) :: attempt = 0      !< 1: the trial is the second try of a step
+      integer(c_int64_t) :: sound = 0        !< 1: the damped triangle S can be solved with
+      real(c_double) :: first_norm = 0       !< ‖f‖ at the first try
+      real(c_double) :: start_norm = 0       !< ‖f(x₀)‖
    end type lm_state_t
 
    !> Columns of the vectors w(n, core_columns(n, bounded)): VECTORS, and what
@@ -75,6 +86,24 @@ module leastsq_lm_state
    integer, parameter, public :: V_RHS = VECTORS + 12   !< scratch
    integer, parameter, public :: V_TRIANGLE = VECTORS + 13  !< n columns of scratch
 
+   !> With a strategy, columns behind all of these: curvature_base + C_CHANGE and so on.
+   integer, parameter, public :: C_CHANGE = 1   !< Jᵀ(f(y) − f(x)): told, y is the x before or the trial
+   integer, parameter, public :: C_LAST_X = 2   !< the x before
+   integer, parameter, public :: C_LARGEST = 3  !< |x| so far (with bounds: V_LARGEST)
+   integer, parameter, public :: C_ALONG = 4    !< d, the way to the x before
+   integer, parameter, public :: C_BEND = 5     !< Jᵀf″dd
+   integer, parameter, public :: C_START = 6    !< x₀, of the robust strategy
+   integer, parameter, public :: C_BEST = 7     !< the best x before the fit began again (with bounds: V_BEST)
+   integer, parameter, public :: C_SDIAG = 8    !< scratch: diagonal of S
+   integer, parameter, public :: C_ANSWER = 9   !< scratch: the acceleration a
+   integer, parameter, public :: C_SCRATCH = 10 !< two vectors
+   integer, parameter, public :: CURVATURE_VECTORS = C_SCRATCH + 1
+
+   ! What is known of f at the x before, when a model is asked for.
+   integer(ik), parameter, public :: PAST_NONE = 0
+   integer(ik), parameter, public :: PAST_WANTED = 1    !< tell C_CHANGE with the model, if it can be made
+   integer(ik), parameter, public :: PAST_TOLD = 2      !< set by who told it
+
    ! What a trial is: a step of the model's, or a probe
    integer(ik), parameter, public :: PROBE_NONE = 0
    integer(ik), parameter, public :: PROBE_START = 1    !< a start on a bound, moved inside
@@ -93,12 +122,21 @@ module leastsq_lm_state
 contains
 
    !> How many columns w has.
-   elemental function core_columns(n, bounded) result(columns)
+   elemental function core_columns(n, bounded, strategy) result(columns)
+      integer(ik), intent(in) :: n, bounded, strategy
+      integer(ik) :: columns
+
+      columns = curvature_base(n, bounded)
+      if (strategy /= STRATEGY_MINPACK) columns = columns + CURVATURE_VECTORS
+   end function core_columns
+
+   !> The column before C_CHANGE = 1: how many there are without a strategy.
+   elemental function curvature_base(n, bounded) result(columns)
       integer(ik), intent(in) :: n, bounded
       integer(ik) :: columns
 
       columns = VECTORS
       if (bounded /= 0) columns = V_TRIANGLE - 1 + n
-   end function core_columns
+   end function curvature_base
 
 end module leastsq_lm_state

@@ -10,12 +10,12 @@ module leastsq_blocked
       c_null_ptr, c_ptr
    use leastsq_kinds, only: wp, ik, sk
    use leastsq_fdjac2, only: differences_t, fdjac2
-   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH
    use leastsq_lm_drive, only: problem_t
    use leastsq_qrsolv, only: damped_solver_t
    implicit none (type, external)
    private
-   public :: norm_c, settle_c, difference_c, factor_c, solve_c
+   public :: norm_c, settle_c, difference_c, factor_c, change_c, solve_c
    public :: blocked_problem_t, blocked_solver_t, SOLVE_BY_BLOCKS
 
    abstract interface
@@ -54,9 +54,9 @@ module leastsq_blocked
       end function difference_c
 
       !> R, ipvt, Q'f and column norms of J at x, where f is fvec; J is fjac,
-      !> or for the function to make if that is NULL.
-      function factor_c(m, n, x, fvec, fjac, r, ldr, ipvt, qtf, colnorm, data) bind(c) &
-         result(status)
+      !> or for the function to make if that is NULL.  With `before`, also change = Jᵀ(before − f).
+      function factor_c(m, n, x, fvec, fjac, r, ldr, ipvt, qtf, colnorm, before, change, data) &
+         bind(c) result(status)
          import :: c_double, c_int, c_int64_t, c_ptr
          implicit none (type, external)
          integer(c_int64_t), value :: m, n, ldr
@@ -65,8 +65,21 @@ module leastsq_blocked
          real(c_double), intent(inout) :: r(ldr, n)
          integer(c_int64_t), intent(inout) :: ipvt(n)
          real(c_double), intent(inout) :: qtf(n), colnorm(n)
+         real(c_double), intent(in), optional :: before(m)
+         real(c_double), intent(inout), optional :: change(n)
          integer(c_int) :: status
       end function factor_c
+
+      !> change = Jᵀ(other − fvec), J of the last model.  0: it is not there any more.
+      function change_c(m, n, fvec, other, change, data) bind(c) result(answered)
+         import :: c_double, c_int, c_int64_t, c_ptr
+         implicit none (type, external)
+         integer(c_int64_t), value :: m, n
+         real(c_double), intent(in) :: fvec(m), other(m)
+         real(c_double), intent(inout) :: change(n)
+         type(c_ptr), value :: data
+         integer(c_int) :: answered
+      end function change_c
 
       !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `team` NULL or
       !> threads.  Pure in what it computes.
@@ -97,6 +110,7 @@ module leastsq_blocked
       procedure(settle_c), pointer, nopass :: take => null()      !< or not associated
       procedure(difference_c), pointer, nopass :: differ => null()
       procedure(factor_c), pointer, nopass :: factor => null()
+      procedure(change_c), pointer, nopass :: changed => null()   !< or not associated
       type(c_ptr) :: data = c_null_ptr
       type(c_ptr) :: fjac = c_null_ptr            !< m x n room for differences; or NULL
       type(differences_t) :: how
@@ -106,6 +120,7 @@ module leastsq_blocked
       procedure :: settle
       procedure :: difference
       procedure :: model
+      procedure :: change => change_by_rows
    end type blocked_problem_t
 
 contains
@@ -168,7 +183,7 @@ contains
       real(wp), intent(in) :: x(n), f(m)
       real(wp), intent(inout) :: r(ldr, n)
       integer(ik), intent(inout) :: ipvt(n)
-      real(wp), intent(inout) :: w(n, VECTORS)
+      real(wp), intent(inout) :: w(n, *)
       real(wp), intent(inout) :: spare(m)
       integer(ik), intent(out) :: cost
       integer(sk), intent(out) :: status
@@ -180,8 +195,25 @@ contains
          call fdjac2(self, m, n, x, f, fjac, self%how, w(1, V_SCRATCH), cost, status)
          if (status /= 0) return
       end if
-      status = self%factor(m, n, x, f, self%fjac, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), &
-         self%data)
+      if (self%change_column > 0) then
+         status = self%factor(m, n, x, f, self%fjac, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), &
+            spare, w(1, self%change_column), self%data)
+         self%past_told = status == 0
+      else
+         status = self%factor(m, n, x, f, self%fjac, r, ldr, ipvt, w(1, V_QTF), w(1, V_COLNORM), &
+            data=self%data)
+      end if
    end subroutine model
+
+   subroutine change_by_rows(self, m, n, f, f_other, change, answered)
+      class(blocked_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: f(m), f_other(m)
+      real(wp), intent(inout) :: change(n)
+      logical, intent(out) :: answered
+
+      answered = associated(self%changed)
+      if (answered) answered = self%changed(m, n, f, f_other, change, self%data) /= 0
+   end subroutine change_by_rows
 
 end module leastsq_blocked

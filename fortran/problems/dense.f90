@@ -4,26 +4,28 @@
 !> Jacobian, which becomes qrfac's factors.  With a robust loss, the norm is that of a
 !> function of each residual, and the model's rows of J and f are weighted.
 !>
-!> Public: dense_problem_t, weigh_c, dense_model.  Its data is m-sized.
+!> Public: dense_problem_t, weigh_c, dense_model, change_along.  Its data is m-sized.
 module leastsq_dense
    use, intrinsic :: iso_c_binding, only: c_double, c_int, c_int64_t, c_ptr
    use leastsq_kinds, only: wp, ik, sk
    use leastsq_enorm, only: enorm
    use leastsq_qrfac, only: qrfac
-   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH, VECTORS
+   use leastsq_lm_core, only: V_COLNORM, V_QTF, V_SCRATCH
    use leastsq_lm_drive, only: problem_t
    implicit none (type, external)
    private
-   public :: dense_problem_t, weigh_c, dense_model
+   public :: dense_problem_t, weigh_c, dense_model, change_along
 
    type, abstract, extends(problem_t) :: dense_problem_t
       type(c_ptr) :: data                         !< the C functions' last argument
       procedure(weigh_c), pointer, nopass :: weigh => null()   !< a robust loss, if any
       real(wp), pointer, contiguous :: weighed(:, :) => null() !< then m x 2: weigh_c's
+      real(wp), pointer, contiguous :: kept(:, :) => null()    !< with a strategy: J as factored, and the weights of its rows
    contains
       procedure(jacobian_i), deferred :: jacobian
       procedure :: residual_norm => weighed_norm
       procedure :: model => factored_jacobian
+      procedure :: change => change_by_jacobian
    end type dense_problem_t
 
    abstract interface
@@ -83,7 +85,7 @@ contains
       real(wp), intent(in) :: x(n), f(m)
       real(wp), intent(inout) :: r(ldr, n)
       integer(ik), intent(inout) :: ipvt(n)
-      real(wp), intent(inout) :: w(n, VECTORS)
+      real(wp), intent(inout) :: w(n, *)
       real(wp), intent(inout) :: spare(m)
       integer(ik), intent(out) :: cost
       integer(sk), intent(out) :: status
@@ -94,10 +96,17 @@ contains
       if (associated(self%weigh)) then
          status = self%weigh(m, f, self%weighed, 1_c_int, self%data)
          if (status /= 0) return
-         spare = self%weighed(:, 1)
          do j = 1, n
             call weight(m, self%weighed(:, 2), r(1, j))
          end do
+      end if
+      if (associated(self%kept)) then
+         call copy(m*n, r, self%kept)
+         if (associated(self%weigh)) self%kept(:, n + 1) = self%weighed(:, 2)
+         if (self%change_column > 0) call self%change(m, n, f, spare, w(1, self%change_column), self%past_told)
+      end if
+      if (associated(self%weigh)) then
+         spare = self%weighed(:, 1)
       else
          spare = f
       end if
@@ -125,6 +134,64 @@ contains
          fjac(j, j) = work(j, 1)
       end do
    end subroutine dense_model
+
+   !> problem_t's change, of the raw residuals with the model's weights.
+   subroutine change_by_jacobian(self, m, n, f, f_other, change, answered)
+      class(dense_problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: f(m), f_other(m)
+      real(wp), intent(inout) :: change(n)
+      logical, intent(out) :: answered
+
+      answered = associated(self%kept)
+      if (.not. answered) return
+      if (associated(self%weigh)) then
+         call change_along(m, n, self%kept, f, f_other, change, self%kept(:, n + 1))
+      else
+         call change_along(m, n, self%kept, f, f_other, change)
+      end if
+   end subroutine change_by_jacobian
+
+   !> change = Jᵀ(f_other − f), the difference weighted as the rows of J are.  Each sum is in lanes, for an
+   !> addition waits for the one before.
+   pure subroutine change_along(m, n, jac, f, f_other, change, weights)
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: jac(m, n), f(m), f_other(m)
+      real(wp), intent(out) :: change(n)
+      real(wp), intent(in), optional :: weights(m)
+      integer(ik), parameter :: PIECE = 64, LANES = 4
+      real(wp) :: difference(PIECE), lane(LANES)
+      integer(ik) :: first, count, whole, i, j
+
+      change = 0
+      do first = 0, m - 1, PIECE
+         count = min(PIECE, m - first)
+         do i = 1, count
+            difference(i) = f_other(first + i) - f(first + i)
+         end do
+         if (present(weights)) difference(1:count) = weights(first + 1:first + count)*difference(1:count)
+         whole = count - modulo(count, LANES)
+         do j = 1, n
+            lane = 0
+            do i = 1, whole, LANES
+               lane = lane + jac(first + i:first + i + LANES - 1, j)*difference(i:i + LANES - 1)
+            end do
+            do i = whole + 1, count
+               lane(1) = lane(1) + jac(first + i, j)*difference(i)
+            end do
+            change(j) = change(j) + ((lane(1) + lane(2)) + (lane(3) + lane(4)))
+         end do
+      end do
+   end subroutine change_along
+
+   !> One behind the other: a matrix as memory has it.
+   pure subroutine copy(count, from, to)
+      integer(ik), intent(in) :: count
+      real(wp), intent(in) :: from(count)
+      real(wp), intent(inout) :: to(*)
+
+      to(1:count) = from
+   end subroutine copy
 
    pure subroutine weight(m, weights, column)
       integer(ik), intent(in) :: m

@@ -24,7 +24,7 @@ module leastsq_fdjac2
    type, bind(c) :: differences_t
       real(c_double) :: precision = 0             !< relative error of f
       integer(c_int64_t) :: grows = 0             !< 1: steps that change nothing grow
-      ! n each, all or none: lo <= moved <= hi, and |x| so far
+      ! n each; lo and hi both or none: lo <= moved <= hi, then with largest: |x| so far
       type(c_ptr) :: lo = c_null_ptr, hi = c_null_ptr, largest = c_null_ptr
    end type differences_t
 
@@ -50,16 +50,17 @@ contains
       real(wp), pointer, contiguous :: lo(:), hi(:), largest(:)
       real(wp) :: h, relative
       integer(ik) :: j
-      logical :: bounded
+      logical :: bounded, has_largest
 
       status = 0
       made = 0
       bounded = c_associated(how%lo)
+      has_largest = c_associated(how%largest)
       if (bounded) then
          call c_f_pointer(how%lo, lo, [n])
          call c_f_pointer(how%hi, hi, [n])
-         call c_f_pointer(how%largest, largest, [n])
       end if
+      if (has_largest) call c_f_pointer(how%largest, largest, [n])
       relative = relative_step(how%precision)
       moved = x
       do j = 1, n
@@ -84,6 +85,8 @@ contains
 
          if (bounded) then
             call difference_step(x(j), relative, moved(j), h, lo(j), hi(j), largest(j))
+         else if (has_largest) then
+            call difference_step(x(j), relative, moved(j), h, largest=largest(j))
          else
             call difference_step(x(j), relative, moved(j), h)
          end if

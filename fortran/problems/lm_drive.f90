@@ -7,11 +7,13 @@
 !> Public: problem_t, watch_c, lm_drive.  Its data is m-sized.
 module leastsq_lm_drive
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_int, c_loc, c_null_ptr, c_ptr
-   use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_STOPPED, INFO_WATCHER
+   use leastsq_kinds, only: wp, ik, sk, ASK_DONE, ASK_NORM, ASK_MODEL, ASK_CHANGE, ASK_FEELER, &
+      INFO_STOPPED, INFO_WATCHER
    use leastsq_enorm, only: enorm
    use leastsq_qrsolv, only: damped_solver_t
-   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, &
-      V_X, V_TRIAL, VECTORS
+   use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, lm_tell_change, &
+      curvature_base, C_CHANGE, V_X, V_TRIAL
+   use leastsq_lm_state, only: PAST_WANTED, PAST_TOLD
    implicit none (type, external)
    private
    public :: problem_t, watch_c, lm_drive
@@ -21,12 +23,17 @@ module leastsq_lm_drive
    type, abstract :: problem_t
       procedure(watch_c), pointer, nopass :: watch => null()   !< told of every event, if any
       type(c_ptr) :: watch_data = c_null_ptr                   !< its last argument
+      ! With a strategy, for `model`: spare holds f at the x before, and w's column is Jᵀ(f before − f), if
+      ! `model` makes it and says so
+      integer(ik) :: change_column = 0                         !< 0: it is not wanted
+      logical :: past_told = .false.
    contains
       procedure(residual_i), deferred :: residual
       procedure(model_i), deferred :: model
       procedure :: residual_norm => residual_then_norm
       procedure :: difference => residual_then_difference
       procedure :: settle => nothing_to_settle
+      procedure :: change => no_change
    end type problem_t
 
    abstract interface
@@ -55,14 +62,14 @@ module leastsq_lm_drive
       !> triangle, ipvt, and w's columns V_QTF and V_COLNORM.  A column norm that
       !> is not finite says that the Jacobian is not; nothing else need be set.
       subroutine model_i(self, m, n, x, f, r, ldr, ipvt, w, spare, cost, status)
-         import :: problem_t, wp, ik, sk, VECTORS
+         import :: problem_t, wp, ik, sk
          implicit none (type, external)
          class(problem_t), intent(inout) :: self
          integer(ik), intent(in) :: m, n, ldr
          real(wp), intent(in) :: x(n), f(m)
          real(wp), intent(inout) :: r(ldr, n)
          integer(ik), intent(inout) :: ipvt(n)
-         real(wp), intent(inout) :: w(n, VECTORS)  !< from V_STEP on to be used freely
+         real(wp), intent(inout) :: w(n, *)        !< VECTORS, from V_STEP on to be used freely
          real(wp), intent(inout) :: spare(m)       !< scratch
          integer(ik), intent(out) :: cost          !< residuals evaluated
          integer(sk), intent(out) :: status
@@ -88,8 +95,9 @@ contains
       real(wp), pointer, contiguous :: f(:), f_trial(:), passed(:)
       real(wp) :: fnorm
       integer(ik) :: cost
+      integer(ik) :: change                       !< w's column
       integer(sk) :: status
-      logical :: in_spare
+      logical :: in_spare, answered
 
       ! f(x) and f(trial) change places when a step is accepted: no copies
       f => fvec
@@ -97,6 +105,7 @@ contains
       in_spare = .false.
       cost = 0
       status = 0
+      change = curvature_base(n, s%bounded) + C_CHANGE
       call lm_start(s, w)
       do while (s%request /= ASK_DONE)
          select case (s%request)
@@ -112,9 +121,21 @@ contains
                f_trial => passed
                in_spare = .not. in_spare
             end if
+         case (ASK_CHANGE, ASK_FEELER)
+            cost = 0
+            if (s%request == ASK_FEELER) then
+               cost = 1
+               call problem%residual(m, n, w(1, V_TRIAL), f_trial, status)
+               if (status /= 0) exit
+            end if
+            call problem%change(m, n, f, f_trial, w(1, change), answered)
+            call lm_tell_change(s, w, r, ldr, ipvt, cost, answered, solver)
          case (ASK_MODEL)
+            problem%change_column = merge(change, 0_ik, s%past == PAST_WANTED)
+            problem%past_told = .false.
             call problem%model(m, n, w(1, V_X), f, r, ldr, ipvt, w, f_trial, cost, status)
             if (status /= 0) exit
+            if (problem%past_told) s%past = PAST_TOLD
             call lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
          end select
          if (associated(problem%watch)) call show(problem, s, w)
@@ -145,6 +166,17 @@ contains
       logical, intent(in) :: accepted
       real(wp), intent(inout) :: f(m)
    end subroutine nothing_to_settle
+
+   !> change = Jᵀ(f_other − f), J of the last model; for problems that have not kept it.
+   subroutine no_change(self, m, n, f, f_other, change, answered)
+      class(problem_t), intent(inout) :: self
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(in) :: f(m), f_other(m)
+      real(wp), intent(inout) :: change(n)
+      logical, intent(out) :: answered
+
+      answered = .false.
+   end subroutine no_change
 
    !> f and ‖f‖, for problems that have no quicker way to both.
    subroutine residual_then_norm(self, m, n, x, f, fnorm, status)

@@ -63,6 +63,7 @@ class _Info(dict[str, Any]):        # infodict; njev, active_mask, multipliers, 
     def __getitem__(self, key: str, /) -> Any: ...
 
 _Full: TypeAlias = tuple[_Array, _Array | None, _Info, str, int]
+_Strategy: TypeAlias = Literal["minpack", "fast", "robust"]
 
 # -------------------------------------------------------- what the tools are asked about
 
@@ -139,6 +140,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int]: ...
 @overload
 def leastsq(
@@ -167,6 +169,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -195,6 +198,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -223,6 +227,7 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int] | _Full: ...
 @overload
 def curve_fit(
@@ -258,6 +263,7 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
     # these only with bounds, or "trf" or "dogbox"
     x_scale: ArrayLike | Literal["jac"] | None = None,
     max_nfev: float | None = None,
@@ -300,6 +306,7 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    strategy: _Strategy = "minpack",
     # these only with bounds, or "trf" or "dogbox"
     x_scale: ArrayLike | Literal["jac"] | None = None,
     max_nfev: float | None = None,
@@ -355,6 +362,7 @@ def least_squares(
     *,
     covariance: str | None = None,
     absolute_sigma: bool = False,
+    strategy: _Strategy = "minpack",
 ) -> OptimizeResult: ...
 
 class in_scipy:
@@ -403,6 +411,7 @@ def leastsq_batch(
     return_cov: bool = True,
     return_fvec: bool = False,
     progress: bool | Callable[[int, int], object] = False,
+    strategy: _Strategy = "minpack",
 ) -> BatchResult: ...
 @overload
 def leastsq_blocks(
@@ -428,6 +437,7 @@ def leastsq_blocks(
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int]: ...
 @overload
 def leastsq_blocks(
@@ -453,6 +463,7 @@ def leastsq_blocks(
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
+    strategy: _Strategy = "minpack",
 ) -> _Full: ...
 @overload
 def leastsq_blocks(
@@ -478,6 +489,7 @@ def leastsq_blocks(
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
     verbose: Literal[0, 1, 2, 3] | bool = 0,
+    strategy: _Strategy = "minpack",
 ) -> tuple[_Array, int] | _Full: ...
 
 class LevenbergMarquardt(_Machine):
@@ -493,6 +505,7 @@ class LevenbergMarquardt(_Machine):
         diag: ArrayLike | None = None,
         bounds: _Bounds | None = None,
         epsfcn: float | None = None,
+        strategy: _Strategy = "minpack",
     ) -> Self: ...
     @property
     def success(self) -> bool: ...
@@ -525,7 +538,7 @@ def fit(
     loss: _Loss = "linear",
     f_scale: float = 1.0,
     nan_policy: Literal["raise", "omit"] = "raise",
-    strategy: Literal["fast", "minpack"] = "fast",
+    strategy: Literal["fast", "minpack", "robust"] = "fast",
     ftol: float = 1.49012e-8,
     xtol: float = 1.49012e-8,
     gtol: float = 0.0,

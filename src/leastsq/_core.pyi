@@ -38,10 +38,11 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
         low: NDArray[np.float64] | None,
         high: NDArray[np.float64] | None,
         precision: float | None,
+        strategy: int,                   # core.h's number
         /,
     ) -> Self: ...
     @property
-    def request(self) -> Literal["norm", "model"] | None: ...
+    def request(self) -> Literal["norm", "model", "change", "feeler"] | None: ...
     @property
     def x_eval(self) -> NDArray[np.float64] | None: ...
     @property
@@ -69,6 +70,8 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
     @property
     def maxfev(self) -> int: ...
     @property
+    def strategy(self) -> Literal["minpack", "fast", "robust"]: ...
+    @property
     def ftol(self) -> float: ...
     @property
     def xtol(self) -> float: ...
@@ -94,8 +97,16 @@ class Machine:                           # leastsq.LevenbergMarquardt is derived
     def qtf(self) -> NDArray[np.float64]: ...
     def tell_norm(self, fnorm: float | ArrayLike, evaluations: int = 1) -> None: ...
     def tell_model(
-        self, model: ArrayLike | RowAccumulator, f: ArrayLike | None = None, *, evaluations: int = 0
+        self,
+        model: ArrayLike | RowAccumulator,
+        f: ArrayLike | None = None,
+        *,
+        evaluations: int = 0,
+        change: ArrayLike | None = None,
     ) -> None: ...
+    def tell_change(self, change: ArrayLike | None, evaluations: int | None = None) -> None: ...
+    @staticmethod
+    def change(J: ArrayLike, f: ArrayLike, other: ArrayLike) -> NDArray[np.float64]: ...    # (n,)
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...   # (n, n), (n,)
 
 @final
@@ -143,13 +154,14 @@ def solve(
     diag: ArrayLike | None,
     qr: int,                             # 0 by size, 1 minpack, 2 blocked, 3 the reference engine
     threads: int,
-    extras: (                            # bounds, loss and its scale, watcher: see watch.c
+    extras: (                            # bounds, loss and its scale, watcher (see watch.c), strategy
         tuple[
             NDArray[np.float64] | None,
             NDArray[np.float64] | None,
             int | Callable[..., ArrayLike] | None,
             float,
             Callable[..., object] | None,
+            int,
         ]
         | None
     ),
@@ -186,7 +198,14 @@ def weigh(
 
 # Many problems in lock-step: the events of lm_core for the slots of a slab, which is
 # (state, w, r, ipvt, fvec) with a row for each slot.
-_Slab = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
+_Slab = (
+    tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
+    | tuple[
+        NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64],
+        NDArray[np.float64],                 # with a strategy: residuals at the x before, (size, m),
+        NDArray[np.float64],                 # and Jacobians as factored with weights of their rows, (size, n + 1, m)
+    ]
+)
 
 # A loss's number in loss.c, or rho, rho' and rho'' at the slots' residuals, (3, k, m); f_scale.
 _Loss = tuple[int | NDArray[np.float64], float]
@@ -245,7 +264,8 @@ def batch_compiled(
     diag: NDArray[np.float64] | None,        # (n,) or (B, n), as are both bounds
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     loss: tuple[int, float] | None,          # its number in loss.c, f_scale
-    settings: tuple[float, float, float, int, float, float],  # ftol, xtol, gtol, maxfev, precision, factor
+    settings: tuple[float, float, float, int, float, float, float, int],  # ftol, xtol, gtol, maxfev, precision, factor, that
+                                             # of problems with bounds, strategy
     ier: NDArray[np.int64],
     nfev: NDArray[np.int64],
     njev: NDArray[np.int64],

@@ -22,7 +22,7 @@ __all__ = ["leastsq", "leastsq_blocks"]
 def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_deriv=False,
                    ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100,
                    diag=None, *, client=None, timeout=60.0, bounds=None, loss=LINEAR, f_scale=1.0,
-                   callback=None, history=False, verbose=0):
+                   callback=None, history=False, verbose=0, strategy="minpack"):
     """
     `leastsq.leastsq_blocks` on a cluster: blocks are sent to the workers once and stay there.
 
@@ -42,7 +42,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
         The cluster; None: the client that was made last.
     timeout : float, optional
         Seconds to wait for a worker where none is left.
-    bounds, loss, f_scale, callback, history, verbose : optional
+    bounds, loss, f_scale, callback, history, verbose, strategy : optional
         As in `leastsq.leastsq_blocks`.
 
     Returns
@@ -99,14 +99,14 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     check_blocks(blocks)
     cluster = Cluster(the_client(client), timeout)
     problem = parse_blocks(func, x0, args, Dfun, forward_differences(epsfcn, "leastsq_blocks"), bounds, (loss, f_scale))
-    return fit(partial(Blocks, blocks, cluster), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag),
+    return fit(partial(Blocks, blocks, cluster), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy),
                Watching(callback, history, verbose), full_output=full_output, col_deriv=col_deriv,
                with_mask=bounds is not None)
 
 
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ftol=1.49012e-8,
             xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100, diag=None, *, client=None,
-            timeout=60.0, bounds=None, loss=LINEAR, f_scale=1.0, callback=None, history=False, verbose=0):
+            timeout=60.0, bounds=None, loss=LINEAR, f_scale=1.0, callback=None, history=False, verbose=0, strategy="minpack"):
     """
     `leastsq.leastsq` for residuals that are a Dask array.
 
@@ -129,7 +129,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
         scheduler: threads of this process.
     timeout : float, optional
         Seconds to wait for a worker where none is left.
-    bounds, loss, f_scale, callback, history, verbose : optional
+    bounds, loss, f_scale, callback, history, verbose, strategy : optional
         As in `leastsq.leastsq`.
 
     Returns
@@ -173,6 +173,6 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
         raise ValueError("leastsq.dask: Dfun must be a function, None, '2-point' or '3-point', got 'cs'")
     cluster = Cluster(the_client(client, needed=False), timeout)
     problem = parse_blocks(func, x0, args, Dfun, forward_differences(epsfcn, "leastsq_blocks"), bounds, (loss, f_scale))
-    return fit(partial(Chunks, cluster), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag),
+    return fit(partial(Chunks, cluster), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy),
                Watching(callback, history, verbose), full_output=full_output, col_deriv=col_deriv,
                with_mask=bounds is not None)

@@ -114,7 +114,7 @@ lock_give(object_lock *lock, PyThreadState *released)
    machine's own order.  Bytes of another kind, version, order or length, or with a
    word that has changed, are refused. */
 
-enum { VERSION = 2 };
+enum { VERSION = 3 };
 
 typedef struct {
     uint32_t kind, version;

@@ -427,7 +427,7 @@ def test_options_take_what_is_documented(options):
         if "bounds" in keywords:
             output += 3 * x0.nbytes + result.active_mask.nbytes
         peaks.append(peak - output)
-    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 36) + slab * y[0].nbytes
+    documented = 8 * slab * (M * (N + 2) + N**2 + 12 * N + 44) + slab * y[0].nbytes
     if "bounds" in options:
         documented += 8 * slab * (N**2 + 13 * N)
     if "loss" in options:
@@ -459,3 +459,34 @@ def test_the_extension_refuses_vectors_and_losses_that_do_not_fit():
     for bad in (0, np.zeros(3, np.int64), np.zeros(2)):
         with pytest.raises(ValueError, match="batch: cost "):
             _core.batch_tell_model(slab.arrays, slots, np.ones((2, N, M)), None, None, bad)
+
+
+# ---------------------------------------------------------------------------
+# strategies
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("loss", ["linear", "cauchy"])
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
+@pytest.mark.parametrize("strategy", ["fast", "robust"])
+def test_strategies_go_through_the_points_of_leastsq_in_every_kind_of_batch(strategy, method, loss, bounded, compiled):
+    """From starts far off, some hopeless, between bounds that some problems do not have."""
+    rng = np.random.default_rng(44)
+    x0, y = curves(400, seed=44)
+    x0 += rng.uniform(-0.5, 9, x0.shape)
+    with_hopeless_ones(x0, y)
+    kept = np.isfinite(x0).all(1)
+    x0, y = x0[kept], y[kept]
+    options = {"maxfev": 60, "loss": loss, "f_scale": 0.1, "strategy": strategy}
+    bounds = None
+    if bounded:
+        low, high = random_bounds(x0, 44)
+        bounds = np.fmin(low, x0), np.fmax(high, x0)
+    func, dfun = compiled[0], None if method == "lmdif" else compiled[1]
+    keywords = {} if method == "lmdif" else METHODS[method]
+    python = leastsq_batch(curve, x0, y, bounds=bounds, return_fvec=True, slab=33, **options, **keywords)
+    assert_same(leastsq_batch(func, x0, y, Dfun=dfun, bounds=bounds, threads=2, return_fvec=True, **options), arrays(python))
+    wanted, _ = loop(curve, x0, y, bounds, **options, **keywords)
+    for name in ("x", "ier", "nfev", "fvec"):
+        np.testing.assert_array_equal(getattr(python, name), wanted[name], name)
+    assert python.success.mean() > 0.3

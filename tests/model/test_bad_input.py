@@ -104,7 +104,7 @@ BAD = [
     ({"jac": "cs", "y": Y + 0j}, ValueError, "'cs' takes complex steps, which need a real y"),
     ({"loss": "hubr"}, ValueError, "`loss` must be one of .*'huber'"),
     ({"f_scale": 0}, ValueError, "`f_scale` must be positive"),
-    ({"strategy": "fastest"}, ValueError, "strategy must be 'fast' or 'minpack', got 'fastest'; did you mean 'fast'"),
+    ({"strategy": "fastest"}, ValueError, "strategy must be 'fast', 'minpack' or 'robust', got 'fastest'; did you mean 'fast'"),
     ({"maxfev": "many"}, TypeError, "maxfev must be an integer"),
     ({"ftol": -1}, TypeError, "ftol must be zero or positive, got -1"),
     ({"callback": 3}, TypeError, "callback must be callable"),

@@ -226,7 +226,7 @@ def test_the_model_is_called_as_often_as_is_said():
     assert calls[0] == result.nfev + result.extra_nfev
 
 
-@pytest.mark.parametrize("strategy", ["fast", "minpack"])
+@pytest.mark.parametrize("strategy", ["fast", "minpack", "robust"])
 def test_a_strategy_is_kept(strategy):
     assert lsq.fit(decay, T, Y, START, strategy=strategy).strategy == strategy
 

@@ -228,13 +228,16 @@ def _fortran_parameters(text):
 
 def test_codes_are_equal_in_fortran_c_and_python():
     from leastsq import Status
+    from leastsq._problem.settings import STRATEGIES
     fortran = {name: int(value) for name, value
                in _fortran_parameters(SOURCES["kinds.f90"].read_text()).items()
-               if re.match("(INFO|ASK|SCALE)_", name)}
-    assert len(fortran) == 13 + 3 + 2
+               if re.match("(INFO|ASK|SCALE|STRATEGY)_", name)}
+    assert len(fortran) == 13 + 5 + 2 + 3
     header = {re.sub("^LSQ_", "", name): value for name, value in CODES.items()}
     in_c = {name: header[re.sub("^INFO_", "", name)] for name in fortran}
     assert in_c == fortran
+    assert {f"STRATEGY_{name.upper()}": value for name, value in STRATEGIES.items()} == \
+        {name: value for name, value in fortran.items() if name.startswith("STRATEGY_")}
     assert {f"INFO_{s.name}": s.value for s in Status} == \
         {name: value for name, value in fortran.items() if name.startswith("INFO_")}
     assert [s.name for s in Status] == [
@@ -254,6 +257,20 @@ def test_the_machines_vectors_are_the_same_columns_in_fortran_and_c():
                             "LO", "HI", "SIDE", "SLOPE", "LARGEST", "FELT", "LEFT", "BEST", "WARY",
                             "NEAR_LO", "NEAR_HI", "RHS", "TRIANGLE"}
     assert columns == {name: CODES[f"LSQ_{name}"] for name in columns}
+
+
+def test_a_strategys_vectors_are_the_same_columns_in_fortran_and_c():
+    fortran = _fortran_parameters(SOURCES["lm_state.f90"].read_text())
+    known = {}
+    for name, value in fortran.items():
+        if name.startswith("C_") or name == "CURVATURE_VECTORS":
+            known[name.lower()] = eval(value, {"__builtins__": {}}, known)
+    assert known.pop("curvature_vectors") == CODES["LSQ_CURVATURE_VECTORS"]
+    columns = {f"LSQ_{name.upper()}": value - 1 for name, value in known.items()}
+    assert set(columns) == {name for name in CODES if name.startswith("LSQ_C_")}
+    assert columns == {name: CODES[name] for name in columns}
+    assert {f"LSQ_{name}": int(value) for name, value in fortran.items() if name.startswith("PAST_")} == \
+        {name: value for name, value in CODES.items() if name.startswith("LSQ_PAST_")}
 
 
 def test_probes_are_the_same_in_fortran_and_c():

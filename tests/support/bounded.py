@@ -88,7 +88,7 @@ def fit(core, residual, jacobian, x0, lo=None, hi=None, *, ftol=1.49012e-8, xtol
     x0 = np.array(x0, float)
     n = x0.size
     bounded = int(lo is not None)
-    columns = core.lib.lsq_core_columns(n, bounded)
+    columns = core.lib.lsq_core_columns(n, bounded, 0)
     canary = np.full(n * columns + 5, -1.5)
     w = canary[:n * columns].reshape((n, columns), order="F")
     w[:] = np.nan

@@ -257,7 +257,9 @@ class Core:
             "lsq_covar": (_i64, [_i64, _pdbl, _i64, _pi64, _dbl, _pdbl, _pdbl]),
             "lsq_chkder": (None, [
                 _i64, _i64, _pdbl, _pdbl, _pdbl, _i64, _pdbl, _pdbl, _i64, _pdbl]),
-            "lsq_core_columns": (_i64, [_i64, _i64]),
+            "lsq_tell_change": (None, [
+                ct.POINTER(State), _pdbl, _pdbl, _i64, _pi64, _i64, ct.c_int, ct.c_void_p, ct.c_void_p]),
+            "lsq_core_columns": (_i64, [_i64, _i64, _i64]),
             "lsq_free_covar": (_i64, [_i64, _pdbl, _i64, _pi64] + 6 * [_pdbl]),
         }
         for name, (result, arguments) in signatures.items():
@@ -429,25 +431,27 @@ class Core:
 
     # -- the machine
 
-    def machine(self, n):
-        return Machine(self, n)
+    def machine(self, n, **state):
+        """`state`: bounded, strategy, changes."""
+        return Machine(self, n, **state)
 
 
 class Machine:
     """The ask/tell machine and the arrays its caller owns.  `state` is the
     record; `vector("QTF")` and `triangle` are views to read and to fill."""
 
-    def __init__(self, core, n):
+    def __init__(self, core, n, bounded=0, strategy=0, changes=0):
         self.lib, self.n = core.lib, n
-        self.state = State(n=n)
+        self.state = State(n=n, bounded=bounded, strategy=strategy, changes=changes)
         self._room = _Room()
         rows = max(n, 0)
-        self._w = self._room.out(rows, CODES["LSQ_VECTORS"])
+        self._base = core.lib.lsq_core_columns(rows, bounded, 0)
+        self._w = self._room.out(rows, core.lib.lsq_core_columns(rows, bounded, strategy))
         self.triangle = self._room.out(rows, rows)
         self.ipvt = self._room.integers(np.arange(1, rows + 1))
 
     def vector(self, name):
-        return self._w[:, CODES["LSQ_" + name]]
+        return self._w[:, (self._base if name.startswith("C_") else 0) + CODES["LSQ_" + name]]
 
     def start(self):
         self.lib.lsq_start(ct.byref(self.state), _p(self._w))
@@ -461,4 +465,12 @@ class Machine:
     def tell_model(self, cost=0):
         self.lib.lsq_tell_model(ct.byref(self.state), _p(self._w), _p(self.triangle),
                                 max(self.n, 1), _p(self.ipvt), cost)
+        self._room.check()
+
+    def tell_change(self, change, cost=0):
+        """n numbers, or None."""
+        if change is not None:
+            self.vector("C_CHANGE")[:] = change
+        self.lib.lsq_tell_change(ct.byref(self.state), _p(self._w), _p(self.triangle), max(self.n, 1), _p(self.ipvt),
+                                 cost, int(change is not None), None, None)
         self._room.check()

@@ -7,6 +7,7 @@ import numpy as np
 from .._core import Machine
 from .._problem.arguments import real_array
 from .._problem.bounds import Bounds, parse_bounds
+from .._problem.settings import first_factor, parse_strategy
 from .status import SUCCESS, Status, message, not_finite_message
 
 __all__ = ["LevenbergMarquardt"]
@@ -25,14 +26,17 @@ class LevenbergMarquardt(Machine):
     maxfev : int, optional
         Most evaluations, as told.  Zero or less: 200*(n + 1) if the first model told took
         evaluations (differences), 100*(n + 1) if it took none.
+    strategy : {"minpack", "fast", "robust"}, optional
+        As in `leastsq`.  The other two ask for two things more, both of which may be declined.
 
     Attributes
     ----------
-    request : {"norm", "model", None}
-        What is wanted: the norm of the residuals, or the Jacobian with the residuals.  None: the
-        fit has ended.
+    request : {"norm", "model", "change", "feeler", None}
+        What is wanted: the norm of the residuals, or the Jacobian with the residuals.  With a strategy also
+        how the residuals change along the last Jacobian: to the trial that was told last ("change"), or to a point that is
+        only for that ("feeler").  None: the fit has ended.
     x_eval : ndarray, shape (n,), or None
-        Where it is wanted; a copy.
+        Where it is wanted; a copy.  For a "change", where the last norm was.
     accepted : bool
         Whether the trial that was told last was taken as `x`: then its residuals are
         those that the next model wants.
@@ -67,15 +71,19 @@ class LevenbergMarquardt(Machine):
     fault : tuple of (int, int, float), or None
         After `ier` 9, row, column and value of the first number that was not finite, if it was told;
         column n is f.
-    n, maxfev, ftol, xtol, gtol, bounds
+    n, maxfev, ftol, xtol, gtol, bounds, strategy
         The settings.
 
     Methods
     -------
     tell_norm(fnorm, evaluations=1)
         Answer "norm": a number, or the residuals.
-    tell_model(model, f=None, *, evaluations=0)
+    tell_model(model, f=None, *, evaluations=0, change=None)
         Answer "model": J and f, or a `RowAccumulator` of their rows.
+    tell_change(change, evaluations=None)
+        Answer "change" and "feeler": ``J.T @ (other - f)``, or None.
+    change(J, f, other)
+        That, summed as `leastsq` does.
     points()
         The n points and steps for a Jacobian by forward differences.
 
@@ -94,7 +102,8 @@ class LevenbergMarquardt(Machine):
     Notes
     -----
     The iterates are those of `leastsq`, to the bit, if `tell_norm` is given the residuals and
-    `tell_model` the Jacobian.  With accumulators they agree to rounding.
+    `tell_model` the Jacobian; with a strategy, if `change` makes what it asks for, and `tell_model` is told the change
+    to the residuals of the x before.  With accumulators they agree to rounding.
 
     A trial norm that is not finite is a rejected step; at the start, or in a model, it
     ends the fit with `ier` 9, or if `x` is on one of its bounds makes it look inside.
@@ -123,12 +132,33 @@ class LevenbergMarquardt(Machine):
     ...         lm.tell_model(np.transpose(rows), f, evaluations=lm.n)
     >>> lm.x.round(6), lm.success
     (array([2.      , 0.693147]), True)
+
+    The same with a strategy, which wants the residuals of the point before to be kept as well:
+
+    >>> lm, before = LevenbergMarquardt([1.0, 1.0], strategy="fast"), None
+    >>> while lm.request:
+    ...     if lm.request == "norm":
+    ...         trial = residual(lm.x_eval)
+    ...         lm.tell_norm(trial)
+    ...         if lm.accepted:
+    ...             f, before = trial, (f if lm.iteration > 1 else None)
+    ...     elif lm.request == "change":
+    ...         lm.tell_change(lm.change(J, f, trial))
+    ...     elif lm.request == "feeler":
+    ...         lm.tell_change(lm.change(J, f, residual(lm.x_eval)))
+    ...     else:
+    ...         points, steps = lm.points()
+    ...         J = np.transpose([(residual(point) - f)/step for point, step in zip(points, steps)])
+    ...         change = None if before is None else lm.change(J, f, before)
+    ...         lm.tell_model(J, f, evaluations=lm.n, change=change)
+    >>> lm.x.round(6), lm.success
+    (array([2.      , 0.693147]), True)
     """
 
     __slots__ = ()
 
     def __new__(cls, x0, *, ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, factor=100,
-                diag=None, bounds=None, epsfcn=None):
+                diag=None, bounds=None, epsfcn=None, strategy="minpack"):
         low = high = None
         if bounds is not None:
             start = real_array(x0, "x0", "LevenbergMarquardt")
@@ -136,7 +166,9 @@ class LevenbergMarquardt(Machine):
             parsed.check_start(start)
             if parsed.finite:
                 low, high = parsed.low, parsed.high
-        return super().__new__(cls, x0, ftol, xtol, gtol, maxfev, factor, diag, low, high, epsfcn)
+        number = parse_strategy(strategy, "LevenbergMarquardt")
+        return super().__new__(cls, x0, ftol, xtol, gtol, maxfev, first_factor(factor, number, low is not None), diag, low, high,
+                               epsfcn, number)
 
     @property
     def success(self):

@@ -8,6 +8,7 @@ from .._core import solve
 from .._problem.arguments import real_array
 from .._problem.compiled import CFunction, handles
 from .._problem.derivatives import DifferenceJacobian
+from .._problem.settings import parse_strategy
 from .filled import Filled
 from .status import Status, message, not_finite_message, stopped_message, vanished_message
 from .watch import Watcher
@@ -32,6 +33,7 @@ class Fit:
     def __init__(self, problem, x0, settings, watching, count_differences=True):
         self.problem, self.settings, self.count_differences = problem, settings, count_differences
         self.x0 = x0
+        self.strategy = parse_strategy(settings.strategy)
         n = real_array(x0, "x0", "leastsq").size
         self.differences = _differences(problem)
         self.maxfev = settings.limit(n, problem.by_differences)
@@ -55,13 +57,13 @@ class Fit:
             func, Dfun = filled.func, filled.Dfun
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, problem.args)
-        extras = None
-        if bounds is not None or loss.code is not None or self.watcher is not None:
+        factor, extras = settings.first_factor(bounds is not None), None
+        if bounds is not None or loss.code is not None or self.watcher is not None or self.strategy:
             sides = (None, None) if bounds is None else (bounds.low, bounds.high)
-            extras = *sides, loss.code, loss.scale, self.watcher
+            extras = *sides, loss.code, loss.scale, self.watcher, self.strategy
         try:
             out = solve(func, self.x0, problem.args, Dfun, full_output, col_deriv, settings.ftol, settings.xtol,
-                        settings.gtol, self.maxfev, problem.differences.precision, settings.factor, settings.diag, settings.qr,
+                        settings.gtol, self.maxfev, problem.differences.precision, factor, settings.diag, settings.qr,
                         settings.threads, extras)
         finally:
             if self.watcher is not None:

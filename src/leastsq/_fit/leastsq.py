@@ -15,7 +15,7 @@ from .._problem.derivatives import Differences
 from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem, parse_problem
-from .._problem.settings import Settings, Watching, most_evaluations
+from .._problem.settings import Settings, Watching, first_factor, most_evaluations, parse_strategy
 from .._problem.words import LEASTSQ, Words, callers_level, explain_call
 from .fit import Fit, why_it_ended
 from .info import Info
@@ -47,7 +47,8 @@ def _is_reference(engine, **options):
         raise ValueError("leastsq: engine='reference' is not in this build: install MINPACK's library "
                          "(Debian, Ubuntu: minpack-dev) and build leastsq with "
                          "pip install . -Csetup-args=-Dreference=enabled")
-    plain = {"qr": (None, "minpack"), "threads": (None, 1), "loss": (LINEAR,), "Dfun": ("2-point",)}
+    plain = {"qr": (None, "minpack"), "threads": (None, 1), "loss": (LINEAR,), "Dfun": ("2-point",),
+             "strategy": ("minpack",)}
     for name, value in options.items():
         if name == "Dfun" and not isinstance(value, str):
             continue
@@ -96,12 +97,12 @@ def _plain_problem(func, args, Dfun, col_deriv, precision):
 # These two are functions of their own since they have to be short: where no memory is left at all, CPython goes round for
 # ever in a handler of exceptions that begins beyond a function's 256th instruction, whose number it wants to keep.
 
-def _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads, watch):
-    """The core's `solve` without extras; errors of calls that cannot be made are explained."""
+def _solve(watch, *arguments):
+    """The core's `solve` with no extras but a strategy; errors of calls that cannot be made are explained."""
     try:
-        return solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads,
-                     None)
+        return solve(*arguments)
     except TypeError as error:
+        func, _, args, Dfun = arguments[:4]
         _explain(error, watch, func, Dfun, args)
         raise
 
@@ -124,7 +125,8 @@ def _explain(error, watch, func, Dfun, args):
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
             factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
-            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None):
+            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None,
+            strategy="minpack"):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -219,6 +221,12 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         ``-Dreference=enabled``, see `show_config`.  It has no `bounds`, `loss`, `callback`,
         `history`, `verbose`, `workers`, blocked `qr`, `threads`, nor more than 2**31 - 1
         elements of the Jacobian or calls.
+    strategy : {"minpack", "fast", "robust"}, optional
+        Which steps are taken.  "minpack": MINPACK's, to the bit.  The others bend steps by
+        the curvature of `func`, which mostly residuals tell that are evaluated anyway:
+        "fast" for fewer evaluations, "robust" to solve more fits.  They read the default
+        `factor` as 0.3, or 1 with `bounds`, and their difference steps see how large a parameter
+        has been.  The manual's page on strategies has the figures.
 
     Returns
     -------
@@ -279,7 +287,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     ValueError
         `func` returns more than one dimension, or another size than before;
         `diag` has another length than n; a compiled `Dfun` is for another m;
-        `qr`, `threads`, `loss`, `verbose`, `workers` or `engine` is not one of its values;
+        `qr`, `threads`, `loss`, `verbose`, `workers`, `engine` or `strategy` is not one of its values;
         "reference" is not in this build, or cannot do what is asked;
         `x0` outside of `bounds`; `bounds` nan, of the wrong shape, or the lower
         above the upper; "cs" with a `func` that is not analytic; `history` without
@@ -361,7 +369,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         func, Dfun = watch.func, watch.Dfun
     if engine is not None and _is_reference(
             engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
-            history=history, verbose=verbose, workers=workers, Dfun=Dfun):
+            history=history, verbose=verbose, workers=workers, Dfun=Dfun, strategy=strategy):
         qr = _REFERENCE
     else:
         qr = 0 if qr is None else _qr(qr)
@@ -372,7 +380,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
         source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,
                                (loss, f_scale))
-        fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads),
+        fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads, strategy),
                   Watching(callback, history, verbose))
         out = _solve_with_extras(fit, full_output or bool(verbose), watch)
         Dfun = source.Dfun
@@ -380,8 +388,12 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         source = _plain_problem, func, args, Dfun, col_deriv, epsfcn      # made when it is first asked for
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
-        out = _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
-                     epsfcn, factor, diag, qr, threads, watch)
+        extras = None
+        if strategy != "minpack":
+            number = parse_strategy(strategy)
+            factor, extras = first_factor(factor, number, False), (None, None, None, 1.0, None, number)
+        out = _solve(watch, func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,
+                     epsfcn, factor, diag, qr, threads, extras)
         if out is None:
             return _nothing_to_fit(func, args, Dfun, source)
     if watch is not None:

@@ -80,7 +80,7 @@ class Watcher:
 
     def __call__(self, *event):
         """An event, as watch.c tells it; true ends the fit."""
-        (is_model, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted, ratio, nfev, njev, iteration) = event
+        (kind, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted, ratio, nfev, njev, iteration) = event
         nfev += self.extra_nfev()
         last, now = self.last, SimpleNamespace(x=x, trial=trial, fnorm=fnorm, gnorm=gnorm,
                                                radius=radius, par=par)
@@ -90,9 +90,9 @@ class Watcher:
         if self.bar is not None:
             self.bar.update(nfev - self.bar.n)
             self.bar.set_postfix(cost=f"{0.5*fnorm**2:.4e}", refresh=False)
-        if is_model:
+        if kind == 1:
             return self._at_model(now, nfev, njev, iteration)
-        if self.records is not None:
+        if self.records is not None and kind == 0:
             self._record(last, now, bool(accepted), actual, predicted, ratio, nfev)
         if self.maxfev is not None and nfev >= self.maxfev and last is not None:
             self.reached_maxfev = True

@@ -13,7 +13,7 @@ from .._problem.compiled import CFunction
 from .._problem.derivatives import ORDINARY_SIZE, forward_differences
 from .._problem.losses import LINEAR, parse_loss
 from .._problem.problem import Problem
-from .._problem.settings import Settings, most_evaluations
+from .._problem.settings import Settings, most_evaluations, parse_strategy
 from .arguments import check_sizes, data_and_weights, scale_factors, start_points, thread_count
 from .batch_result import BatchResult
 from .lock_step import Job, lock_step
@@ -25,7 +25,7 @@ __all__ = ["BatchResult", "leastsq_batch"]
 def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1.49012e-8,
                   xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100, diag=None, *,
                   weights=None, bounds=None, loss=LINEAR, f_scale=1.0, threads=1, slab=None,
-                  return_cov=True, return_fvec=False, progress=False):
+                  return_cov=True, return_fvec=False, progress=False, strategy="minpack"):
     r"""
     Fit many independent problems of the same kind: pixels, spectra, wells.
 
@@ -90,6 +90,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     progress : bool or callable, optional
         Show the progress, with tqdm if it is installed; or a function
         ``progress(done, total)``, called now and then.
+    strategy : {"minpack", "fast", "robust"}, optional
+        Which steps are taken, as in `leastsq`.
 
     Returns
     -------
@@ -125,9 +127,10 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     Python functions are called for a slab of problems.  Problems that are done
     leave it and others take their places, so slow ones hold up nobody.  Beside
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
-    36)`` bytes and the rows of `data`, plus what `func` needs for S problems;
-    bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
-    functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000`` bytes for each thread.
+    44)`` bytes and the rows of `data`, plus what `func` needs for S problems;
+    bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``, a strategy other than
+    "minpack" ``8*S*(m*(n + 2) + 11*n)``.  Compiled functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000``
+    bytes for each thread, with such a strategy ``8*(m*(n + 1) + 11*n)`` more.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``
@@ -169,7 +172,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     if maxfev <= 0:
         maxfev = most_evaluations(n, Dfun is None)
     differences = forward_differences(epsfcn, "leastsq_batch")
-    settings = Settings(ftol, xtol, gtol, maxfev, factor, scale_factors(diag, count, n))
+    parse_strategy(strategy, "leastsq_batch")
+    diag = scale_factors(diag, count, n)
     if weights is not None:
         weights = np.array(real_array(weights, "weights"))
     data, weights = data_and_weights(data, weights, count)
@@ -177,6 +181,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         bounds = parse_bounds(bounds, x.shape, door="leastsq_batch")
         bounds.check_starts(x)
         bounds = bounds if bounds.finite else None
+    settings = Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy)
     loss = parse_loss(loss, f_scale)
     col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (
         (col_deriv, "col_deriv"), (return_cov, "return_cov"), (return_fvec, "return_fvec")))
@@ -254,7 +259,7 @@ def _run_compiled(problem, settings, data, weights, threads, show, result):
     if weights is not None:
         weights = np.ascontiguousarray(weights, np.float64)
     numbers = (settings.ftol, settings.xtol, settings.gtol, settings.maxfev, problem.differences.relative_error(),
-               settings.factor)
+               settings.first_factor(False), settings.first_factor(True), settings.number)
     _core.batch_compiled(func._handle, None if Dfun is None else Dfun._handle, address, stride,
                          result.x, weights, settings.diag, None if bounds is None else (bounds.low, bounds.high),
                          None if loss.is_linear else (loss.code, loss.scale), numbers, result.ier, result.nfev,

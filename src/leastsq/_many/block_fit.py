@@ -39,6 +39,7 @@ from .._problem.derivatives import (
 from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import LEAST_SQUARES, Loss
 from .._problem.problem import parse_problem
+from .._problem.settings import parse_strategy
 from .arguments import check_sizes
 
 __all__ = ["BlockTask", "Mapped", "Model", "Norm", "Point", "at_block", "fit", "merge_models", "merge_norms", "parse_blocks"]
@@ -72,6 +73,7 @@ class Model(NamedTuple):
     evaluations: int            # that leastsq counts
     fault: Fault | None
     sums: np.ndarray | None = None      # of central differences: see `DifferenceJacobian`
+    change: np.ndarray | None = None    # Jᵀ(f at the x before − f), if it was wanted
 
 
 class Point(NamedTuple):
@@ -82,6 +84,7 @@ class Point(NamedTuple):
     largest: np.ndarray         # |x| so far
     checked: bool               # not the first one
     factors: np.ndarray | None = None   # of central differences' steps
+    before: np.ndarray | None = None    # with a strategy: the x before, where f is evaluated once more
 
 
 def merge_norms(parts):
@@ -95,7 +98,7 @@ def merge_models(parts):
 
     The order of the parts decides about roundings.
     """
-    rows, total, evaluations, faults, sums = 0, None, 0, [], None
+    rows, total, evaluations, faults, sums, change = 0, None, 0, [], None, None
     for part in parts:
         total = RowAccumulator(part.accumulator.n) if total is None else total
         total.merge(part.accumulator)
@@ -104,7 +107,9 @@ def merge_models(parts):
         faults.append(part.fault)
         if part.sums is not None:
             sums = part.sums if sums is None else sums + part.sums
-    return Model(rows, total, evaluations, _first(faults), sums)
+        if part.change is not None:
+            change = part.change if change is None else change + part.change
+    return Model(rows, total, evaluations, _first(faults), sums, change)
 
 
 def _first(faults):
@@ -167,14 +172,25 @@ class BlockTask:
             maker.largest, maker.checked = point.largest, point.checked
             jacobian = maker.jacobian_at(x, f, (block, *self.args))
             evaluations, sums = maker.evaluations, maker.sums
+        difference = None
+        if point.before is not None:
+            difference = self.residuals(point.before, block)[0]
+            if difference.size != f.size:
+                raise ValueError("leastsq_blocks: the array returned by func changed size between calls: it had "
+                                 f"{f.size} elements, now {difference.size}")
+            difference -= f
+            evaluations += 1
         if not self.loss.is_linear:
             f, weights = weigh(self.loss.code, self.loss.scale, f, True)
             jacobian = jacobian*weights[:, None]
+            if difference is not None:
+                difference *= weights
         accumulator = RowAccumulator(x.size)
         accumulator.push(jacobian, f)
         fault = accumulator.fault
         fault = fault if fault is None else Fault(index, *fault)
-        return Model(f.size, accumulator, evaluations, fault, sums)
+        change = None if difference is None else jacobian.T @ difference
+        return Model(f.size, accumulator, evaluations, fault, sums, change)
 
     def _given(self, x, block, rows, kept=None):
         jacobian = real_array(self.Dfun(x.copy(), block, *self.args), "the array that Dfun returns", "leastsq_blocks")
@@ -306,11 +322,12 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
                               ((full_output, "full_output"), (col_deriv, "col_deriv")))
     if watching.history and not full_output:
         raise ValueError("leastsq_blocks: history=True needs full_output=True, for infodict holds it")
+    parse_strategy(settings.strategy, "leastsq_blocks")
     bounds = problem.bounds
     limit = settings.limit(real_array(x0, "x0", "leastsq_blocks").size, problem.by_differences)
     watcher = Watcher(watching, None, lambda: 0)
     lm = LevenbergMarquardt(x0, **settings.tolerances(), maxfev=limit, factor=settings.factor, diag=settings.diag,
-                            bounds=None if bounds is None else (bounds.low, bounds.high))
+                            bounds=None if bounds is None else (bounds.low, bounds.high), strategy=settings.strategy)
     task = BlockTask(problem.func, problem.args, problem.Dfun, col_deriv, bounds, problem.loss)
     try:
         ier, fault, rows = _drive(lm, schedule(task), problem.differences, watcher if watcher.is_wanted else None)
@@ -375,29 +392,41 @@ def _forward_model(scheduler, point):
     return part._replace(evaluations=evaluations + part.evaluations)
 
 
+def _event(lm):
+    """What a watcher is told, but for the kind of event."""
+    return (lm.accepted, lm.x, lm.x_eval, lm.fnorm, lm.gnorm, lm.radius, lm.par, lm.actual, lm.predicted, lm.ratio, lm.nfev,
+            lm.njev, lm.iteration)
+
+
 def _drive(lm, scheduler, differences, watcher):
     """Answer until it is done; (ier, the last evaluation's fault, the number of residuals)."""
-    rows, largest, fault, factors = None, 0.0, None, np.ones(lm.n)
+    rows, largest, fault, factors, before = None, 0.0, None, np.ones(lm.n), None
+    strategic = lm.strategy != "minpack"
     while lm.request is not None:
         x = lm.x_eval
+        if lm.request in ("change", "feeler"):      # no residuals and no Jacobian are kept
+            lm.tell_change(None)
+            if watcher is not None:
+                watcher(2, *_event(lm))
+            continue
         wants_model = lm.request == "model"
         if wants_model:
-            part, factors = _model(scheduler, Point(x, differences, largest, lm.njev > 0, factors))
+            part, factors = _model(scheduler, Point(x, differences, largest, lm.njev > 0, factors, before))
             largest = np.maximum(largest, np.abs(x))
             fault = part.fault
-            lm.tell_model(part.accumulator, evaluations=part.evaluations)
+            lm.tell_model(part.accumulator, evaluations=part.evaluations, change=part.change)
         else:
+            was = lm.x
             part = scheduler.norm(x)
             if rows is None:
                 check_sizes(x.size, part.rows, None, None)
                 rows, fault = part.rows, part.fault
                 differences = differences.of_precision(part.eps)
             lm.tell_norm(part.norm)
+            before = was if strategic and lm.accepted and lm.iteration > 1 else None
         if part.rows != rows:
             raise ValueError("leastsq_blocks: the array returned by func changed size between calls: "
                              f"all blocks together had {rows} elements, now {part.rows}")
-        if watcher is not None and watcher(
-                wants_model, lm.accepted, lm.x, lm.x_eval, lm.fnorm, lm.gnorm, lm.radius, lm.par,
-                lm.actual, lm.predicted, lm.ratio, lm.nfev, lm.njev, lm.iteration):
+        if watcher is not None and watcher(int(wants_model), *_event(lm)):
             return int(Status.WATCHER), fault, rows
     return lm.ier, fault, rows

@@ -16,7 +16,7 @@ __all__ = ["check_blocks", "leastsq_blocks"]
 def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_deriv=False,
                    ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100,
                    diag=None, *, map=map, bounds=None, loss=LINEAR, f_scale=1.0,    # noqa: A002
-                   callback=None, history=False, verbose=0):
+                   callback=None, history=False, verbose=0, strategy="minpack"):
     """
     Minimize a sum of squares over blocks of data, which need not fit in memory together.
 
@@ -55,7 +55,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
         ``mpi4py.futures.MPIPoolExecutor``; ``imap`` of a `multiprocessing.Pool`.  For
         processes, the functions, `args` and the blocks must pickle, and each block
         travels at each evaluation: let it be a name, and func load it.
-    bounds, loss, f_scale, callback, history, verbose : optional
+    bounds, loss, f_scale, callback, history, verbose, strategy : optional
         As in `leastsq`.
 
     Returns
@@ -109,7 +109,8 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
 
     `nfev` counts an evaluation of all blocks as one, as `leastsq` counts it.  As no
     residuals are kept, `func` is called once more at each point where a
-    Jacobian is made.
+    Jacobian is made.  For a `strategy` it is also called at the point before, which counts; of what
+    strategies do, blocks have only this.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     if not callable(map):
         raise TypeError(f"leastsq_blocks: map must be callable, got {type(map).__name__}")
     problem = parse_blocks(func, x0, args, Dfun, forward_differences(epsfcn, "leastsq_blocks"), bounds, (loss, f_scale))
-    return fit(partial(Mapped, blocks, map), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag),
+    return fit(partial(Mapped, blocks, map), problem, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy),
                Watching(callback, history, verbose), full_output=full_output, col_deriv=col_deriv,
                with_mask=bounds is not None)
 

@@ -265,6 +265,8 @@ class Chunks:
             arrays = [f, jacobian.rechunk((f.chunks[0], -1))]
         else:
             arrays = [f, *map(self._residuals, self._points(point))]
+        if point.before is not None:
+            arrays.append(self._residuals(point.before))
         return self._evaluate("model", point, merge_models, arrays)
 
     def _points(self, point):

@@ -22,12 +22,14 @@ from .arguments import check_sizes
 __all__ = ["STATE", "Job", "lock_step", "slab_size"]
 
 STATE = np.dtype(_core.state_layout)    # lsq_state of core.h
-_DONE, _NORM, _MODEL = range(3)
+_DONE, _NORM, _MODEL, _CHANGE, _FEELER = range(5)
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
 _LO, _HI, _, _, _LARGEST = range(_VECTORS, _VECTORS + 5)
 _BOUND_VECTORS = 12             # and n more: what bounds take
+_CURVATURE_VECTORS = 11         # what a strategy takes, behind those that its problem has
+_C_LARGEST = _VECTORS + 2       # of a problem without bounds
 
 # A slab's residuals fill a part of a core's cache, but for problems so small that Python's
 # share of a round would then show.
@@ -44,17 +46,19 @@ def slab_size(m):
 class Slab:
     """The problems at work: a slot, which is a row of every array, for each."""
 
-    def __init__(self, size, m, n, bounded=False):
+    def __init__(self, size, m, n, bounded=False, strategy=False):
         self.size, self.m, self.n = size, m, n
         self.problem = np.full(size, -1)            # -1: the slot is free
         self.state = np.zeros(size, STATE)
-        columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0)
+        columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0) + (_CURVATURE_VECTORS if strategy else 0)
         self.w = np.zeros((size, columns, n))       # lm_core's vectors
         self.r = np.zeros((size, n, n))
         self.ipvt = np.tile(np.arange(1, n + 1, dtype=np.int64), (size, 1))     # in range before there is a model
         self.fvec = np.zeros((size, m))             # residuals at x
         self.jac = None                             # transposed, (size, n, m)
         self.arrays = (self.state, self.w, self.r, self.ipvt, self.fvec)
+        if strategy:                # residuals at the x before; Jacobians as factored, and weights of their rows
+            self.arrays += (np.zeros((size, m)), np.zeros((size, n + 1, m)))
 
     def start(self, problems, job):
         """Give as many of these problems a slot as there are; return the number."""
@@ -70,7 +74,9 @@ class Slab:
             part = bounds.row(problems)
             self.w[slots, _LO], self.w[slots, _HI] = part.low, part.high
             self.w[slots, _LARGEST] = 0         # the machine's, where it is bounded
-            self.state["bounded"][slots] = ((part.low > -np.inf) | (part.high < np.inf)).any(-1)
+            bounded = ((part.low > -np.inf) | (part.high < np.inf)).any(-1)
+            self.state["bounded"][slots] = bounded
+            self.state["factor"][slots] = np.where(bounded, job.settings.first_factor(True), job.settings.first_factor(False))
         _core.batch_start(self.arrays, slots)
         return slots.size
 
@@ -80,9 +86,18 @@ class Slab:
             self.jac = np.empty((self.size, self.n, self.m))
         return self.jac[:count]
 
-    def wanting(self, request):
-        """The slots whose problems want this."""
-        return np.flatnonzero((self.state["request"] == request) & (self.problem >= 0))
+    def wanting(self, *requests):
+        """The slots whose problems want one of these."""
+        wanted = self.state["request"]
+        return np.flatnonzero((wanted == requests[0] if len(requests) == 1 else np.isin(wanted, requests)) & (self.problem >= 0))
+
+    def largest(self, slots, bounded):
+        """|x| so far of these slots' problems, which the machine keeps with bounds or a strategy; 0: it does not."""
+        if not bounded:
+            return self.w[slots, _C_LARGEST]
+        if len(self.arrays) == 5:
+            return self.w[slots, _LARGEST]
+        return self.w[slots, np.where(self.state["bounded"][slots] == 1, _LARGEST, _C_LARGEST)]
 
 
 @dataclass(eq=False)
@@ -100,7 +115,9 @@ class Job:
     def state(self):
         """A state with what must be set before the start."""
         state, settings = np.zeros((), STATE), self.settings
-        state["n"], state["maxfev"], state["factor"] = self.x.shape[1], settings.maxfev, settings.factor
+        state["n"], state["maxfev"], state["factor"] = self.x.shape[1], settings.maxfev, settings.first_factor(False)
+        state["strategy"] = settings.number
+        state["changes"] = settings.number > 0
         for name, value in settings.tolerances().items():
             state[name] = value
         state["scaling"] = _SCALE_COLUMNS if settings.diag is None else _SCALE_USER
@@ -208,7 +225,8 @@ def lock_step(job, result, size=None, progress=None):
         if not order.size:
             return
     last = count - done
-    slab = Slab(min(last, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None)
+    slab = Slab(min(last, size or slab_size(job.m)), job.m, n, job.problem.bounds is not None, job.settings.number > 0)
+    strategic = (_FEELER,) if job.settings.number else ()
     waiting = slab.start(first, job)
     slots = slab.wanting(_NORM)
     f = f[slots]                    # an improper diag has ended a problem already
@@ -231,7 +249,7 @@ def lock_step(job, result, size=None, progress=None):
         if waiting < last:
             stop = min(waiting + slab.size, last)
             waiting += slab.start(np.arange(waiting, stop) if order is None else order[waiting:stop], job)
-        slots = slab.wanting(_NORM)
+        slots = slab.wanting(_NORM, *strategic)
         if slots.size:
             f = job.residuals(slab.w[slots, _TRIAL], slab.problem[slots])
 
@@ -259,7 +277,9 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
     limits = (None, None, None)
     if bounds is not None:
         part = bounds.row(problems)
-        limits = slab.w[slots, _LARGEST], part.low, part.high
+        limits = slab.largest(slots, True), part.low, part.high
+    elif job.settings.number:
+        limits = slab.largest(slots, False), None, None
     points, steps = _core.difference_steps(x, relative_step, *limits)
     grows = slab.state["bounded"][slots] == 1 if job.problem.loss.is_linear else np.ones(slots.size, bool)
     for j, step in enumerate(np.ascontiguousarray(steps.T)):

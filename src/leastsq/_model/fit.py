@@ -20,9 +20,7 @@ from .words import DOOR, nearest, sort_of
 
 __all__ = ["fit", "problem_of"]
 
-STRATEGIES = ("fast", "minpack")
-_HAS_STRATEGY = "strategy" in Settings.__dataclass_fields__
-_NO_SETTINGS = Settings()
+STRATEGIES = ("fast", "minpack", "robust")
 
 
 def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=None, fixed=None, prior=None, own=None,
@@ -71,8 +69,8 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         A robust loss for outliers, as in `leastsq`; f_scale is compared with residuals over sigma.
     nan_policy : {"raise", "omit"}, optional
         What is made of nan in y, sigma or x: an error, or such points do not count.
-    strategy : {"fast", "minpack"}, optional
-        How steps are made; "minpack": as `leastsq` makes them.
+    strategy : {"fast", "minpack", "robust"}, optional
+        How steps are made, as in `leastsq`, whose default is "minpack".
     ftol, xtol, gtol : float, optional
         When to stop, as in `leastsq`.
     maxfev : int, optional
@@ -135,7 +133,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     """
     models, sets, signatures = _models_and_data(model, x, y, start, sigma, nan_policy)
     if strategy not in STRATEGIES:
-        raise ValueError(f"{DOOR}: strategy must be 'fast' or 'minpack', got {sort_of(strategy)}; "
+        raise ValueError(f"{DOOR}: strategy must be 'fast', 'minpack' or 'robust', got {sort_of(strategy)}; "
                          f"{nearest(strategy, STRATEGIES)}")
     if prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
@@ -276,13 +274,7 @@ def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
     """The `Settings` of a fit."""
     bounded = parameters.bounded
     options = {"factor": 1.0} if bounded else {}        # as curve_fit has it
-    # ---- THE place where `strategy` is connected: it goes to the solver as soon as Settings has a field of that name.
-    if _HAS_STRATEGY:
-        options["strategy"] = strategy
-    # ----
-    elif not bounded and ftol == xtol == _NO_SETTINGS.ftol and gtol == 0.0 and maxfev is None:
-        return _NO_SETTINGS
-    return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, **options)
+    return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, strategy=strategy, **options)
 
 
 def _message(out, njev, fault, problem, settings, maxfev):

@@ -7,12 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Settings", "Watching", "most_evaluations"]
+__all__ = ["STRATEGIES", "Settings", "Watching", "first_factor", "most_evaluations", "parse_strategy"]
+
+STRATEGIES = {"minpack": 0, "fast": 1, "robust": 2}     # the core's numbers
+_FACTOR = 100                   # MINPACK's, and
+_FIRST_FACTOR = 0.3             # what the other strategies take in its place,
+_BOUNDED_FACTOR = 1.0           # and between bounds
 
 
 def most_evaluations(n, by_differences):
     """MINPACK's limit for n parameters, where the user sets none."""
     return (200 if by_differences else 100)*(n + 1)
+
+
+def parse_strategy(strategy, caller="leastsq"):
+    """The core's number."""
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise ValueError(f"{caller}: strategy must be 'minpack', 'fast' or 'robust', got {strategy!r}")
+    return STRATEGIES[strategy]
+
+
+def first_factor(factor, strategy, bounded):
+    """The core's factor: a user's own, or the strategy's where it is the default; `strategy` is the core's number."""
+    if strategy == STRATEGIES["minpack"] or not isinstance(factor, (int, float)) or factor != _FACTOR:
+        return factor
+    return _BOUNDED_FACTOR if bounded else _FIRST_FACTOR
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +49,16 @@ class Settings:
     diag: Any = None
     qr: int = 0                     # the core's number
     threads: int = 1
+    strategy: str = "minpack"
+
+    @property
+    def number(self):
+        """The strategy's number in the core."""
+        return STRATEGIES[self.strategy]
+
+    def first_factor(self, bounded):
+        """The core's factor."""
+        return first_factor(self.factor, self.number, bounded)
 
     def limit(self, n, by_differences):
         """The largest number of evaluations for n parameters."""

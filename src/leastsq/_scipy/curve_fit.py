@@ -38,7 +38,7 @@ _OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n 
 _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
 # leastsq's, as far as they are not arguments of curve_fit by another name
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
-                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine"))
+                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine", "strategy"))
 _ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
               "nan_policy", "covariance")
 
@@ -103,7 +103,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
-        `workers`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`: `x_scale`,
+        `workers`, `strategy`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`: `x_scale`,
         `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
         tolerances that are None; `tr_solver` and `tr_options` change nothing.
 

@@ -17,7 +17,7 @@ from .._problem.compiled import CFunction, call_compiled
 from .._problem.derivatives import SCHEMES, DifferenceJacobian, Differences
 from .._problem.kinds import PLAIN, plain, returned
 from .._problem.problem import parse_problem
-from .._problem.settings import Settings, Watching
+from .._problem.settings import Settings, Watching, parse_strategy
 from .._problem.words import LEAST_SQUARES, explain_call, raised_here
 from .._uncertainty.covariance import by_option, check_option
 from .arguments import (
@@ -41,7 +41,8 @@ _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
                   xtol=1e-8, gtol=1e-8, x_scale=None, loss="linear", f_scale=1.0, diff_step=None,
                   tr_solver=None, tr_options=None, jac_sparsity=None, max_nfev=None, verbose=0,
-                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False):
+                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False,
+                  strategy="minpack"):
     r"""
     Minimize a robust sum of squares between bounds.
 
@@ -102,6 +103,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     absolute_sigma : bool, optional
         For `covariance`: the residuals are divided by the errors of the data, so that
         the covariance needs no scale from them.
+    strategy : {"minpack", "fast", "robust"}, optional
+        Which steps are taken, as in `leastsq`.
 
     Returns
     -------
@@ -196,6 +199,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     if kwargs:
         fun = partial(fun, **kwargs)
         jac = jac if isinstance(jac, str) else partial(jac, **kwargs)
+    parse_strategy(strategy, "least_squares")
     check_option(covariance)
     if absolute_sigma and covariance is None:
         raise ValueError("`absolute_sigma` is for `covariance`, which is None.")
@@ -207,8 +211,8 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         limit, tell = evaluation_limit(max_nfev, 100*n, not is_free), scipys_callback(callback, other)
         if other and limit == 1:        # MINPACK makes a step before it looks at the limit
             tell = _at_once
-        fit = Fit(functions.problem, x0, Settings(ftol, xtol, gtol, limit, 100.0 if is_free else 1.0, diag),
-                  Watching(tell, False, verbose), count_differences=False)
+        settings = Settings(ftol, xtol, gtol, limit, 100.0 if is_free else 1.0, diag, strategy=strategy)
+        fit = Fit(functions.problem, x0, settings, Watching(tell, False, verbose), count_differences=False)
         out = fit.solve(True)
         if tell is _at_once and out[1] == Status.WATCHER:
             out = out[0], int(Status.MAXFEV), *out[2:]

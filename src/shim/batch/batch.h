@@ -7,11 +7,12 @@
 #include "user/user.h"
 
 /* The problems at work at once.  Python's slab is a tuple of arrays with a row for each
-   problem: state, w, r, ipvt, fvec.  r is n x n: of a Jacobian, only R is kept.  w has
-   the columns of lm_core's vectors, with or without those for bounds. */
+   problem: state, w, r, ipvt, fvec; with a strategy also before and kept.  r is n x n: of a Jacobian,
+   only R is kept.  w has the columns of lm_core's vectors, with or without those for bounds. */
 typedef struct {
     lsq_state *state;
     double *w, *r, *fvec;
+    double *before, *kept;      /* NULL, or: residuals at the x before; J as factored, and weights of its rows */
     int64_t *ipvt;
     npy_intp size, m, n, columns;
     const int64_t *slots;       /* the rows that the event is for */
@@ -80,6 +81,7 @@ typedef struct {
     npy_intp count, m;
     lsq_state settings;         /* of every problem, n among them */
     double precision;           /* of func: its relative error */
+    double bounded_factor;      /* the settings' factor, for problems with bounds */
     robust_loss loss;           /* rho NULL: none */
     const lsq_lanes_kernels *kernels;
     const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */

@@ -37,7 +37,7 @@ read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObje
         PyErr_SetString(PyExc_ValueError, "batch: sizes that do not go together");
         return -1;
     }
-    if (j->m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (n + 16) / 64) {
+    if (j->m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (2 * n + 16) / 64) {
         PyErr_NoMemory();
         return -1;
     }
@@ -65,19 +65,22 @@ batch_compiled(PyObject *module, PyObject *args)
     PyObject *multipliers, *progress, *bounds, *loss, *which;
     lsq_state *s = &j.settings;
     unsigned long long data;
-    long long maxfev;
+    long long maxfev, strategy;
     Py_ssize_t stride;
     npy_intp list[1];
     double scale;
     int threads;
 
     j.kernels = &((module_state *)PyModule_GetState(module))->kernels->lanes;
-    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdd)OOOOOOOOiO", &func, &dfun, &data, &stride, &x,
+    if (!PyArg_ParseTuple(args, "OOKnOOOOO(dddLdddL)OOOOOOOOiO", &func, &dfun, &data, &stride, &x,
                           &weights, &diag, &bounds, &loss, &s->ftol, &s->xtol, &s->gtol, &maxfev,
-                          &j.precision, &s->factor, &ier, &nfev, &njev, &fnorm, &cov, &fvec,
+                          &j.precision, &s->factor, &j.bounded_factor,
+                          &strategy, &ier, &nfev, &njev, &fnorm, &cov, &fvec,
                           &multipliers, &code, &threads, &progress))
         return NULL;
     s->maxfev = maxfev;
+    s->strategy = strategy;
+    s->changes = strategy != LSQ_STRATEGY_MINPACK;
     s->scaling = diag == Py_None ? LSQ_SCALE_COLUMNS : LSQ_SCALE_USER;
     if (loss != Py_None
         && (!batch_is_tuple(loss, "loss") || !PyArg_ParseTuple(loss, "Od", &which, &scale)

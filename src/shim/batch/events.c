@@ -9,7 +9,7 @@ const char batch_start_doc[] =
     "batch_start(slab, slots)\n--\n\nlsq_start for every slot.";
 const char batch_tell_norm_doc[] =
     "batch_tell_norm(slab, slots, f, weights, loss)\n--\n\n"
-    "Here are the residuals at every slot's trial; weights and loss may be None.";
+    "Here are the residuals at every slot's trial, or feeler; weights and loss may be None.";
 const char batch_difference_doc[] =
     "batch_difference(slab, slots, f, weights, step, jac, j)\n--\n\n"
     "Row j of every jac is the difference of f and the slot's residuals, over step; zeros\n"
@@ -33,6 +33,21 @@ batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     for (npy_intp k = 0; k < s.count; k++)
         lsq_start(s.state + s.slots[k], batch_vectors(&s, s.slots[k]));
     Py_RETURN_NONE;
+}
+
+/* What a strategy asks for, where f at the trial is `told`. */
+static void
+tell_change(const slab *s, const slab_loss *loss, int64_t slot, const double *told)
+{
+    npy_intp m = s->m, n = s->n;
+    lsq_state *state = s->state + slot;
+    double *w = batch_vectors(s, slot), *kept = s->kept + slot * (n + 1) * m;
+
+    lsq_change_along(m, n, kept, s->fvec + slot * m, told,
+                     w + (lsq_core_columns(n, state->bounded, 0) + LSQ_C_CHANGE) * n,
+                     loss->none ? NULL : kept + n * m);
+    lsq_tell_change(state, w, s->r + slot * n * n, n, s->ipvt + slot * n, state->request == LSQ_ASK_FEELER, 1,
+                    NULL, NULL);
 }
 
 PyObject *
@@ -70,6 +85,10 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
                 row[i] = weighted(told[i], weights[k * s.m + i]);
             told = row;
         }
+        if (s.state[slot].request == LSQ_ASK_FEELER) {
+            tell_change(&s, &loss, slot, told);
+            continue;
+        }
         fitted = told;
         if (!loss.none) {
             batch_weigh(&s, &loss, k, told, weighed, 0);
@@ -77,8 +96,12 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         }
         lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n,
                       s.n, s.ipvt + slot * s.n, lsq_enorm(s.m, fitted), 1);
+        if (s.state[slot].accepted && s.before != NULL)
+            memcpy(s.before + slot * s.m, s.fvec + slot * s.m, (size_t)s.m * sizeof *told);
         if (s.state[slot].accepted)
             memcpy(s.fvec + slot * s.m, told, (size_t)s.m * sizeof *told);
+        if (s.state[slot].request == LSQ_ASK_CHANGE)
+            tell_change(&s, &loss, slot, told);
     }
     batch_restore(released);
     PyMem_RawFree(row);
@@ -111,6 +134,8 @@ weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, do
 {
     npy_intp m = s->m, n = s->n;
     int64_t slot = s->slots[k];
+    lsq_state *state = s->state + slot;
+    double *kept = s->kept == NULL ? NULL : s->kept + slot * (n + 1) * m;
 
     if (loss->none) {
         memcpy(f, s->fvec + slot * m, (size_t)m * sizeof *f);
@@ -119,6 +144,16 @@ weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, do
         for (npy_intp j = 0; j < n; j++)
             for (npy_intp i = 0; i < m; i++)
                 fjac[i + j * m] *= f[m + i];
+        if (kept != NULL)
+            memcpy(kept + n * m, f + m, (size_t)m * sizeof *f);
+    }
+    if (kept != NULL)
+        memcpy(kept, fjac, (size_t)(m * n) * sizeof *f);
+    if (kept != NULL && state->past == LSQ_PAST_WANTED) {
+        lsq_change_along(m, n, kept, s->fvec + slot * m, s->before + slot * m,
+                         batch_vectors(s, slot) + (lsq_core_columns(n, state->bounded, 0) + LSQ_C_CHANGE) * n,
+                         loss->none ? NULL : kept + n * m);
+        state->past = LSQ_PAST_TOLD;
     }
     return (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n};
 }

@@ -20,6 +20,7 @@ typedef struct {
     npy_intp k;                 /* the problem; -1: the slot is free */
     lsq_state state;
     double *w, *f, *trial, *fjac;
+    double *kept;               /* with a strategy: J as factored, and the weights of its rows */
     int64_t *ipvt;
     void *func_data, *dfun_data;
     const double *weights;
@@ -144,6 +145,8 @@ slot_begin(slot *s, npy_intp k)
         memcpy(hi, j->hi + k * j->hi_stride, vector);
         memset(s->w + LSQ_LARGEST * n, 0, vector);      /* the machine's, if it is bounded */
         s->state.bounded = bounded(n, lo, hi);
+        if (s->state.bounded)
+            s->state.factor = j->bounded_factor;
     }
     lsq_start(&s->state, s->w);
 }
@@ -173,6 +176,44 @@ tell_norm(slot *s)
     return 0;
 }
 
+/* What a strategy asks for: f at the trial is known, but for a feeler; 0, or what stops the fit. */
+static int
+tell_change(slot *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp m = j->m, n = j->settings.n;
+    int feeler = s->state.request == LSQ_ASK_FEELER, status = 0;
+
+    s->calls = 0;
+    if (feeler)
+        status = residual(m, n, s->w + LSQ_TRIAL * n, s->trial, s);
+    if (status != 0)
+        return status;
+    lsq_change_along(m, n, s->kept, s->f, s->trial,
+                     s->w + (lsq_core_columns(n, s->state.bounded, 0) + LSQ_C_CHANGE) * n,
+                     j->loss.rho == NULL ? NULL : s->kept + m * n);
+    lsq_tell_change(&s->state, s->w, s->fjac, m, s->ipvt, feeler, 1, NULL, NULL);
+    return 0;
+}
+
+/* Keep the Jacobian that is to be factored; and what it says of f at the x before, which is in `trial`. */
+static void
+keep(slot *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp m = j->m, n = j->settings.n;
+    const double *weights = NULL;
+
+    memcpy(s->kept, s->fjac, (size_t)(m * n) * sizeof *s->kept);
+    if (j->loss.rho != NULL)
+        weights = memcpy(s->kept + m * n, s->fitter->weighed + m, (size_t)m * sizeof *s->kept);
+    if (s->state.past != LSQ_PAST_WANTED)
+        return;
+    lsq_change_along(m, n, s->kept, s->f, s->trial,
+                     s->w + (lsq_core_columns(n, s->state.bounded, 0) + LSQ_C_CHANGE) * n, weights);
+    s->state.past = LSQ_PAST_TOLD;
+}
+
 /* The Jacobian at x, and in `trial` f, both weighed; 0, or what stops the fit. */
 static int
 make_jacobian(slot *s)
@@ -188,6 +229,10 @@ make_jacobian(slot *s)
         how.hi = s->w + LSQ_HI * n;
         how.largest = s->w + LSQ_LARGEST * n;
     }
+    if (s->state.strategy && !s->state.bounded) {       /* whose vectors lie where bounds' would */
+        how.lo = how.hi = NULL;
+        how.largest = s->w + (lsq_core_columns(n, 0, 0) + LSQ_C_LARGEST) * n;
+    }
     s->calls = 0;
     if (j->dfun != NULL)
         status = jacobian(m, n, x, s->fjac, s);
@@ -195,15 +240,15 @@ make_jacobian(slot *s)
         lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, &how, s->w + LSQ_SCRATCH * n, &status);
     if (status != 0)
         return status;
-    if (j->loss.rho == NULL) {
-        memcpy(s->trial, s->f, (size_t)m * sizeof *s->f);
-        return 0;
+    if (j->loss.rho != NULL) {
+        loss_weigh_known(m, s->f, &j->loss, weighed, 1);
+        for (npy_intp k = 0; k < n; k++)
+            for (npy_intp i = 0; i < m; i++)
+                s->fjac[i + k * m] *= weighed[m + i];
     }
-    loss_weigh_known(m, s->f, &j->loss, weighed, 1);
-    memcpy(s->trial, weighed, (size_t)m * sizeof *weighed);
-    for (npy_intp k = 0; k < n; k++)
-        for (npy_intp i = 0; i < m; i++)
-            s->fjac[i + k * m] *= weighed[m + i];
+    if (s->state.strategy)
+        keep(s);
+    memcpy(s->trial, j->loss.rho == NULL ? s->f : weighed, (size_t)m * sizeof *s->f);
     return 0;
 }
 
@@ -213,8 +258,8 @@ slot_go_on(slot *s)
 {
     int status = 0;
 
-    while (s->state.request == LSQ_ASK_NORM && status == 0)
-        status = tell_norm(s);
+    while (s->state.request != LSQ_ASK_MODEL && s->state.request != LSQ_ASK_DONE && status == 0)
+        status = s->state.request == LSQ_ASK_NORM ? tell_norm(s) : tell_change(s);
     if (s->state.request == LSQ_ASK_MODEL && status == 0) {
         status = make_jacobian(s);
         if (status == 0)
@@ -258,8 +303,8 @@ slot_conclude(slot *s)
 static size_t
 lay_out(batch_fitter *w, const batch_job *j)
 {
-    npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
-    npy_intp each = n * columns + 2 * m + m * n + n, size;
+    npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL, j->settings.strategy);
+    npy_intp kept = j->settings.strategy ? m * (n + 1) : 0, each = n * columns + 2 * m + m * n + n + kept, size;
     int slots = batch_lanes_count(m, n);
 
     size = slots * each + 2 * m + covariance_work(n, 1);
@@ -277,6 +322,7 @@ lay_out(batch_fitter *w, const batch_job *j)
             s->trial = s->f + m;
             s->fjac = s->trial + m;
             s->ipvt = (int64_t *)(s->fjac + m * n);
+            s->kept = kept ? s->fjac + m * n + n : NULL;
         }
         w->weighed = room;
         w->scratch = w->weighed + 2 * m;

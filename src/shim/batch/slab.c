@@ -45,6 +45,14 @@ static const struct {
     {"distrust", REAL, offsetof(lsq_state, distrust)},
     {"best_norm", REAL, offsetof(lsq_state, best_norm)},
     {"tried_norm", REAL, offsetof(lsq_state, tried_norm)},
+    {"strategy", INTEGER, offsetof(lsq_state, strategy)},
+    {"changes", INTEGER, offsetof(lsq_state, changes)},
+    {"past", INTEGER, offsetof(lsq_state, past)},
+    {"known", INTEGER, offsetof(lsq_state, known)},
+    {"attempt", INTEGER, offsetof(lsq_state, attempt)},
+    {"sound", INTEGER, offsetof(lsq_state, sound)},
+    {"first_norm", REAL, offsetof(lsq_state, first_norm)},
+    {"start_norm", REAL, offsetof(lsq_state, start_norm)},
 };
 
 enum { FIELDS = sizeof fields / sizeof fields[0] };
@@ -116,9 +124,10 @@ int
 batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
 {
     npy_intp state[1] = {-1}, w[3] = {-1, -1, -1}, matrix[3], list[1] = {-1};
+    int known = 0;
 
-    if (!PyTuple_Check(arrays) || PyTuple_GET_SIZE(arrays) != 5) {
-        PyErr_SetString(PyExc_TypeError, "batch: a slab is a tuple of five arrays");
+    if (!PyTuple_Check(arrays) || (PyTuple_GET_SIZE(arrays) != 5 && PyTuple_GET_SIZE(arrays) != 7)) {
+        PyErr_SetString(PyExc_TypeError, "batch: a slab is a tuple of five arrays, or seven");
         return -1;
     }
     s->state = batch_array(PyTuple_GET_ITEM(arrays, 0), "state", NPY_VOID, 1, state);
@@ -134,7 +143,9 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
     s->columns = w[1];
     matrix[0] = s->size;
     matrix[1] = matrix[2] = s->n = w[2];
-    if (s->columns != LSQ_VECTORS && s->columns != lsq_core_columns(s->n, 1)) {
+    for (int k = 0; k < 4; k++)         /* with bounds or without, with a strategy or without */
+        known |= s->columns == lsq_core_columns(s->n, k & 1, k & 2);
+    if (!known) {
         PyErr_SetString(PyExc_ValueError, "batch: w has not the vectors of lm_core");
         return -1;
     }
@@ -145,13 +156,24 @@ batch_read_slab(PyObject *arrays, PyObject *slots, slab *s)
     s->fvec = s->ipvt == NULL ? NULL
         : batch_array(PyTuple_GET_ITEM(arrays, 4), "fvec", NPY_DOUBLE, 2, matrix);
     s->m = matrix[1];
+    s->before = s->kept = NULL;
+    if (s->fvec != NULL && PyTuple_GET_SIZE(arrays) == 7) {
+        s->before = batch_array(PyTuple_GET_ITEM(arrays, 5), "before", NPY_DOUBLE, 2, matrix);
+        matrix[1] = s->n + 1;
+        matrix[2] = s->m;
+        s->kept = s->before == NULL ? NULL
+            : batch_array(PyTuple_GET_ITEM(arrays, 6), "kept", NPY_DOUBLE, 3, matrix);
+        if (s->kept == NULL)
+            return -1;
+    }
     s->slots = s->fvec == NULL ? NULL : batch_array(slots, "slots", NPY_INT64, 1, list);
     s->count = list[0];
     if (s->slots == NULL)
         return -1;
     for (npy_intp k = 0; k < s->count; k++) {
         if (s->slots[k] < 0 || s->slots[k] >= s->size || s->state[s->slots[k]].n != s->n
-            || (s->state[s->slots[k]].bounded && s->columns == LSQ_VECTORS)) {
+            || (s->state[s->slots[k]].strategy && s->kept == NULL)
+            || s->columns < lsq_core_columns(s->n, s->state[s->slots[k]].bounded, s->state[s->slots[k]].strategy)) {
             PyErr_SetString(PyExc_ValueError, "batch: a slot is out of range or not set up");
             return -1;
         }

@@ -18,7 +18,9 @@ enum {
 typedef struct {
     blocked *b;
     const elements *rows;
-    const double *fvec;
+    const double *fvec;         /* that are folded: with a loss, those of its model */
+    const double *residuals;    /* func's own */
+    const blocked_past *past;
     int64_t chunks;
     atomic_llong next;          /* the first chunk that no thread has taken */
 } job;
@@ -73,12 +75,23 @@ push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
     const blocked *b = j->b;
     int64_t n = b->cb->n, first = chunk * b->chunk_rows, last = first + b->chunk_rows;
     int64_t piece = PIECE_FLOPS / (2 * n * n) / LSQ_BLOCK_ROWS * LSQ_BLOCK_ROWS;
+    double *change = NULL;
 
     piece = piece < LSQ_BLOCK_ROWS || b->weighed != NULL ? LSQ_BLOCK_ROWS : piece;
     last = last < b->cb->m ? last : b->cb->m;
     b->k->empty(n, accumulator);
+    if (j->past->before != NULL) {      /* a piece comes into the cache once, for both */
+        change = b->changes + chunk * n;
+        memset(change, 0, (size_t)n * sizeof *change);
+        piece = LSQ_BLOCK_ROWS;
+    }
     for (int64_t row = first; row < last; row += piece) {
-        push_rows(j, row, last - row < piece ? last - row : piece, accumulator, number);
+        int64_t count = last - row < piece ? last - row : piece;
+
+        if (change != NULL)
+            rows_change(j->rows, row, row + count, n, j->residuals, j->past->before,
+                        b->weighed == NULL ? NULL : b->weighed + b->cb->m, change);
+        push_rows(j, row, count, accumulator, number);
         if (team_cancelled(&j->b->chunk_team, number))
             return -1;
     }
@@ -108,11 +121,28 @@ fold_chunks(int64_t number, void *data)
     }
 }
 
-/* The triangle of all rows, in b->whole.  -1: a signal's handler has raised. */
-int
-chunks_fold(blocked *b, const elements *rows, const double *fvec)
+/* The sums of all chunks, in their order. */
+static int
+add_changes(const job *j)
 {
-    job j = {.b = b, .rows = rows, .fvec = fvec,
+    int64_t n = j->b->cb->n;
+    double *change = j->past->change;
+
+    if (j->past->before == NULL)
+        return 0;
+    memset(change, 0, (size_t)n * sizeof *change);
+    for (int64_t chunk = 0; chunk < j->chunks; chunk++)
+        for (int64_t k = 0; k < n; k++)
+            change[k] += j->b->changes[chunk * n + k];
+    return 0;
+}
+
+/* The triangle of all rows, in b->whole; and what is wanted of the past.  -1: a signal's handler has raised. */
+int
+chunks_fold(blocked *b, const elements *rows, const double *fvec, const double *residuals,
+            const blocked_past *past)
+{
+    job j = {.b = b, .rows = rows, .fvec = fvec, .residuals = residuals, .past = past,
              .chunks = (b->cb->m + b->chunk_rows - 1) / b->chunk_rows};
 
     if (b->together) {
@@ -120,10 +150,14 @@ chunks_fold(blocked *b, const elements *rows, const double *fvec)
         b->k->push_by(b->cb->n, b->cb->m, rows->data, rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
                       rows->row_stride, rows->column_stride, fvec, LSQ_FLOAT64, sizeof(double),
                       b->whole, &b->triangle_team.public);
+        if (past->before != NULL) {
+            memset(past->change, 0, (size_t)b->cb->n * sizeof *past->change);
+            rows_change(rows, 0, b->cb->m, b->cb->n, residuals, past->before, NULL, past->change);
+        }
         return b->triangle_team.cancelled ? -1 : 0;
     }
     if (j.chunks == 1)
-        return push_chunk(&j, 0, b->whole, 0);
+        return push_chunk(&j, 0, b->whole, 0) != 0 ? -1 : add_changes(&j);
     b->chunk_team.public.run(&b->chunk_team.public, fold_chunks, &j);
-    return b->chunk_team.cancelled ? -1 : 0;
+    return b->chunk_team.cancelled ? -1 : add_changes(&j);
 }

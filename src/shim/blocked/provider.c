@@ -33,9 +33,9 @@ blocked_leaves_trial(const callbacks *cb, int weighed)
 
 int
 blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *k, int threads,
-             double *compiled_fjac, double *weighed)
+             double *compiled_fjac, double *weighed, int strategic)
 {
-    int64_t n = cb->n, pieces = (cb->m + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS, chunks, shared, rows;
+    int64_t n = cb->n, pieces = (cb->m + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS, chunks, shared, rows, sums;
     int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)TEAM_COUNTER * threads;
     int folding, sharing = n < TEAM_FROM ? 1 : threads < pieces ? threads : (int)pieces;
     double *counters;
@@ -46,7 +46,8 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
     b->k = k;
     b->compiled_fjac = compiled_fjac;
     b->weighed = weighed;
-    b->leaves_trial = blocked_leaves_trial(cb, weighed != NULL);
+    b->leaves_trial = !strategic && blocked_leaves_trial(cb, weighed != NULL);
+    b->keeps = strategic;
     b->together = n >= TEAM_FROM && weighed == NULL && cb->m / n < TOGETHER_ROWS_PER_COLUMN;
     b->chunk_rows = chunks_rows(cb->m, n);
     chunks = b->together ? 1 : (cb->m + b->chunk_rows - 1) / b->chunk_rows;
@@ -56,7 +57,8 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
        triangle team needs */
     shared = chunks == 1 ? 0 : b->work_size * folding;
     rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * folding);
-    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + counted
+    sums = strategic ? whole_lines(chunks * n) : 0;
+    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + sums + counted
                                          + room * (sharing - 1)) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
@@ -64,7 +66,8 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
     }
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
     b->rows = b->whole + b->work_size + shared;
-    counters = b->rows + rows;
+    b->changes = b->rows + rows;
+    counters = b->changes + sums;
     team_init(&b->chunk_team, cb, folding, counters, NULL, 0);
     team_init(&b->triangle_team, cb, sharing, counters, counters + counted, room);
     return 0;
@@ -75,6 +78,7 @@ blocked_clear(blocked *b)
 {
     Py_CLEAR(b->trial);
     Py_CLEAR(b->current);
+    Py_CLEAR(b->kept);
     PyMem_RawFree(b->memory);
     b->memory = NULL;
 }
@@ -197,6 +201,30 @@ nobody_else_has(const PyArrayObject *array)
 #endif
 }
 
+/* The same of a matrix, or of a view of one that only the view has: no code of the user's can change it. */
+static int
+nobody_else_changes(const PyArrayObject *array)
+{
+#ifdef Py_GIL_DISABLED
+    (void)array;
+    return 0;
+#else
+    PyObject *base;
+
+    for (;;) {
+        if (Py_REFCNT(array) != 1 || !PyArray_CheckExact((const PyObject *)array)
+            || ((const PyArrayObject_fields *)array)->weakreflist != NULL)
+            return 0;
+        base = PyArray_BASE((PyArrayObject *)array);
+        if (base == NULL)
+            return PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA);
+        if (!PyArray_Check(base))
+            return 0;
+        array = (const PyArrayObject *)base;
+    }
+#endif
+}
+
 /* Called once the trial is accepted or rejected.  Until then a Python function's residuals stay
    in the array that it returned, for no code of the user's runs meanwhile.  If the trial is
    accepted, that array becomes f(x), or is copied where others can reach it. */
@@ -307,15 +335,19 @@ finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf
 
 int
 blocked_factor(blocked *b, const double *x, const double *fvec, const double *fjac, double *r,
-               int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
+               int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, const blocked_past *past)
 {
     callbacks *cb = b->cb;
+    PyArrayObject *kept = b->kept;
     int64_t m = cb->m, n = cb->n;
     elements rows = {(const char *)fjac, sizeof(double), (npy_intp)sizeof(double) * m, 0};
     PyArrayObject *values = NULL;
     PyObject *result;
     int status;
 
+    b->kept = NULL;
+    b->kept_rows.data = NULL;
+    drop(cb, kept, NULL);
     if (cb->cdfun != NULL) {
         status = callbacks_compiled_jacobian(cb, x, b->compiled_fjac);
         if (status != 0)
@@ -335,13 +367,31 @@ blocked_factor(blocked *b, const double *x, const double *fvec, const double *fj
     }
     status = b->loss == NULL ? 0 : loss_weigh(b->loss, &cb->gil, m, fvec, b->weighed, 1);
     if (status == 0)
-        status = chunks_fold(b, &rows, b->loss == NULL ? at_x(b, fvec) : b->weighed);
+        status = chunks_fold(b, &rows, b->loss == NULL ? at_x(b, fvec) : b->weighed, fvec, past);
+    if (status == 0 && b->kept_weights != NULL)
+        memcpy(b->kept_weights, b->weighed + m, (size_t)m * sizeof *b->weighed);
     if (status == 0) {
         finish(b, n, r, ldr, ipvt, qtf, colnorm);
         status = b->triangle_team.cancelled ? -1 : 0;
         if (status == 0 && !all_finite(n, colnorm))
             find_not_finite(&rows, m, n, &b->fault);   /* while the rows are here */
     }
+    if (status == 0 && b->keeps && (values == NULL || nobody_else_changes(values))) {
+        b->kept_rows = rows;
+        b->kept = values;
+        values = NULL;
+    }
     model_made(b, values);
     return status;
+}
+
+/* As lsq_change. */
+int
+blocked_change(blocked *b, const double *fvec, const double *other, double *change)
+{
+    if (b->kept_rows.data == NULL)
+        return 0;
+    memset(change, 0, (size_t)b->cb->n * sizeof *change);
+    rows_change(&b->kept_rows, 0, b->cb->m, b->cb->n, fvec, other, b->kept_weights, change);
+    return 1;
 }

@@ -58,12 +58,23 @@ difference(int64_t m, int64_t n, const double *x, const double *fvec, double h, 
 
 static int
 factor(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac, double *r,
-       int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, void *data)
+       int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm, const double *before, double *change,
+       void *data)
+{
+    fit *f = data;
+    blocked_past past = {before, change};
+
+    (void)m, (void)n;
+    return blocked_factor(&f->blocks, x, fvec, fjac, r, ldr, ipvt, qtf, colnorm, &past);
+}
+
+static int
+change(int64_t m, int64_t n, const double *fvec, const double *other, double *changed, void *data)
 {
     fit *f = data;
 
     (void)m, (void)n;
-    return blocked_factor(&f->blocks, x, fvec, fjac, r, ldr, ipvt, qtf, colnorm);
+    return blocked_change(&f->blocks, fvec, other, changed);
 }
 
 void
@@ -83,6 +94,7 @@ fit_set_answers(fit *f)
     p->norm = norm;
     p->difference = difference;
     p->factor = factor;
+    p->change = f->state.strategy != LSQ_STRATEGY_MINPACK ? change : NULL;
     p->settle = f->blocks.leaves_trial ? settle : NULL;
     p->fjac = f->cb.dfun == NULL ? f->columns : NULL;
     p->damped = f->blocks.k->qrsolv;

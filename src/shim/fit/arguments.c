@@ -1,7 +1,7 @@
 /* The arguments of a fit, as Python hands them to `solve`. */
 #include "fit.h"
 
-/* None, or (lo, hi, loss, f_scale, watcher), which Python has checked. */
+/* None, or (lo, hi, loss, f_scale, watcher, strategy), which Python has checked. */
 static int
 parse_extras(arguments *a, PyObject *extras)
 {
@@ -12,7 +12,7 @@ parse_extras(arguments *a, PyObject *extras)
         PyErr_SetString(PyExc_TypeError, "solve: extras must be a tuple or None");
         return -1;
     }
-    if (!PyArg_ParseTuple(extras, "OOOdO", &a->lo, &a->hi, &a->loss, &a->loss_scale, &a->watcher))
+    if (!PyArg_ParseTuple(extras, "OOOdOi", &a->lo, &a->hi, &a->loss, &a->loss_scale, &a->watcher, &a->strategy))
         return -1;
     if (a->loss == Py_None)
         a->loss = NULL;

@@ -19,6 +19,7 @@ typedef struct {
     PyObject *loss;             /* NULL: none; a number or a callable */
     double loss_scale;
     PyObject *watcher;          /* NULL: none */
+    int strategy;               /* core.h's */
 } arguments;
 
 int arguments_parse(arguments *a, PyObject *const *args, Py_ssize_t nargs);
@@ -29,7 +30,7 @@ typedef struct {
     callbacks cb;
     robust_loss loss;
     PyObject *watcher;          /* borrowed, NULL: none */
-    int64_t watched_models;     /* that it was told of */
+    int64_t watched_request;    /* what the event that it is told of answers */
     blocked blocks;             /* the blocked provider, in use if blocks.k is set */
     not_finite fault;           /* in the residuals or the Jacobian, once looked for */
     lsq_problem problem;

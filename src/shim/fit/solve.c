@@ -39,12 +39,15 @@ allocate(fit *f, const arguments *a, const kernels *k)
 {
     npy_intp m = f->cb.m, n = f->cb.n, dims[2] = {n, m};
     int by_blocks = use_blocks(a, m, n), bounded = f->lo != NULL;
-    int one_vector = by_blocks && blocked_leaves_trial(&f->cb, a->loss != NULL);
-    int64_t columns = lsq_core_columns(n, bounded);
+    int one_vector = by_blocks && a->strategy == LSQ_STRATEGY_MINPACK
+        && blocked_leaves_trial(&f->cb, a->loss != NULL);
+    int keeps, weights;
+    int64_t columns = lsq_core_columns(n, bounded, a->strategy);
     size_t vector = (size_t)n * sizeof(double), doubles;
     double *next;
+    int status;
 
-    if (m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (n + 16))
+    if (m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (2 * n + 16))
         return no_memory();
     if (a->full_output) {               /* what is returned lies in arrays */
         f->fvec = (PyArrayObject *)PyArray_SimpleNew(1, &m, NPY_DOUBLE);
@@ -54,9 +57,13 @@ allocate(fit *f, const arguments *a, const kernels *k)
             return -1;
     }
     f->ldr = by_blocks ? n : m;
+    keeps = a->strategy != LSQ_STRATEGY_MINPACK && !by_blocks;
+    weights = a->strategy != LSQ_STRATEGY_MINPACK && by_blocks && a->loss != NULL;
     doubles = (size_t)n * (size_t)(columns + 1)
         + (size_t)m * (one_vector ? 0 : a->loss != NULL ? 3 : 1)
-        + (f->fvec == NULL ? (size_t)m : 0) + (f->fjac == NULL ? (size_t)(n * f->ldr) : 0);
+        + (f->fvec == NULL ? (size_t)m : 0) + (f->fjac == NULL ? (size_t)(n * f->ldr) : 0)
+        + (keeps ? (size_t)(m * (n + (a->loss != NULL))) : 0)
+        + (weights ? (size_t)m : 0);
     f->memory = PyMem_RawMalloc(doubles * sizeof(double));
     if (f->memory == NULL)
         return no_memory();
@@ -71,6 +78,8 @@ allocate(fit *f, const arguments *a, const kernels *k)
     if (one_vector)
         f->spare = f->f;
     f->r = f->fjac != NULL ? PyArray_DATA(f->fjac) : next;
+    next += f->fjac != NULL ? 0 : n * f->ldr;
+    f->problem.kept = keeps ? next : NULL;          /* the last, as are kept weights */
 
     memcpy(f->w + LSQ_X * n, PyArray_DATA(f->x), vector);
     if (f->diag != NULL)
@@ -89,8 +98,10 @@ allocate(fit *f, const arguments *a, const kernels *k)
         if (f->columns == NULL)
             return no_memory();
     }
-    return blocked_init(&f->blocks, &f->cb, a->loss != NULL ? &f->loss : NULL, k, a->threads, f->columns,
-                        f->problem.weighed);
+    status = blocked_init(&f->blocks, &f->cb, a->loss != NULL ? &f->loss : NULL, k, a->threads, f->columns,
+                          f->problem.weighed, a->strategy != LSQ_STRATEGY_MINPACK);
+    f->blocks.kept_weights = weights ? next : NULL;
+    return status;
 }
 
 /* The solver's settings, and what answers it. */
@@ -109,12 +120,16 @@ prepare(fit *f, const arguments *a)
     s->gtol = a->gtol;
     s->factor = a->factor;
     s->bounded = f->lo != NULL;
+    s->strategy = a->strategy;
+    s->changes = a->strategy != LSQ_STRATEGY_MINPACK;
     p->differences.precision = a->has_precision ? a->precision : f->cb.eps;
     p->differences.grows = s->bounded || a->loss != NULL;
     if (s->bounded) {
         p->differences.lo = f->w + LSQ_LO * n;
         p->differences.hi = f->w + LSQ_HI * n;
         p->differences.largest = f->w + LSQ_LARGEST * n;
+    } else if (s->strategy != LSQ_STRATEGY_MINPACK) {
+        p->differences.largest = f->w + (lsq_core_columns(n, 0, 0) + LSQ_C_LARGEST) * n;
     }
     f->blocks.returns_residuals = a->full_output;
     fit_set_answers(f);
@@ -159,7 +174,8 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (arguments_parse(&a, args, nargs) < 0 || (f.x = arguments_start_point(a.x0)) == NULL)
         goto done;
     /* SciPy answers that if all outputs are wanted; _fit/leastsq.py does so in its stead */
-    if (PyArray_DIM(f.x, 0) == 0 && a.full_output && args[15] == Py_None && PyCallable_Check(a.func)) {
+    if (PyArray_DIM(f.x, 0) == 0 && a.full_output && a.lo == Py_None && a.loss == NULL && a.watcher == NULL
+        && PyCallable_Check(a.func)) {
         answer = Py_NewRef(Py_None);
         goto done;
     }
@@ -192,6 +208,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         goto done;
 #endif
     f.watcher = a.watcher;
+    f.watched_request = LSQ_ASK_NORM;
     if (allocate(&f, &a, state->kernels) < 0)
         goto done;
     prepare(&f, &a);

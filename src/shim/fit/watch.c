@@ -11,19 +11,19 @@ vector(const double *w, npy_intp n, int column)
     return array;
 }
 
-/* watcher(is_model, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted,
-   ratio, nfev, njev, iteration); true ends the fit.  is_model: a Jacobian was made
-   at x; else the norm at a trial point was told, which is x if it was accepted. */
+/* watcher(kind, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted,
+   ratio, nfev, njev, iteration); true ends the fit.  kind 0: the norm at a trial point was told, which
+   is x if it was accepted; 1: a Jacobian was made at x; 2: with a strategy, the trial has changed. */
 static int
 tell_watcher(fit *f, const lsq_state *s, const double *w)
 {
-    int is_model = s->njev > f->watched_models, stop;
+    int kind = f->watched_request == LSQ_ASK_MODEL ? 1 : f->watched_request > LSQ_ASK_MODEL ? 2 : 0, stop;
     PyObject *x = vector(w, s->n, LSQ_X), *trial = vector(w, s->n, LSQ_TRIAL), *answer = NULL;
 
-    f->watched_models = s->njev;
+    f->watched_request = s->request;
     if (x != NULL && trial != NULL)     /* not N: it loses them when memory runs out */
         answer = PyObject_CallFunction(
-            f->watcher, "iiOOdddddddLLL", is_model, (int)s->accepted, x, trial, s->fnorm,
+            f->watcher, "iiOOdddddddLLL", kind, (int)s->accepted, x, trial, s->fnorm,
             s->gnorm, s->radius, s->par, s->actual, s->predicted, s->ratio, (long long)s->nfev,
             (long long)s->njev, (long long)s->iteration);
     Py_XDECREF(x);

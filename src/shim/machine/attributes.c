@@ -50,7 +50,7 @@ get_request(PyObject *self, void *closure)
         return NULL;
     if (state.s.request == LSQ_ASK_DONE)
         Py_RETURN_NONE;
-    return PyUnicode_FromString(state.s.request == LSQ_ASK_NORM ? "norm" : "model");
+    return PyUnicode_FromString(machine_request_name(state.s.request));
 }
 
 static PyObject *
@@ -63,7 +63,7 @@ get_x_eval(PyObject *self, void *closure)
         return NULL;
     if (state.s.request == LSQ_ASK_DONE)
         Py_RETURN_NONE;
-    return vector(self, state.s.request == LSQ_ASK_NORM ? LSQ_TRIAL : LSQ_X);
+    return vector(self, state.s.request == LSQ_ASK_MODEL ? LSQ_X : LSQ_TRIAL);
 }
 
 static PyObject *
@@ -135,6 +135,16 @@ get_fnorm(PyObject *self, void *closure)
         return NULL;
     return PyFloat_FromDouble(state.s.iteration == 0 && state.s.request == LSQ_ASK_NORM
                               ? Py_NAN : state.s.fnorm);
+}
+
+static PyObject *
+get_strategy(PyObject *self, void *closure)
+{
+    static const char *const names[] = {"minpack", "fast", "robust"};
+    machine_state state;
+
+    (void)closure;
+    return look(self, &state) < 0 ? NULL : PyUnicode_FromString(names[state.s.strategy]);
 }
 
 static PyObject *
@@ -229,7 +239,8 @@ get_cov_x(PyObject *self, void *closure)
 }
 
 PyGetSetDef machine_attributes[] = {
-    {"request", get_request, NULL, "\"norm\", \"model\", or None: the fit has ended.", NULL},
+    {"request", get_request, NULL,
+     "\"norm\", \"model\", with a strategy \"change\" or \"feeler\"; or None: the fit has ended.", NULL},
     {"x_eval", get_x_eval, NULL, "Where that is wanted, a copy; None if nothing is.", NULL},
     {"x", get_x, NULL, "The best point so far, a copy.", NULL},
     {"bounds", get_bounds, NULL, "(lower, upper), copies, or None.", NULL},
@@ -250,6 +261,7 @@ PyGetSetDef machine_attributes[] = {
      (void *)offsetof(machine_state, s.iteration)},
     {"maxfev", get_integer, NULL, "Most evaluations.",
      (void *)offsetof(machine_state, s.maxfev)},
+    {"strategy", get_strategy, NULL, "As given.", NULL},
     {"ftol", get_real, NULL, "As given.",
      (void *)offsetof(machine_state, s.ftol)},
     {"xtol", get_real, NULL, "As given.",

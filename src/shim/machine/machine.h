@@ -35,7 +35,7 @@ typedef struct {
 extern PyType_Spec machine_spec;
 
 /* memory.c */
-int machine_allocate(machine_room *room, int64_t n);
+int machine_allocate(machine_room *room, int64_t n, int64_t strategy);
 int machine_snapshot(machine *m, machine_state *state, machine_room *room);
 
 /* tell.c */
@@ -43,6 +43,27 @@ PyObject *machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords);
 PyObject *machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords);
 PyObject *machine_points(PyObject *self, PyObject *ignored);
 extern const char machine_tell_norm_doc[], machine_tell_model_doc[], machine_points_doc[];
+
+/* change.c */
+PyObject *machine_tell_change(PyObject *self, PyObject *args, PyObject *keywords);
+PyObject *machine_change(PyObject *unused, PyObject *args, PyObject *keywords);
+extern const char machine_tell_change_doc[], machine_change_doc[];
+
+/* tell.c, for change.c: is this wanted, and does it stay so? */
+int machine_wants_now(machine *m, int64_t answer, const char *method, uint64_t *which);
+int machine_still_wants(int64_t request, int64_t answer, const char *method, int same);
+int machine_read_evaluations(PyObject *object, int64_t *cost);
+int machine_read_vector(PyObject *object, int64_t n, double *values);
+int machine_scratch(const machine *m, double **work, void **memory);
+int machine_is_long_step(const machine *m);
+
+/* The names of requests. */
+static inline const char *
+machine_request_name(int64_t request)
+{
+    return request == LSQ_ASK_NORM ? "norm" : request == LSQ_ASK_MODEL ? "model"
+        : request == LSQ_ASK_CHANGE ? "change" : "feeler";
+}
 
 /* attributes.c */
 extern PyGetSetDef machine_attributes[];

@@ -1,18 +1,18 @@
 /* The ask/tell machine as an object: its memory, and copies of it. */
 #include "machine.h"
 
-/* In doubles: r and ipvt, then the vectors but for the scratch that bounds need. */
+/* In doubles: r and ipvt, then the vectors; without a strategy, but for the scratch that bounds need. */
 static size_t
-lasting_size(int64_t n)
+lasting_size(int64_t n, int64_t strategy)
 {
-    return (size_t)n * (size_t)(n + 1 + LSQ_TRIANGLE);
+    return (size_t)n * (size_t)(n + 1 + (strategy ? lsq_core_columns(n, 1, strategy) : LSQ_TRIANGLE));
 }
 
 /* Room for n variables, with bounds or without, zeros; 0, or -1 with MemoryError set. */
 int
-machine_allocate(machine_room *room, int64_t n)
+machine_allocate(machine_room *room, int64_t n, int64_t strategy)
 {
-    size_t size = (size_t)n * (size_t)(n + 1 + lsq_core_columns(n, 1));
+    size_t size = (size_t)n * (size_t)(n + 1 + lsq_core_columns(n, 1, strategy));
 
     room->memory = n > MOST_COLUMNS ? NULL : PyMem_RawCalloc(size, sizeof(double));
     if (room->memory == NULL) {
@@ -30,15 +30,14 @@ int
 machine_snapshot(machine *m, machine_state *state, machine_room *room)
 {
     PyThreadState *released;
+    int status;
 
-    if (machine_allocate(room, m->state.s.n) < 0)
+    if (lock_take((PyObject *)m, &m->lock, 0, &released) < 0)
         return -1;
-    if (lock_take((PyObject *)m, &m->lock, 0, &released) < 0) {
-        PyMem_RawFree(room->memory);
-        return -1;
-    }
     *state = m->state;
-    memcpy(room->memory, m->room.memory, lasting_size(m->state.s.n) * sizeof(double));
+    status = machine_allocate(room, state->s.n, state->s.strategy);
+    if (status == 0)
+        memcpy(room->memory, m->room.memory, lasting_size(state->s.n, state->s.strategy) * sizeof(double));
     lock_give(&m->lock, released);
-    return 0;
+    return status;
 }

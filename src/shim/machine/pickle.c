@@ -5,15 +5,16 @@
 
 enum {
     STEPS = LSQ_SCRATCH,        /* vectors that last from event to event, from the first on */
-    BOUNDS = LSQ_WARY + 1 - LSQ_LO    /* and with bounds, from LSQ_LO on */
+    BOUNDS = LSQ_WARY + 1 - LSQ_LO,   /* and with bounds, from LSQ_LO on */
+    CURVATURE = LSQ_C_BEST + 1  /* and with a strategy, from LSQ_C_CHANGE on */
 };
 
 /* Behind the state: the vectors, ipvt, and R by columns down to its diagonal. */
 static size_t
-pickled_size(int64_t n, int64_t bounded)
+pickled_size(int64_t n, int64_t bounded, int64_t strategy)
 {
     return sizeof(machine_state)
-        + (size_t)n * (size_t)(STEPS + (bounded ? BOUNDS : 0) + 1) * sizeof(double)
+        + (size_t)n * (size_t)(STEPS + (bounded ? BOUNDS : 0) + (strategy ? CURVATURE : 0) + 1) * sizeof(double)
         + (size_t)n * (size_t)(n + 1) / 2 * sizeof(double);
 }
 
@@ -48,7 +49,7 @@ machine_reduce(PyObject *self, PyObject *ignored)
     (void)ignored;
     if (machine_snapshot(m, &state, &room) < 0)
         return NULL;
-    bytes = pickled_new(pickled_size(n, state.s.bounded), &payload);
+    bytes = pickled_new(pickled_size(n, state.s.bounded, state.s.strategy), &payload);
     x = bytes == NULL ? NULL : numbers(n, room.w + LSQ_X * n);
     if (x == NULL) {
         PyMem_RawFree(room.memory);
@@ -63,6 +64,10 @@ machine_reduce(PyObject *self, PyObject *ignored)
     if (state.s.bounded) {
         memcpy(next, room.w + LSQ_LO * n, BOUNDS * vector);
         next += BOUNDS * vector;
+    }
+    if (state.s.strategy) {
+        memcpy(next, room.w + lsq_core_columns(n, state.s.bounded, 0) * n, CURVATURE * vector);
+        next += CURVATURE * vector;
     }
     memcpy(next, room.ipvt, vector);
     next += vector;
@@ -103,14 +108,18 @@ sound(const machine_state *state, int64_t n)
 
     return s->n == n && s->maxfev > 0 && s->ftol >= 0 && s->xtol >= 0 && s->gtol >= 0 && s->factor > 0
         && (s->scaling == LSQ_SCALE_COLUMNS || s->scaling == LSQ_SCALE_USER) && flag(s->bounded)
-        && s->request >= LSQ_ASK_DONE && s->request <= LSQ_ASK_MODEL
+        && s->strategy >= LSQ_STRATEGY_MINPACK && s->strategy <= LSQ_STRATEGY_ROBUST
+        && s->request >= LSQ_ASK_DONE && s->request <= (s->strategy ? LSQ_ASK_FEELER : LSQ_ASK_MODEL)
+        && flag(s->changes) && flag(s->known) && flag(s->attempt) && flag(s->sound)
+        && s->past >= LSQ_PAST_NONE && s->past <= LSQ_PAST_WANTED
+        && (s->strategy || !(s->changes || s->known || s->attempt || s->sound || s->past))
         && s->info >= LSQ_IMPROPER && s->info <= LSQ_NOT_FINITE
         && (s->request == LSQ_ASK_DONE) == (s->info != LSQ_IMPROPER) && flag(s->accepted)
         && s->nfev >= 0 && s->njev >= 0 && s->iteration >= 0
         && (s->njev > 0 || s->iteration <= 1) && (s->iteration > 0 || s->njev == 0)
         && flag(state->default_maxfev) && flag(state->by_blocks) && flag(state->fault_found)
         && state->precision == state->precision
-        && s->probe >= 0 && s->probe <= LSQ_PROBE_RETREAT && (s->probe == 0 || s->bounded)
+        && s->probe >= 0 && s->probe <= LSQ_PROBE_RETREAT && (s->probe == 0 || s->bounded || s->strategy == LSQ_STRATEGY_ROBUST)
         && s->pending >= LSQ_IMPROPER && s->pending <= LSQ_NOT_FINITE
         && s->best_info >= LSQ_IMPROPER && s->best_info <= LSQ_NOT_FINITE
         && s->felt >= 0 && s->felt <= 2 && s->restarts >= 0 && s->tries >= 0;
@@ -142,6 +151,10 @@ read_room(const char *next, int64_t n, const lsq_state *s, machine_room *room)
         memcpy(room->w + LSQ_LO * n, next, BOUNDS * vector);
         next += BOUNDS * vector;
     }
+    if (s->strategy) {
+        memcpy(room->w + lsq_core_columns(n, s->bounded, 0) * n, next, CURVATURE * vector);
+        next += CURVATURE * vector;
+    }
     memcpy(room->ipvt, next, vector);
     next += vector;
     for (int64_t j = 0; j < n; j++) {
@@ -163,14 +176,17 @@ machine_setstate(PyObject *self, PyObject *pickled)
     const char *payload = pickled_open(pickled, PICKLED_MACHINE, "LevenbergMarquardt", &size);
     int good;
 
-    if (payload == NULL || machine_allocate(&room, n) < 0)
+    if (payload == NULL)
         return NULL;
     memset(&state, 0, sizeof state);
+    room.memory = NULL;
     good = size >= sizeof state;
     if (good)
         memcpy(&state, payload, sizeof state);
-    good = good && sound(&state, n) && size == pickled_size(n, state.s.bounded)
-        && read_room(payload + sizeof state, n, &state.s, &room);
+    good = good && sound(&state, n) && size == pickled_size(n, state.s.bounded, state.s.strategy);
+    if (good && machine_allocate(&room, n, state.s.strategy) < 0)
+        return NULL;
+    good = good && read_room(payload + sizeof state, n, &state.s, &room);
     if (!good) {
         PyMem_RawFree(room.memory);
         PyErr_Format(PyExc_ValueError, "leastsq: the state of this LevenbergMarquardt is not one of "

@@ -20,7 +20,7 @@ const char machine_tell_norm_doc[] =
     "TypeError, ValueError\n"
     "    `fnorm` or `evaluations` is of the wrong kind.  The fit has not changed.";
 const char machine_tell_model_doc[] =
-    "tell_model($self, model, f=None, *, evaluations=0)\n--\n\n"
+    "tell_model($self, model, f=None, *, evaluations=0, change=None)\n--\n\n"
     "Answer the request \"model\": here are the Jacobian and the residuals at `x_eval`.\n\n"
     "Parameters\n----------\n"
     "model : array_like of shape (m, n), or RowAccumulator\n"
@@ -29,7 +29,9 @@ const char machine_tell_model_doc[] =
     "f : array_like, shape (m,)\n"
     "    The residuals, with a Jacobian only.\n"
     "evaluations : int, optional\n"
-    "    What it adds to `nfev`: with differences, the points evaluated for them.\n\n"
+    "    What it adds to `nfev`: with differences, the points evaluated for them.\n"
+    "change : array_like, shape (n,), optional\n"
+    "    With a strategy: ``J.T @ (before - f)``, of J and f at `x_eval` and the residuals at the `x` before it.\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
     "    Something else is wanted, or nothing; or the request was answered while these were read.\n"
@@ -57,13 +59,13 @@ wants(int64_t request, int64_t answer, const char *method)
         PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the fit has ended, nothing is wanted", method);
     else
         PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the request is \"%s\"", method,
-                     request == LSQ_ASK_NORM ? "norm" : "model");
+                     machine_request_name(request));
     return 0;
 }
 
 /* The same of the machine, and which request it is. */
-static int
-wants_now(machine *m, int64_t answer, const char *method, uint64_t *which)
+int
+machine_wants_now(machine *m, int64_t answer, const char *method, uint64_t *which)
 {
     PyThreadState *released;
     int64_t request;
@@ -78,8 +80,8 @@ wants_now(machine *m, int64_t answer, const char *method, uint64_t *which)
 
 /* Is this, which was taken with the lock held, the request that the arguments were read for?
    To read them may run any code: an __array__ that answers, other threads. */
-static int
-still_wants(int64_t request, int64_t answer, const char *method, int same)
+int
+machine_still_wants(int64_t request, int64_t answer, const char *method, int same)
 {
     if (!wants(request, answer, method))
         return 0;
@@ -89,8 +91,8 @@ still_wants(int64_t request, int64_t answer, const char *method, int same)
     return same;
 }
 
-static int
-read_evaluations(PyObject *object, int64_t *cost)
+int
+machine_read_evaluations(PyObject *object, int64_t *cost)
 {
     if (object == NULL)
         return 0;
@@ -143,9 +145,32 @@ read_norm(PyObject *object, double *fnorm, not_finite *fault)
     return -1;
 }
 
+/* A vector of length n, copied; 0, or -1 with an error set. */
+int
+machine_read_vector(PyObject *object, int64_t n, double *values)
+{
+    PyArrayObject *array = as_real_array(object, "change"), *copy = NULL;
+    int status = -1;
+
+    if (array == NULL)
+        return -1;
+    if (PyArray_NDIM(array) == 1 && PyArray_DIM(array, 0) == n)
+        copy = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_DOUBLE, NPY_ARRAY_CARRAY_RO);
+    else
+        PyErr_Format(PyExc_ValueError, "leastsq: change must have shape (%lld,), got %s", (long long)n,
+                     PyArray_NDIM(array) == 1 ? "another length" : "another number of dimensions");
+    Py_DECREF(array);
+    if (copy != NULL) {
+        memcpy(values, PyArray_DATA(copy), (size_t)n * sizeof *values);
+        Py_DECREF(copy);
+        status = 0;
+    }
+    return status;
+}
+
 /* Scratch for the damped step by blocks; 0, or -1 with MemoryError set. */
-static int
-scratch_for(const machine *m, double **work, void **memory)
+int
+machine_scratch(const machine *m, double **work, void **memory)
 {
     *work = aligned_room(m->k->work_size(m->state.s.n), memory);
     if (*memory != NULL)
@@ -155,8 +180,8 @@ scratch_for(const machine *m, double **work, void **memory)
 }
 
 /* From so many variables on a step takes long enough to release the GIL. */
-static int
-is_long_step(const machine *m)
+int
+machine_is_long_step(const machine *m)
 {
     return m->state.s.n > 40;
 }
@@ -176,10 +201,10 @@ machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords)
     void *memory = NULL;
 
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:tell_norm", names, &object, &evaluations)
-        || !wants_now(m, LSQ_ASK_NORM, "tell_norm", &which) || read_evaluations(evaluations, &cost) < 0
-        || read_norm(object, &fnorm, &fault) < 0 || scratch_for(m, &work, &memory) < 0)
+        || !machine_wants_now(m, LSQ_ASK_NORM, "tell_norm", &which) || machine_read_evaluations(evaluations, &cost) < 0
+        || read_norm(object, &fnorm, &fault) < 0 || machine_scratch(m, &work, &memory) < 0)
         return NULL;
-    if (lock_take(self, &m->lock, is_long_step(m), &released) < 0) {
+    if (lock_take(self, &m->lock, machine_is_long_step(m), &released) < 0) {
         PyMem_RawFree(memory);
         return NULL;
     }
@@ -194,7 +219,7 @@ machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords)
     }
     lock_give(&m->lock, released);
     PyMem_RawFree(memory);
-    return still_wants(request, LSQ_ASK_NORM, "tell_norm", same) ? Py_NewRef(Py_None) : NULL;
+    return machine_still_wants(request, LSQ_ASK_NORM, "tell_norm", same) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* ------------------------------------------------------ the event of a model */
@@ -205,6 +230,7 @@ typedef struct {
     int64_t *ipvt;
     void *memory;
     not_finite fault;
+    double *change;             /* NULL: not told */
 } model;
 
 static int
@@ -329,6 +355,10 @@ tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
     memcpy(m->room.w + LSQ_COLNORM * n, told->colnorm, vector);
     if (!isfinite(m->k->norm(n, told->qtf)))    /* residuals that are not finite end it too */
         m->room.w[LSQ_COLNORM * n] = Py_NAN;
+    if (told->change != NULL && state->s.past == LSQ_PAST_WANTED) {
+        memcpy(m->room.w + (lsq_core_columns(n, state->s.bounded, 0) + LSQ_C_CHANGE) * n, told->change, vector);
+        state->s.past = LSQ_PAST_TOLD;
+    }
     lsq_tell_model_blocked(&state->s, m->room.w, m->room.r, n, m->room.ipvt, cost,
                            by_blocks ? m->k->qrsolv : NULL, work);
     if (state->s.info == LSQ_NOT_FINITE)
@@ -338,10 +368,10 @@ tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
 PyObject *
 machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"model", "f", "evaluations", NULL};
+    static char *names[] = {"model", "f", "evaluations", "change", NULL};
     machine *m = (machine *)self;
     const module_state *module = state_of(Py_TYPE(self));
-    PyObject *object, *f = Py_None, *evaluations = NULL;
+    PyObject *object, *f = Py_None, *evaluations = NULL, *change = Py_None;
     PyThreadState *released;
     model told = {0};
     int64_t cost = 0, request = LSQ_ASK_DONE;
@@ -351,10 +381,10 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     void *memory = NULL;
 
     if (module == NULL
-        || !PyArg_ParseTupleAndKeywords(args, keywords, "O|O$O:tell_model", names, &object, &f,
-                                        &evaluations)
-        || !wants_now(m, LSQ_ASK_MODEL, "tell_model", &which)
-        || read_evaluations(evaluations, &cost) < 0)
+        || !PyArg_ParseTupleAndKeywords(args, keywords, "O|O$OO:tell_model", names, &object, &f,
+                                        &evaluations, &change)
+        || !machine_wants_now(m, LSQ_ASK_MODEL, "tell_model", &which)
+        || machine_read_evaluations(evaluations, &cost) < 0)
         return NULL;
     folded = PyObject_TypeCheck(object, module->accumulator_type);
     if (folded != (f == Py_None)) {
@@ -365,17 +395,24 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     }
     status = folded ? from_accumulator(m, (accumulator *)object, &told)
                     : from_arrays(m, object, f, &told);
-    if (status == 0 && (status = scratch_for(m, &work, &memory)) == 0
-        && (status = lock_take(self, &m->lock, is_long_step(m), &released)) == 0) {
+    if (status == 0 && change != Py_None) {
+        told.change = PyMem_RawMalloc((size_t)m->state.s.n * sizeof(double));
+        status = told.change != NULL ? machine_read_vector(change, m->state.s.n, told.change) : -1;
+        if (told.change == NULL)
+            PyErr_NoMemory();
+    }
+    if (status == 0 && (status = machine_scratch(m, &work, &memory)) == 0
+        && (status = lock_take(self, &m->lock, machine_is_long_step(m), &released)) == 0) {
         request = m->state.s.request;
         same = m->answers == which;
         if (same && request == LSQ_ASK_MODEL)
             tell(m, &told, folded, cost, work);
         lock_give(&m->lock, released);
-        status = still_wants(request, LSQ_ASK_MODEL, "tell_model", same) ? 0 : -1;
+        status = machine_still_wants(request, LSQ_ASK_MODEL, "tell_model", same) ? 0 : -1;
     }
     PyMem_RawFree(memory);
     PyMem_RawFree(told.memory);
+    PyMem_RawFree(told.change);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -408,7 +445,8 @@ machine_points(PyObject *self, PyObject *ignored)
     row = PyArray_DATA((PyArrayObject *)points);        /* the moved coordinates at first */
     lsq_difference_steps(n, x, &relative, 0, row, PyArray_DATA((PyArrayObject *)steps),
                          bounded ? w + LSQ_LO * n : NULL, bounded ? w + LSQ_HI * n : NULL,
-                         bounded ? w + LSQ_LARGEST * n : NULL);
+                         bounded ? w + LSQ_LARGEST * n
+                         : m->state.s.strategy ? w + (lsq_core_columns(n, 0, 0) + LSQ_C_LARGEST) * n : NULL);
     for (npy_intp j = n - 1; j >= 0; j--) {
         double moved = row[j];
 

@@ -36,6 +36,10 @@ read_settings(machine_state *state, PyObject *args)
     if (state->default_maxfev)
         s->maxfev = 200 * (s->n + 1);
     s->bounded = PyTuple_GET_ITEM(args, 7) != Py_None;
+    s->strategy = PyLong_AsLongLong(PyTuple_GET_ITEM(args, 10));
+    if (s->strategy == -1 && PyErr_Occurred())
+        return -1;
+    s->changes = s->strategy != LSQ_STRATEGY_MINPACK;
     s->scaling = PyTuple_GET_ITEM(args, 6) != Py_None ? LSQ_SCALE_USER : LSQ_SCALE_COLUMNS;
     return 0;
 }
@@ -73,8 +77,8 @@ new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 
     if (state == NULL)
         return NULL;
-    if (PyTuple_GET_SIZE(args) != 10 || (keywords != NULL && PyDict_GET_SIZE(keywords) > 0)) {
-        PyErr_SetString(PyExc_TypeError, "Machine takes 10 positional arguments");
+    if (PyTuple_GET_SIZE(args) != 11 || (keywords != NULL && PyDict_GET_SIZE(keywords) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "Machine takes 11 positional arguments");
         return NULL;
     }
     if ((x = arguments_start_point(PyTuple_GET_ITEM(args, 0))) == NULL)
@@ -88,7 +92,7 @@ new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         m->k = state->kernels;
         m->state.s.n = PyArray_DIM(x, 0);
         if (lock_make(&m->lock) == 0 && read_settings(&m->state, args) == 0
-            && machine_allocate(&m->room, m->state.s.n) == 0)
+            && machine_allocate(&m->room, m->state.s.n, m->state.s.strategy) == 0)
             status = start(m, (PyObject *)x, args);
     }
     Py_DECREF(x);
@@ -122,6 +126,10 @@ static PyMethodDef methods[] = {
      machine_tell_norm_doc},
     {"tell_model", (PyCFunction)(void (*)(void))machine_tell_model, METH_VARARGS | METH_KEYWORDS,
      machine_tell_model_doc},
+    {"tell_change", (PyCFunction)(void (*)(void))machine_tell_change, METH_VARARGS | METH_KEYWORDS,
+     machine_tell_change_doc},
+    {"change", (PyCFunction)(void (*)(void))machine_change, METH_VARARGS | METH_KEYWORDS | METH_STATIC,
+     machine_change_doc},
     {"points", machine_points, METH_NOARGS, machine_points_doc},
     {"__reduce__", machine_reduce, METH_NOARGS, "For pickle and copy."},
     {"__setstate__", machine_setstate, METH_O,
