@@ -9,6 +9,7 @@ import numpy as np
 from .._core import solve
 from .._problem.arguments import real_array
 from .._problem.compiled import CFunction, call_compiled, handles
+from .._problem.counts import of_means
 from .._problem.derivatives import DifferenceJacobian
 from .._problem.kinds import returned
 from .status import Status, message, not_finite_message, stopped_message, vanished_message
@@ -33,9 +34,9 @@ class Fit:
 
     def __init__(self, problem, x0, settings, watching, count_differences=True):
         self.problem, self.settings, self.count_differences = problem, settings, count_differences
-        self.x0 = x0
+        self.x0, self.mean = x0, None       # of counts, where the fit ended
         n = real_array(x0, "x0", "leastsq").size
-        self.differences = _differences(problem)
+        self.differences = _differences(of_means(problem))
         self.maxfev = settings.limit(n, problem.by_differences)
         watch_maxfev = self.differences is not None and count_differences
         watcher = Watcher(watching, self.maxfev if watch_maxfev else None,
@@ -48,7 +49,7 @@ class Fit:
     def solve(self, full_output):
         """As `_core.solve`: its tuple, but of other counts if differences count."""
         problem, settings = self.problem, self.settings
-        func, Dfun, col_deriv = problem.func, problem.Dfun, problem.col_deriv
+        func, Dfun, col_deriv = of_means(problem).func, problem.Dfun, problem.col_deriv
         if self.differences is not None:
             func, Dfun, col_deriv = self.differences.residual, self.differences.jacobian, False
         bounds, loss, filled = problem.bounds, problem.loss, None
@@ -80,6 +81,8 @@ class Fit:
             return (out[0], ier, *out[2:]) if vanished is None else (out[0], ier, *(None,)*10, vanished)
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])
+        if loss.is_poisson:
+            self.mean, fvec = fvec, problem.func.residuals(fvec)
         return (out[0], ier, fvec, out[3] + extra, *out[4:12], vanished)
 
 

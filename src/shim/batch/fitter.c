@@ -23,6 +23,7 @@ typedef struct {
     int64_t *ipvt;
     void *func_data, *dfun_data;
     const double *weights;
+    robust_loss loss;           /* the job's, with this problem's counts */
     int64_t calls;              /* of func */
     int32_t code;
     int no_residuals;           /* func was not called yet, or stopped it at x0 */
@@ -133,6 +134,9 @@ slot_begin(slot *s, npy_intp k)
     s->func_data = data != NULL ? data : j->func->data;
     s->dfun_data = data != NULL || j->dfun == NULL ? data : j->dfun->data;
     s->weights = j->weights == NULL ? NULL : j->weights + k * j->m;
+    s->loss = j->loss;
+    if (j->loss.counts != NULL)
+        s->loss.counts += k * j->m;
     s->code = 0;
     s->no_residuals = 1;
     s->state = j->settings;
@@ -161,9 +165,9 @@ tell_norm(slot *s)
     status = residual(m, n, s->w + LSQ_TRIAL * n, s->trial, s);
     if (status != 0)
         return status;
-    if (j->loss.rho != NULL) {
+    if (loss_is_compiled(&j->loss)) {
         fitted = s->fitter->weighed;
-        loss_weigh_known(m, s->trial, &j->loss, fitted, 0);
+        loss_weigh_known(m, s->trial, &s->loss, fitted, 0);
     }
     lsq_tell_norm(&s->state, s->w, s->fjac, m, s->ipvt, lsq_enorm(m, fitted), 1);
     if (s->state.accepted) {
@@ -179,7 +183,7 @@ make_jacobian(slot *s)
 {
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n;
-    lsq_differences how = {j->precision, s->state.bounded || j->loss.rho != NULL, NULL, NULL, NULL};
+    lsq_differences how = {j->precision, s->state.bounded || loss_is_compiled(&j->loss), NULL, NULL, NULL};
     double *x = s->w + LSQ_X * n, *weighed = s->fitter->weighed;
     int status;
 
@@ -195,11 +199,11 @@ make_jacobian(slot *s)
         lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, &how, s->w + LSQ_SCRATCH * n, &status);
     if (status != 0)
         return status;
-    if (j->loss.rho == NULL) {
+    if (!loss_is_compiled(&j->loss)) {
         memcpy(s->trial, s->f, (size_t)m * sizeof *s->f);
         return 0;
     }
-    loss_weigh_known(m, s->f, &j->loss, weighed, 1);
+    loss_weigh_known(m, s->f, &s->loss, weighed, 1);
     memcpy(s->trial, weighed, (size_t)m * sizeof *weighed);
     for (npy_intp k = 0; k < n; k++)
         for (npy_intp i = 0; i < m; i++)
