@@ -1,6 +1,6 @@
 """Counts fitted by their likelihood, and with weights of 1/sqrt(N): bias, coverage, evaluations.
 
-    python examples/count_coverage.py [--fits N] [--peaks 8 40 400] [--levels 0.1 1 5]
+    python examples/count_coverage.py [--fits N] [--bins 256] [--peaks 8 40 400] [--levels 0.1 1 5]
 
 Simulates Poisson's counts of a decay on a level, fits each simulation with loss="poisson" and by least
 squares with sigma = sqrt(max(N, 1)), and says of the rate how far its mean is from the truth, in
@@ -19,8 +19,9 @@ import numpy as np
 import leastsq as lsq
 
 LEVEL = 0.95
+METHODS = ("t", "profile")
 RATE = 1.0
-TIMES = np.linspace(0.05, 9.95, 100)        # the middles of the bins, in units of 1/RATE
+SPAN = 10.0                             # of the times, in units of 1/RATE
 LIMITS = {"height": (0, None), "rate": (0, None), "level": (0, None)}
 
 
@@ -47,41 +48,47 @@ class Outcome:
         return off/RATE, off/self.rates.std()
 
 
-def start_of(counts):
+def times(bins):
+    """The middles of the bins."""
+    return SPAN*(np.arange(bins) + 0.5)/bins
+
+
+def start_of(t, counts):
     """From the data alone: the level of the last bins, the height of the first above it, and how soon half of it is gone."""
-    level = max(counts[-30:].mean(), 0.05)
+    level = max(counts[t > 0.7*SPAN].mean(), 0.05)
     above = np.maximum(counts - level, 0).sum()
-    height = max(counts[:5].mean() - level, 1.0)
-    return {"height": height, "rate": height/max(above*(TIMES[1] - TIMES[0]), 1.0), "level": level}
+    height = max(counts[t < 0.05*SPAN].mean() - level, 1.0)
+    return {"height": height, "rate": height/max(above*(t[1] - t[0]), 1.0), "level": level}
 
 
-def run(peak, level, fits, seed=20240601):
+def run(peak, level, fits, bins, seed=20240601):
     """(Outcome of the likelihood, Outcome of least squares) on the same simulated counts."""
-    random = np.random.default_rng([seed, int(peak), int(10*level)])
-    expected = decay(TIMES, peak, RATE, level)
+    random = np.random.default_rng([seed, int(peak), int(10*level), bins])
+    t = times(bins)
+    expected = decay(t, peak, RATE, level)
     tallies = [{"rates": [], "evaluations": [], "failed": 0, "t": 0, "profile": 0} for _ in range(2)]
     for _ in range(fits):
         counts = random.poisson(expected).astype(float)
         for tally, options in zip(tallies, ({"loss": "poisson"}, {"sigma": np.sqrt(np.maximum(counts, 1)), "absolute_sigma": True})):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                fit = lsq.fit(decay, TIMES, counts, start_of(counts), bounds=LIMITS, jac=slopes, **options)
+                fit = lsq.fit(decay, t, counts, start_of(t, counts), bounds=LIMITS, jac=slopes, **options)
                 tally["rates"].append(float(fit["rate"]))
                 tally["evaluations"].append(fit.nfev + fit.njev)
                 bad = not fit.success
-                for method in ("t", "profile"):
+                for method in METHODS:
                     found = fit.intervals("rate", level=LEVEL, method=method)
                     bad |= bool(np.isnan(found.lower[1]) or np.isnan(found.upper[1]))
                     tally[method] += bool(found.lower[1] <= RATE <= found.upper[1])
             tally["failed"] += bad
-    return [Outcome(np.array(tally["rates"]), {m: tally[m] for m in ("t", "profile")}, float(np.median(tally["evaluations"])),
+    return [Outcome(np.array(tally["rates"]), {m: tally[m] for m in METHODS}, float(np.median(tally["evaluations"])),
                     tally["failed"]) for tally in tallies]
 
 
 def row(peak, level, name, outcome):
     part, sigmas = outcome.bias
     fits = outcome.rates.size
-    t, profile = (outcome.held[method]/fits for method in ("t", "profile"))
+    t, profile = (outcome.held[method]/fits for method in METHODS)
     return (f"{peak:>5g} {level:>6g}  {name:<8} {100*part:>+7.1f} % {sigmas:>+7.2f} {t:>9.3f} {profile:>9.3f} "
             f"{outcome.evaluations:>8g} {outcome.failed:>7}")
 
@@ -89,6 +96,7 @@ def row(peak, level, name, outcome):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Bias and coverage of fits to counts.")
     parser.add_argument("--fits", type=int, default=2000, help="simulations of each case (default: 2000)")
+    parser.add_argument("--bins", type=int, default=256, help="times at which is counted (default: 256)")
     parser.add_argument("--peaks", type=float, nargs="+", default=[8, 40, 400])
     parser.add_argument("--levels", type=float, nargs="+", default=[0.1, 1, 5])
     options = parser.parse_args(arguments)
@@ -98,7 +106,7 @@ def main(arguments=None):
           "                             %     / s.d.      t    profile    tions")
     for peak in options.peaks:
         for level in options.levels:
-            for name, outcome in zip(("poisson", "sqrt(N)"), run(peak, level, options.fits)):
+            for name, outcome in zip(("poisson", "sqrt(N)"), run(peak, level, options.fits, options.bins)):
                 print(row(peak, level, name, outcome), flush=True)
 
 

@@ -12,6 +12,7 @@ from .._problem.compiled import CFunction, call_compiled, handles
 from .._problem.counts import of_means
 from .._problem.derivatives import DifferenceJacobian
 from .._problem.kinds import returned
+from .scoring import Scoring
 from .status import Status, message, not_finite_message, stopped_message, vanished_message
 from .watch import Watcher
 
@@ -36,7 +37,7 @@ class Fit:
         self.problem, self.settings, self.count_differences = problem, settings, count_differences
         self.x0, self.mean = x0, None       # of counts, where the fit ended
         n = real_array(x0, "x0", "leastsq").size
-        self.differences = _differences(of_means(problem))
+        self.differences = _differences(of_means(problem), problem.loss.is_poisson)
         self.maxfev = settings.limit(n, problem.by_differences)
         watch_maxfev = self.differences is not None and count_differences
         watcher = Watcher(watching, self.maxfev if watch_maxfev else None,
@@ -53,6 +54,9 @@ class Fit:
         if self.differences is not None:
             func, Dfun, col_deriv = self.differences.residual, self.differences.jacobian, False
         bounds, loss, filled = problem.bounds, problem.loss, None
+        if loss.is_poisson:
+            scoring = Scoring(loss.counts, func, Dfun, col_deriv, None if bounds is None else bounds.free)
+            func, Dfun = scoring.mean, scoring.jacobian
         if bounds is not None and not bounds.free.all():
             filled = _Filled(func, Dfun, col_deriv, bounds)
             func, Dfun = filled.func, filled.Dfun
@@ -144,14 +148,14 @@ class _Filled:
         return fvec if self.m is None else fvec[:self.m].copy()
 
 
-def _differences(problem):
+def _differences(problem, counts):
     """The maker of the Jacobian, if it is neither the core nor the user."""
     func, how = problem.func, problem.differences
     if problem.Dfun is not None:
         if how.workers is not None:
             raise ValueError("leastsq: workers evaluate differences, and Dfun makes none")
         return None
-    if how.scheme == "2-point" and how.workers is None and how.steps is None:
+    if how.scheme == "2-point" and how.workers is None and how.steps is None and not counts:
         return None                     # the core's
     if isinstance(func, CFunction):
         raise TypeError(f"leastsq: Dfun={how.scheme!r} with workers or steps, '3-point' and 'cs' need "

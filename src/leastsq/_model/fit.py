@@ -9,7 +9,7 @@ from functools import partial
 from .._fit.fit import Fit, why_it_ended
 from .._fit.status import SUCCESS, Status
 from .._problem.derivatives import PRECISION, SCHEMES, Differences
-from .._problem.counts import around, impossible, refuse_beside
+from .._problem.counts import COUNTS_FTOL, around, impossible, refuse_beside
 from .._problem.losses import LEAST_SQUARES, LINEAR, POISSON, DataLoss, Loss, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, Watching
@@ -78,7 +78,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     strategy : {"fast", "minpack"}, optional
         How steps are made; "minpack": as `leastsq` makes them.
     ftol, xtol, gtol : float, optional
-        When to stop, as in `leastsq`.
+        When to stop, as in `leastsq`; of counts ftol is 1e-10 if it is not given.
     maxfev : int, optional
         Most evaluations of the model; None: 200 for each parameter and 200 more (100 with `jac`).
     callback, verbose, workers : optional
@@ -145,6 +145,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     poisson = isinstance(loss, str) and loss == POISSON
     if poisson:
         refuse_beside(DOOR, sigma, None if f_scale == 1.0 else f_scale)
+        ftol = COUNTS_FTOL if ftol == _NO_SETTINGS.ftol else ftol
     elif prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
     parameters = parse_parameters(signatures, start, bounds, fixed, prior, own)

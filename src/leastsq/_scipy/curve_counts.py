@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._fit.status import Status
-from .._problem.counts import CountResiduals, check_counts, impossible, refuse_beside
+from .._problem.counts import COUNTS_FTOL, CountResiduals, check_counts, impossible, refuse_beside
 from .curve_data import residual_of
 
 __all__ = ["check_start", "count_residuals"]
@@ -14,12 +14,13 @@ _NOT_HERE = ("strict", "engine")
 
 
 def count_residuals(f, xdata, ydata, sigma, kwargs):
-    """The deviance residuals of a model and counts; `kwargs` gets the loss."""
+    """The deviance residuals of a model and counts; `kwargs` gets the loss, and what of it differs."""
     refuse_beside("curve_fit", sigma, kwargs.pop("f_scale", None))
     for name in _NOT_HERE:
         if kwargs.get(name):
             raise ValueError(f"curve_fit: {name} must not be given with loss='poisson', got {kwargs[name]!r}: it speaks of sums "
                              "of squares")
+    kwargs.setdefault("ftol", COUNTS_FTOL)
     kwargs["loss"] = check_counts(ydata.ravel(), "curve_fit", "ydata")
     return CountResiduals(residual_of(f, xdata, np.zeros(ydata.shape), None), kwargs["loss"].counts)
 
