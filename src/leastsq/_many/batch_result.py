@@ -226,6 +226,9 @@ class BatchResult:
             mesg = message(ier, **self._settings.tolerances(), maxfev=self._settings.maxfev)
             which = () if self._vanished is None else np.flatnonzero(self._vanished[i])
             return mesg + vanished_message(self.x[i], tuple(which) or None)
+        if self.njev[i] == 0 and self._of_counts:
+            return ("An expectation of counts is not finite, negative, or zero where something was counted, at x0 = "
+                    f"{at}.")
         if self.njev[i] == 0:
             return f"The residuals, or their norm, are not finite at x0 = {at}."
         return f"The Jacobian, or the norm of a column, is not finite at x = {at}."

@@ -152,4 +152,5 @@ def deviance_moments(mean):
         part = part.reshape(chance.shape)**2
         first[rows] = (chance*part).sum(axis=1)
         second[rows] = (chance*(part - first[rows, None])**2).sum(axis=1)
+    first[mean == 0] = second[mean == 0] = 0.0
     return first, second

@@ -323,13 +323,18 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
         p_value=_probability(problem, chi2, dof, expected),
         chi2_data=chi2 - off, chi2_priors=off, pulls=[], sets=_of_sets(problem, rows, finite),
         r2=_r_squared(problem, rows, y, notes), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
-        reason=_REASONS.get(fitted.ier, fitted.message), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
+        reason=_reason(fitted, problem), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
         njev=_count(fitted.info, "njev"), counts=expected, correlation_limit=correlation_limit, warnings=[])
     out.pulls = [(out.names[j], *pull) for j, *pull in pulls]
     if fitted.success is False and fitted.ier is None:
         notes.insert(0, "The fit was stopped before it converged, or failed.")
     out.warnings = _warnings(out, rows, problem) + notes
     return out
+
+
+def _reason(fitted, problem):
+    reason = _REASONS.get(fitted.ier, fitted.message)
+    return reason.replace("the sum of squares", "the deviance") if reason and problem.loss.is_poisson else reason
 
 
 def _probability(problem, chi2, dof, expected):
@@ -444,7 +449,7 @@ def _warnings(out, f, problem):
     if out.dof <= 0:
         said.append("There are no more residuals than parameters: " + (
             "nothing says whether the model fits." if spread.absolute_sigma else "nothing is left to estimate errors from."))
-    elif out.chi2 == 0.0:
+    elif out.chi2 == 0.0 and not problem.loss.is_poisson:
         said.append("The residuals are exactly zero: errors estimated from them are too.")
     if problem.bounds is not None:
         said += _about_bounds(out, spread, problem.bounds)
