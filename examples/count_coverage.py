@@ -54,11 +54,12 @@ def times(bins):
 
 
 def start_of(t, counts):
-    """From the data alone: the level of the last bins, the height of the first above it, and how soon half of it is gone."""
-    level = max(counts[t > 0.7*SPAN].mean(), 0.05)
-    above = np.maximum(counts - level, 0).sum()
-    height = max(counts[t < 0.05*SPAN].mean() - level, 1.0)
-    return {"height": height, "rate": height/max(above*(t[1] - t[0]), 1.0), "level": level}
+    """From the data alone: the level of the last third, and the sum and the mean time of what is above it."""
+    level = counts[t > 0.7*SPAN].mean()
+    above = counts - level
+    total = max(above.sum(), np.sqrt(counts.sum()))
+    mean_time = np.clip((t @ above)/total, 0.02*SPAN, 0.3*SPAN)
+    return {"height": total*(t[1] - t[0])/mean_time, "rate": 1/mean_time, "level": max(level, 0.01*counts.mean())}
 
 
 def run(peak, level, fits, bins, seed=20240601):

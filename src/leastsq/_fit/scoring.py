@@ -13,7 +13,7 @@ from .._problem.kinds import returned
 
 __all__ = ["Scoring"]
 
-_LEAST, _MOST = 0.3, 5.0        # the curvature along any direction, in units of Fisher's
+_LEAST, _MOST = 0.05, 10.0      # the curvature along any direction, in units of Fisher's
 _STEEP = 0.1                    # part of the residuals that steps can still take away: far from a minimum secants say little
 
 

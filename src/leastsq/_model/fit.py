@@ -78,7 +78,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     strategy : {"fast", "minpack"}, optional
         How steps are made; "minpack": as `leastsq` makes them.
     ftol, xtol, gtol : float, optional
-        When to stop, as in `leastsq`; of counts ftol is 1e-10 if it is not given.
+        When to stop, as in `leastsq`; of counts ftol is 1e-11 if it is not given.
     maxfev : int, optional
         Most evaluations of the model; None: 200 for each parameter and 200 more (100 with `jac`).
     callback, verbose, workers : optional

@@ -12,7 +12,7 @@ from .losses import LEAST_SQUARES, POISSON, Loss
 
 __all__ = ["COUNTS_FTOL", "CountResiduals", "around", "check_counts", "count_residuals", "deviance_moments", "impossible", "of_means", "refuse_beside", "score"]
 
-COUNTS_FTOL = 1e-10     # where the user gives none: most of the deviance of low counts is noise, which no fit takes away
+COUNTS_FTOL = 1e-11     # where the user gives none: most of the deviance of low counts is noise, which no fit takes away
 _SUMMED = 64.0          # up to this mean the moments are sums, beyond it series
 _TAIL = 14.0            # standard deviations on either side, and as many counts, that the sums take
 

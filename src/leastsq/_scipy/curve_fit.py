@@ -123,7 +123,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         steps if it is "cs", else by "richardson".
     loss : str or callable, optional
         A robust loss, as in `leastsq`; or "poisson", for counts: `f` is their expectation, and what is minimized is
-        the deviance, ``2*sum(y*log(y/f) - y + f)``.  `sigma` and `f_scale` must not be given; `ftol` is 1e-10
+        the deviance, ``2*sum(y*log(y/f) - y + f)``.  `sigma` and `f_scale` must not be given; `ftol` is 1e-11
         if it is not.
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
