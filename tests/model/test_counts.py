@@ -135,7 +135,7 @@ def test_a_trial_with_an_impossible_mean_is_a_refused_step():
     def watched(t, level, slope):
         seen.append((falling(t, level, slope)[y > 0] <= 0).any())
         return falling(t, level, slope)
-    fit = lsq.fit(watched, t, y, [100, 0], loss="poisson")
+    fit = lsq.fit(watched, t, y, [40, 1], loss="poisson")
     assert any(seen)
     assert fit.success
     mu = falling(t, *fit.x)

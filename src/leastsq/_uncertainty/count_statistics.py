@@ -25,12 +25,12 @@ class CountStatistics:
         Of the counts, without what priors add.
     expectation, variance : float
         Of the deviance, if the counts were Poisson's with the fitted means: sums over each count's distribution.  A fit of
-        k parameters makes the deviance less by about k.
+        k parameters makes the deviance less by about k, and its variance by 2k.
     dispersion : float
         Pearson's ``sum((y - mu)**2/mu)`` over the degrees of freedom: 1 for Poisson's counts, however low they are.
     p_value : float
-        Probability of a larger deviance: of a scaled chi squared with this expectation, less the number of
-        parameters, and this variance.
+        Probability of a larger deviance: of a scaled chi squared with this expectation and this variance, less what the
+        parameters take away.
     """
 
     deviance: float
@@ -70,8 +70,9 @@ def of_counts(fitted, f):
         pearson = float(np.sum(np.where(mean > 0, (counts - mean)**2/mean, 0.0)))
     dof = counts.size - free
     left = expectation - free
-    scale = variance/(2*left) if left > 0 else np.nan
-    p_value = chi2_sf(deviance/scale, left/scale) if left > 0 and variance > 0 else np.nan
+    spread = variance - 2*free
+    scale = spread/(2*left) if left > 0 else np.nan
+    p_value = chi2_sf(deviance/scale, left/scale) if left > 0 and spread > 0 else np.nan
     return CountStatistics(deviance, expectation, variance, pearson/dof if dof > 0 else np.nan, p_value)
 
 

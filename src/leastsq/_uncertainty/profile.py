@@ -203,8 +203,15 @@ class Profiler:
         except Failed:
             tau, whole = np.inf, None
         if tau > _STRAYED*self.t:
-            inner = min((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
-            tau, whole = min((tau, whole), self.tau(j, value, inner[2]), key=lambda p: p[0])
+            near = sorted((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
+            try:
+                other = self.tau(j, value, near[0][2])
+            except Failed:              # out of the domain, which points on the way here are not
+                inside = [p for p in near[1:] if abs(p[0] - self.x[j]) < abs(value - self.x[j])]
+                if not inside:
+                    raise
+                other = self.tau(j, value, inside[0][2])
+            tau, whole = min((tau, whole), other, key=lambda p: p[0])
         return tau, whole
 
     def _next(self, walk, low, high, unit):

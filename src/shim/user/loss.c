@@ -67,7 +67,7 @@ arctan_loss(double a, double *slope, double *curvature)
 }
 
 /* Up to this |v| = |y - mu|/(y + mu) the deviance is a series in v: its terms would cancel. */
-static const double NEAR = 0.1;
+static const double NEAR = 0.3;
 /* Where nothing was counted, a smaller mean has no larger weight: a row of weight 1/sqrt(0) would
    hold its parameters where they are.  In counts, whose unit is one. */
 static const double LEAST_MEAN = 1e-6;
