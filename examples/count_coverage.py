@@ -70,7 +70,8 @@ def run(peak, level, fits, bins, seed=20240601):
     tallies = [{"rates": [], "evaluations": [], "failed": 0, "t": 0, "profile": 0} for _ in range(2)]
     for _ in range(fits):
         counts = random.poisson(expected).astype(float)
-        for tally, options in zip(tallies, ({"loss": "poisson"}, {"sigma": np.sqrt(np.maximum(counts, 1)), "absolute_sigma": True})):
+        roots = np.sqrt(np.maximum(counts, 1))
+        for tally, options in zip(tallies, ({"loss": "poisson"}, {"sigma": roots, "absolute_sigma": True})):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 fit = lsq.fit(decay, t, counts, start_of(t, counts), bounds=LIMITS, jac=slopes, **options)

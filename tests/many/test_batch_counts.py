@@ -26,13 +26,14 @@ def batch(counts=COUNTS, x0=START, **options):
     return lsq.leastsq_batch(mean, x0, counts=counts, loss="poisson", **options)
 
 
-def alone(i, counts=None, keep=slice(None)):
+def alone(i, keep=slice(None)):
     def decay(t, height, rate, level):
         return height*np.exp(-rate*t) + level
     return lsq.fit(decay, T[keep], COUNTS[i][keep], START[i], loss="poisson")
 
 
-@pytest.mark.parametrize("options", [{}, {"Dfun": slopes}, {"slab": 3}, {"bounds": (-1e6, 1e6)}], ids=["plain", "Dfun", "slab", "bounds"])
+@pytest.mark.parametrize("options", [{}, {"Dfun": slopes}, {"slab": 3}, {"bounds": (-1e6, 1e6)}],
+                         ids=["plain", "Dfun", "slab", "bounds"])
 def test_each_is_fitted_as_alone(options):
     result = batch(ftol=1e-11, return_fvec=True, **options)
     assert result.success.all()

@@ -12,7 +12,8 @@ from .._problem.counts import check_counts, refuse_beside
 from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import POISSON
 
-__all__ = ["check_count_sizes", "check_sizes", "counts_and_weights", "data_and_weights", "scale_factors", "start_points", "thread_count"]
+__all__ = ["check_count_sizes", "check_sizes", "counts_and_weights", "data_and_weights", "scale_factors", "start_points",
+           "thread_count"]
 
 
 def start_points(x0):

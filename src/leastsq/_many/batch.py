@@ -14,7 +14,8 @@ from .._problem.derivatives import ORDINARY_SIZE, forward_differences
 from .._problem.losses import LINEAR, POISSON, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations
-from .arguments import check_count_sizes, check_sizes, counts_and_weights, data_and_weights, scale_factors, start_points, thread_count
+from .arguments import (check_count_sizes, check_sizes, counts_and_weights, data_and_weights, scale_factors, start_points,
+                        thread_count)
 from .batch_result import BatchResult
 from .lock_step import Job, lock_step
 from .progress import progress_of

@@ -38,7 +38,8 @@ class BatchResult:
         fit failed, and in the rows and columns of parameters at a bound.  None if
         it was not wanted.
     stderr : ndarray, shape (B, n), or None
-        Standard errors, from `cov_x` and `reduced_chi2` (of counts from `cov_x` alone); infinite without degrees of freedom.  None without `cov_x`.
+        Standard errors, from `cov_x` and `reduced_chi2`, of counts from `cov_x` alone; infinite without degrees of freedom.
+        None without `cov_x`.
     reduced_chi2 : ndarray, shape (B,)
         ``fnorm**2/dof``, dof the number of weights that are not zero less that of free parameters; nan without any.
     fvec : ndarray, shape (B, m), or None
@@ -51,8 +52,8 @@ class BatchResult:
         bound where nothing depends on it.  None without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_counted", "_of_counts", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask", "cov_x",
-                 "fnorm", "fvec", "ier", "multipliers", "nfev", "njev", "x")
+    __slots__ = ("_bounds", "_code", "_counted", "_of_counts", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask",
+                 "cov_x", "fnorm", "fvec", "ier", "multipliers", "nfev", "njev", "x")
 
     def __init__(self, x, settings, bounds, cov, fvec):
         count, n = x.shape

@@ -147,7 +147,8 @@ def _scored(problem, x, method, steps):
     residuals = problem.func.residuals(made.f)
     if not np.isfinite(residuals).all():
         k, count, mean = impossible(problem.func, made.f)
-        raise ValueError(f"no count has the expectation {mean:.6g}, which the model has at point {k}, where {count:.6g} were counted")
+        raise ValueError(f"no count has the expectation {mean:.6g}, which the model has at point {k}, where {count:.6g} were "
+                         "counted")
     f, J = score(problem.func, made.f, made.J)
     return replace(made, f=f, J=J, cost=float(residuals @ residuals))
 

@@ -10,7 +10,8 @@ import numpy as np
 from .._core import weigh
 from .losses import LEAST_SQUARES, POISSON, Loss
 
-__all__ = ["COUNTS_FTOL", "CountResiduals", "around", "check_counts", "count_residuals", "deviance_moments", "impossible", "of_means", "refuse_beside", "score"]
+__all__ = ["COUNTS_FTOL", "CountResiduals", "around", "check_counts", "count_residuals", "deviance_moments", "impossible",
+           "of_means", "refuse_beside", "score"]
 
 COUNTS_FTOL = 1e-11     # where the user gives none: most of the deviance of low counts is noise, which no fit takes away
 _SUMMED = 64.0          # up to this mean the moments are sums, beyond it series
@@ -88,8 +89,8 @@ def refuse_beside(door, sigma, f_scale):
     """Arguments that say how large errors are, which Poisson's distribution does already."""
     for name, given in (("sigma", sigma is not None), ("f_scale", f_scale is not None)):
         if given:
-            raise ValueError(f"{door}: {name} must not be given with loss='poisson': the variance of counts is their expectation, "
-                             "which the model says. What multiplies them (exposure, efficiency) belongs into the model")
+            raise ValueError(f"{door}: {name} must not be given with loss='poisson': the variance of counts is their expectation,"
+                             " which the model says. What multiplies them (exposure, efficiency) belongs into the model")
 
 
 def check_counts(counts, door, name, where=None):

@@ -147,7 +147,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         loss, Huber's.  With ``loss="poisson"`` the inverse Fisher information, whatever `absolute_sigma` says.
     infodict : dict
         As `leastsq`'s; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
-        divided by `sigma`; of counts the deviance residuals, ``sign(f - y)*sqrt(2*(y*log(y/f) - y + f))``.  With `covariance`, ``infodict["covariance"]`` is the
+        divided by `sigma`; of counts the deviance residuals, ``sign(f - y)*sqrt(2*(y*log(y/f) - y + f))``.
+        With `covariance`, ``infodict["covariance"]`` is the
         `CovarianceResult`.  Only with `full_output`.
     mesg : str
         Why the fit ended.  Only with `full_output`.

@@ -84,10 +84,10 @@ def about_counts(out):
     if found.p_value < _FAR:
         return [f"The counts are over-dispersed: a deviance of {found.deviance:.6g} or more has the probability "
                 f"{found.p_value:.1e}, and their variance is about {found.dispersion:.3g} times that of Poisson's counts. The "
-                "model misses something, or more than counting makes them scatter; these uncertainties are too small, by a factor "
-                f"of {np.sqrt(max(found.dispersion, 1.0)):.3g} if it is the latter."]
+                "model misses something, or more than counting makes them scatter; these uncertainties are too small, by a "
+                f"factor of {np.sqrt(max(found.dispersion, 1.0)):.3g} if it is the latter."]
     if found.p_value > 1 - _FAR:
         return [f"The counts scatter less than Poisson's do (a deviance of {found.deviance:.6g} or less has the probability "
-                f"{1 - found.p_value:.1e}, the dispersion is {found.dispersion:.3g}): were they smoothed, averaged or scaled? Then "
-                "they are no counts, and these uncertainties are too large."]
+                f"{1 - found.p_value:.1e}, the dispersion is {found.dispersion:.3g}): were they smoothed, averaged or scaled? "
+                "Then they are no counts, and these uncertainties are too large."]
     return []
