@@ -14,6 +14,8 @@ from .._problem.kinds import returned
 __all__ = ["Scoring"]
 
 _LEAST, _MOST = 0.05, 10.0      # the curvature along any direction, in units of Fisher's
+_VISIBLE = 0.02                 # a smaller part of it makes no step better
+_SINGULAR = 1e6                 # a condition of the columns from which scoring is left as it is
 _STEEP = 0.1                    # part of the residuals that steps can still take away: far from a minimum secants say little
 
 
@@ -96,18 +98,21 @@ class Scoring:
 
 def _with_curvature(rows, f, gradient, rest):
     """Rows M of the same gradient ``M.T @ f`` with ``M.T @ M`` near ``rows.T @ rows + rest``; None: the same rows."""
-    Q, R = np.linalg.qr(rows)
-    along = Q.T @ f
-    across = f - Q @ along
+    information = rows.T @ rows
+    scale = np.sqrt(np.diag(information))       # of the columns
+    try:
+        inverse = np.linalg.inv(np.linalg.cholesky(information/np.outer(scale, scale)))
+        values, V = np.linalg.eigh(inverse @ (rest/np.outer(scale, scale)) @ inverse.T)
+    except np.linalg.LinAlgError:
+        return None
+    if not (np.isfinite(values).all() and np.abs(inverse).max() < _SINGULAR and np.abs(values).max() > _VISIBLE):
+        return None
+    along = inverse @ (gradient/scale)          # the part of f in the span of the rows' columns, in an orthonormal basis of it
+    across = f - rows @ (along @ inverse/scale)
     size, total = float(across @ across), float(f @ f)
     if not size > (1 - _STEEP**2)*total > 0:
         return None
-    try:
-        inverse = np.linalg.inv(R)
-        values, V = np.linalg.eigh(inverse.T @ rest @ inverse)
-    except np.linalg.LinAlgError:
-        return None
-    if not np.isfinite(values).all():
-        return None
-    root = (V*np.sqrt(np.clip(1 + values, _LEAST, _MOST))) @ V.T @ R
-    return Q @ root + np.outer(across, gradient - root.T @ along)/size
+    roots = np.sqrt(np.clip(1 + values, _LEAST, _MOST))
+    bend = (V*roots) @ V.T                      # in that basis
+    made = rows @ (inverse.T @ bend @ np.linalg.inv(inverse.T)*scale/scale[:, None])
+    return made + np.outer(across, gradient - (np.linalg.inv(inverse) @ (bend @ along))*scale)/size

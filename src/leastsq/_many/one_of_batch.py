@@ -44,7 +44,7 @@ def one_fit(result, i, problem, data, weights):
         loss, bounds = one.loss, one.bounds
         with np.errstate(all="ignore"):
             _, cov_x, made, _, _ = leastsq(one.func, x, (), one.Dfun, True, one.col_deriv, maxfev=1, qr="minpack",
-                                           epsfcn=one.differences.precision, loss=loss,
+                                           epsfcn=one.differences.precision, **loss.options,
                                            bounds=None if bounds is None else (bounds.low, bounds.high))
             made["fvec"] = np.array(one.func(x))            # that fit may have gone a step on
         if result.cov_x is not None:

@@ -55,6 +55,11 @@ class Loss:
             return self.counts
         return _CODES[self.rho] if isinstance(self.rho, str) else self.rho
 
+    @property
+    def options(self):
+        """What `leastsq` takes for it."""
+        return {"loss": self if self.is_poisson else self.rho, "f_scale": self.scale}
+
     def values(self, residuals):
         """
         The loss of each residual, and its first two derivatives.

@@ -125,7 +125,7 @@ class Profiler:
                 reduced, whole[free], Dfun=None if problem.by_differences else derivative, full_output=True,
                 ftol=1e-10, xtol=1e-10, maxfev=100*(self.x.size + 1),
                 bounds=None if problem.bounds is None else (self.low[free], self.high[free]),
-                loss=problem.loss)
+                **problem.loss.options)
         if ier not in (*SUCCESS, Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL):
             raise Failed(f"the refit at {_said(value)} failed ({' '.join(mesg.split())})")
         whole[free] = z
