@@ -61,7 +61,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         Names of the parameters that keep their starts; or a dict of them and the values that they keep.
     prior : dict or sequence, optional
         (mean, width) of what is known of a parameter beforehand: another residual, (parameter - mean)/width.
-        Needs `sigma`, with which the width is compared.  No loss applies to it, and reduced chi2 does not scale it.
+        Needs `sigma`, with which the width is compared, or counts.  No loss applies to it, and reduced chi2 does not scale it.
     own : str or sequence of str, optional
         With several models: the parameters that each data set has for itself, named "height[0]", "height[1]", ...
         `start`, `bounds`, `fixed` and `prior` say of "height" what holds for each, of "height[1]" what holds for
