@@ -1,4 +1,4 @@
-"""A fit in words and numbers: what came out, how well it is known, what to worry about."""
+"""A fit in words and numbers: what came out, how well it is known, what to worry about.  Long, for it reads every kind of result."""
 
 from __future__ import annotations
 
