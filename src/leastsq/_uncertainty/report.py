@@ -1,4 +1,4 @@
-"""A fit in words and numbers: what came out, how well it is known, what to worry about.  Long, for it reads every kind of result."""
+"""A fit in words and numbers: what came out, how well it is known, what to worry about.  Long: it reads all kinds of results."""
 
 from __future__ import annotations
 
