@@ -30,6 +30,7 @@ _Array: TypeAlias = NDArray[np.float64]
 _Function: TypeAlias = Callable[..., ArrayLike] | CFunction
 _Differences: TypeAlias = Literal["2-point", "3-point", "cs"]
 _Loss: TypeAlias = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] | Callable[[_Array], ArrayLike]
+_CountLoss: TypeAlias = _Loss | Literal["poisson"]
 _Map: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 _Method: TypeAlias = Literal["lm", "trf", "dogbox"]
 _Engine: TypeAlias = Literal["leastsq", "reference"] | None
@@ -255,7 +256,7 @@ def curve_fit(
     col_deriv: bool | int = False,
     qr: Literal["minpack", "blocked"] | None = None,
     threads: int | None = None,
-    loss: _Loss = "linear",
+    loss: _CountLoss = "linear",
     f_scale: float = 1.0,
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
@@ -298,7 +299,7 @@ def curve_fit(
     col_deriv: bool | int = False,
     qr: Literal["minpack", "blocked"] | None = None,
     threads: int | None = None,
-    loss: _Loss = "linear",
+    loss: _CountLoss = "linear",
     f_scale: float = 1.0,
     callback: Callable[[Any], object] | None = None,
     history: bool = False,
@@ -403,8 +404,9 @@ def leastsq_batch(
     diag: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
+    counts: ArrayLike | None = None,
     bounds: _Bounds | None = None,
-    loss: _Loss = "linear",
+    loss: _CountLoss = "linear",
     f_scale: float = 1.0,
     threads: int | None = 1,
     slab: int | None = None,
@@ -535,7 +537,7 @@ def fit(
     prior: Mapping[str, Sequence[float] | None] | Sequence[Sequence[float] | None] | None = None,
     own: str | Sequence[str] | None = None,
     jac: _Model | Sequence[_Model] | _Differences | None = None,
-    loss: _Loss = "linear",
+    loss: _CountLoss = "linear",
     f_scale: float = 1.0,
     nan_policy: Literal["raise", "omit"] = "raise",
     strategy: Literal["fast", "minpack", "robust"] = "fast",
@@ -836,6 +838,13 @@ def profile_time(
     f_scale: float | None = None,
 ) -> float: ...
 
+class _CountStatistics:
+    deviance: float
+    expectation: float
+    variance: float
+    dispersion: float
+    p_value: float
+
 class Report(_Exports):
     x: _Array
     stderr: _Array
@@ -861,6 +870,7 @@ class Report(_Exports):
     chi2_priors: float
     pulls: list[tuple[str, float, float, float]]
     sets: list[tuple[str, int, float]]
+    counts: _CountStatistics | None
     def __init__(self, **fields: Any) -> None: ...
     def correlations(self, limit: float | None = None) -> list[tuple[str, str, float]]: ...
 

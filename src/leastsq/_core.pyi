@@ -189,7 +189,7 @@ def solve(
 
 # Residuals whose squares are the loss; or the model's, and weights of the rows of J.
 def weigh(
-    loss: int | Callable[..., ArrayLike],    # loss.c's number
+    loss: int | Callable[..., ArrayLike] | NDArray[np.float64],      # loss.c's number, or counts
     scale: float,
     f: NDArray[np.float64],                  # (m,)
     model: bool,
@@ -207,7 +207,7 @@ _Slab = (
     ]
 )
 
-# A loss's number in loss.c, or rho, rho' and rho'' at the slots' residuals, (3, k, m); f_scale.
+# A loss's number in loss.c, or rho, rho' and rho'' at the slots' residuals, (3, k, m), or counts, (k, m); f_scale.
 _Loss = tuple[int | NDArray[np.float64], float]
 
 def batch_start(slab: _Slab, slots: NDArray[np.int64], /) -> None: ...
@@ -263,7 +263,7 @@ def batch_compiled(
     weights: NDArray[np.float64] | None,
     diag: NDArray[np.float64] | None,        # (n,) or (B, n), as are both bounds
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
-    loss: tuple[int, float] | None,          # its number in loss.c, f_scale
+    loss: tuple[int | NDArray[np.float64], float] | None,        # its number in loss.c or counts, (B, m); f_scale
     settings: tuple[float, float, float, int, float, float, float, int],  # ftol, xtol, gtol, maxfev, precision, factor, that
                                              # of problems with bounds, strategy
     ier: NDArray[np.int64],

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ._drawing import axes_of, dots, points_of, pyplot, quiet, style_in_force, titled
+from ._problem.counts import count_residuals
 from ._uncertainty.confidence import ConfidenceResult, confidence_band, confidence_intervals
 from ._uncertainty.covariance import CovarianceResult, correlation_of, shown_covariance
 from ._uncertainty.format import label
@@ -29,7 +30,7 @@ __all__ = ["convergence", "correlation", "fit", "profile", "residuals"]
 def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, prediction=False, grid=None, xlabel=None,
         ylabel=None, title=None, label="fit", ax=None):
     """
-    Data, fitted curve and its confidence band, with the residuals below.
+    Data, fitted curve and its confidence band, with the residuals below; of counts the deviance residuals.
 
     Parameters
     ----------
@@ -109,13 +110,17 @@ def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, predictio
         ax.set_xlabel("x" if xlabel is None else xlabel)
         return figure
 
-    off = y - np.asarray(model(t, *parameters), dtype=float).reshape(-1)
+    curve = np.asarray(model(t, *parameters), dtype=float).reshape(-1)
+    off, name = (y - curve, "residual") if sigma is None else ((y - curve)/sigma, "residual / σ")
+    if data.of_counts:
+        off, name = -count_residuals(curve, y), "deviance residual"
+    in_sigmas = sigma is not None or data.of_counts
     below.axhline(0, color=style.muted, linewidth=0.8, zorder=1)
-    points_of(below, t, off if sigma is None else off/sigma, None if sigma is None else np.ones(t.size), style)
-    shown = np.abs(off if sigma is None else off/sigma)
-    reach = 1.2*(shown[np.isfinite(shown)].max(initial=0.0) + (sigma is not None) or 1.0)
+    points_of(below, t, off, np.ones(t.size) if in_sigmas else None, style)
+    shown = np.abs(off)
+    reach = 1.2*(shown[np.isfinite(shown)].max(initial=0.0) + in_sigmas or 1.0)
     below.set_ylim(-reach, reach)
-    below.set_ylabel("residual" if sigma is None else "residual / σ")
+    below.set_ylabel(name)
     below.set_xlabel("x" if xlabel is None else xlabel)
     quiet(style, below)
     figure.align_ylabels([ax, below])
@@ -156,7 +161,8 @@ def _facts(tool, result, x, y, model, sigma):
     if sigma is not None:
         sigma = np.asarray(sigma, dtype=float)
         sigma = np.sqrt(np.diag(sigma)) if sigma.ndim == 2 else np.array(np.broadcast_to(np.abs(sigma), t.shape))
-    return spread, parameters, SimpleNamespace(x=t, y=y, model=found["model"], sigma=sigma)
+    of_counts = problem is not None and problem.loss.is_poisson
+    return spread, parameters, SimpleNamespace(x=t, y=y, model=found["model"], sigma=sigma, of_counts=of_counts)
 
 
 def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
@@ -192,8 +198,8 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
         raise ValueError(f"plot.residuals: x must have {f.size} values, got {t.size}")
     if sigma is not None and not hasattr(result, "dtype") and not isinstance(result, list):
         raise TypeError("plot.residuals: sigma goes with an array of residuals; a fit knows its own")
-    absolute = getattr(getattr(result, "problem", None) or getattr(result[2] if isinstance(result, tuple) else None, "problem",
-                                                                   None), "absolute_sigma", False)
+    problem = getattr(result, "problem", None) or getattr(result[2] if isinstance(result, tuple) else None, "problem", None)
+    absolute, of_counts = getattr(problem, "absolute_sigma", False), problem is not None and problem.loss.is_poisson
     scale = np.sqrt(np.mean(f*f)) or 1.0 if sigma is None and not absolute else 1.0 if sigma is None else np.asarray(sigma, float)
     z, style = f/scale, style_in_force()
     figure, (left, right) = pyplot().subplots(1, 2, sharey=True, layout="constrained", figsize=(7.2, 3.4),
@@ -205,7 +211,7 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
     reach = 1.1*max(3.2, np.abs(z).max())
     left.set_ylim(-reach, reach)
     left.set_xlabel("x" if xlabel is None else xlabel)
-    left.set_ylabel("residual / standard deviation")
+    left.set_ylabel("deviance residual" if of_counts else "residual / standard deviation")
     edges = np.arange(-np.ceil(2*reach)/2, np.ceil(2*reach)/2 + 0.25, 0.5)
     right.hist(z, bins=edges, orientation="horizontal", color=style.data, edgecolor=style.paper, linewidth=0.6, zorder=2)
     fine = np.linspace(-reach, reach, 200)

@@ -17,6 +17,7 @@ QUICK = {
     "benchmarks/bounded.py": (["--quick", "--family", "decay_time", "variogram"], "JUDGING"),
     "benchmarks/large.py": (["--quick", "--shapes", "2000x20", "--seconds", "0.05"], "2 000 x 20"),
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
+    "examples/count_coverage.py": (["--fits", "10", "--peaks", "40", "--levels", "1"], "poisson"),
     "examples/error_coverage.py": (["--quick"], "correlated"),
     "examples/interval_coverage.py": (["--fits", "20"], "profile"),
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),

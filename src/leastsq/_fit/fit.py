@@ -7,9 +7,11 @@ import numpy as np
 from .._core import solve
 from .._problem.arguments import real_array
 from .._problem.compiled import CFunction, handles
+from .._problem.counts import of_means
 from .._problem.derivatives import DifferenceJacobian
 from .._problem.settings import parse_strategy
 from .filled import Filled
+from .scoring import Scoring
 from .status import Status, message, not_finite_message, stopped_message, vanished_message
 from .watch import Watcher
 
@@ -32,10 +34,10 @@ class Fit:
 
     def __init__(self, problem, x0, settings, watching, count_differences=True):
         self.problem, self.settings, self.count_differences = problem, settings, count_differences
-        self.x0 = x0
+        self.x0, self.mean = x0, None       # of counts, where the fit ended
         self.strategy = parse_strategy(settings.strategy)
         n = real_array(x0, "x0", "leastsq").size
-        self.differences = _differences(problem)
+        self.differences = _differences(of_means(problem), problem.loss.is_poisson)
         self.maxfev = settings.limit(n, problem.by_differences)
         watch_maxfev = self.differences is not None and count_differences
         watcher = Watcher(watching, self.maxfev if watch_maxfev else None,
@@ -48,10 +50,13 @@ class Fit:
     def solve(self, full_output):
         """As `_core.solve`: its tuple, but of other counts if differences count."""
         problem, settings = self.problem, self.settings
-        func, Dfun, col_deriv = problem.func, problem.Dfun, problem.col_deriv
+        func, Dfun, col_deriv = of_means(problem).func, problem.Dfun, problem.col_deriv
         if self.differences is not None:
             func, Dfun, col_deriv = self.differences.residual, self.differences.jacobian, False
         bounds, loss, filled = problem.bounds, problem.loss, None
+        if loss.is_poisson:
+            scoring = Scoring(loss.counts, func, Dfun, col_deriv, None if bounds is None else bounds.free)
+            func, Dfun = scoring.mean, scoring.jacobian
         if bounds is not None and not bounds.free.all():
             filled = Filled(func, Dfun, col_deriv, bounds.low.size, int(bounds.free.sum()))
             func, Dfun = filled.func, filled.Dfun
@@ -80,6 +85,8 @@ class Fit:
             return (out[0], ier, *out[2:]) if vanished is None else (out[0], ier, *(None,)*10, vanished)
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])
+        if loss.is_poisson:
+            self.mean, fvec = fvec, problem.func.residuals(fvec)
         return (out[0], ier, fvec, out[3] + extra, *out[4:12], vanished)
 
 
@@ -97,14 +104,14 @@ def why_it_ended(out, loss, **settings):
     return message(ier, **settings) + vanished_message(x, out[12] if len(out) > 12 else None)
 
 
-def _differences(problem):
+def _differences(problem, counts):
     """The maker of the Jacobian, if it is neither the core nor the user."""
     func, how = problem.func, problem.differences
     if problem.Dfun is not None:
         if how.workers is not None:
             raise ValueError("leastsq: workers evaluate differences, and Dfun makes none")
         return None
-    if how.scheme == "2-point" and how.workers is None and how.steps is None:
+    if how.scheme == "2-point" and how.workers is None and how.steps is None and not counts:
         return None                     # the core's
     if isinstance(func, CFunction):
         raise TypeError(f"leastsq: Dfun={how.scheme!r} with workers or steps, '3-point' and 'cs' need "

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from .._problem.arguments import improper, real_array, whole_number
+from .._problem.counts import check_counts, refuse_beside
 from .._problem.kinds import PLAIN, unmasked
+from .._problem.losses import POISSON
 
-__all__ = ["check_sizes", "data_and_weights", "scale_factors", "start_points", "thread_count"]
+__all__ = ["check_count_sizes", "check_sizes", "counts_and_weights", "data_and_weights", "scale_factors", "start_points",
+           "thread_count"]
 
 
 def start_points(x0):
@@ -44,6 +48,35 @@ def data_and_weights(data, weights, count):
     return tuple(arrays), weights
 
 
+def counts_and_weights(counts, loss, f_scale, weights, count):
+    """The `Loss` of counts of shape (B, m); and weights, 0 where they are masked, or None."""
+    if not (isinstance(loss, str) and loss == POISSON):
+        raise ValueError(f"leastsq_batch: counts must be given with loss='poisson' only, got loss={loss!r}")
+    refuse_beside("leastsq_batch", None, None if f_scale == 1.0 else f_scale)
+    if counts is None:
+        raise ValueError("leastsq_batch: loss='poisson' needs counts=, shape (B, m), apart from func, which returns their "
+                         "expectations")
+    if weights is not None:
+        raise ValueError("leastsq_batch: weights must not be given with loss='poisson': the variance of counts is their "
+                         "expectation. To leave some out, mask them in counts")
+    mask = None
+    if type(counts) not in PLAIN:
+        counts, mask = unmasked(counts, "counts", "leastsq_batch")
+    counts = real_array(counts, "counts")
+    if counts.ndim != 2 or len(counts) != count:
+        raise ValueError(f"leastsq_batch: counts must have a row for each of the {count} rows of x0, shape ({count}, m), got "
+                         f"{counts.shape}")
+    counts = np.array(counts, np.float64, order="C")
+    if mask is not None:
+        counts[mask] = 0.0              # beside a mean of 0: no part of the deviance
+        weights = np.where(mask, 0.0, 1.0)
+
+    def where(k):
+        return str([int(i) for i in np.unravel_index(k, counts.shape)])
+    parsed = check_counts(counts.ravel(), "leastsq_batch", "counts", where)
+    return replace(parsed, counts=counts), weights
+
+
 def scale_factors(diag, count, n):
     """diag as float64 of shape (n,), all positive, or (B, n)."""
     if diag is None:
@@ -65,6 +98,13 @@ def thread_count(threads):
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def check_count_sizes(loss, m):
+    """Are there as many counts in each row as func returns expectations?"""
+    if loss.is_poisson and loss.counts.shape[1] != m:
+        raise ValueError(f"leastsq_batch: counts must have an entry for each of the {m} expectations that func returns, shape "
+                         f"{(len(loss.counts), m)}, got {loss.counts.shape}")
 
 
 def check_sizes(n, m, weights, count):

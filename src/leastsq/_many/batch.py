@@ -11,10 +11,11 @@ from .._problem.arguments import flag, real_array, tolerances, whole_number
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.derivatives import ORDINARY_SIZE, forward_differences
-from .._problem.losses import LINEAR, parse_loss
+from .._problem.losses import LINEAR, POISSON, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations, parse_strategy
-from .arguments import check_sizes, data_and_weights, scale_factors, start_points, thread_count
+from .arguments import (check_count_sizes, check_sizes, counts_and_weights, data_and_weights, scale_factors, start_points,
+                        thread_count)
 from .batch_result import BatchResult
 from .lock_step import Job, lock_step
 from .progress import progress_of
@@ -24,7 +25,7 @@ __all__ = ["BatchResult", "leastsq_batch"]
 
 def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1.49012e-8,
                   xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None, factor=100, diag=None, *,
-                  weights=None, bounds=None, loss=LINEAR, f_scale=1.0, threads=1, slab=None,
+                  weights=None, counts=None, bounds=None, loss=LINEAR, f_scale=1.0, threads=1, slab=None,
                   return_cov=True, return_fvec=False, progress=False, strategy="minpack"):
     r"""
     Fit many independent problems of the same kind: pixels, spectra, wells.
@@ -67,14 +68,19 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         What residuals and rows of Jacobians are multiplied by.  Where it is 0
         the residual counts as absent, even if it is not finite.  A problem with fewer data left than
         free parameters ends with ``ier`` 12, x and cov_x nan.
+    counts : array_like, shape (B, m), optional
+        What was counted, with ``loss="poisson"``, zero or more.  What is masked counts as
+        absent.  `weights` and `f_scale` must not be given then.
     bounds : 2-tuple or object with lb and ub, optional
         Lower and upper bounds of the parameters, as in `leastsq`: each a number, or
         shape (n,) for all problems, or (B, n) for each; ``lo = hi`` fixes a
         parameter.  No function is called outside.  A start that is nan ends with
         ``ier`` 0.
-    loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"} or callable, optional
+    loss : {"linear", "soft_l1", "huber", "cauchy", "arctan", "poisson"} or callable, optional
         As in `leastsq`, of the weighted residuals.  A callable gets z of shape (k,
         m) and returns shape (3, k, m); compiled functions want one of the names.
+        "poisson": `func` returns the expectations of `counts` instead of residuals (and
+        `Dfun` their derivatives), and the deviance is minimized.
     f_scale : float, optional
         As in `leastsq`, the same for all problems.
     threads : int or None, optional
@@ -110,7 +116,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     ValueError
         Arrays whose shapes do not go together; `func` or `loss` returns the wrong
         shape; `bounds` nan, or the lower above the upper; `x0` outside of them;
-        `loss` or `f_scale` is not one of its values.
+        `loss` or `f_scale` is not one of its values; counts that are negative or not finite, or are missing, or
+        come with another loss, `weights` or `f_scale`.
     Exception
         Whatever `func`, `Dfun` or `loss` raises, with a note that says for which problems
         it was called.
@@ -134,7 +141,9 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``
-    and ``cov_x`` also of the loss.
+    and ``cov_x`` also of the loss.  Of counts ``fnorm**2`` is the deviance, ``fvec`` holds deviance
+    residuals, and ``cov_x`` is the inverse Fisher information, from which ``stderr`` is made unscaled.
+    A start with an expectation that is negative, or zero where something was counted, has ``ier`` 9.
 
     Examples
     --------
@@ -182,7 +191,10 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         bounds.check_starts(x)
         bounds = bounds if bounds.finite else None
     settings = Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy)
-    loss = parse_loss(loss, f_scale)
+    if counts is not None or isinstance(loss, str) and loss == POISSON:
+        loss, weights = counts_and_weights(counts, loss, f_scale, weights, count)
+    else:
+        loss = parse_loss(loss, f_scale)
     col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (
         (col_deriv, "col_deriv"), (return_cov, "return_cov"), (return_fvec, "return_fvec")))
     threads = thread_count(threads)
@@ -210,6 +222,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         job = Job(problem, settings, x.copy(), data, weights)
         with progress_of(progress, count) as show:
             lock_step(job, result, slab, show)
+    if loss.is_poisson:
+        result.of_counts(loss.counts)
     result.find_active()
     if close:
         result.find_vanished(start)
@@ -224,6 +238,7 @@ def _fit_compiled(problem, settings, data, weights, threads, show, result):
         raise TypeError("leastsq_batch: args must be empty with a CFunction, which gets a row of "
                         f"data, got {len(problem.args)} arguments")
     check_sizes(n, func.m, weights, count)
+    check_count_sizes(problem.loss, func.m)
     if Dfun is not None and Dfun.m != func.m:
         raise ValueError(f"leastsq_batch: the compiled Dfun is for m = {Dfun.m} residuals, func has "
                          f"{func.m}")
@@ -245,7 +260,9 @@ def _fit_compiled(problem, settings, data, weights, threads, show, result):
         part._code = np.zeros(part.ier.size, np.int32)
         diag = settings.diag if settings.diag is None or settings.diag.ndim == 1 else settings.diag[good]
         if part.ier.size:
-            _run_compiled(replace(problem, bounds=part._bounds), replace(settings, diag=diag),
+            loss = problem.loss
+            loss = replace(loss, counts=np.ascontiguousarray(loss.counts[good])) if loss.is_poisson else loss
+            _run_compiled(replace(problem, bounds=part._bounds, loss=loss), replace(settings, diag=diag),
                           tuple(np.ascontiguousarray(array[good]) for array in data), weights[good],
                           min(threads, part.ier.size), show, part)
         result.take(good, part)

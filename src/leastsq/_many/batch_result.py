@@ -6,6 +6,7 @@ import numpy as np
 
 from .._fit.status import SUCCESS, Status, message, vanished_message
 from .._problem.bounds import Bounds
+from .._problem.counts import count_residuals
 from .._problem.derivatives import ORDINARY_SIZE
 from .._problem.settings import Settings
 from .one_of_batch import one_fit
@@ -37,11 +38,12 @@ class BatchResult:
         fit failed, and in the rows and columns of parameters at a bound.  None if
         it was not wanted.
     stderr : ndarray, shape (B, n), or None
-        Standard errors, from `cov_x` and `reduced_chi2`; infinite without degrees of freedom.  None without `cov_x`.
+        Standard errors, from `cov_x` and `reduced_chi2`, of counts from `cov_x` alone; infinite without degrees of freedom.
+        None without `cov_x`.
     reduced_chi2 : ndarray, shape (B,)
         ``fnorm**2/dof``, dof the number of weights that are not zero less that of free parameters; nan without any.
     fvec : ndarray, shape (B, m), or None
-        The (weighted) residuals at `x`.  None unless it was wanted.
+        The (weighted) residuals at `x`; of counts the deviance residuals.  None unless it was wanted.
     active_mask : ndarray of int8, shape (B, n), or None
         -1 for a parameter at its lower bound, 1 at its upper one, else 0.  None
         without bounds.
@@ -50,8 +52,8 @@ class BatchResult:
         bound where nothing depends on it.  None without bounds.
     """
 
-    __slots__ = ("_bounds", "_code", "_counted", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask", "cov_x",
-                 "fnorm", "fvec", "ier", "multipliers", "nfev", "njev", "x")
+    __slots__ = ("_bounds", "_code", "_counted", "_of_counts", "_settings", "_source", "_vanished", "_wants_fvec", "active_mask",
+                 "cov_x", "fnorm", "fvec", "ier", "multipliers", "nfev", "njev", "x")
 
     def __init__(self, x, settings, bounds, cov, fvec):
         count, n = x.shape
@@ -68,6 +70,7 @@ class BatchResult:
         self._wants_fvec = fvec
         self._counted = None        # how many data each problem has: a number, or (B,)
         self._source = None         # (problem, data, weights): what was fitted
+        self._of_counts = False     # whose variance is their mean
         self._vanished = None       # (B, n): differences by these were zero
 
     def __getstate__(self):
@@ -79,6 +82,7 @@ class BatchResult:
         return state
 
     def __setstate__(self, state):
+        self._of_counts = False                 # of pickles that do not say
         for name, value in state.items():
             setattr(self, name, value)
         self._settings = Settings(**self._settings)
@@ -125,7 +129,7 @@ class BatchResult:
     def stderr(self):
         if self.cov_x is None:
             return None
-        scale = self.reduced_chi2
+        scale = np.ones(self.ier.size) if self._of_counts else self.reduced_chi2
         scale = np.where(np.isnan(scale) & np.isfinite(self.fnorm), np.inf, scale)
         with np.errstate(invalid="ignore"):
             return np.sqrt(np.diagonal(self.cov_x, axis1=1, axis2=2)*scale[:, None])
@@ -169,6 +173,12 @@ class BatchResult:
             raise ValueError("BatchResult.fit: this result was pickled or copied, and does not know what was fitted")
         i = range(self.ier.size)[i]
         return one_fit(self, i, *self._source)
+
+    def of_counts(self, counts):
+        """The results are those of counts: of what they are expected to be, deviance residuals are made."""
+        self._of_counts = True
+        if self.fvec is not None:
+            self.fvec = count_residuals(self.fvec, counts)
 
     def find_active(self):
         """Which parameters are at a bound, once `x` is known."""
@@ -217,6 +227,9 @@ class BatchResult:
             mesg = message(ier, **self._settings.tolerances(), maxfev=self._settings.maxfev)
             which = () if self._vanished is None else np.flatnonzero(self._vanished[i])
             return mesg + vanished_message(self.x[i], tuple(which) or None)
+        if self.njev[i] == 0 and self._of_counts:
+            return ("An expectation of counts is not finite, negative, or zero where something was counted, at x0 = "
+                    f"{at}.")
         if self.njev[i] == 0:
             return f"The residuals, or their norm, are not finite at x0 = {at}."
         return f"The Jacobian, or the norm of a column, is not finite at x = {at}."

@@ -17,7 +17,7 @@ from .._problem.arguments import noted, real_array
 from .._problem.derivatives import EPS, GROWTH, MOST_GROWTHS, ORDINARY_SIZE, PRECISION
 from .._problem.problem import Problem
 from .._problem.settings import Settings
-from .arguments import check_sizes
+from .arguments import check_count_sizes, check_sizes
 
 __all__ = ["STATE", "Job", "lock_step", "slab_size"]
 
@@ -161,6 +161,7 @@ class Job:
                              f"shape ({count}, m) for x of shape {x.shape}, got {f.shape}")
         m = f.shape[1]
         check_sizes(n, m, self.weights, len(self.x))
+        check_count_sizes(self.problem.loss, m)
         self.m = m
         self.eps = PRECISION.get(f.dtype, EPS)
 
@@ -184,6 +185,8 @@ class Job:
         loss = self.problem.loss
         if loss.is_linear:
             return None
+        if loss.is_poisson:
+            return loss.counts.take(problems, axis=0), loss.scale
         if not callable(loss.code):
             return loss.code, loss.scale
         with np.errstate(all="ignore"):

@@ -10,6 +10,7 @@ from .._fit.info import Info
 from .._fit.leastsq import leastsq
 from .._fit.status import Status
 from .._problem.compiled import CFunction, call_compiled
+from .._problem.counts import CountResiduals
 from .._problem.kinds import returned
 
 __all__ = ["one_fit"]
@@ -43,7 +44,7 @@ def one_fit(result, i, problem, data, weights):
         loss, bounds = one.loss, one.bounds
         with np.errstate(all="ignore"):
             _, cov_x, made, _, _ = leastsq(one.func, x, (), one.Dfun, True, one.col_deriv, maxfev=1, qr="minpack",
-                                           epsfcn=one.differences.precision, loss=loss.rho, f_scale=loss.scale,
+                                           epsfcn=one.differences.precision, **loss.options,
                                            bounds=None if bounds is None else (bounds.low, bounds.high))
             made["fvec"] = np.array(one.func(x))            # that fit may have gone a step on
         if result.cov_x is not None:
@@ -87,7 +88,11 @@ def _alone(problem, i, data, weights):
         with np.errstate(divide="ignore"):
             sigma = 1/np.abs(np.asarray(weights, dtype=float))
     Dfun = problem.Dfun
-    one = replace(problem, func=function(problem.func, None), args=(), bounds=bounds, sigma=sigma)
+    func, loss, absolute = function(problem.func, None), problem.loss, problem.absolute_sigma
+    if loss.is_poisson:
+        loss, absolute = replace(loss, counts=loss.counts[i]), True
+        func = CountResiduals(func, loss.counts)
+    one = replace(problem, func=func, args=(), bounds=bounds, sigma=sigma, loss=loss, absolute_sigma=absolute)
     if Dfun is None:
         return one
 

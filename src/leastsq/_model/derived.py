@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .._problem.accurate_jacobian import accurate_jacobian
+from .._problem.counts import of_means
 from .._problem.problem import Problem
 from .._uncertainty.confidence import confidence_intervals
 from .._uncertainty.export import Exports
@@ -199,8 +200,9 @@ def _profiled(result, function, value, slopes, level, name):
         x = solve(z)
         if x is None:
             return np.full(result._fvec.size, np.nan)
-        return problem.func(x)
+        return means.func(x)
 
+    means = of_means(problem)
     bounds = problem.bounds
     if bounds is not None:
         low, high = bounds.low.copy(), bounds.high.copy()
@@ -209,6 +211,8 @@ def _profiled(result, function, value, slopes, level, name):
     x = result.x.copy()
     x[j] = value
     names = tuple(name if k == j else one for k, one in enumerate(result.names))
+    if problem.loss.is_poisson:
+        residual = problem.func.around(lambda _, mean=residual: mean)
     other = replace(problem, func=residual, Dfun=None, args=(), bounds=bounds, names=names, model=None, xdata=None, ydata=None,
                     priors=problem.priors, sets=())
     fitted = Fitted(other, x, result._fvec, None, {}, result.message, result.status, result.success)

@@ -9,12 +9,14 @@ from functools import partial
 from .._fit.fit import Fit, why_it_ended
 from .._fit.status import SUCCESS, Status
 from .._problem.derivatives import PRECISION, SCHEMES, Differences
-from .._problem.losses import LEAST_SQUARES, LINEAR, DataLoss, Loss, parse_loss
+from .._problem.counts import COUNTS_FTOL, around, impossible, refuse_beside
+from .._problem.losses import LEAST_SQUARES, LINEAR, POISSON, DataLoss, Loss, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, Watching
 from .data import NAN_POLICIES, parse_data
 from .parameters import parse_parameters, read_signature
-from .residual import Rounded, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of
+from .residual import (Rounded, counts_of, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of,
+                       without_values)
 from .result import FitResult, Models
 from .words import DOOR, nearest, sort_of
 
@@ -57,7 +59,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         Names of the parameters that keep their starts; or a dict of them and the values that they keep.
     prior : dict or sequence, optional
         (mean, width) of what is known of a parameter beforehand: another residual, (parameter - mean)/width.
-        Needs `sigma`, with which the width is compared.  No loss applies to it, and reduced chi2 does not scale it.
+        Needs `sigma`, with which the width is compared, or counts.  No loss applies to it, and reduced chi2 does not scale it.
     own : str or sequence of str, optional
         With several models: the parameters that each data set has for itself, named "height[0]", "height[1]", ...
         `start`, `bounds`, `fixed` and `prior` say of "height" what holds for each, of "height[1]" what holds for
@@ -66,13 +68,15 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         ``jac(x, a, b, ...)``, the derivatives of the model, of the shape of y and then one column for each parameter.
         None: forward differences; a word: as in `leastsq`.
     loss, f_scale : str or callable, float, optional
-        A robust loss for outliers, as in `leastsq`; f_scale is compared with residuals over sigma.
+        A robust loss for outliers, as in `leastsq`; f_scale is compared with residuals over sigma.  Or "poisson" for
+        counts, without `sigma` and `f_scale`: the model is their expectation, the deviance is minimized, and
+        uncertainties are those of the inverse Fisher information, whatever `absolute_sigma` says.
     nan_policy : {"raise", "omit"}, optional
         What is made of nan in y, sigma or x: an error, or such points do not count.
     strategy : {"fast", "minpack", "robust"}, optional
         How steps are made, as in `leastsq`, whose default is "minpack".
     ftol, xtol, gtol : float, optional
-        When to stop, as in `leastsq`.
+        When to stop, as in `leastsq`; of counts ftol is 1e-11 if it is not given.
     maxfev : int, optional
         Most evaluations of the model; None: 200 for each parameter and 200 more (100 with `jac`).
     callback, verbose, workers : optional
@@ -89,7 +93,8 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         An argument is of the wrong kind; there are fewer data than free parameters.
     ValueError
         A name that no parameter has; a start or a fixed value outside the bounds; a width or a sigma that is not positive; data
-        that are empty or not finite; shapes that do not agree; a prior without sigma.
+        that are empty or not finite; shapes that do not agree; a prior without sigma.  Of counts: negative ones, sigma or
+        f_scale beside them, a model that is not positive at the start where something was counted.
     Exception
         Whatever the model raises, unchanged.
 
@@ -135,7 +140,11 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     if strategy not in STRATEGIES:
         raise ValueError(f"{DOOR}: strategy must be 'fast', 'minpack' or 'robust', got {sort_of(strategy)}; "
                          f"{nearest(strategy, STRATEGIES)}")
-    if prior is not None and len(prior) and any(data.weights is None for data in sets):
+    poisson = isinstance(loss, str) and loss == POISSON
+    if poisson:
+        refuse_beside(DOOR, sigma, None if f_scale == 1.0 else f_scale)
+        ftol = COUNTS_FTOL if ftol == _NO_SETTINGS.ftol else ftol
+    elif prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
     parameters = parse_parameters(signatures, start, bounds, fixed, prior, own)
     problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=loss, f_scale=f_scale,
@@ -150,9 +159,12 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
             raise diagnose(models, sets, parameters, error) from None
         raise
     nfev = out[3]
-    if problem.Dfun is None and (dtype := precision_of(models, sets, parameters, out[0], out[2])) is not None:
+    if poisson and out[1] == Status.NOT_FINITE and out[4] == 0:
+        _refuse_start(problem, parameters.start, job.mean)
+    seen = (sets, out[2]) if not poisson else ([without_values(data) for data in sets], job.mean)
+    if problem.Dfun is None and (dtype := precision_of(models, seen[0], parameters, out[0], seen[1])) is not None:
         if dtype in PRECISION:          # steps that are short for float64 see nothing but rounding: again, with longer ones
-            problem = replace(problem, func=Rounded(problem.func, dtype))
+            problem = replace(problem, func=around(problem.func, lambda func: Rounded(func, dtype)))
             job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
             out = job.solve(True)
             nfev += out[3]
@@ -216,8 +228,11 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
             raise TypeError(f"{DOOR}: jac must be a function, {among} or None, got {sort_of(jac)}")
         derivatives = jacobian_of(jacs, sets, signatures, parameters)
     absolute_sigma = _truth(absolute_sigma, "absolute_sigma")
-    penalty = LEAST_SQUARES
-    if loss is not LINEAR or f_scale != 1.0:
+    penalty, residuals = LEAST_SQUARES, None
+    if isinstance(loss, str) and loss == POISSON:
+        residuals, penalty = counts_of(models, sets, parameters)
+        absolute_sigma = True           # the variance is the mean
+    elif loss is not LINEAR or f_scale != 1.0:
         penalty = parse_loss(loss, f_scale)
         if absolute_sigma and not penalty.is_linear:
             raise ValueError(f"{DOOR}: absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
@@ -230,9 +245,20 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
         about = {"model": model, "xdata": data.x, "ydata": data.values, "sigma": data.sigma}
     else:
         about = _about_sets(models, sets, places)
-    return Problem(residual_of(models, sets, parameters), (), derivatives,
+    return Problem(residual_of(models, sets, parameters) if residuals is None else residuals, (), derivatives,
                    differences=Differences(scheme, None, workers), bounds=parameters.bounds, loss=penalty,
                    names=parameters.names, absolute_sigma=absolute_sigma, priors=parameters.priors, sets=tuple(sets), **about)
+
+
+def _refuse_start(problem, start, mean):
+    """Say where the model is no expectation of counts at the start, if that is why there is no fit."""
+    found = impossible(problem.func, mean)
+    if found is not None:
+        k, count, value = found
+        at = ", ".join(f"{name} = {float(one):.6g}" for name, one in zip(problem.names, start))
+        where = problem.where(k) or f"y[{k}]"
+        raise ValueError(f"{DOOR}: the model must be positive with loss='poisson', the expectation of {where} = {count:.6g}, "
+                         f"got {value:.6g} at the start: {at}. Start elsewhere, or add the background to the model")
 
 
 def _about_sets(models, sets, places):

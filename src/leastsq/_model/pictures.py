@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import plot
+from .._problem.counts import count_residuals
 from .._drawing import axes_of, points_of, pyplot, quiet, style_in_force, titled
 
 __all__ = ["draw", "draw_contour"]
@@ -35,7 +36,7 @@ def draw(result, title=None, xlabel=None, ylabel=None, **options):
         quiet(style, above, below)
     grid[0, 0].set_ylabel("y" if ylabel is None else ylabel)
     sigmas = [panel[3] for panel in panels]
-    grid[1, 0].set_ylabel("residual" if sigmas[0] is None else "residual / σ")
+    grid[1, 0].set_ylabel(_residual_named(result, sigmas[0]))
     grid[0, 0].legend(frameon=False, fontsize=0.9*style.size)
     if title:
         figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=1.1*style.size)
@@ -60,14 +61,23 @@ def _panels(result, i, data):
             return values if part is None or values is None else getattr(values, part)
         spread = sigma if sigma is None or sigma.dtype.kind != "c" else of(sigma)
         off = of(y - at)/(1.0 if spread is None else spread)
+        if result.problem.loss.is_poisson:
+            off = -count_residuals(at, y)
         yield " ".join(filter(None, (name, part))), t, of(y), spread, (grid, of(line)), off
+
+
+def _residual_named(result, sigma):
+    """What a picture calls residuals."""
+    if result.problem.loss.is_poisson:
+        return "deviance residual"
+    return "residual" if sigma is None else "residual / σ"
 
 
 def _images(result, title, xlabel, ylabel):
     data, style = result._models.sets[0], style_in_force()
     y = data.natural(data.values)
     shown = {"data": y, "fit": np.asarray(result.predict()),
-             "residual" if data.sigma is None else "residual / σ": -np.asarray(result.residuals)}
+             _residual_named(result, data.sigma): -np.asarray(result.residuals)}
     figure, axes = pyplot().subplots(1, 3, sharex=True, sharey=True, layout="constrained",
                                       figsize=(10.5, 1.0 + 3.2*min(2.0, y.shape[0]/y.shape[1])))
     low, high = np.nanmin(y), np.nanmax(y)

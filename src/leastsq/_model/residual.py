@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import frexp, isfinite, ldexp
 
 import numpy as np
 
 from .._core import Curve
+from .._problem.counts import CountResiduals, check_counts
 from .words import DOOR
 
-__all__ = ["Rounded", "diagnose", "jacobian_of", "model_of_sets", "precision_of", "residual_of", "values_of"]
+__all__ = ["Rounded", "counts_of", "diagnose", "jacobian_of", "model_of_sets", "precision_of", "residual_of", "values_of"]
 
 
 class _Flat:
@@ -74,6 +76,25 @@ def residual_of(models, sets, parameters):
     parts = [_of_set(*one, name) for *one, name in zip(models, sets, _names_of(models))]
     func = parts[0] if parameters.places is None else _Joined(parts, parameters.places)
     return _WithPriors(func, parameters.priors) if parameters.priors else func
+
+
+def counts_of(models, sets, parameters):
+    """The deviance residuals of counts, of all sets and then of the priors; and their loss."""
+    names = ["y"] if len(sets) == 1 else [f"y[{i}]" for i in range(len(sets))]
+    for data, name in zip(sets, names):
+        if data.is_complex:
+            raise ValueError(f"{DOOR}: {name} must be counts with loss='poisson', got complex numbers")
+        check_counts(data.values, DOOR, name, data.where)
+    counts = sets[0].values if len(sets) == 1 else np.concatenate([data.values for data in sets])
+    loss = check_counts(counts, DOOR, "y")
+    mean = residual_of(models, [without_values(data) for data in sets], parameters)
+    return CountResiduals(mean, loss.counts, len(parameters.priors)), loss
+
+
+def without_values(data):
+    """The same data with zeros in place of the values: what is left of model - y is the model."""
+    zeros = np.zeros_like(data.values)
+    return replace(data, values=zeros, y=zeros if data.is_plain else data.y)
 
 
 class _JacobianOfSet:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._fit.status import SUCCESS
 from .._problem.accurate_jacobian import Evaluator
+from .._problem.counts import around
 from .._uncertainty.confidence import BandResult, confidence_band, confidence_intervals
 from .._uncertainty.covariance import covariances
 from .._uncertainty.export import Exports
@@ -83,7 +84,7 @@ class FitResult(Exports, Mapping):
         As in `Report`.
     residuals : ndarray
         (model - y)/sigma in the shape of y, nan where a point does not count; with several data sets a list.  A
-        pandas Series, if y was one.
+        pandas Series, if y was one.  Of counts, deviance residuals with that sign: their squares sum up to the deviance.
     success : bool
     message : str
     status : int
@@ -183,7 +184,7 @@ class FitResult(Exports, Mapping):
         """What the tools are asked about."""
         problem = self.problem
         if problem is not None and not problem.in_blocks:
-            problem = replace(problem, func=_Counted(problem.func, self))
+            problem = replace(problem, func=around(problem.func, lambda func: _Counted(func, self)))
         info = {"nfev": self.nfev, "njev": self.njev}
         return Fitted(problem, self.x, self._fvec, None, info, self.message, self.status, self.success,
                       self._made_once if spreads else None)

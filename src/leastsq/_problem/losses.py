@@ -1,17 +1,18 @@
-"""Robust losses: parsed, their values for residuals, and what they make of the variance."""
+"""Losses: parsed; of robust ones the values for residuals, and what they make of the variance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .arguments import real_array
 
-__all__ = ["LEAST_SQUARES", "LINEAR", "DataLoss", "Loss", "parse_loss"]
+__all__ = ["LEAST_SQUARES", "LINEAR", "POISSON", "DataLoss", "Loss", "parse_loss"]
 
 LINEAR = "linear"
+POISSON = "poisson"
 _CODES = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
 _LEAST_SQUARE = 1e-300          # of the scale: residuals are divided by it and squared
 _LEAST_WEIGHT = np.finfo(float).eps     # of a row of the Jacobian, squared: SciPy's
@@ -19,14 +20,29 @@ _LEAST_WEIGHT = np.finfo(float).eps     # of a row of the Jacobian, squared: Sci
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """What is made of each residual: ``scale**2*rho((residual/scale)**2)``."""
+    """
+    What is made of each residual: ``scale**2*rho((residual/scale)**2)``.
+
+    Or Poisson's deviance of `counts`: then a `Problem`'s function makes deviance residuals, whose squares are summed, and
+    the solver calls its `mean`.
+    """
 
     rho: str | Callable = LINEAR
     scale: float = 1.0
+    counts: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def is_linear(self):
         return isinstance(self.rho, str) and self.rho == LINEAR
+
+    @property
+    def is_poisson(self):
+        return self.counts is not None
+
+    @property
+    def is_robust(self):
+        """Is something else summed than squares?"""
+        return not (self.is_linear or self.is_poisson)
 
     def of_data(self):
         """That of data alone, without what priors have in its place."""
@@ -34,8 +50,15 @@ class Loss:
 
     @property
     def code(self):
-        """What the core takes: None for least squares, a number of ``loss.c``, or the user's function."""
+        """What the core takes: None for least squares, a number of ``loss.c``, the user's function, or counts."""
+        if self.is_poisson:
+            return self.counts
         return _CODES[self.rho] if isinstance(self.rho, str) else self.rho
+
+    @property
+    def options(self):
+        """What `leastsq` takes for it."""
+        return {"loss": self if self.is_poisson else self.rho, "f_scale": self.scale}
 
     def values(self, residuals):
         """
@@ -48,10 +71,12 @@ class Loss:
 
     def cost(self, residuals):
         """Sum of squares, or of the losses."""
-        return float(np.sum(residuals*residuals) if self.is_linear else self.values(residuals)[0].sum())
+        return float(self.values(residuals)[0].sum() if self.is_robust else np.sum(residuals*residuals))
 
     def row_weights(self, residuals):
         """What the rows of a Jacobian are multiplied by so that ``J.T @ J`` approximates the Hessian, shape (m,)."""
+        if not self.is_robust:
+            return np.ones(np.shape(residuals))         # scoring has weighted those of counts
         _, slope, curvature = self.values(residuals)
         return np.sqrt(np.maximum(slope + 2*curvature*residuals**2, _LEAST_WEIGHT))
 
@@ -106,7 +131,12 @@ LEAST_SQUARES = Loss()
 
 
 def parse_loss(loss, f_scale):
-    """The `Loss` that a user's `loss` and `f_scale` mean."""
+    """The `Loss` that a user's `loss` and `f_scale` mean; one that was parsed already stays."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and loss == POISSON:
+        raise ValueError("`loss='poisson'` needs the counts and a model of their expectation apart, which one residual function "
+                         "does not have: `fit`, `curve_fit` and `leastsq_batch` take it.")
     if not (isinstance(loss, str) and loss in _CODES or not isinstance(loss, str) and callable(loss)):
         raise ValueError(f"`loss` must be one of {list(_CODES)} or a callable, got {loss!r}.")
     try:

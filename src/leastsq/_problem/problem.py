@@ -28,7 +28,8 @@ class Problem:
     args : tuple
         Further arguments of `func` and `Dfun`.
     Dfun : callable, CFunction or None
-        ``Dfun(x, *args)``: their Jacobian, shape (m, n), or (n, m) with `col_deriv`; None: `differences`.
+        ``Dfun(x, *args)``: their Jacobian, shape (m, n), or (n, m) with `col_deriv`; None: `differences`.  Of counts
+        (`CountResiduals`) that of their mean.
     col_deriv : bool
     differences : Differences
         How a Jacobian is made of residuals.

@@ -58,7 +58,7 @@ def scipys_covariance(popt, info, weigh, ydata):
         directions = Directions(made.J[:, free]*weights, made.error[free])
     pcov = np.zeros((popt.size, popt.size))
     pcov[np.ix_(free, free)] = directions.inverse()
-    return pcov, problem.loss.values(fvec)[0].sum()
+    return pcov, problem.loss.cost(fvec)
 
 
 def _steps_within_errors(popt, fvec, info):

@@ -1,4 +1,4 @@
-"""The drop-in replacement of `scipy.optimize.curve_fit`."""
+"""The drop-in replacement of `scipy.optimize.curve_fit`.  Long, for its docstring and SciPy's numbers, warnings and texts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
 from .._problem.derivatives import SCHEMES
-from .._problem.losses import LINEAR
+from .._problem.losses import LINEAR, POISSON
 from .._problem.weights import count_finite, weigher
 from .._problem.words import of_curve_fit
 from .._uncertainty.covariance import check_option
 from .arguments import as_leastsq, is_scipys
 from .classes import warn
+from .curve_counts import check_start, count_residuals
 from .curve_covariance import accurate_covariance, scipys_covariance, warn_of_lost_steps, with_infinities
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
 from .explain import count_unknown, explain_error, not_a_function, ran_out, unknown_option, why_no_covariance
@@ -100,9 +101,13 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         Else from derivatives made afresh at `popt`, by that method of
         `leastsq.covariance`; "accurate": by `jac` if that is a function, by complex
         steps if it is "cs", else by "richardson".
+    loss : str or callable, optional
+        A robust loss, as in `leastsq`; or "poisson", for counts: `f` is their expectation, and what is minimized is
+        the deviance, ``2*sum(y*log(y/f) - y + f)``.  `sigma` and `f_scale` must not be given; `ftol` is 1e-11
+        if it is not.
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
-        `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
+        `factor` (1 with bounds, if not given), `diag`, `f_scale`, `callback`,
         `workers`, `strategy`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`: `x_scale`,
         `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
         tolerances that are None; `tr_solver` and `tr_options` change nothing.
@@ -120,10 +125,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         parameters have the variance 0, and data of infinite `sigma` do not count.  With `covariance`: as
         `leastsq.covariance` makes it, infinite for those parameters alone that the data
         do not determine; nan for those at a bound, which count as known; with a
-        loss, Huber's.
+        loss, Huber's.  With ``loss="poisson"`` the inverse Fisher information, whatever `absolute_sigma` says.
     infodict : dict
         As `leastsq`'s; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
-        divided by `sigma`.  With `covariance`, ``infodict["covariance"]`` is the
+        divided by `sigma`; of counts the deviance residuals, ``sign(f - y)*sqrt(2*(y*log(y/f) - y + f))``.
+        With `covariance`, ``infodict["covariance"]`` is the
         `CovarianceResult`.  Only with `full_output`.
     mesg : str
         Why the fit ended.  Only with `full_output`.
@@ -134,7 +140,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     Raises
     ------
     ValueError
-        Data that are not finite, or empty; `sigma` of the wrong shape, zero, or not
+        Data that are not finite, or empty; counts that are negative, `sigma` beside them, or an `f` that is not positive at `p0`
+        where something was counted; `sigma` of the wrong shape, zero, or not
         positive definite; bad bounds, `p0` outside of them; another method, policy, `jac_sparsity` or
         `covariance`; `covariance` with a loss and `absolute_sigma`; the number of parameters is not known.
     RuntimeError
@@ -242,7 +249,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
                     "more data")
 
     weigh = weigher(sigma, ydata.size)
-    residual = residual_of(f, xdata, ydata, weigh)
+    poisson = isinstance(kwargs.get("loss"), str) and kwargs["loss"] == POISSON
+    if poisson:
+        residual, absolute_sigma = count_residuals(f, xdata, ydata, sigma, kwargs), True
+    else:
+        residual = residual_of(f, xdata, ydata, weigh)
     derivatives = jacobian_of(jac, xdata, weigh) if callable(jac) else scheme
     func, Dfun, filled = residual, derivatives, None
     if kwargs:
@@ -262,6 +273,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     except (TypeError, ValueError, OverflowError) as error:
         explain_error(error, of_curve_fit(_parameter_names(f, n)), f, jac, xdata, ydata, n)
         raise
+    if poisson:
+        check_start(residual, ier, info, p0)
     if filled is not None:
         info["fvec"] = filled.own(info["fvec"])
         info.derive(_with_functions, residual, derivatives)
@@ -416,5 +429,3 @@ def _parameter_names(f, n):
     except (TypeError, ValueError):
         return None
     return names if len(names) == n else None
-
-

@@ -326,7 +326,8 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
     noise : float, array_like of shape (k,), callable or True, optional
         Standard deviation of one observation, at each point, or as a function of x: the band is then that of new
         observations (a prediction band).  True: that of the fit's data, where it is known: sigma of the fit,
-        times the root of reduced chi2 if it is not absolute.  An array sigma is known at the data's own x only.
+        times the root of reduced chi2 if it is not absolute; of counts the root of their mean.  An array sigma
+        is known at the data's own x only.
     method : optional
         How to differentiate, as in `covariance`.
     simultaneous : bool, optional
@@ -385,6 +386,8 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
 
     curve = Problem(lambda p: np.ravel(model(x, *p)), bounds=bounds)
     made = accurate_jacobian(curve, parameters, method, noise=0.0)
+    if noise is True and problem is not None and problem.loss.is_poisson:
+        noise = np.sqrt(np.maximum(made.f, 0.0))
     if noise is not None:
         noise = _noise(tool, noise, spread, x, own_x, made.f.size)
     with np.errstate(invalid="ignore"):

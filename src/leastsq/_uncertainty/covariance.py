@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .._problem.accurate_jacobian import METHODS, accurate_jacobian
-from .._problem.losses import LINEAR
+from .._problem.losses import LINEAR, POISSON
 from .._problem.problem import Problem
 from .combinations import describe_direction
 from .export import Exports
@@ -51,11 +51,11 @@ class CovarianceResult(Exports):
     dof : int
         Degrees of freedom, m - rank.
     chi2 : float
-        Sum of the squares of the (weighted) residuals; with a loss, of their losses.
+        Sum of the squares of the (weighted) residuals; with a loss, of their losses; of counts the deviance.
     reduced_chi2 : float
         ``chi2/dof``; with a loss, Huber's variance.  nan without degrees of freedom.
     absolute_sigma : bool
-        If False, ``cov`` was multiplied by `reduced_chi2`.
+        If False, ``cov`` was multiplied by `reduced_chi2`.  True with ``loss="poisson"``, whose variance is the mean.
     optimality : float
         Largest cosine between the residuals and a column of the Jacobian: zero
         at a minimum.
@@ -176,6 +176,8 @@ class CovarianceResult(Exports):
                  for name, value, error in rows]
         kind = ("absolute sigma" if self.absolute_sigma else f"reduced chi2 {self.reduced_chi2:.4g}"
                 if self.loss == LINEAR else f"robust variance {self.reduced_chi2:.4g}")
+        if self.loss == POISSON:
+            kind = "Poisson's variance"
         lines.append(f"rank {self.rank} of {int((~self.fixed).sum())}, condition {self.condition:.1e}, "
                      f"{self.dof} degrees of freedom, {kind}")
         return "\n".join(lines)
@@ -353,7 +355,7 @@ def _pcov(fitted, tool, notes):
     if found is None:
         return replace(_shown(fitted.x, cov, problem, fixed=fixed, dof=dof, chi2=chi2, reduced_chi2=np.nan), **facts)
     freedom = 1.0 if problem.absolute_sigma or not found.dof > 0 or dof <= 0 else np.sqrt(found.dof/dof)
-    if not problem.loss.is_linear:
+    if problem.loss.is_robust:
         notes.append("These uncertainties are SciPy's for a loss: commonly too large, by up to a factor of two. "
                      "covariance(fit), or covariance='accurate' in curve_fit, makes Huber's.")
     elif not found.held.any() and _differ(found.stderr*freedom, stderr, ~fixed):
@@ -371,7 +373,7 @@ def _differ(a, b, which):
 def held_by(problem, x, made):
     """Which parameters a bound holds: at it, and the cost falls beyond it by more than its slope's rounding."""
     bounds, f = problem.bounds, made.f
-    psi = f if problem.loss.is_linear else problem.loss.values(f)[1]*f
+    psi = problem.loss.values(f)[1]*f if problem.loss.is_robust else f
     slopes, sizes = made.J.T @ psi, np.linalg.norm(made.J, axis=0)*np.linalg.norm(psi)
     certain = np.abs(slopes) > (8*_EPS*np.sqrt(f.size) + 2*made.error)*sizes
     return certain & ((x <= bounds.low) & (slopes > 0) | (x >= bounds.high) & (slopes < 0))
@@ -416,7 +418,7 @@ def own_covariance(fitted, tool, fixed=None):
     if fitted.cov is None or rows is None:
         raise ValueError(f"{tool}: this result does not know what was fitted (it was pickled, or copied, or comes from "
                          f"elsewhere): give the residual function, {tool}(function, x)")
-    if problem is not None and not problem.loss.is_linear and tool != "report":
+    if problem is not None and problem.loss.is_robust and tool != "report":
         raise ValueError(f"{tool}: the covariance of a fit with a loss needs its residuals, which this result does not have: "
                          f"give the residual function, {tool}(function, x, loss=...)")
     held = mask_of(fixed, x.size) | np.isnan(np.diag(fitted.cov))
@@ -467,7 +469,7 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
     """A `CovarianceResult` from an `AccurateJacobian`, made or given."""
     n, loss, bounds = x.size, problem.loss, problem.bounds
     absolute_sigma = bool(problem.absolute_sigma)
-    if absolute_sigma and not loss.is_linear:
+    if absolute_sigma and loss.is_robust:
         raise ValueError("absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
                          "the data's errors, and how many is estimated from the residuals")
     known = np.zeros(n, dtype=bool) if fixed is None else fixed
@@ -476,7 +478,7 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
     f, J, errors = made.f[counted], made.J[np.ix_(counted, free)], np.minimum(made.error[free], 1.0)
     m = f.size
     data, priors = J[:m - len(problem.priors)], J[m - len(problem.priors):]
-    bend = 1.0 if loss.is_linear else loss.variance(f, 0)[2]
+    bend = loss.variance(f, 0)[2] if loss.is_robust else 1.0
     apart = bool(problem.priors) and not absolute_sigma         # the data's variance is estimated, that of priors is known
     directions = Directions(np.concatenate([data*np.sqrt(max(bend, 0.0)), priors]) if apart else J, errors, rcond)
     rank, unknown = directions.rank, directions.unknown
@@ -484,8 +486,8 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
 
     dof = m - rank
     psi = f
-    if loss.is_linear:
-        chi2 = float(f @ f)
+    if not loss.is_robust:
+        chi2 = float(f @ f) if made.cost is None else made.cost
         reduced = chi2/dof if dof > 0 else np.nan
     else:
         psi, chi2, _, reduced = loss.variance(f, rank)

@@ -11,6 +11,7 @@ import numpy as np
 from .._fit.leastsq import leastsq
 from .._fit.status import SUCCESS, Status
 from .._problem.accurate_jacobian import Evaluator, evaluate_jacobian
+from .._problem.counts import CountResiduals, of_means
 
 __all__ = ["Failed", "Profile", "Profiler", "Stop", "progress_line"]
 
@@ -79,6 +80,7 @@ class Profiler:
         infinite = np.full(self.x.size, np.inf)
         self.low, self.high = (-infinite, infinite) if bounds is None else (bounds.low, bounds.high)
         self._evaluate = Evaluator(problem.func, problem.args)
+        self._mean = Evaluator(of_means(problem).func, problem.args)       # of counts
         self.stretch = free._stretch
         self.variance = 1.0 if problem.absolute_sigma or self.stretch is not None else free.reduced_chi2*free._bend
         self.least = spread.chi2
@@ -104,6 +106,15 @@ class Profiler:
             whole[free] = z
             return self.residual(whole)
 
+        def mean(z):
+            self.nfev += 1
+            whole[free] = z
+            f = self._mean(whole)
+            self.size = f.size
+            return f
+
+        if problem.loss.is_poisson:
+            reduced = CountResiduals(mean, problem.loss.counts, problem.func.others)
         def derivative(z):
             whole[free] = z
             return evaluate_jacobian(problem.Dfun, whole, problem.args, self.size, problem.col_deriv,
@@ -114,7 +125,7 @@ class Profiler:
                 reduced, whole[free], Dfun=None if problem.by_differences else derivative, full_output=True,
                 ftol=1e-10, xtol=1e-10, maxfev=100*(self.x.size + 1),
                 bounds=None if problem.bounds is None else (self.low[free], self.high[free]),
-                loss=problem.loss.rho, f_scale=problem.loss.scale)
+                **problem.loss.options)
         if ier not in (*SUCCESS, Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL):
             raise Failed(f"the refit at {_said(value)} failed ({' '.join(mesg.split())})")
         whole[free] = z
@@ -192,8 +203,15 @@ class Profiler:
         except Failed:
             tau, whole = np.inf, None
         if tau > _STRAYED*self.t:
-            inner = min((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
-            tau, whole = min((tau, whole), self.tau(j, value, inner[2]), key=lambda p: p[0])
+            near = sorted((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
+            try:
+                other = self.tau(j, value, near[0][2])
+            except Failed:              # out of the domain, which points on the way here are not
+                inside = [p for p in near[1:] if abs(p[0] - self.x[j]) < abs(value - self.x[j])]
+                if not inside:
+                    raise
+                other = self.tau(j, value, inside[0][2])
+            tau, whole = min((tau, whole), other, key=lambda p: p[0])
         return tau, whole
 
     def _next(self, walk, low, high, unit):

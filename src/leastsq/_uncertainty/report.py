@@ -1,4 +1,4 @@
-"""A fit in words and numbers: what came out, how well it is known, what to worry about."""
+"""A fit in words and numbers: what came out, how well it is known, what to worry about.  Long: it reads all kinds of results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from .._fit.status import Status
 from .._problem.accurate_jacobian import AccurateJacobian
+from .._problem.losses import POISSON
 from .._problem.problem import Problem
 from .._problem.weights import Weighted
+from .count_statistics import about_counts, of_counts
 from .covariance import from_jacobian, not_a_minimum, own_covariance, shown_covariance
 from .export import Exports
 from .format import format_value, value_and_error
@@ -56,7 +58,9 @@ class Report(Exports):
         Of each data set of `fit`, where there are several, its name, the number of its residuals and its part of chi2.
     p_value : float
         Probability of a larger chi2; nan unless the errors of the data are known
-        (``absolute_sigma``).
+        (``absolute_sigma``).  Of counts that of a larger deviance, which at low counts is not distributed as chi squared.
+    counts : CountStatistics or None
+        Of counts what Poisson's distribution says of the deviance, and how dispersed they are.
     r2 : float
         Share of the (weighted) variance of the data that the model explains; nan where data or sigma are not known.
     aic, bic : float
@@ -112,14 +116,18 @@ class Report(Exports):
 
     def _statistics(self):
         known = self.covariance is not None and self.covariance.absolute_sigma
-        lines = [("residuals, parameters", f"{self.m}, {self.n}"),
+        counts = self.covariance is not None and self.covariance.loss == POISSON
+        lines = [("counts, parameters" if counts else "residuals, parameters", f"{self.m}, {self.n}"),
                  ("degrees of freedom", f"{self.dof}"),
-                 ("chi-squared", f"{self.chi2:.8g}")]
+                 ("deviance" if counts else "chi-squared", f"{self.chi2:.8g}")]
         lines += [(f"  of {name}, {m} residuals", f"{chi2:.8g}") for name, m, chi2 in self.sets]
         if self.pulls:
             lines += [("  of the data", f"{self.chi2_data:.8g}"), ("  of the priors", f"{self.chi2_priors:.8g}")]
-        lines.append(("reduced chi-squared", f"{self.reduced_chi2:.6g}"))
-        if known:
+        if self.counts is not None:
+            lines += self.counts.lines()
+        elif not counts:
+            lines.append(("reduced chi-squared", f"{self.reduced_chi2:.6g}"))
+        if known or counts:
             lines.append(("probability of a larger one", f"{self.p_value:.3g}"))
         else:
             lines.append(("residual standard deviation", f"{np.sqrt(self.reduced_chi2):.6g}"))
@@ -306,21 +314,35 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     off = sum(pull**2 for *_, pull in pulls)
     known = bool(problem.absolute_sigma)
     deviance = chi2 if known else (m*np.log(chi2/m) if chi2 > 0 else -np.inf if chi2 == 0 else np.nan)
+    expected = of_counts(fitted, f) if problem.loss.is_poisson and f is not None and finite else None
     out = Report(
         x=x, names=[f"x[{j}]" for j in range(n)] if problem.names is None else list(problem.names),
         stderr=spread.stderr if spread else np.full(n, np.nan),
         correlation=spread.correlation if spread else np.full((n, n), np.nan), covariance=spread,
         chi2=chi2, reduced_chi2=chi2/dof if dof > 0 else np.nan, m=m, n=n, dof=dof,
-        p_value=chi2_sf(chi2, dof) if known and problem.loss.is_linear and dof > 0 and np.isfinite(chi2) else np.nan,
+        p_value=_probability(problem, chi2, dof, expected),
         chi2_data=chi2 - off, chi2_priors=off, pulls=[], sets=_of_sets(problem, rows, finite),
         r2=_r_squared(problem, rows, y, notes), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
-        reason=_REASONS.get(fitted.ier, fitted.message), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
-        njev=_count(fitted.info, "njev"), correlation_limit=correlation_limit, warnings=[])
+        reason=_reason(fitted, problem), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
+        njev=_count(fitted.info, "njev"), counts=expected, correlation_limit=correlation_limit, warnings=[])
     out.pulls = [(out.names[j], *pull) for j, *pull in pulls]
     if fitted.success is False and fitted.ier is None:
         notes.insert(0, "The fit was stopped before it converged, or failed.")
     out.warnings = _warnings(out, rows, problem) + notes
     return out
+
+
+def _reason(fitted, problem):
+    reason = _REASONS.get(fitted.ier, fitted.message)
+    return reason.replace("the sum of squares", "the deviance") if reason and problem.loss.is_poisson else reason
+
+
+def _probability(problem, chi2, dof, expected):
+    """Of a larger chi2, or a larger deviance of counts; nan where nothing says what to expect."""
+    if problem.loss.is_poisson:
+        return np.nan if expected is None or dof <= 0 else expected.p_value
+    known = problem.absolute_sigma and problem.loss.is_linear
+    return chi2_sf(chi2, dof) if known and dof > 0 and np.isfinite(chi2) else np.nan
 
 
 def _of_sets(problem, f, finite):
@@ -368,7 +390,7 @@ def _spread(fitted, f, fixed, method, notes):
     if fitted.problem is None and not np.array_equal(spread.cov, fitted.cov, equal_nan=True):
         notes.append("These uncertainties were scaled by the scatter of the residuals, as for a fit by leastsq. If this result "
                      "is that of curve_fit with absolute_sigma=True, say absolute_sigma=True here: it does not know it any more.")
-    if not problem.loss.is_linear:
+    if problem.loss.is_robust:
         notes.append("With a loss these uncertainties are commonly too large, by up to a factor of two; func= makes Huber's.")
     return spread
 
@@ -427,7 +449,7 @@ def _warnings(out, f, problem):
     if out.dof <= 0:
         said.append("There are no more residuals than parameters: " + (
             "nothing says whether the model fits." if spread.absolute_sigma else "nothing is left to estimate errors from."))
-    elif out.chi2 == 0.0:
+    elif out.chi2 == 0.0 and not problem.loss.is_poisson:
         said.append("The residuals are exactly zero: errors estimated from them are too.")
     if problem.bounds is not None:
         said += _about_bounds(out, spread, problem.bounds)
@@ -446,12 +468,14 @@ def _warnings(out, f, problem):
         more = f" ({len(strong)} such pairs)" if len(strong) > 1 else ""
         said.append(f"{a} and {b} are correlated to {value:+.4f}{more}: the data hardly tell them apart, and their own "
                     "errors say little without the correlation.")
-    if np.isfinite(out.p_value) and out.p_value < 1e-3:
+    if out.counts is not None:
+        said += about_counts(out)
+    elif np.isfinite(out.p_value) and out.p_value < 1e-3:
         said.append(f"chi-squared is too large for the errors given (probability {out.p_value:.1e}): the model does not "
                     "fit, or the errors are too small.")
     elif np.isfinite(out.p_value) and out.p_value > 0.999:
         said.append(f"chi-squared is too small for the errors given (probability {out.p_value:.6f}): they are too large.")
-    if f is not None and problem.loss.is_linear and out.dof > 0 and out.chi2 > 0:
+    if f is not None and not problem.loss.is_robust and out.dof > 0 and out.chi2 > 0:
         spread_of = 1.0 if spread.absolute_sigma else np.sqrt(out.reduced_chi2)
         worst = int(np.argmax(np.abs(f)))
         if abs(f[worst]) > 4.5*spread_of and f.size < 10000:

@@ -15,7 +15,7 @@ from .._fit.status import SUCCESS
 from .._problem.accurate_jacobian import Evaluator
 from .._problem.bounds import Bounds, parse_bounds
 from .._problem.compiled import CFunction, call_compiled
-from .._problem.losses import LINEAR, parse_loss
+from .._problem.losses import LINEAR, POISSON, parse_loss
 from .._problem.problem import Problem
 from .._problem.weights import Weighted, weigher
 
@@ -282,7 +282,10 @@ def _told_problem(problem, tool, x, told):
                              f"{bounds.high}")
         changes["bounds"] = bounds if bounds.finite else None
     if told.get("loss") is not None or told.get("f_scale") is not None:
-        loss, known = _told_loss(told), problem.loss
+        known = problem.loss
+        if known.is_poisson and told.get("loss") == POISSON and told.get("f_scale") is None:
+            return replace(problem, **changes)
+        loss = _told_loss(told)
         same = loss.rho == known.rho and (told.get("f_scale") is None or known.is_linear or loss.scale == known.scale)
         if problem.func is not None and not same:
             raise ValueError(f"{tool}: loss and f_scale must be those of the fit, {known.rho!r} and {known.scale!r}, got "

@@ -29,9 +29,9 @@ int batch_read_slab(PyObject *arrays, PyObject *slots, slab *s);
 PyObject *batch_state_layout(void);
 
 /* A loss for the problems of one event: Python's (number, scale) of one that has a name,
-   or (rho, rho' and rho'' at their residuals, scale); None is none. */
+   (rho, rho' and rho'' at their residuals, scale), or (counts, scale); None is none. */
 typedef struct {
-    robust_loss known;
+    robust_loss known;          /* with counts: those of the first */
     const double *values;       /* NULL, or 3 x count x m */
     int none;
 } slab_loss;
@@ -82,7 +82,7 @@ typedef struct {
     lsq_state settings;         /* of every problem, n among them */
     double precision;           /* of func: its relative error */
     double bounded_factor;      /* the settings' factor, for problems with bounds */
-    robust_loss loss;           /* rho NULL: none */
+    robust_loss loss;           /* none, if it is not compiled; with counts: those of the first */
     const lsq_lanes_kernels *kernels;
     const double *weights, *diag, *lo, *hi;     /* may be NULL; lo and hi together */
     npy_intp diag_stride, lo_stride, hi_stride; /* 0: one for all */

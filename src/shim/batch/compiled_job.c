@@ -5,7 +5,7 @@ const char batch_compiled_doc[] =
     "batch_compiled(func, dfun, data, stride, x, weights, diag, bounds, loss, settings, ier,\n"
     "               nfev, njev, fnorm, cov, fvec, multipliers, code, threads, progress)\n--\n\n"
     "Fit every row of x in place; data + i*stride is row i's.  weights, diag, bounds (a pair),\n"
-    "loss (its number and scale), cov, fvec, multipliers and progress (called with the\n"
+    "loss (its number or the counts, and scale), cov, fvec, multipliers and progress (called with the\n"
     "number of fits done) may be None.";
 
 /* n numbers for all problems, or a row for each: NULL with an error set if neither. */
@@ -97,6 +97,11 @@ batch_compiled(PyObject *module, PyObject *args)
     }
     if (read_arrays(&j, x, weights, diag, bounds, cov, fvec, multipliers) < 0)
         return NULL;
+    if (j.loss.counts != NULL && j.loss.counted != j.count * j.m) {
+        PyErr_SetString(PyExc_ValueError, "batch: counts are one for each residual");
+        return NULL;
+    }
+    j.loss.counted = j.m;
     list[0] = j.count;
     if ((j.ier = batch_array(ier, "ier", NPY_INT64, 1, list)) == NULL
         || (j.nfev = batch_array(nfev, "nfev", NPY_INT64, 1, list)) == NULL

@@ -24,6 +24,7 @@ typedef struct {
     int64_t *ipvt;
     void *func_data, *dfun_data;
     const double *weights;
+    robust_loss loss;           /* the job's, with this problem's counts */
     int64_t calls;              /* of func */
     int32_t code;
     int no_residuals;           /* func was not called yet, or stopped it at x0 */
@@ -134,6 +135,9 @@ slot_begin(slot *s, npy_intp k)
     s->func_data = data != NULL ? data : j->func->data;
     s->dfun_data = data != NULL || j->dfun == NULL ? data : j->dfun->data;
     s->weights = j->weights == NULL ? NULL : j->weights + k * j->m;
+    s->loss = j->loss;
+    if (j->loss.counts != NULL)
+        s->loss.counts += k * j->m;
     s->code = 0;
     s->no_residuals = 1;
     s->state = j->settings;
@@ -164,9 +168,9 @@ tell_norm(slot *s)
     status = residual(m, n, s->w + LSQ_TRIAL * n, s->trial, s);
     if (status != 0)
         return status;
-    if (j->loss.rho != NULL) {
+    if (loss_is_compiled(&j->loss)) {
         fitted = s->fitter->weighed;
-        loss_weigh_known(m, s->trial, &j->loss, fitted, 0);
+        loss_weigh_known(m, s->trial, &s->loss, fitted, 0);
     }
     lsq_tell_norm(&s->state, s->w, s->fjac, m, s->ipvt, lsq_enorm(m, fitted), 1);
     if (s->state.accepted) {
@@ -191,7 +195,7 @@ tell_change(slot *s)
         return status;
     lsq_change_along(m, n, s->kept, s->f, s->trial,
                      s->w + (lsq_core_columns(n, s->state.bounded, 0) + LSQ_C_CHANGE) * n,
-                     j->loss.rho == NULL ? NULL : s->kept + m * n);
+                     loss_is_compiled(&j->loss) ? s->kept + m * n : NULL);
     lsq_tell_change(&s->state, s->w, s->fjac, m, s->ipvt, feeler, 1, NULL, NULL);
     return 0;
 }
@@ -205,7 +209,7 @@ keep(slot *s)
     const double *weights = NULL;
 
     memcpy(s->kept, s->fjac, (size_t)(m * n) * sizeof *s->kept);
-    if (j->loss.rho != NULL)
+    if (loss_is_compiled(&j->loss))
         weights = memcpy(s->kept + m * n, s->fitter->weighed + m, (size_t)m * sizeof *s->kept);
     if (s->state.past != LSQ_PAST_WANTED)
         return;
@@ -220,7 +224,7 @@ make_jacobian(slot *s)
 {
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n;
-    lsq_differences how = {j->precision, s->state.bounded || j->loss.rho != NULL, NULL, NULL, NULL};
+    lsq_differences how = {j->precision, s->state.bounded || loss_is_compiled(&j->loss), NULL, NULL, NULL};
     double *x = s->w + LSQ_X * n, *weighed = s->fitter->weighed;
     int status;
 
@@ -240,15 +244,15 @@ make_jacobian(slot *s)
         lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, &how, s->w + LSQ_SCRATCH * n, &status);
     if (status != 0)
         return status;
-    if (j->loss.rho != NULL) {
-        loss_weigh_known(m, s->f, &j->loss, weighed, 1);
+    if (loss_is_compiled(&j->loss)) {
+        loss_weigh_known(m, s->f, &s->loss, weighed, 1);
         for (npy_intp k = 0; k < n; k++)
             for (npy_intp i = 0; i < m; i++)
                 s->fjac[i + k * m] *= weighed[m + i];
     }
     if (s->state.strategy)
         keep(s);
-    memcpy(s->trial, j->loss.rho == NULL ? s->f : weighed, (size_t)m * sizeof *s->f);
+    memcpy(s->trial, loss_is_compiled(&j->loss) ? weighed : s->f, (size_t)m * sizeof *s->f);
     return 0;
 }
 

@@ -205,6 +205,11 @@ batch_read_loss(PyObject *object, const slab *s, slab_loss *loss)
         return 0;
     if (!batch_is_tuple(object, "loss") || !PyArg_ParseTuple(object, "Od", &which, &scale))
         return -1;
+    if (PyArray_Check(which) && PyArray_NDIM((PyArrayObject *)which) == 2) {
+        loss->known.counts = batch_array(which, "counts", NPY_DOUBLE, 2, shape + 1);
+        loss->known.counted = s->m;
+        return loss->known.counts == NULL ? -1 : 0;
+    }
     if (PyArray_Check(which)) {
         loss->known.scale = scale;
         loss->values = batch_array(which, "loss", NPY_DOUBLE, 3, shape);
@@ -218,8 +223,12 @@ void
 batch_weigh(const slab *s, const slab_loss *loss, npy_intp k, const double *f, double *weighed,
             int model)
 {
+    robust_loss own = loss->known;
+
+    if (own.counts != NULL)
+        own.counts += k * s->m;
     if (loss->values == NULL)
-        loss_weigh_known(s->m, f, &loss->known, weighed, model);
+        loss_weigh_known(s->m, f, &own, weighed, model);
     else
         loss_weigh_values(s->m, f, loss->known.scale, loss->values + k * s->m, s->count * s->m,
                           weighed, model);

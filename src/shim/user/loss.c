@@ -1,11 +1,17 @@
-/* Robust losses.
+/* Robust losses, and the likelihood of counts.
 
    SciPy's definition: the cost is half the sum of C^2 rho(z), z = (f/C)^2, with C the
    scale.  So the norm is that of g = sign(f) C sqrt(rho(z)).  The model's gradient is that
    of the cost, J'(rho'(z) f), and its curvature J'SJ with S = rho'(z) + 2 z rho''(z), the
    second derivative of the cost by f (B. Triggs et al., Bundle Adjustment, LNCS 1883, 2000,
    section 4.3), but not less than a part of rho'(z), which alone would make reweighted least
-   squares: rows sqrt(S) J and residuals rho'(z) f/sqrt(S).  The solver stays as it is.  */
+   squares: rows sqrt(S) J and residuals rho'(z) f/sqrt(S).  The solver stays as it is.
+
+   Poisson's loss has no rho(f): f is the expected count mu itself, y what was counted.  The
+   norm is that of the deviance residuals, sign(mu - y) sqrt(2 (y log(y/mu) - y + mu)); the
+   model is that of scoring (P. McCullagh, J. A. Nelder, Generalized Linear Models, 1989,
+   section 2.5): rows J/sqrt(mu), whose J'J is Fisher's information, and residuals
+   (mu - y)/sqrt(mu), so that the gradient is that of the deviance.  */
 #include "user.h"
 
 #include <math.h>
@@ -60,7 +66,56 @@ arctan_loss(double a, double *slope, double *curvature)
     return sqrt(atan(z));
 }
 
-/* `which`: NULL, a number in this order, or a callable. */
+/* Up to this |v| = |y - mu|/(y + mu) the deviance is a series in v: its terms would cancel. */
+static const double NEAR = 0.3;
+/* Where nothing was counted, a smaller mean has no larger weight: a row of weight 1/sqrt(0) would
+   hold its parameters where they are.  In counts, whose unit is one. */
+static const double LEAST_MEAN = 1e-6;
+
+/* y log(y/mu) - y + mu for y and mu > 0.  With log(y/mu) = 2 artanh(v) = 2 (v + v^3/3 + ...) the
+   first term makes (y - mu) v of it all. */
+static double
+half_deviance(double y, double mu)
+{
+    double v = (y - mu) / (y + mu), sum, term, next;
+
+    if (!(fabs(v) < NEAR))
+        return y * (log(y) - log(mu)) - y + mu;
+    sum = (y - mu) * v;
+    term = 2 * y * v;
+    for (int k = 3;; k += 2) {
+        term *= v * v;
+        next = sum + term / k;
+        if (next == sum)
+            return sum;
+        sum = next;
+    }
+}
+
+/* Not finite where no such mean is possible: the core refuses the step. */
+static void
+weigh_counts(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model)
+{
+    for (int64_t i = 0; i < m; i++) {
+        double mu = f[i], y = i < loss->counted ? loss->counts[i] : 0, root;
+
+        if (i >= loss->counted) {
+            weighed[i] = mu;
+            weighed[m + i] = 1;
+        }
+        else if (!isfinite(mu) || mu < 0 || (mu == 0 && y > 0))
+            weighed[i] = weighed[m + i] = isfinite(mu) ? HUGE_VAL : mu;
+        else if (!model)
+            weighed[i] = copysign(sqrt(2 * (y > 0 ? half_deviance(y, mu) : mu)), mu - y);
+        else {
+            root = sqrt(y > 0 || mu > LEAST_MEAN ? mu : LEAST_MEAN);
+            weighed[i] = y > 0 ? (mu - y) / mu * root : root;
+            weighed[m + i] = 1 / root;
+        }
+    }
+}
+
+/* `which`: NULL, a number in this order, a callable, or counts. */
 int
 loss_choose(robust_loss *loss, PyObject *which, double scale)
 {
@@ -72,6 +127,16 @@ loss_choose(robust_loss *loss, PyObject *which, double scale)
         return 0;
     if (PyCallable_Check(which)) {
         loss->callable = which;
+        return 0;
+    }
+    if (PyArray_Check(which)) {
+        PyArrayObject *counts = (PyArrayObject *)which;
+        if (PyArray_TYPE(counts) != NPY_DOUBLE || !PyArray_ISCARRAY_RO(counts)) {
+            PyErr_SetString(PyExc_TypeError, "solve: counts are contiguous float64");
+            return -1;
+        }
+        loss->counts = PyArray_DATA(counts);
+        loss->counted = PyArray_SIZE(counts);
         return 0;
     }
     number = PyLong_AsLong(which);
@@ -158,6 +223,10 @@ loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *we
 {
     double scale = loss->scale;
 
+    if (loss->counts != NULL) {
+        weigh_counts(m, f, loss, weighed, model);
+        return;
+    }
     for (int64_t i = 0; i < m; i++) {
         double slope, curvature, root = loss->rho(fabs(f[i]) / scale, &slope, &curvature);
 
@@ -189,7 +258,7 @@ weigh_by_callable(const robust_loss *loss, gil *g, int64_t m, const double *f, d
 int
 loss_weigh(const robust_loss *loss, gil *g, int64_t m, const double *f, double *weighed, int model)
 {
-    if (loss->rho == NULL)
+    if (!loss_is_compiled(loss))
         return weigh_by_callable(loss, g, m, f, weighed, model);
     loss_weigh_known(m, f, loss, weighed, model);
     return 0;

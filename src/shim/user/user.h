@@ -110,15 +110,23 @@ PyArrayObject *as_real_array(PyObject *object, const char *what);
 PyObject *plain_numbers(PyObject *object, const char *what, const char *door);
 void raise_too_few_residuals(npy_intp m, npy_intp n);
 
-/* loss.c: a robust loss, SciPy's definitions; `rho` NULL: a Python callable. */
+/* loss.c: a robust loss, SciPy's definitions; or Poisson's, of f as expected counts.  One of the
+   first three is not NULL. */
 typedef struct {
     double (*rho)(double a, double *slope, double *curvature);  /* a = |f|/scale; see loss.c */
     PyObject *callable;         /* borrowed, or NULL */
+    const double *counts;       /* borrowed, or NULL: what was counted, */
+    int64_t counted;            /* in so many of the first rows; the others are squared */
     double scale;
 } robust_loss;
 
 int loss_choose(robust_loss *loss, PyObject *which, double scale);
-/* As lsq_weigh: by either kind of loss; by one that has a name; by a callable's rho, rho' and
+static inline int
+loss_is_compiled(const robust_loss *loss)
+{
+    return loss->rho != NULL || loss->counts != NULL;
+}
+/* As lsq_weigh: by any kind of loss; by one that needs no Python; by a callable's rho, rho' and
    rho'', `stride` apart. */
 int loss_weigh(const robust_loss *loss, gil *g, int64_t m, const double *f, double *weighed, int model);
 void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model);
