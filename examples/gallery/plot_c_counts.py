@@ -30,7 +30,8 @@ def slopes(t, height, rate, level):
 def both(counts):
     """By the likelihood, and by least squares."""
     roots = np.sqrt(np.maximum(counts, 1))
-    return [lsq.fit(decay, t, counts, truth, bounds=limits, jac=slopes, **options)
+    return [lsq.fit(decay, t, counts, truth, bounds=limits, jac=slopes,
+                    **options)
             for options in ({"loss": "poisson"},
                             {"sigma": roots, "absolute_sigma": True})]
 
@@ -54,9 +55,12 @@ below.plot(t, -poisson.residuals, ".", color="C0")
 below.set_xlabel("time")
 below.set_ylabel("deviance residual")
 
-rates = np.array([[float(fit["rate"]) for fit in both(random.poisson(decay(t, **truth)))]
+expected = decay(t, **truth)
+rates = np.array([[float(fit["rate"])
+                   for fit in both(random.poisson(expected))]
                   for _ in range(300)])
 beside.hist(rates, bins=30, color=["C0", "C3"], histtype="stepfilled", alpha=0.6)
 beside.axvline(1, color="k", linestyle=":")
 beside.set_xlabel("rate, in 300 simulations")
-print("mean rate:", dict(zip(("poisson", "1/√N"), rates.mean(axis=0).round(3))))
+print("mean rate: {:.3f} by the likelihood, {:.3f} with roots".format(
+    *rates.mean(axis=0)))
