@@ -107,7 +107,7 @@ def tables(exact, which=lambda run: True):
 # ---------------------------------------------------------------- the page
 
 COLUMNS = ("both NIST and MGH", "tuning all", "judging all")
-BEGIN, END = "<!-- {}: written by benchmarks/strategies.py -->\n", "<!-- end -->"
+BEGIN, END = "<!-- {}: written by a script -->\n", "<!-- end -->"
 
 
 def cell(name, row):
@@ -130,12 +130,15 @@ def page_table(title, table):
 
 def write_page(page):
     """The tables, between their marks."""
-    text = page.read_text(encoding="utf-8")
     for name, exact in (("difference Jacobians", False), ("exact Jacobians", True)):
-        begin = BEGIN.format(name)
-        first = text.index(begin) + len(begin)
-        text = text[:first] + page_table(name, tables(exact)) + text[text.index(END, first):]
-    page.write_text(text, encoding="utf-8")
+        put(page, name, page_table(name, tables(exact)))
+
+
+def put(page, name, table):
+    """Into the page, between the marks of this name."""
+    text, begin = page.read_text(encoding="utf-8"), BEGIN.format(name)
+    first = text.index(begin) + len(begin)
+    page.write_text(text[:first] + table + text[text.index(END, first):], encoding="utf-8")
 
 
 def rosenbrock(x):

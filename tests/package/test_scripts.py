@@ -16,6 +16,7 @@ QUICK = {
     "benchmarks/batch.py": (["--sizes", "300", "--rounds", "1"], "fits/s"),
     "benchmarks/bounded.py": (["--quick", "--family", "decay_time", "variogram"], "JUDGING"),
     "benchmarks/large.py": (["--quick", "--shapes", "2000x20", "--seconds", "0.05"], "2 000 x 20"),
+    "benchmarks/strategies.py": (["--collection", "published"], "judging published, 12 runs"),
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
     "examples/count_coverage.py": (["--fits", "10", "--peaks", "40", "--levels", "1"], "poisson"),
     "examples/error_coverage.py": (["--quick"], "correlated"),
@@ -32,12 +33,14 @@ IN_TEST_EXAMPLES = ["benchmarks/compiled.py", "benchmarks/overhead.py", "benchma
                     "examples/compiled.py", "examples/lmfit_on_leastsq.py", "examples/nist.py", "examples/on_dask.py",
                     "examples/out_of_core.py", "tools/notebook.py"]
 SLOW = {
+    "benchmarks/strategy_constants.py": (["--quick"], "most acceleration 3"),
     "tools/sanitize.sh": (["threads"], "clean"),
     "tools/coverage.sh": (["tests/parity/test_nist.py"], "TOTAL"),
 }
 # What a script cannot do without; the script is not run where it is absent.
 NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/large.py": ["scipy"]}
 NOT_CALLED_BY_PEOPLE = {
+    "benchmarks/accelerated.py": "geodesic acceleration, a peer that benchmarks/strategies.py imports",
     "examples/fit_notebook.py": "the cells of docs/fit.ipynb, which tools/notebook.py runs",
     "examples/strd.py": "the reader of NIST's files, which other scripts import",
     "tools/in_place.py": "a plugin of pytest that tools/clients.py loads",
