@@ -23,6 +23,7 @@ from .words import DOOR, nearest, sort_of
 __all__ = ["fit", "problem_of"]
 
 STRATEGIES = ("fast", "minpack", "robust")
+_NO_SETTINGS = Settings()
 
 
 def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=None, fixed=None, prior=None, own=None,
