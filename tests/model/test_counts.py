@@ -397,6 +397,14 @@ def test_residual_functions_are_refused_by_name(call):
         call(lambda p: decay(T, *p) - Y)
 
 
+def test_strategies_are_refused_by_name():
+    y = drawn(decay, [8, 1, 0.5], 0)
+    with pytest.raises(ValueError, match="^curve_fit: strategy must not be given with loss='poisson', got 'fast'"):
+        lsq.curve_fit(decay, T, y, [8, 1, 0.5], loss="poisson", strategy="fast")
+    with pytest.raises(ValueError, match="^fit: strategy must not be given with loss='poisson', got 'robust'"):
+        lsq.fit(decay, T, y, [8, 1, 0.5], loss="poisson", strategy="robust")
+
+
 @pytest.mark.parametrize("option", [{"strict": True}, {"engine": "reference"}])
 def test_what_speaks_of_squares_is_refused(option):
     with pytest.raises(ValueError, match=f"{next(iter(option))} must not be given with loss='poisson'"):

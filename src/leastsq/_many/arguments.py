@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .._problem.arguments import improper, real_array, whole_number
-from .._problem.counts import check_counts, refuse_beside
+from .._problem.counts import check_counts
 from .._problem.kinds import PLAIN, unmasked
 from .._problem.losses import POISSON
 
@@ -48,11 +48,10 @@ def data_and_weights(data, weights, count):
     return tuple(arrays), weights
 
 
-def counts_and_weights(counts, loss, f_scale, weights, count):
+def counts_and_weights(counts, loss, weights, count):
     """The `Loss` of counts of shape (B, m); and weights, 0 where they are masked, or None."""
     if not (isinstance(loss, str) and loss == POISSON):
         raise ValueError(f"leastsq_batch: counts must be given with loss='poisson' only, got loss={loss!r}")
-    refuse_beside("leastsq_batch", None, None if f_scale == 1.0 else f_scale)
     if counts is None:
         raise ValueError("leastsq_batch: loss='poisson' needs counts=, shape (B, m), apart from func, which returns their "
                          "expectations")

@@ -10,6 +10,7 @@ from .. import _core
 from .._problem.arguments import flag, real_array, tolerances, whole_number
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
+from .._problem.counts import refuse_beside
 from .._problem.derivatives import ORDINARY_SIZE, forward_differences
 from .._problem.losses import LINEAR, POISSON, parse_loss
 from .._problem.problem import Problem
@@ -192,7 +193,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         bounds = bounds if bounds.finite else None
     settings = Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy)
     if counts is not None or isinstance(loss, str) and loss == POISSON:
-        loss, weights = counts_and_weights(counts, loss, f_scale, weights, count)
+        loss, weights = counts_and_weights(counts, loss, weights, count)
+        refuse_beside("leastsq_batch", None, None if f_scale == 1.0 else f_scale, strategy)
     else:
         loss = parse_loss(loss, f_scale)
     col_deriv, return_cov, return_fvec = (flag(value, name) for value, name in (

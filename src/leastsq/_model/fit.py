@@ -75,7 +75,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     nan_policy : {"raise", "omit"}, optional
         What is made of nan in y, sigma or x: an error, or such points do not count.
     strategy : {"fast", "minpack", "robust"}, optional
-        How steps are made, as in `leastsq`, whose default is "minpack".
+        How steps are made, as in `leastsq`, whose default is "minpack"; those of counts are made by scoring.
     ftol, xtol, gtol : float, optional
         When to stop, as in `leastsq`; of counts ftol is 1e-11 if it is not given.
     maxfev : int, optional
@@ -143,7 +143,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
                          f"{nearest(strategy, STRATEGIES)}")
     poisson = isinstance(loss, str) and loss == POISSON
     if poisson:
-        refuse_beside(DOOR, sigma, None if f_scale == 1.0 else f_scale)
+        refuse_beside(DOOR, sigma, None if f_scale == 1.0 else f_scale, "minpack" if strategy == "fast" else strategy)
         ftol = COUNTS_FTOL if ftol == _NO_SETTINGS.ftol else ftol
     elif prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
@@ -151,7 +151,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=loss, f_scale=f_scale,
                          absolute_sigma=absolute_sigma, workers=workers)
     _check_counts(sets, parameters)
-    settings = _settings(strategy, ftol, xtol, gtol, maxfev, parameters)
+    settings = _settings("minpack" if poisson else strategy, ftol, xtol, gtol, maxfev, parameters)
     job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
     try:
         out = job.solve(True)

@@ -85,8 +85,11 @@ def score(func, mean, jacobian):
     return f, jacobian*factors[:, None]
 
 
-def refuse_beside(door, sigma, f_scale):
-    """Arguments that say how large errors are, which Poisson's distribution does already."""
+def refuse_beside(door, sigma, f_scale, strategy="minpack"):
+    """Arguments that say how large errors are, which Poisson's distribution does already; and strategies, whose work secants do."""
+    if strategy != "minpack":
+        raise ValueError(f"{door}: strategy must not be given with loss='poisson', got {strategy!r}: counts are fitted by "
+                         "scoring, whose steps know second derivatives already")
     for name, given in (("sigma", sigma is not None), ("f_scale", f_scale is not None)):
         if given:
             raise ValueError(f"{door}: {name} must not be given with loss='poisson': the variance of counts is their expectation,"

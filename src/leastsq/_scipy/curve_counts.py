@@ -15,7 +15,7 @@ _NOT_HERE = ("strict", "engine")
 
 def count_residuals(f, xdata, ydata, sigma, kwargs):
     """The deviance residuals of a model and counts; `kwargs` gets the loss, and what of it differs."""
-    refuse_beside("curve_fit", sigma, kwargs.pop("f_scale", None))
+    refuse_beside("curve_fit", sigma, kwargs.pop("f_scale", None), kwargs.pop("strategy", "minpack"))
     for name in _NOT_HERE:
         if kwargs.get(name):
             raise ValueError(f"curve_fit: {name} must not be given with loss='poisson', got {kwargs[name]!r}: it speaks of sums "
