@@ -30,7 +30,9 @@ def fun(p):
 
 def named(options):
     """The name of a test by its options, equal in all processes."""
-    return str({name: getattr(value, "__name__", value) for name, value in options.items()}) if isinstance(options, dict) else None
+    if not isinstance(options, dict):
+        return None
+    return str({name: getattr(value, "__name__", value) for name, value in options.items()})
 
 
 BEST = curve_fit(model, T, Y, [1, 1, 1])[0]
