@@ -97,7 +97,8 @@ def _plain_problem(func, args, Dfun, col_deriv, precision):
 # These two are functions of their own since they have to be short: where no memory is left at all, CPython goes round for
 # ever in a handler of exceptions that begins beyond a function's 256th instruction, whose number it wants to keep.
 
-def _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads, extras, watch):
+def _solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads,
+           extras, watch):
     """The core's `solve` with no extras but a strategy; errors of calls that cannot be made are explained."""
     try:
         return solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag, qr, threads,

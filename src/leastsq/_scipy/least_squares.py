@@ -82,7 +82,8 @@ class OptimizeResult(dict):
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
                   xtol=1e-8, gtol=1e-8, x_scale=None, loss="linear", f_scale=1.0, diff_step=None,
                   tr_solver=None, tr_options=None, jac_sparsity=None, max_nfev=None, verbose=0,
-                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False, strategy="minpack"):
+                  args=(), kwargs=None, callback=None, workers=None, *, covariance=None, absolute_sigma=False,
+                  strategy="minpack"):
     r"""
     Minimize a robust sum of squares between bounds.
 
