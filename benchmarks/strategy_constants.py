@@ -121,10 +121,11 @@ def table(quick):
     with tempfile.TemporaryDirectory() as folder:
         core = built(folder)
         base = measure(core, runs, CODES["LSQ_STRATEGY_MINPACK"], 100.0)
-        lines = [f"| {len(base)} fits, of which MINPACK solves {sum(one for one, _ in base.values())} | halved: solved, evaluations | doubled |",
+        solved, radii = sum(one for one, _ in base.values()), (FIRST_RADIUS/2, 2*FIRST_RADIUS)
+        lines = [f"| {len(base)} fits, of which MINPACK solves {solved} | halved: solved, evaluations | doubled |",
                  "| --- | --- | --- |", f'| "fast" as it is | {said(base, measure(core, runs, fast))} | |',
-                 f"| first radius {FIRST_RADIUS} | " + " | ".join(said(base, measure(core, runs, fast, FIRST_RADIUS*by)) for by in (0.5, 2))
-                 + " |"]
+                 f"| first radius {FIRST_RADIUS} | "
+                 + " | ".join(said(base, measure(core, runs, fast, radius)) for radius in radii) + " |"]
         for constants, strategy in ((CONSTANTS, fast), (OF_ROBUST, robust)):
             if strategy == robust:
                 lines.append(f'| "robust" as it is | {said(base, measure(core, runs, robust))} | |')

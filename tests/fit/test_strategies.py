@@ -41,7 +41,8 @@ def fitted(function, x0, **options):
 
 def asked(function, x0, jacobian, pickled=False, **options):
     """The same by ask and tell."""
-    lm, before, points = LevenbergMarquardt(x0, **options), None, []
+    lm, points = LevenbergMarquardt(x0, **options), []
+    f = before = trial = jac = None
     with np.errstate(all="ignore"):
         while lm.request:
             if pickled:
@@ -60,7 +61,8 @@ def asked(function, x0, jacobian, pickled=False, **options):
                 continue
             lm.tell_norm(trial)
             if lm.accepted:
-                f, before = trial, f if lm.iteration > 1 else None
+                before = f if lm.iteration > 1 else None
+                f = trial
     return lm.x, lm.nfev, lm.ier, points
 
 
@@ -117,9 +119,11 @@ def test_a_batch_goes_through_the_points_of_leastsq(strategy, exact, options):
         assert np.array_equal(got.x[k], x) and (got.nfev[k], got.ier[k]) == (nfev, ier)
 
 
-@pytest.mark.parametrize("options", [{}, {"bounds": (0, 19)}, {"loss": "cauchy", "f_scale": 0.1}], ids=["plain", "bounds", "loss"])
+@pytest.mark.parametrize("options", [{}, {"bounds": (0, 19)}, {"loss": "cauchy", "f_scale": 0.1}],
+                         ids=["plain", "bounds", "loss"])
 @pytest.mark.parametrize("jacobian", [None, derivatives, lambda x: np.asfortranarray(derivatives(x)),
-                                      lambda x: derivatives(x).astype(np.float32)], ids=["differences", "rows", "columns", "single"])
+                                      lambda x: derivatives(x).astype(np.float32)],
+                         ids=["differences", "rows", "columns", "single"])
 @pytest.mark.parametrize("strategy", ["fast", "robust"])
 def test_blocks_of_rows_go_through_the_same_points_to_rounding(strategy, jacobian, options):
     dense, blocked, threaded = (fitted(decay, START, Dfun=jacobian, strategy=strategy, qr=qr, threads=threads, **options)
@@ -141,7 +145,8 @@ def test_a_jacobian_that_others_may_change_is_not_kept():
 
 
 @pytest.mark.parametrize("strategy", ["fast", "robust"])
-@pytest.mark.parametrize("options", [{}, {"bounds": (0, 19)}, {"loss": "cauchy", "f_scale": 0.1}], ids=["plain", "bounds", "loss"])
+@pytest.mark.parametrize("options", [{}, {"bounds": (0, 19)}, {"loss": "cauchy", "f_scale": 0.1}],
+                         ids=["plain", "bounds", "loss"])
 def test_data_in_blocks_use_the_past_alone(strategy, options):
     """f at the x before is evaluated again, and counted; points do not depend on how the data are cut."""
     def func(x, rows):
@@ -218,7 +223,8 @@ def test_the_history_has_a_row_for_each_try_and_none_for_feelers(bounds):
             points.append(x.copy())                 # noqa: B023
             return decay(x)
         with np.errstate(all="ignore"):
-            info = leastsq.leastsq(noting, x0, Dfun=derivatives, strategy=strategy, history=True, full_output=True, bounds=bounds)[2]
+            info = leastsq.leastsq(noting, x0, Dfun=derivatives, strategy=strategy, history=True, full_output=True,
+                                   bounds=bounds)[2]
         rows = info["history"]
         for x, fnorm, nfev in zip(rows["x"], rows["fnorm"], rows["nfev"]):
             assert np.array_equal(x, points[nfev - 1])
