@@ -22,6 +22,7 @@ QUICK = {
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),
     "examples/uncertainty.py": ([], "certified"),
     "tools/clients.py": (["--list"], "lmfit"),
+    "tools/cookbook.py": (["--list"], "peaks"),
     "tools/lint.py": (["--list"], "ruff"),
     "tools/portable.py": (["--list"], "NumPy without AVX2"),
     "tools/pythons.py": (["3.11"], "python3"),
