@@ -1,14 +1,16 @@
-"""Read the built site in a browser, as a visitor does: tools/check_site.py build/html
+"""Read the built site in a browser, as a visitor does: tools/check_site.py build/html [--pictures FOLDER]
 
-Every page is opened in headless Chromium, on a screen and on a phone: it loads without an
-error, its pictures show, its formulas are set, its links lead somewhere, it is no wider than
-the phone; and the search finds what it should.  Exit status 0, or 1 with a line for each fault.
-Without a browser nothing is checked, which is a fault where CI is set.
+Every page is opened in headless Chromium, on a screen and on a phone: it loads without an error, its pictures show, its
+formulas are set, its links and anchors lead somewhere, it is no wider than the phone, no text is cut off, no code has to
+be scrolled sideways, and all text can be read against its background, in the light and in the dark theme. The search
+finds what it should, and finds it first. --pictures keeps a screenshot of each page. Exit status 0, or 1 with a line for
+each fault. Without a browser nothing is checked, which is a fault where CI is set.
 
 Needs playwright (PyPI) and a Chromium or Chrome on PATH, or CHROMIUM set to one.
 """
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import shutil
@@ -19,6 +21,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 SCREENS = {"screen": (1280, 900), "phone": (390, 844)}
+# a word: what is found, and found first where a page is named with a "!"
 SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors"}
 OFFLINE = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
            "--no-first-run", "--disable-gpu", "--no-sandbox"]
@@ -50,6 +53,60 @@ FACTS = """() => ({
     heading: (document.querySelector('h1') || {}).innerText || '',
 })"""
 
+# What of the text cannot be read without doing something: cut off by a box that does not scroll, beyond the edge of the
+# screen, or code in a box that has to be scrolled sideways.
+READABLE = """() => {
+    const said = e => e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 50);
+    const shows = e => e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) && e.getClientRects().length;
+    const cut = [], sideways = [];
+    for (const e of document.querySelectorAll('.bd-article *, .bd-header *, .bd-sidebar-secondary *')) {
+        if (!e.textContent.trim() || e.closest('mjx-container, .visually-hidden, .sr-only, svg') || !shows(e)) continue;
+        const style = getComputedStyle(e);
+        if (/hidden|clip/.test(style.overflowX) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1)
+            cut.push(e.tagName.toLowerCase() + ': ' + said(e));
+    }
+    for (const e of document.querySelectorAll('.bd-article h1, .bd-article h2, .bd-article h3, .bd-article p, .bd-article dt'))
+        if (shows(e) && !e.closest('table') && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
+            cut.push(e.tagName.toLowerCase() + ' is wider than its box: ' + said(e));
+    for (const e of document.querySelectorAll('.bd-article pre'))
+        if (shows(e) && e.scrollWidth > e.clientWidth + 1)
+            sideways.push(`${e.scrollWidth - e.clientWidth} pixels: ` + said(e));
+    return {cut: [...new Set(cut)], sideways};
+}"""
+
+# The least contrast that text may have (WCAG 2, AA): 4.5, large text 3.
+CONTRAST = """theme => {
+    document.documentElement.dataset.theme = document.documentElement.dataset.mode = theme;
+    const numbers = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length === 3 ? [...n, 1] : n; };
+    const over = (top, below) => [0, 1, 2].map(k => top[3]*top[k] + (1 - top[3])*below[k]);
+    const light = c => { const [r, g, b] = c.map(v => v/255).map(v => v <= 0.04045 ? v/12.92 : ((v + 0.055)/1.055)**2.4);
+                         return 0.2126*r + 0.7152*g + 0.0722*b; };
+    const ground = e => {
+        const layers = [];
+        for (; e; e = e.parentElement) {
+            const style = getComputedStyle(e), colour = numbers(style.backgroundColor);
+            if (style.backgroundImage !== 'none') return null;
+            layers.push(colour);
+            if (colour[3] === 1) break;
+        }
+        return layers.reverse().reduce((below, top) => over(top, below), theme === 'dark' ? [0, 0, 0] : [255, 255, 255]);
+    };
+    const found = new Map(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const e = walker.currentNode.parentElement, said = walker.currentNode.textContent.trim();
+        if (!said || !/\\w/.test(said) || e.closest('script, style, noscript, svg, mjx-container, [disabled]')) continue;
+        if (!e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) || !e.getClientRects().length) continue;
+        const style = getComputedStyle(e), below = ground(e);
+        if (!below || style.color.startsWith('color(')) continue;
+        const pair = [light(over(numbers(style.color), below)), light(below)].sort((a, b) => a - b);
+        const ratio = (pair[1] + 0.05)/(pair[0] + 0.05), size = parseFloat(style.fontSize);
+        const large = size >= 24 || size >= 18.66 && Number(style.fontWeight) >= 700;
+        const key = style.color + below.map(Math.round);
+        if (ratio < (large ? 3 : 4.5) && !found.has(key)) found.set(key, `${ratio.toFixed(1)} of '${said.slice(0, 30)}'`);
+    }
+    return [...found.values()];
+}"""
+
 
 def visit(page, address: str) -> tuple[dict, list[str]]:
     """Open a page; what is on it, and what went wrong while it loaded."""
@@ -71,16 +128,22 @@ def visit(page, address: str) -> tuple[dict, list[str]]:
         if page.query_selector(".math"):
             page.wait_for_function("document.querySelectorAll('.math').length"
                                    " === document.querySelectorAll('.math mjx-container').length", timeout=20_000)
-        return page.evaluate(FACTS), wrong
+        return page.evaluate(FACTS) | page.evaluate(READABLE), wrong
     finally:
         page.remove_listener("pageerror", on_error)
         page.remove_listener("response", on_response)
 
 
-def check_pages(page, root: str, names: list[str], screen: str) -> tuple[list[str], dict[str, dict]]:
+def check_pages(page, root: str, names: list[str], screen: str, pictures: Path | None) -> tuple[list[str], dict[str, dict]]:
     faults, seen = [], {}
     for name in names:
         facts, wrong = visit(page, root + name)
+        if pictures:
+            page.screenshot(path=pictures / f"{name.removesuffix('.html').replace('/', '.')}-{screen}.png", full_page=True)
+        faults += [f"{name} on a {screen}: text is cut off: {what}" for what in facts["cut"]]
+        faults += [f"{name} on a {screen}: code scrolls sideways: {what}" for what in facts["sideways"]]
+        faults += [f"{name} on a {screen}, {theme}: contrast {what}" for theme in ("light", "dark")
+                   for what in page.evaluate(CONTRAST, theme)]
         faults += [f"{name} on a {screen}: {what}" for what in wrong]
         faults += [f"{name} on a {screen}: picture missing: {source}" for source in facts["broken"]]
         if facts["width"] > SCREENS[screen][0]:
@@ -115,17 +178,31 @@ def check_search(page, root: str) -> list[str]:
     faults = []
     for word, wanted in SEARCHES.items():
         page.goto(f"{root}search.html?q={word}")
+        link = f"#search-results a[href*='{wanted.removesuffix('!')}']"
         try:
-            page.wait_for_selector(f"#search-results a[href*='{wanted}']", timeout=20_000)
+            page.wait_for_selector(link, timeout=20_000)
         except Exception:                               # playwright's TimeoutError
-            faults.append(f"search for '{word}' does not find {wanted}.html")
+            faults.append(f"search for '{word}' does not find {wanted.removesuffix('!')}.html")
+            continue
+        if wanted.endswith("!"):
+            page.wait_for_timeout(500)                  # results come one after another
+            first = page.evaluate("document.querySelector('#search-results a').href")
+            if wanted.removesuffix("!") not in first:
+                faults.append(f"search for '{word}' finds {urlparse(first).path} before {wanted.removesuffix('!')}.html")
     return faults
 
 
 def main() -> int:
     from playwright.sync_api import sync_playwright
-    site = Path(sys.argv[1]).resolve()
-    names = pages_of(site)
+    parser = argparse.ArgumentParser(description="Read the built site in a browser, as a visitor does.")
+    parser.add_argument("site", type=Path, help="the folder that Sphinx has built")
+    parser.add_argument("--pictures", type=Path, help="a folder, for a screenshot of each page")
+    parser.add_argument("--only", default="", help="pages whose name has this in it")
+    options = parser.parse_args()
+    site = options.site.resolve()
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+    names = [name for name in pages_of(site) if options.only in name]
     if not names:
         print(f"check_site: no pages in {site}", file=sys.stderr)
         return 1
@@ -141,7 +218,7 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=browser_path, args=OFFLINE)
         for screen, (width, height) in SCREENS.items():
             page = browser.new_page(viewport={"width": width, "height": height})
-            found, seen = check_pages(page, root, names, screen)
+            found, seen = check_pages(page, root, names, screen, options.pictures)
             faults += found
             if screen == "screen":
                 faults += check_links(root, site, seen) + check_search(page, root)

@@ -25,8 +25,9 @@ BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def pages():
-    """The pages with code, by name."""
-    return {path.stem: path for path in sorted(COOKBOOK.glob("*.md")) if path.stem != "index"}
+    """The pages with code, by name: those of the cookbook, the site's first page and the README."""
+    recipes = {path.stem: path for path in sorted(COOKBOOK.glob("*.md")) if path.stem != "index"}
+    return recipes | {"landing": ROOT / "docs" / "index.md", "readme": ROOT / "README.md"}
 
 
 @contextlib.contextmanager
@@ -74,7 +75,8 @@ def faults_of(page, folder, found):
                 yield f"line {k + 1} of a text block: the page says {said!r}, printed is {is_so!r}"
         if len(lines_of(expected)) != len(lines_of(printed)):
             yield f"the page has {len(lines_of(expected))} lines of output, printed are {len(lines_of(printed))}:\n{printed}"
-    shown = re.findall(r"!\[[^\]]+\]\(pictures/([\w.]+)\)", page.read_text(encoding="utf-8"))
+    shown = re.findall(r"!\[[^\]]+\]\([\w./:-]*cookbook/pictures/([\w.]+)\)" if page.parent != COOKBOOK
+                       else r"!\[[^\]]+\]\(pictures/([\w.]+)\)", page.read_text(encoding="utf-8"))
     if not shown and page.stem != "faq":
         yield "it shows no picture"
     for name in shown:

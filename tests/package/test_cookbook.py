@@ -1,4 +1,4 @@
-"""The pages of docs/cookbook run, print what they say and make the picture that they show; five of them in the suite."""
+"""The pages of docs/cookbook run, print what they say and make the picture that they show; five of them and the FAQ in the suite."""
 import importlib.util
 import re
 from pathlib import Path
@@ -10,8 +10,9 @@ _spec = importlib.util.spec_from_file_location("cookbook", ROOT / "tools" / "coo
 cookbook = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cookbook)
 PAGES = cookbook.pages()
-IN_THE_SUITE = ["derived", "fixed", "missing", "outliers", "peaks"]
-PICTURE = re.compile(r"!\[([^\]]+)\]\(pictures/([\w.]+)\)")
+IN_THE_SUITE = ["derived", "faq", "fixed", "landing", "missing", "outliers", "peaks", "readme"]
+RECIPES = {name: page for name, page in PAGES.items() if page.parent == cookbook.COOKBOOK}
+PICTURE = re.compile(r"!\[[^\]]+\]\([\w./:-]*pictures/([\w.]+)\)")
 
 
 def imports_of(page):
@@ -30,10 +31,10 @@ def test_page_runs(name, tmp_path):
 
 
 def test_there_are_twenty_recipes_with_a_picture_each():
-    pictures = {name: [picture for _, picture in PICTURE.findall(page.read_text(encoding="utf-8"))]
-                for name, page in PAGES.items() if name != "faq"}
-    assert len(pictures) >= 20
-    assert [name for name, shown in pictures.items() if f"{name}.png" not in shown] == []
+    pictures = {name: PICTURE.findall(page.read_text(encoding="utf-8")) for name, page in PAGES.items()}
+    recipes = RECIPES.keys() - {"faq"}
+    assert len(recipes) >= 20
+    assert [name for name in recipes if pictures[name] != [f"{name}.png"]] == []
     shown = {picture for all_of_page in pictures.values() for picture in all_of_page}
     assert {path.name for path in cookbook.PICTURES.iterdir()} == shown
 
@@ -45,7 +46,7 @@ def test_pages_use_the_package_by_one_name():
 def test_the_index_shows_every_recipe():
     index = (cookbook.COOKBOOK / "index.md").read_text(encoding="utf-8")
     cards = re.findall(r"^:::\{grid-item-card\} (.+)\n:link: (\w+)\n", index, re.MULTILINE)
-    titles = {name: page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name, page in PAGES.items()}
+    titles = {name: page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name, page in RECIPES.items()}
     assert dict((name, title) for title, name in cards) == {name: title for name, title in titles.items() if name != "faq"}
 
 
@@ -53,7 +54,7 @@ def test_the_index_shows_every_recipe():
     ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "the page says '2', printed is '1'"),
     ("```python\nprint(1)\n```\n\n```text\n1\n2\n```\n", "the page has 2 lines of output, printed are 1"),
     ("```python\n1\n```\n", "it shows no picture"),
-    ("```python\n1\n```\n\n![a](pictures/a.png)\n", "its code does not make a.png"),
+    ("```python\n1\n```\n\n![a](cookbook/pictures/a.png)\n", "its code does not make a.png"),
 ], ids=["another output", "less output", "no picture", "a picture that is not made"])
 def test_what_is_wrong_with_a_page_is_said(text, fault, tmp_path):
     pytest.importorskip("matplotlib")
