@@ -21,8 +21,10 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 SCREENS = {"screen": (1280, 900), "phone": (390, 844)}
-# a word: what is found, and found first where a page is named with a "!"
-SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors"}
+# a word: the page that is found, the first of all where it ends in "!"
+SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors", "negative": "cookbook/bounds!",
+            "inf": "cookbook/faq!", "weights": "weights!", "fixed": "cookbook/fixed!", "units": "cookbook/units!",
+            "outlier": "cookbook/outliers!", "groupby": "cookbook/groupby!"}
 OFFLINE = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
            "--no-first-run", "--disable-gpu", "--no-sandbox"]
 
@@ -44,6 +46,7 @@ def pages_of(site: Path) -> list[str]:
                   if not path.is_relative_to(site / "_static") and path.name != "search.html")
 
 
+COLUMNS = 78                    # of the pages' code; tests/package/test_docs.py checks the pages
 FACTS = """() => ({
     width: document.documentElement.scrollWidth,
     broken: [...document.images].filter(i => !i.complete || i.naturalWidth === 0).map(i => i.src),
@@ -71,11 +74,23 @@ READABLE = """() => {
     for (const e of document.querySelectorAll('.bd-article pre'))
         if (shows(e) && e.scrollWidth > e.clientWidth + 1)
             sideways.push(`${e.scrollWidth - e.clientWidth} pixels: ` + said(e));
+    // on a screen, code of as many columns as pages may have is not wrapped
+    const wide = innerWidth < 1000 ? null : document.querySelector('.bd-article section > div[class*=highlight] pre');
+    if (wide && shows(wide)) {
+        const probe = wide.appendChild(document.createElement('span'));
+        probe.style.cssText = 'position: absolute; white-space: pre; visibility: hidden';
+        probe.textContent = 'x'.repeat(COLUMNS);
+        const style = getComputedStyle(wide), room = wide.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        if (probe.offsetWidth > room + 1) sideways.push(`room for ${Math.floor(COLUMNS*room/probe.offsetWidth)} columns of COLUMNS`);
+        probe.remove();
+    }
     return {cut: [...new Set(cut)], sideways};
-}"""
+}""".replace("COLUMNS", str(COLUMNS))
 
 # The least contrast that text may have (WCAG 2, AA): 4.5, large text 3.
 CONTRAST = """theme => {
+    const still = document.head.appendChild(document.createElement('style'));      // no colour on its way to another
+    still.textContent = '* { transition: none !important; }';
     document.documentElement.dataset.theme = document.documentElement.dataset.mode = theme;
     const numbers = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length === 3 ? [...n, 1] : n; };
     const over = (top, below) => [0, 1, 2].map(k => top[3]*top[k] + (1 - top[3])*below[k]);

@@ -25,6 +25,7 @@ QUICK = {
     "tools/cookbook.py": (["--list"], "peaks"),
     "tools/lint.py": (["--list"], "ruff"),
     "tools/portable.py": (["--list"], "NumPy without AVX2"),
+    "tools/measured.py": (["--check"], "all pages say what docs/bench.json says"),
     "tools/pythons.py": (["3.11"], "python3"),
     "tools/wheels.py": (["--list", "--python", sys.executable], "cp3"),
 }
