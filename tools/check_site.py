@@ -22,7 +22,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 SCREENS = {"screen": (1280, 900), "phone": (390, 844)}
 # a word: the page that is found, the first of all where it ends in "!"
-SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors", "negative": "cookbook/bounds!",
+SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors", "negative": "gallery/plot_2_bounds!",
             "inf": "cookbook/faq!", "weights": "weights!", "fixed": "cookbook/fixed!", "units": "cookbook/units!",
             "outlier": "cookbook/outliers!", "groupby": "cookbook/groupby!"}
 OFFLINE = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
