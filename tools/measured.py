@@ -1,7 +1,7 @@
 """Write what was measured against SciPy into the README and the documentation: tools/measured.py [--check] [--from FILE]
 
 `make bench` leaves out/bench.json. `--from out/bench.json` keeps its ratios, machine and versions as docs/bench.json
-and its chart as docs/pictures/bench.png; then the lines between the "measured" marks of README.md, docs/index.md and
+(and with --chart its chart as docs/pictures/bench.png); then the lines between the "measured" marks of README.md, docs/index.md and
 docs/benchmarks.md are made of docs/bench.json anew. --check: only says which page is not what the file says (exit
 status 1). Nobody types these figures.
 """
@@ -41,17 +41,20 @@ def facts(found, how):
         "",
         f"* A small fit: SciPy's `leastsq` spends **{span(small)} times** as long outside the user's function.",
         f"* Long residual vectors: an iteration takes SciPy **{span(long)} times** as long, both on one thread.",
-        f"* Many small fits: one call of `leastsq_batch` makes **{span(many)} times** as many per second as a loop over SciPy's",
-        f"  `leastsq`, for {int(sizes[0]):,} problems.".replace(",", " ", 1) if len(sizes) == 1 else "  `leastsq`.",
+        f"* {' and '.join(f'{int(size):,}'.replace(',', ' ') for size in sizes)} small fits: one call of `leastsq_batch` makes "
+        f"**{span(many)} times** as many per second as a loop over",
+        "  SciPy's `leastsq`.",
         ""])
 
 
 def table(found):
-    """Every ratio, a row for each case."""
+    """Every ratio, a row for each case; those on two threads need idle processors, and are docs/performance.md's."""
     lines = ["| case | how many times as long the others take |", "| --- | --- |"]
     for name, cases in found["ratios"].items():
         lines.append(f"| **{TITLES[name]}** | |")
         for case, row in cases.items():
+            if " threads" in case:
+                continue
             shown = ", ".join(f"{peer} {ratio:.2g}" for peer, ratio in row.items())
             lines.append(f"| {case.replace(' x ', ' × ')} | {shown} |")
     return "\n".join(["", *lines, "", ""])
@@ -69,11 +72,13 @@ def main():
     parser = argparse.ArgumentParser(description="Write what was measured into the README and the documentation.")
     parser.add_argument("--check", action="store_true", help="change nothing, say what is not as docs/bench.json says")
     parser.add_argument("--from", dest="source", type=Path, help="what `make bench` has left: out/bench.json")
+    parser.add_argument("--chart", action="store_true", help="take its chart too")
     options = parser.parse_args()
     if options.source:
         found = json.loads(options.source.read_text(encoding="utf-8"))
         KEPT.write_text(json.dumps({key: found[key] for key in ("ratios", "machine", "peers")}, indent=1) + "\n", encoding="utf-8")
-        shutil.copy(options.source.with_suffix(".png"), ROOT / "docs" / "pictures" / "bench.png")
+        if options.chart:
+            shutil.copy(options.source.with_suffix(".png"), ROOT / "docs" / "pictures" / "bench.png")
     found = json.loads(KEPT.read_text(encoding="utf-8"))
     stale = []
     for page in PAGES:
