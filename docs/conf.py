@@ -68,7 +68,8 @@ html_static_path = ["_static"]
 html_css_files = ["leastsq.css"]
 html_search_scorer = str(HERE / "_static/scorer.js")
 html_show_sourcelink = False
-html_sidebars = {page: [] for page in ("index", "cookbook/index", "gallery/index", "start", "coming_from_scipy", "how_it_works", "benchmarks", "performance", "changes")}
+html_sidebars = {page: [] for page in ("index", "cookbook/index", "gallery/index", "start", "coming_from_scipy", "how_it_works",
+                                       "benchmarks", "performance", "changes")}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

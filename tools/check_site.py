@@ -68,7 +68,7 @@ READABLE = """() => {
         if (/hidden|clip/.test(style.overflowX) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1)
             cut.push(e.tagName.toLowerCase() + ': ' + said(e));
     }
-    for (const e of document.querySelectorAll('.bd-article h1, .bd-article h2, .bd-article h3, .bd-article p, .bd-article dt'))
+    for (const e of document.querySelectorAll(['h1', 'h2', 'h3', 'p', 'dt'].map(tag => '.bd-article ' + tag)))
         if (shows(e) && !e.closest('table') && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
             cut.push(e.tagName.toLowerCase() + ' is wider than its box: ' + said(e));
     for (const e of document.querySelectorAll('.bd-article pre'))
@@ -80,7 +80,8 @@ READABLE = """() => {
         const probe = wide.appendChild(document.createElement('span'));
         probe.style.cssText = 'position: absolute; white-space: pre; visibility: hidden';
         probe.textContent = 'x'.repeat(COLUMNS);
-        const style = getComputedStyle(wide), room = wide.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        const style = getComputedStyle(wide);
+        const room = wide.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
         if (probe.offsetWidth > room + 1) sideways.push(`room for ${Math.floor(COLUMNS*room/probe.offsetWidth)} columns of COLUMNS`);
         probe.remove();
     }

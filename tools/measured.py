@@ -1,9 +1,9 @@
 """Write what was measured against SciPy into the README and the documentation: tools/measured.py [--check] [--from FILE]
 
 `make bench` leaves out/bench.json. `--from out/bench.json` keeps its ratios, machine and versions as docs/bench.json
-(and with --chart its chart as docs/pictures/bench.png); then the lines between the "measured" marks of README.md, docs/index.md and
-docs/benchmarks.md are made of docs/bench.json anew. --check: only says which page is not what the file says (exit
-status 1). Nobody types these figures.
+(and with --chart its chart as docs/pictures/bench.png); then the lines between the "measured" marks of README.md,
+docs/index.md and docs/benchmarks.md are made of docs/bench.json anew. --check: only says which page is not what the
+file says (exit status 1). Nobody types these figures.
 """
 import argparse
 import json
@@ -76,7 +76,8 @@ def main():
     options = parser.parse_args()
     if options.source:
         found = json.loads(options.source.read_text(encoding="utf-8"))
-        KEPT.write_text(json.dumps({key: found[key] for key in ("ratios", "machine", "peers")}, indent=1) + "\n", encoding="utf-8")
+        kept = {key: found[key] for key in ("ratios", "machine", "peers")}
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         if options.chart:
             shutil.copy(options.source.with_suffix(".png"), ROOT / "docs" / "pictures" / "bench.png")
     found = json.loads(KEPT.read_text(encoding="utf-8"))

@@ -1,4 +1,7 @@
-"""The pages of docs/cookbook run, print what they say and make the picture that they show; five of them and the FAQ in the suite."""
+"""The pages of docs/cookbook run, print what they say and make the picture that they show.
+
+Five of them, the FAQ, the site's first page and the README are in the suite, the others are slow.
+"""
 import importlib.util
 import re
 from pathlib import Path
@@ -47,7 +50,7 @@ def test_the_index_shows_every_recipe():
     index = (cookbook.COOKBOOK / "index.md").read_text(encoding="utf-8")
     cards = re.findall(r"^:::\{grid-item-card\} (.+)\n:link: (\w+)\n", index, re.MULTILINE)
     titles = {name: page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name, page in RECIPES.items()}
-    assert dict((name, title) for title, name in cards) == {name: title for name, title in titles.items() if name != "faq"}
+    assert {name: title for title, name in cards} == {name: title for name, title in titles.items() if name != "faq"}
 
 
 @pytest.mark.parametrize("text, fault", [
