@@ -66,6 +66,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"leastsq {release}"
 html_static_path = ["_static"]
 html_css_files = ["leastsq.css"]
+html_js_files = ["names.js"]
 html_search_scorer = str(HERE / "_static/scorer.js")
 html_show_sourcelink = False
 html_sidebars = {page: [] for page in ("index", "cookbook/index", "gallery/index", "start", "coming_from_scipy", "how_it_works",

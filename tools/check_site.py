@@ -62,7 +62,7 @@ READABLE = """() => {
     const said = e => e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 50);
     const shows = e => e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) && e.getClientRects().length;
     const cut = [], sideways = [];
-    for (const e of document.querySelectorAll('.bd-article *, .bd-header *, .bd-sidebar-secondary *')) {
+    for (const e of document.querySelectorAll('.bd-content *, .bd-header *, .bd-footer *')) {
         if (!e.textContent.trim() || e.closest('mjx-container, .visually-hidden, .sr-only, svg') || !shows(e)) continue;
         const style = getComputedStyle(e);
         if (/hidden|clip/.test(style.overflowX) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1)
@@ -82,7 +82,8 @@ READABLE = """() => {
         probe.textContent = 'x'.repeat(COLUMNS);
         const style = getComputedStyle(wide);
         const room = wide.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-        if (probe.offsetWidth > room + 1) sideways.push(`room for ${Math.floor(COLUMNS*room/probe.offsetWidth)} columns of COLUMNS`);
+        const fit = Math.floor(COLUMNS*room/probe.offsetWidth);
+        if (probe.offsetWidth > room + 1) sideways.push(`room for ${fit} columns of COLUMNS`);
         probe.remove();
     }
     return {cut: [...new Set(cut)], sideways};

@@ -4,7 +4,7 @@
 
 The Python blocks of a page run one after another, in a folder of their own. What a block prints has to be what
 the next ```text block says, and the page has to make the picture that it shows, by `figure.savefig("PAGE.png")`.
-Pictures go to docs/cookbook/pictures, with at most 64 colours so that they are small. --update writes what was
+Pictures go to docs/cookbook/pictures, with at most 256 colours so that they are small. --update writes what was
 printed into the page instead of comparing. Exit status 0, or 1 with a line for each page that is wrong.
 """
 import argparse
@@ -96,7 +96,7 @@ def keep_pictures(folder):
     PICTURES.mkdir(exist_ok=True)
     for path in Path(folder).glob("*.png"):
         picture = Image.open(path).convert("RGB")
-        picture.quantize(64, dither=Image.Dither.NONE).save(PICTURES / path.name, optimize=True)
+        picture.quantize(256, dither=Image.Dither.NONE).save(PICTURES / path.name, optimize=True)
 
 
 def main():
