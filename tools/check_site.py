@@ -11,10 +11,12 @@ Needs playwright (PyPI) and a Chromium or Chrome on PATH, or CHROMIUM set to one
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,7 +127,7 @@ CONTRAST = """theme => {
 }"""
 
 
-def visit(page, address: str) -> tuple[dict, list[str]]:
+def visit(page, address: str, patience: int = 20_000) -> tuple[dict, list[str]]:
     """Open a page; what is on it, and what went wrong while it loaded."""
     wrong: list[str] = []
     def on_error(error):
@@ -143,18 +145,20 @@ def visit(page, address: str) -> tuple[dict, list[str]]:
         page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
         page.wait_for_function("[...document.images].every(i => i.complete)", timeout=10_000)
         if page.query_selector(".math"):
-            page.wait_for_function("document.querySelectorAll('.math').length"
-                                   " === document.querySelectorAll('.math mjx-container').length", timeout=20_000)
+            with contextlib.suppress(Exception):        # a TimeoutError of playwright: what is not set is counted
+                page.wait_for_function("document.querySelectorAll('.math').length"
+                                       " === document.querySelectorAll('.math mjx-container').length", timeout=patience)
         return page.evaluate(FACTS) | page.evaluate(READABLE), wrong
     finally:
         page.remove_listener("pageerror", on_error)
         page.remove_listener("response", on_response)
 
 
-def check_pages(page, root: str, names: list[str], screen: str, pictures: Path | None) -> tuple[list[str], dict[str, dict]]:
+def check_pages(page, root: str, names: list[str], screen: str, pictures: Path | None = None,
+                patience: int = 20_000) -> tuple[list[str], dict[str, dict]]:
     faults, seen = [], {}
     for name in names:
-        facts, wrong = visit(page, root + name)
+        facts, wrong = visit(page, root + name, patience)
         if pictures:
             page.screenshot(path=pictures / f"{name.removesuffix('.html').replace('/', '.')}-{screen}.png", full_page=True)
         faults += [f"{name} on a {screen}: text is cut off: {what}" for what in facts["cut"]]
@@ -209,6 +213,35 @@ def check_search(page, root: str) -> list[str]:
     return faults
 
 
+# A page on which everything is wrong, and what has to be said of it: whoever checks is checked first.
+SPOILED = """<!doctype html><html><body style="margin: 0; background: #fff"><div class="bd-content"><div class="bd-article"><section>
+<p style="width: 5em; overflow: hidden; white-space: nowrap">A sentence that its box cuts off, for it is long.</p>
+<div class="highlight" style="width: 20em"><pre style="overflow: auto">{code}</pre></div>
+<p style="color: #bbb">Pale.</p><p style="width: 1500px; background: #eee">Wide.</p><img src="nowhere.png">
+<a href="nowhere.html">broken</a> <a href="spoiled.html#nowhere">anchor</a> <span class="math">x</span>
+</section></div></div></body></html>""".replace("{code}", "x = 1  # " + "long "*40)
+SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for", "pixels: x = 1", "contrast 1.",
+              "picture missing", "pixels wide, the phone", "formulas are not set", "no heading", "broken link to nowhere.html",
+              "no 'nowhere' on spoiled.html", "404: ")
+
+
+def check_the_checks(browser) -> list[str]:
+    """What is not said of the spoiled page."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder)
+        (site / "spoiled.html").write_text(SPOILED, encoding="utf-8")
+        server = serve(site)
+        root, found = f"http://127.0.0.1:{server.server_port}/", []
+        for screen, (width, height) in SCREENS.items():
+            page = browser.new_page(viewport={"width": width, "height": height})
+            faults, seen = check_pages(page, root, ["spoiled.html"], screen, patience=500)      # its formula is never set
+            found += faults + check_links(root, site, seen)
+            page.close()
+        server.shutdown()
+    return [f"the check of '{words}' does not see a page on which that is wrong" for words in SAID_OF_IT
+            if not any(words in fault for fault in found)]
+
+
 def main() -> int:
     from playwright.sync_api import sync_playwright
     parser = argparse.ArgumentParser(description="Read the built site in a browser, as a visitor does.")
@@ -233,6 +266,7 @@ def main() -> int:
     faults = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=OFFLINE)
+        faults += check_the_checks(browser)
         for screen, (width, height) in SCREENS.items():
             page = browser.new_page(viewport={"width": width, "height": height})
             found, seen = check_pages(page, root, names, screen, options.pictures)
