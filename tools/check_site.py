@@ -36,8 +36,13 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class Patient(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A browser that goes on to the next page hangs up."""
+
+
 def serve(site: Path) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    server = Patient(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -214,7 +219,8 @@ def check_search(page, root: str) -> list[str]:
 
 
 # A page on which everything is wrong, and what has to be said of it: whoever checks is checked first.
-SPOILED = """<!doctype html><html><body style="margin: 0; background: #fff"><div class="bd-content"><div class="bd-article"><section>
+SPOILED = """<!doctype html>
+<html><body style="margin: 0; background: #fff"><div class="bd-content"><div class="bd-article"><section>
 <p style="width: 5em; overflow: hidden; white-space: nowrap">A sentence that its box cuts off, for it is long.</p>
 <div class="highlight" style="width: 20em"><pre style="overflow: auto">{code}</pre></div>
 <p style="color: #bbb">Pale.</p><p style="width: 1500px; background: #eee">Wide.</p><img src="nowhere.png">
