@@ -70,7 +70,7 @@ html_js_files = ["names.js"]
 html_search_scorer = str(HERE / "_static/scorer.js")
 html_show_sourcelink = False
 html_sidebars = {page: [] for page in ("index", "cookbook/index", "gallery/index", "start", "coming_from_scipy", "how_it_works",
-                                       "benchmarks", "performance", "changes")}
+                                       "benchmarks", "performance", "trust", "changes")}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
