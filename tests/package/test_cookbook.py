@@ -19,7 +19,8 @@ PICTURE = re.compile(r"!\[[^\]]+\]\([\w./:-]*pictures/([\w.]+)\)")
 
 
 def imports_of(page):
-    return set(re.findall(r"^(?:import|from) (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    code = "".join(text for kind, text in cookbook.BLOCK.findall(page.read_text(encoding="utf-8")) if kind == "python")
+    return set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in IN_THE_SUITE else [pytest.mark.slow])
