@@ -48,8 +48,9 @@ def test_every_public_function_has_an_example():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_pages(page):
+def test_pages(page, tmp_path, monkeypatch):
     """A page's Python blocks run one after another; what stands in the next ```text block is printed."""
+    monkeypatch.chdir(tmp_path)                         # pictures are saved there
     source = page.read_text(encoding="utf-8")
     if "leastsq.dask" in source:
         pytest.importorskip("distributed")
