@@ -11,7 +11,7 @@ ifeq ($(origin FC),default)
 unexport FC
 endif
 
-.PHONY: help demo test slow portable fuzz sanitize bench lint clients wheels docs clean
+.PHONY: help demo test slow portable fuzz sanitize bench lint clients wheels docs cookbook clean
 
 help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
@@ -25,6 +25,7 @@ help:
 	@echo "make clients the tests of lmfit, astropy and others, with SciPy and with this package in its place"
 	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
 	@echo "make docs    the documentation, into build/html, and a look at every page in Chromium"
+	@echo "make cookbook  every page of the documentation's cookbook, its output compared, its picture drawn"
 	@echo "make clean   remove everything that make made"
 	@echo
 	@echo "Setting up makes $(VENV) and installs a missing compiler where that is permitted."
@@ -82,6 +83,11 @@ docs:
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/html $(ARGS)
 	@echo "docs: build/html/index.html"
 	@$(VENV)/bin/python tools/check_site.py build/html
+
+# ARGS=peaks: one page; ARGS="--update peaks": writes what it prints into the page
+cookbook:
+	@tools/setup.sh cookbook
+	@$(VENV)/bin/python tools/cookbook.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build out .pytest_cache docs/gallery docs/api/generated

@@ -44,6 +44,8 @@ intersphinx_mapping = inventories.write(HERE.parent / "build/inventories")
 
 # --- gallery
 sphinx_gallery_conf = {
+    "reset_modules": ("matplotlib", "gallery_style.one_style"),
+    "thumbnail_size": (600, 400),
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
@@ -64,8 +66,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"leastsq {release}"
 html_static_path = ["_static"]
 html_css_files = ["leastsq.css"]
+html_js_files = ["names.js"]
+html_search_scorer = str(HERE / "_static/scorer.js")
 html_show_sourcelink = False
-html_sidebars = {page: [] for page in ("start", "coming_from_scipy", "how_it_works", "benchmarks", "performance", "changes")}
+html_sidebars = {page: [] for page in ("index", "cookbook/index", "gallery/index", "start", "coming_from_scipy", "how_it_works",
+                                       "benchmarks", "performance", "trust", "changes")}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

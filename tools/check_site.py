@@ -1,25 +1,32 @@
-"""Read the built site in a browser, as a visitor does: tools/check_site.py build/html
+"""Read the built site in a browser, as a visitor does: tools/check_site.py build/html [--pictures FOLDER]
 
-Every page is opened in headless Chromium, on a screen and on a phone: it loads without an
-error, its pictures show, its formulas are set, its links lead somewhere, it is no wider than
-the phone; and the search finds what it should.  Exit status 0, or 1 with a line for each fault.
-Without a browser nothing is checked, which is a fault where CI is set.
+Every page is opened in headless Chromium, on a screen and on a phone: it loads without an error, its pictures show, its
+formulas are set, its links and anchors lead somewhere, it is no wider than the phone, no text is cut off, no code has to
+be scrolled sideways, and all text can be read against its background, in the light and in the dark theme. The search
+finds what it should, and finds it first. --pictures keeps a screenshot of each page. Exit status 0, or 1 with a line for
+each fault. Without a browser nothing is checked, which is a fault where CI is set.
 
 Needs playwright (PyPI) and a Chromium or Chrome on PATH, or CHROMIUM set to one.
 """
 from __future__ import annotations
 
+import argparse
+import contextlib
 import functools
 import os
 import shutil
 import sys
+import tempfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 SCREENS = {"screen": (1280, 900), "phone": (390, 844)}
-SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors"}
+# a word: the page that is found, the first of all where it ends in "!"
+SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors", "negative": "gallery/plot_2_bounds!",
+            "inf": "cookbook/faq!", "weights": "weights!", "fixed": "cookbook/fixed!", "units": "cookbook/units!",
+            "outlier": "cookbook/outliers!", "groupby": "cookbook/groupby!"}
 OFFLINE = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
            "--no-first-run", "--disable-gpu", "--no-sandbox"]
 
@@ -29,8 +36,13 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class Patient(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A browser that goes on to the next page hangs up."""
+
+
 def serve(site: Path) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    server = Patient(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -41,6 +53,7 @@ def pages_of(site: Path) -> list[str]:
                   if not path.is_relative_to(site / "_static") and path.name != "search.html")
 
 
+COLUMNS = 78                    # of the pages' code; tests/package/test_docs.py checks the pages
 FACTS = """() => ({
     width: document.documentElement.scrollWidth,
     broken: [...document.images].filter(i => !i.complete || i.naturalWidth === 0).map(i => i.src),
@@ -50,8 +63,76 @@ FACTS = """() => ({
     heading: (document.querySelector('h1') || {}).innerText || '',
 })"""
 
+# What of the text cannot be read without doing something: cut off by a box that does not scroll, beyond the edge of the
+# screen, or code in a box that has to be scrolled sideways.
+READABLE = """() => {
+    const said = e => e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 50);
+    const shows = e => e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) && e.getClientRects().length;
+    const cut = [], sideways = [];
+    for (const e of document.querySelectorAll('.bd-content *, .bd-header *, .bd-footer *')) {
+        if (!e.textContent.trim() || e.closest('mjx-container, .visually-hidden, .sr-only, svg') || !shows(e)) continue;
+        const style = getComputedStyle(e);
+        if (/hidden|clip/.test(style.overflowX) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1)
+            cut.push(e.tagName.toLowerCase() + ': ' + said(e));
+    }
+    for (const e of document.querySelectorAll(['h1', 'h2', 'h3', 'p', 'dt'].map(tag => '.bd-article ' + tag)))
+        if (shows(e) && !e.closest('table') && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
+            cut.push(e.tagName.toLowerCase() + ' is wider than its box: ' + said(e));
+    for (const e of document.querySelectorAll('.bd-article pre'))
+        if (shows(e) && e.scrollWidth > e.clientWidth + 1)
+            sideways.push(`${e.scrollWidth - e.clientWidth} pixels: ` + said(e));
+    // on a screen, code of as many columns as pages may have is not wrapped
+    const wide = innerWidth < 1000 ? null : document.querySelector('.bd-article section > div[class*=highlight] pre');
+    if (wide && shows(wide)) {
+        const probe = wide.appendChild(document.createElement('span'));
+        probe.style.cssText = 'position: absolute; white-space: pre; visibility: hidden';
+        probe.textContent = 'x'.repeat(COLUMNS);
+        const style = getComputedStyle(wide);
+        const room = wide.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        const fit = Math.floor(COLUMNS*room/probe.offsetWidth);
+        if (probe.offsetWidth > room + 1) sideways.push(`room for ${fit} columns of COLUMNS`);
+        probe.remove();
+    }
+    return {cut: [...new Set(cut)], sideways};
+}""".replace("COLUMNS", str(COLUMNS))
 
-def visit(page, address: str) -> tuple[dict, list[str]]:
+# The least contrast that text may have (WCAG 2, AA): 4.5, large text 3.
+CONTRAST = """theme => {
+    const still = document.head.appendChild(document.createElement('style'));      // no colour on its way to another
+    still.textContent = '* { transition: none !important; }';
+    document.documentElement.dataset.theme = document.documentElement.dataset.mode = theme;
+    const numbers = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length === 3 ? [...n, 1] : n; };
+    const over = (top, below) => [0, 1, 2].map(k => top[3]*top[k] + (1 - top[3])*below[k]);
+    const light = c => { const [r, g, b] = c.map(v => v/255).map(v => v <= 0.04045 ? v/12.92 : ((v + 0.055)/1.055)**2.4);
+                         return 0.2126*r + 0.7152*g + 0.0722*b; };
+    const ground = e => {
+        const layers = [];
+        for (; e; e = e.parentElement) {
+            const style = getComputedStyle(e), colour = numbers(style.backgroundColor);
+            if (style.backgroundImage !== 'none') return null;
+            layers.push(colour);
+            if (colour[3] === 1) break;
+        }
+        return layers.reverse().reduce((below, top) => over(top, below), theme === 'dark' ? [0, 0, 0] : [255, 255, 255]);
+    };
+    const found = new Map(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const e = walker.currentNode.parentElement, said = walker.currentNode.textContent.trim();
+        if (!said || !/\\w/.test(said) || e.closest('script, style, noscript, svg, mjx-container, [disabled]')) continue;
+        if (!e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) || !e.getClientRects().length) continue;
+        const style = getComputedStyle(e), below = ground(e);
+        if (!below || style.color.startsWith('color(')) continue;
+        const pair = [light(over(numbers(style.color), below)), light(below)].sort((a, b) => a - b);
+        const ratio = (pair[1] + 0.05)/(pair[0] + 0.05), size = parseFloat(style.fontSize);
+        const large = size >= 24 || size >= 18.66 && Number(style.fontWeight) >= 700;
+        const key = style.color + below.map(Math.round);
+        if (ratio < (large ? 3 : 4.5) && !found.has(key)) found.set(key, `${ratio.toFixed(1)} of '${said.slice(0, 30)}'`);
+    }
+    return [...found.values()];
+}"""
+
+
+def visit(page, address: str, patience: int = 20_000) -> tuple[dict, list[str]]:
     """Open a page; what is on it, and what went wrong while it loaded."""
     wrong: list[str] = []
     def on_error(error):
@@ -69,18 +150,26 @@ def visit(page, address: str) -> tuple[dict, list[str]]:
         page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
         page.wait_for_function("[...document.images].every(i => i.complete)", timeout=10_000)
         if page.query_selector(".math"):
-            page.wait_for_function("document.querySelectorAll('.math').length"
-                                   " === document.querySelectorAll('.math mjx-container').length", timeout=20_000)
-        return page.evaluate(FACTS), wrong
+            with contextlib.suppress(Exception):        # a TimeoutError of playwright: what is not set is counted
+                page.wait_for_function("document.querySelectorAll('.math').length"
+                                       " === document.querySelectorAll('.math mjx-container').length", timeout=patience)
+        return page.evaluate(FACTS) | page.evaluate(READABLE), wrong
     finally:
         page.remove_listener("pageerror", on_error)
         page.remove_listener("response", on_response)
 
 
-def check_pages(page, root: str, names: list[str], screen: str) -> tuple[list[str], dict[str, dict]]:
+def check_pages(page, root: str, names: list[str], screen: str, pictures: Path | None = None,
+                patience: int = 20_000) -> tuple[list[str], dict[str, dict]]:
     faults, seen = [], {}
     for name in names:
-        facts, wrong = visit(page, root + name)
+        facts, wrong = visit(page, root + name, patience)
+        if pictures:
+            page.screenshot(path=pictures / f"{name.removesuffix('.html').replace('/', '.')}-{screen}.png", full_page=True)
+        faults += [f"{name} on a {screen}: text is cut off: {what}" for what in facts["cut"]]
+        faults += [f"{name} on a {screen}: code scrolls sideways: {what}" for what in facts["sideways"]]
+        faults += [f"{name} on a {screen}, {theme}: contrast {what}" for theme in ("light", "dark")
+                   for what in page.evaluate(CONTRAST, theme)]
         faults += [f"{name} on a {screen}: {what}" for what in wrong]
         faults += [f"{name} on a {screen}: picture missing: {source}" for source in facts["broken"]]
         if facts["width"] > SCREENS[screen][0]:
@@ -115,17 +204,61 @@ def check_search(page, root: str) -> list[str]:
     faults = []
     for word, wanted in SEARCHES.items():
         page.goto(f"{root}search.html?q={word}")
+        link = f"#search-results a[href*='{wanted.removesuffix('!')}']"
         try:
-            page.wait_for_selector(f"#search-results a[href*='{wanted}']", timeout=20_000)
+            page.wait_for_selector(link, timeout=20_000)
         except Exception:                               # playwright's TimeoutError
-            faults.append(f"search for '{word}' does not find {wanted}.html")
+            faults.append(f"search for '{word}' does not find {wanted.removesuffix('!')}.html")
+            continue
+        if wanted.endswith("!"):
+            page.wait_for_timeout(500)                  # results come one after another
+            first = page.evaluate("document.querySelector('#search-results a').href")
+            if wanted.removesuffix("!") not in first:
+                faults.append(f"search for '{word}' finds {urlparse(first).path} before {wanted.removesuffix('!')}.html")
     return faults
+
+
+# A page on which everything is wrong, and what has to be said of it: whoever checks is checked first.
+SPOILED = """<!doctype html>
+<html><body style="margin: 0; background: #fff"><div class="bd-content"><div class="bd-article"><section>
+<p style="width: 5em; overflow: hidden; white-space: nowrap">A sentence that its box cuts off, for it is long.</p>
+<div class="highlight" style="width: 20em"><pre style="overflow: auto">{code}</pre></div>
+<p style="color: #bbb">Pale.</p><p style="width: 1500px; background: #eee">Wide.</p><img src="nowhere.png">
+<a href="nowhere.html">broken</a> <a href="spoiled.html#nowhere">anchor</a> <span class="math">x</span>
+</section></div></div></body></html>""".replace("{code}", "x = 1  # " + "long "*40)
+SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for", "pixels: x = 1", "contrast 1.",
+              "picture missing", "pixels wide, the phone", "formulas are not set", "no heading", "broken link to nowhere.html",
+              "no 'nowhere' on spoiled.html", "404: ")
+
+
+def check_the_checks(browser) -> list[str]:
+    """What is not said of the spoiled page."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder)
+        (site / "spoiled.html").write_text(SPOILED, encoding="utf-8")
+        server = serve(site)
+        root, found = f"http://127.0.0.1:{server.server_port}/", []
+        for screen, (width, height) in SCREENS.items():
+            page = browser.new_page(viewport={"width": width, "height": height})
+            faults, seen = check_pages(page, root, ["spoiled.html"], screen, patience=500)      # its formula is never set
+            found += faults + check_links(root, site, seen)
+            page.close()
+        server.shutdown()
+    return [f"the check of '{words}' does not see a page on which that is wrong" for words in SAID_OF_IT
+            if not any(words in fault for fault in found)]
 
 
 def main() -> int:
     from playwright.sync_api import sync_playwright
-    site = Path(sys.argv[1]).resolve()
-    names = pages_of(site)
+    parser = argparse.ArgumentParser(description="Read the built site in a browser, as a visitor does.")
+    parser.add_argument("site", type=Path, help="the folder that Sphinx has built")
+    parser.add_argument("--pictures", type=Path, help="a folder, for a screenshot of each page")
+    parser.add_argument("--only", default="", help="pages whose name has this in it")
+    options = parser.parse_args()
+    site = options.site.resolve()
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+    names = [name for name in pages_of(site) if options.only in name]
     if not names:
         print(f"check_site: no pages in {site}", file=sys.stderr)
         return 1
@@ -139,9 +272,10 @@ def main() -> int:
     faults = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=OFFLINE)
+        faults += check_the_checks(browser)
         for screen, (width, height) in SCREENS.items():
             page = browser.new_page(viewport={"width": width, "height": height})
-            found, seen = check_pages(page, root, names, screen)
+            found, seen = check_pages(page, root, names, screen, options.pictures)
             faults += found
             if screen == "screen":
                 faults += check_links(root, site, seen) + check_search(page, root)

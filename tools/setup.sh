@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|clients|wheels|lint|docs
+# Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|clients|wheels|lint|docs|cookbook
 #
 # Finds Python, the C and Fortran compilers and Python's headers; what is missing
 # is installed through the system's package manager where that is permitted (root,
@@ -15,8 +15,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-target=${1:?usage: tools/setup.sh demo|test|bench|clients|wheels|lint|docs}
-case $target in demo | test | bench | clients | wheels | docs | lint) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
+target=${1:?usage: tools/setup.sh demo|test|bench|clients|wheels|lint|docs|cookbook}
+case $target in demo | test | bench | clients | wheels | docs | lint | cookbook) ;; *) echo "setup: unknown target '$target'" >&2; exit 2 ;; esac
 VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=${SYSTEM_PACKAGES:-yes}
 
@@ -248,6 +248,7 @@ case $target in
                 say "no Chromium: the pages will be built, but not looked at"
         fi ;;
     lint) install_requirements lint ;;
+    cookbook) install_requirements cookbook ;;
     clients) exit ;;                                    # tools/clients.py builds, into an environment of its own
     wheels) install_requirements wheels; exit ;;        # tools/wheels.py builds
     test) install_requirements test && { install_requirements plot || say "no matplotlib: no test of the picture"; } ;;

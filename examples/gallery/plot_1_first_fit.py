@@ -7,7 +7,7 @@ anything is left in the residuals.
 """
 import numpy as np
 
-import leastsq
+import leastsq as lsq
 
 t = np.linspace(0, 4, 50)
 noise = 0.05 * np.random.default_rng(1).standard_normal(t.size)
@@ -18,22 +18,22 @@ def decay(t, height, rate, level):
     return height * np.exp(-rate * t) + level
 
 
-fit = leastsq.curve_fit(decay, t, y, full_output=True)
-print(leastsq.report(fit))
+fit = lsq.curve_fit(decay, t, y, full_output=True)
+print(lsq.report(fit))
 
 # %%
 # The fit knows its model and its data. The dark band holds the curve with 95 % confidence,
 # the light one a new measurement.
 
-figure = leastsq.plot.fit(fit, prediction=True,
-                          xlabel="time", ylabel="signal")
+figure = lsq.plot.fit(fit, prediction=True,
+                      xlabel="time", ylabel="signal")
 
 # %%
 # Residuals of a good fit have no shape, and a bell for a histogram.
 
-figure = leastsq.plot.residuals(fit, xlabel="time")
+figure = lsq.plot.residuals(fit, xlabel="time")
 
 # %%
 # Rate and level are correlated: a faster decay to a higher level fits nearly as well.
 
-figure = leastsq.plot.correlation(fit)
+figure = lsq.plot.correlation(fit)

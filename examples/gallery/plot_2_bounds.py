@@ -8,7 +8,7 @@ no line can be; with them, it ends at zero and says so.
 import matplotlib.pyplot as plt
 import numpy as np
 
-import leastsq
+import leastsq as lsq
 
 e = np.linspace(-4, 4, 60)
 noise = 0.1 * np.random.default_rng(3).standard_normal(e.size)
@@ -25,9 +25,9 @@ def residual(x):
 
 
 start = [1.0, 0.1, 1.0]
-free = leastsq.leastsq(residual, start, full_output=True)
-held = leastsq.leastsq(residual, start, full_output=True,
-                       bounds=([0, 0, 0.5], [np.inf, np.inf, 2.0]))
+free = lsq.leastsq(residual, start, full_output=True)
+held = lsq.leastsq(residual, start, full_output=True,
+                   bounds=([0, 0, 0.5], [np.inf, np.inf, 2.0]))
 print("free ", free[0].round(3))
 print("held ", held[0].round(3), "active:", held[2]["active_mask"])
 print(held[3])
@@ -37,7 +37,7 @@ print(held[3])
 # would be beyond. ``covariance`` takes such a parameter as known. The weak line is then
 # absent, and nothing is known about where it would be.
 
-found = leastsq.covariance(held, names=["strong", "weak", "shift"])
+found = lsq.covariance(held, names=["strong", "weak", "shift"])
 print("held by its bound:", found.held)
 print(found)
 print(found.explain())

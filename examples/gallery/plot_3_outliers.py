@@ -8,7 +8,7 @@ follow the others. ``f_scale`` is the size of residual from which on a point is 
 import matplotlib.pyplot as plt
 import numpy as np
 
-import leastsq
+import leastsq as lsq
 
 random = np.random.default_rng(4)
 t = np.linspace(0, 10, 120)
@@ -32,12 +32,12 @@ ax.plot(fine, decay(fine, *truth), "k:", label="truth")
 x = [1.0, 1.0, 0.0]
 for loss, colour in (("linear", "C3"), ("soft_l1", "C0"), ("cauchy", "C2")):
     # The last two start from the result before: "cauchy" has many minima.
-    fit = leastsq.curve_fit(decay, t, y, x, loss=loss, f_scale=0.2,
-                            full_output=True)
+    fit = lsq.curve_fit(decay, t, y, x, loss=loss, f_scale=0.2,
+                        full_output=True)
     x = fit[0]
     print(f"loss={loss!r}: farthest from the truth by "
           f"{np.abs(x - truth).max():.3f}")
-    print(leastsq.covariance(fit), "\n")
+    print(lsq.covariance(fit), "\n")
     ax.plot(fine, decay(fine, *x), colour, label=loss)
 ax.set_xlabel("time")
 ax.legend(frameon=False, ncols=3)

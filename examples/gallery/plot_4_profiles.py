@@ -10,7 +10,7 @@ Wiley, 1988.
 """
 import numpy as np
 
-import leastsq
+import leastsq as lsq
 
 day = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 7.0])
 demand = np.array([8.3, 10.3, 19.0, 16.0, 15.6, 19.8])
@@ -20,15 +20,15 @@ def oxygen(day, plateau, rate):
     return plateau * (1 - np.exp(-rate * day))
 
 
-fit = leastsq.curve_fit(oxygen, day, demand, [20.0, 0.5], full_output=True)
-print(leastsq.confidence_intervals(fit))
-profiles = leastsq.confidence_intervals(fit, method="profile", points=10)
+fit = lsq.curve_fit(oxygen, day, demand, [20.0, 0.5], full_output=True)
+print(lsq.confidence_intervals(fit))
+profiles = lsq.confidence_intervals(fit, method="profile", points=10)
 print(profiles)
 
-figure = leastsq.plot.profile(profiles)
+figure = lsq.plot.profile(profiles)
 
 # %%
 # The band of the curve, from the same linear theory, is too narrow above:
 
-figure = leastsq.plot.fit(fit, grid=np.linspace(0, 8, 200),
-                          xlabel="days", ylabel="oxygen demand")
+figure = lsq.plot.fit(fit, grid=np.linspace(0, 8, 200),
+                      xlabel="days", ylabel="oxygen demand")

@@ -8,14 +8,15 @@ trust region grows and shrinks. ``history=True`` records every trial, refused on
 import matplotlib.pyplot as plt
 import numpy as np
 
-from leastsq import leastsq, plot
+import leastsq as lsq
 
 
 def residual(x):
     return np.array([10 * (x[1] - x[0]**2), 1 - x[0]])
 
 
-fit = leastsq(residual, [-1.2, 1.0], full_output=True, history=True, factor=1)
+fit = lsq.leastsq(residual, [-1.2, 1.0], full_output=True, history=True,
+                  factor=1)
 history = fit[2]["history"]
 taken = history["accepted"]
 path = np.vstack([[-1.2, 1.0], history["x"][taken]])
@@ -34,4 +35,4 @@ ax.legend(frameon=False)
 # %%
 # Norm, gradient and radius for each trial:
 
-figure = plot.convergence(fit)
+figure = lsq.plot.convergence(fit)

@@ -8,7 +8,7 @@ lifetime, its standard error, and the pixels that could not be fitted.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from leastsq import leastsq_batch
+import leastsq as lsq
 
 size = 64
 random = np.random.default_rng(5)
@@ -25,7 +25,8 @@ def residual(x, y):
     return x[:, :1] * np.exp(-t / x[:, 1:]) - y
 
 
-result = leastsq_batch(residual, np.tile([80.0, 1.5], (size * size, 1)), y)
+start = np.tile([80.0, 1.5], (size * size, 1))
+result = lsq.leastsq_batch(residual, start, y)
 print(result)
 sigma = result.fnorm / np.sqrt(t.size - 2)
 stderr = sigma * np.sqrt(result.cov_x[:, 1, 1])

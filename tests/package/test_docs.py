@@ -15,7 +15,9 @@ from leastsq import dask
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ["", *sorted(module.name.removeprefix("leastsq.") for module in pkgutil.walk_packages(leastsq.__path__, "leastsq.")
                        if not module.name.endswith((".__main__", "._core")))]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").glob("*.md"))                    # test_cookbook.py runs those of the cookbook
+ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "cookbook").glob("*.md"))]
+WIDEST_CODE = 78                                                # columns: what a page shows without scrolling
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -46,8 +48,9 @@ def test_every_public_function_has_an_example():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_pages(page):
+def test_pages(page, tmp_path, monkeypatch):
     """A page's Python blocks run one after another; what stands in the next ```text block is printed."""
+    monkeypatch.chdir(tmp_path)                         # pictures are saved there
     source = page.read_text(encoding="utf-8")
     if "leastsq.dask" in source:
         pytest.importorskip("distributed")
@@ -70,17 +73,36 @@ def test_pages(page):
             printed = None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.stem)
 def test_links_and_pictures_of_pages_exist(page):
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not link.startswith("http") and not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_a_heading(page):
+    """"page.md#heading" of the documentation's own pages: GitHub's anchors, which are the site's too."""
+    wrong = []
+    for link, anchor in re.findall(r"\]\(([\w./]*\.md)?#([^)]+)\)", page.read_text(encoding="utf-8")):
+        text = ((page.parent / link) if link else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+        if anchor not in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}:
+            wrong.append(f"{link}#{anchor}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", [*ALL_PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_code_is_no_wider_than_a_page(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert [line for block in blocks for line in block.splitlines() if len(line) > WIDEST_CODE] == []
+
+
 def test_every_page_is_in_the_table_of_contents():
-    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", "".join(page.read_text(encoding="utf-8") for page in PAGES),
+    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", "".join(page.read_text(encoding="utf-8") for page in ALL_PAGES),
                         re.MULTILINE | re.DOTALL)
-    names = {line for block in listed for line in block.splitlines()}
-    assert {page.stem for page in PAGES} - {"index"} <= names
+    names = {line.rpartition("/")[2] for block in listed for line in block.splitlines()} | {"index"}
+    assert {page.stem for page in ALL_PAGES} <= names
+    assert "cookbook/index" in {line for block in listed for line in block.splitlines()}
 
 
 def test_every_public_name_is_in_the_reference():

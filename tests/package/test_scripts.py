@@ -24,8 +24,10 @@ QUICK = {
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),
     "examples/uncertainty.py": ([], "certified"),
     "tools/clients.py": (["--list"], "lmfit"),
+    "tools/cookbook.py": (["--list"], "peaks"),
     "tools/lint.py": (["--list"], "ruff"),
     "tools/portable.py": (["--list"], "NumPy without AVX2"),
+    "tools/measured.py": (["--check"], "all pages say what docs/bench.json says"),
     "tools/pythons.py": (["3.11"], "python3"),
     "tools/wheels.py": (["--list", "--python", sys.executable], "cp3"),
 }
