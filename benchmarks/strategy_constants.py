@@ -35,10 +35,10 @@ CONSTANTS = [
     ("problems/fdjac2.f90", "LEAST_PART", "least part of the difference step", ("2.0_wp**(-11)", "2.0_wp**(-9)")),
 ]
 OF_ROBUST = [
-    ("core/probes.f90", "CONDITION_MOST", "condition 10⁴", ("5.0e3_wp", "2.0e4_wp")),
-    ("core/probes.f90", "COSINE_MOST", "cosine 0.01", ("5.0e-3_wp", "2.0e-2_wp")),
-    ("core/probes.f90", "ZERO_RESIDUAL", "zero residual 10⁻⁵", ("5.0e-6_wp", "2.0e-5_wp")),
-    ("core/probes.f90", "RESTART_FACTORS(2)", "radii of new starts", ("[0.05_wp, 0.005_wp]", "[0.2_wp, 0.02_wp]")),
+    ("core/restarts.f90", "CONDITION_MOST", "condition 10⁴", ("5.0e3_wp", "2.0e4_wp")),
+    ("core/restarts.f90", "COSINE_MOST", "cosine 0.01", ("5.0e-3_wp", "2.0e-2_wp")),
+    ("core/restarts.f90", "ZERO_RESIDUAL", "zero residual 10⁻⁵", ("5.0e-6_wp", "2.0e-5_wp")),
+    ("core/restarts.f90", "RESTART_FACTORS(2)", "radii of new starts", ("[0.05_wp, 0.005_wp]", "[0.2_wp, 0.02_wp]")),
 ]
 FIRST_RADIUS = 0.3
 MOVED = 3                       # further starts of each fit

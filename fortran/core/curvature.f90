@@ -6,18 +6,18 @@
 !> x + p + a/2.  y is the x before (*past*: no evaluation), a rejected trial (*second try*), or
 !> a small part of p away (*feeler*).  The constants were chosen as docs/strategies.md says.
 !>
-!> Public: learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler.  Its data is n-sized.
+!> Public: remember_past, learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler.  Its data is n-sized.
 module leastsq_curvature
    use leastsq_kinds, only: wp, ik, ASK_NORM, ASK_FEELER, STRATEGY_ROBUST
    use leastsq_bounds, only: free_triangle, near_box
    use leastsq_lm_state, only: lm_state_t, V_X, V_TRIAL, V_STEP, V_DIAG, V_QTF, V_SCRATCH, V_LO, V_HI, &
       V_SIDE, V_WARY, V_NEAR_LO, V_NEAR_HI, V_RHS, V_TRIANGLE, C_CHANGE, C_LAST_X, C_ALONG, C_BEND, C_SDIAG, C_ANSWER, &
-      C_SCRATCH, PAST_NONE, PAST_TOLD, curvature_base
+      C_SCRATCH, C_LARGEST, PAST_NONE, PAST_WANTED, PAST_TOLD, curvature_base
    use leastsq_products, only: triangle_times, transposed_times, scaled_norm
    use leastsq_qrsolv, only: qrsolv, damped_solver_t
    implicit none (type, external)
    private
-   public :: learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler
+   public :: remember_past, learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler
 
    real(wp), parameter :: ACCELERATION_MOST = 3      !< 2‖D a‖ in units of ‖D p‖
    real(wp), parameter :: ALIGNMENT_LEAST = 0.7_wp   !< |cos(D d, D p)|: curvature along d speaks of p
@@ -26,6 +26,18 @@ module leastsq_curvature
    integer(ik), parameter :: FEELING_ITERATIONS = 3  !< the first ones, but for the robust strategy
 
 contains
+
+   !> x is to become the trial.
+   pure subroutine remember_past(s, w)
+      type(lm_state_t), intent(inout) :: s
+      real(wp), intent(inout) :: w(s%n, *)
+      integer(ik) :: c
+
+      c = curvature_base(s%n, s%bounded)
+      w(:, c + C_LAST_X) = w(:, V_X)
+      w(:, c + C_LARGEST) = max(w(:, c + C_LARGEST), abs(w(:, V_TRIAL)))
+      s%past = PAST_WANTED
+   end subroutine remember_past
 
    !> A model has come: the curvature along the way back to the x before, if f there is known.
    pure subroutine learn_from_past(s, w, r, ldr, ipvt)

@@ -25,10 +25,11 @@ module leastsq_lm_core
       V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, V_NEAR_LO, &
       V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
    use leastsq_lmpar, only: lmpar
-   use leastsq_probes, only: leave_bounds, conclude, tell_probe, move, measure_point, dead, keep_away, &
-      retreat, search_start, ran_away, start_again, restart_factor
+   use leastsq_probes, only: leave_bounds, tell_probe, move, measure_point, dead, keep_away, retreat, &
+      search_start
    use leastsq_products, only: triangle_times, transposed_times, largest_cosine, scaled_norm
    use leastsq_qrsolv, only: damped_solver_t
+   use leastsq_restarts, only: finish, restart_factor
    implicit none (type, external)
    private
    public :: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, lm_tell_change, core_columns
@@ -453,21 +454,6 @@ contains
       s%request = ASK_NORM
       if (s%strategy /= STRATEGY_MINPACK) call bend_step(s, w, r, ldr, ipvt, solver)
    end subroutine propose
-
-   !> The fit is to end, for the reason info; unless the robust strategy starts again.
-   pure subroutine finish(s, w, r, ldr, ipvt)
-      type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, *)
-      integer(ik), intent(in) :: ldr
-      real(wp), intent(in) :: r(ldr, s%n)
-      integer(ik), intent(in) :: ipvt(s%n)
-
-      if (s%strategy == STRATEGY_ROBUST .and. s%bounded == 0) then
-         if (ran_away(s, w, r, ldr, ipvt)) call start_again(s, w)
-         if (s%probe /= PROBE_NONE) return
-      end if
-      call conclude(s, w)
-   end subroutine finish
 
    elemental subroutine swap(a, b)
       real(wp), intent(inout) :: a, b

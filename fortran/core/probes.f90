@@ -1,4 +1,4 @@
-!> Probes: trials that are no steps of the model's, between bounds or of the robust strategy.
+!> Probes: trials between bounds that are no steps of the model's; and the way back to the best of several fits.
 !>
 !> A start on a bound begins inside; at the end variables go onto bounds that are near; and a fit that
 !> ends where f feels nothing of some variable goes the way back, or searches the box, and begins again:
@@ -6,24 +6,21 @@
 !> it is better.  Where f or the model is not finite on a bound (s/(K + s) at K = 0 and s = 0) the fit
 !> retreats inside.  (Of this package: measured on the families of tests/parity/families.py.)
 !>
-!> Without bounds, the robust strategy starts again from x₀ with a smaller radius where a parameter has
-!> probably run away.
-!>
 !> Public: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held,
-!> keep_away, ran_away, start_again, restart_factor.  Its data is n-sized.
+!> keep_away, ask_probe.  Its data is n-sized.
 module leastsq_probes
    use leastsq_kinds, only: wp, ik, ASK_DONE, ASK_NORM, ASK_MODEL, INFO_FTOL, INFO_GTOL, INFO_MAXFEV, &
       INFO_NOT_FINITE, STRATEGY_MINPACK
+   use leastsq_curvature, only: remember_past
    use leastsq_lm_state, only: lm_state_t, V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, V_SCRATCH, V_LO, V_HI, &
       V_SLOPE, V_LARGEST, V_FELT, V_LEFT, V_BEST, V_WARY, V_RHS, PROBE_NONE, PROBE_START, PROBE_END, &
       PROBE_BACK, PROBE_SEARCH, PROBE_RETURN, PROBE_RETREAT, FELT_NOWHERE, FELT_BEFORE, FELT_HERE, &
-      FEARLESS, WARY, BURNT, C_LAST_X, C_LARGEST, C_START, C_BEST, PAST_NONE, &
-      PAST_WANTED, curvature_base
+      FEARLESS, WARY, BURNT, C_BEST, PAST_NONE, curvature_base
    use leastsq_products, only: scaled_norm
    implicit none (type, external)
    private
    public :: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held, &
-      keep_away, ran_away, start_again, restart_factor
+      keep_away, ask_probe
 
    real(wp), parameter :: START_INSIDE = 0.2_wp   !< of the box: where a start on a bound is put
    real(wp), parameter :: FAR_BOX = 1.0e3_wp      !< times the model's size of a variable: the box tells none
@@ -40,12 +37,6 @@ module leastsq_probes
    real(wp), parameter :: RETREAT_PART = 0.5_wp   !< of the step that led onto the bound
    integer(ik), parameter :: MOST_RESTARTS = 2
    integer, parameter :: ROOT_ROUNDS = 30
-
-   ! Of the robust strategy
-   real(wp), parameter :: RESTART_FACTORS(2) = [0.1_wp, 0.01_wp]   !< first radii in units of ‖D x₀‖
-   real(wp), parameter :: CONDITION_MOST = 1.0e4_wp    !< of a column of R: its norm beside its diagonal
-   real(wp), parameter :: COSINE_MOST = 1.0e-2_wp      !< between f and a column of J
-   real(wp), parameter :: ZERO_RESIDUAL = 1.0e-5_wp    !< of ‖f(x₀)‖: nothing better is to be found
 
 contains
 
@@ -116,11 +107,7 @@ contains
       real(wp), intent(inout) :: w(s%n, *)
 
       s%request = ASK_DONE
-      if (s%bounded == 0) then
-         call keep_best(s, w)
-         return
-      end if
-      if (success(s%info)) then
+      if (s%bounded /= 0 .and. success(s%info)) then
          if (s%nfev < s%maxfev) call reach_bounds(s, w)
          if (s%request /= ASK_DONE) return
          call go_back(s, w)
@@ -203,14 +190,8 @@ contains
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
       real(wp), intent(in) :: fnorm
-      integer(ik) :: base
 
-      if (s%strategy /= STRATEGY_MINPACK) then
-         base = curvature_base(s%n, s%bounded)
-         w(:, base + C_LAST_X) = w(:, V_X)
-         s%past = PAST_WANTED
-         w(:, base + C_LARGEST) = max(w(:, base + C_LARGEST), abs(w(:, V_TRIAL)))
-      end if
+      if (s%strategy /= STRATEGY_MINPACK) call remember_past(s, w)
       if (s%felt == FELT_HERE) then
          w(:, V_LEFT) = w(:, V_TRIAL) - w(:, V_X)
          s%felt = FELT_BEFORE
@@ -479,52 +460,6 @@ contains
       w(:, V_TRIAL) = w(:, best)
       call ask_probe(s, w, PROBE_RETURN)
    end subroutine keep_best
-
-   !> Has the fit ended where a parameter has probably run away?  R is nearly singular or f not orthogonal to
-   !> J, though f is not zero.
-   pure function ran_away(s, w, r, ldr, ipvt) result(ran)
-      type(lm_state_t), intent(in) :: s
-      real(wp), intent(in) :: w(s%n, *)
-      integer(ik), intent(in) :: ldr
-      real(wp), intent(in) :: r(ldr, s%n)
-      integer(ik), intent(in) :: ipvt(s%n)
-      logical :: ran
-      integer(ik) :: j
-
-      ran = .false.
-      if (s%info == INFO_MAXFEV .or. .not. s%fnorm > ZERO_RESIDUAL*s%start_norm) return
-      ran = s%gnorm > COSINE_MOST
-      do j = 1, s%n
-         ran = ran .or. w(ipvt(j), V_COLNORM) > CONDITION_MOST*abs(r(j, j))
-      end do
-   end function ran_away
-
-   !> From x₀ again, if there is a radius left to try.
-   pure subroutine start_again(s, w)
-      type(lm_state_t), intent(inout) :: s
-      real(wp), intent(inout) :: w(s%n, *)
-      integer(ik) :: c
-
-      if (s%restarts >= size(RESTART_FACTORS) .or. s%nfev >= s%maxfev) return
-      c = curvature_base(s%n, s%bounded)
-      if (s%restarts == 0 .or. s%fnorm < s%best_norm) then
-         w(:, c + C_BEST) = w(:, V_X)
-         s%best_norm = s%fnorm
-         s%best_info = s%info
-      end if
-      s%restarts = s%restarts + 1
-      w(:, V_TRIAL) = w(:, c + C_START)
-      w(:, c + C_LARGEST) = abs(w(:, V_TRIAL))
-      call ask_probe(s, w, PROBE_BACK)
-   end subroutine start_again
-
-   !> The first radius of a new start, in units of ‖D x₀‖.
-   elemental function restart_factor(restarts) result(factor)
-      integer(ik), intent(in) :: restarts
-      real(wp) :: factor
-
-      factor = RESTART_FACTORS(min(max(restarts, 1_ik), size(RESTART_FACTORS, kind=ik)))
-   end function restart_factor
 
    ! ---------------------------------------------------------------------------
 

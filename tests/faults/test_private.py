@@ -22,9 +22,10 @@ def residuals(p):
     return J @ p - F + [1, 2, 3]
 
 
-def slab(request=None):
+def slab(request=None, strategy=0):
     """A slab of two problems whose machines want the norm, or have been told it."""
-    made = Slab(COUNT, M, N, bounded=True)
+    made = Slab(COUNT, M, N, bounded=True, strategy=strategy > 0)
+    made.state["strategy"] = made.state["changes"] = strategy
     made.state["n"], made.state["maxfev"], made.state["scaling"], made.state["factor"] = N, 9, 1, 100
     made.w[:, 0] = X
     _core.batch_start(made.arrays, BOTH)
@@ -41,11 +42,11 @@ def results():
 
 def solve_arguments():
     return [residual, X, (), jacobian, True, False, 1e-8, 1e-8, 0.0, 0, None, 100.0, np.ones(N), 0, 1,
-            (LOW, HIGH, 1, 1.0, None)]
+            (LOW, HIGH, 1, 1.0, None, 1)]
 
 
 def machine_arguments():
-    return [X, 1e-8, 1e-8, 0.0, 0, 100.0, np.ones(N), LOW, HIGH, None]
+    return [X, 1e-8, 1e-8, 0.0, 0, 100.0, np.ones(N), LOW, HIGH, None, 1]
 
 
 def told(*answers):
@@ -53,6 +54,15 @@ def told(*answers):
     machine = LevenbergMarquardt(X)
     for answer in answers:
         machine.tell_norm(answer) if machine.request == "norm" else machine.tell_model(answer, F)
+    return machine
+
+
+def felt():
+    """A machine that wants a change, at a feeler."""
+    machine = LevenbergMarquardt(X, strategy="robust")
+    machine.tell_norm(F)
+    machine.tell_model(J, F)
+    assert machine.request == "feeler"
     return machine
 
 
@@ -79,7 +89,7 @@ def compiled_arguments(library):
     def make():
         x, ier, nfev, njev, fnorm, cov, fvec, multipliers = results()
         return [residuals, derivatives, 0, 0, x, np.ones((COUNT, M)), np.ones(N), (LOW, np.tile(HIGH, (COUNT, 1))),
-                (1, 1.0), (1e-8, 1e-8, 0.0, 99, 1e-16, 100.0), ier, nfev, njev, fnorm, cov, fvec, multipliers,
+                (1, 1.0), (1e-8, 1e-8, 0.0, 99, 1e-16, 0.3, 1.0, 2), ier, nfev, njev, fnorm, cov, fvec, multipliers,
                 np.zeros(COUNT, np.int32), 1, None]
     return make
 
@@ -106,6 +116,13 @@ CALLS = {
     "tell_norm": (lambda *args: told().tell_norm(*args), lambda: [1.0, 1]),
     "tell_norm, residuals": (lambda *args: told().tell_norm(*args), lambda: [F, 1]),
     "tell_model": (lambda *args: told(F).tell_model(*args), lambda: [J, F]),
+    "tell_model, change": (lambda change: told(F).tell_model(J, F, change=change), lambda: [np.ones(N)]),
+    "tell_change": (lambda *args: felt().tell_change(*args), lambda: [np.ones(N), 1]),
+    "change": (LevenbergMarquardt.change, lambda: [J, F, F]),
+    "Machine, state with a strategy": (lambda state: felt().__setstate__(state), lambda: [felt().__reduce__()[2]]),
+    "batch_tell_norm, strategy": (_core.batch_tell_norm, lambda: [slab(strategy=2), BOTH, np.ones((COUNT, M)), None, None]),
+    "batch_tell_model, strategy": (_core.batch_tell_model, lambda: [slab("model", 2), BOTH, np.ones((COUNT, N, M)), None, None,
+                                                                    np.zeros(COUNT, np.int64)]),
     "tell_model, evaluations": (lambda n: told(F).tell_model(J, F, evaluations=n), lambda: [2]),
     "tell_model, folded": (lambda *args: told(F).tell_model(*args), lambda: [rows()]),
     "Machine, state": (lambda state: told().__setstate__(state), lambda: [told(F).__reduce__()[2]]),
@@ -275,6 +292,6 @@ def test_any_number_of_arguments_but_the_right_one_is_refused(call):
     name, function, make = call
     arguments = make()
     for wrong_number in ([], arguments[:-1], [*arguments, *arguments]):
-        if (name, len(wrong_number)) not in (("chkder", 1), ("tell_norm", 1), ("tell_norm, residuals", 1)):
+        if (name, len(wrong_number)) not in (("chkder", 1), ("tell_norm", 1), ("tell_norm, residuals", 1), ("tell_change", 1)):
             with pytest.raises(TypeError):
                 function(*wrong_number)

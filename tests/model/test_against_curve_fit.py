@@ -62,7 +62,7 @@ def test_nists_data():
             ours = tried(lambda: by_fit(model_of(data), data.x, data.y, list(start)))
             theirs = tried(lambda: by_curve_fit(model_of(data), data.x, data.y, start))
             assert ours[0] <= 1.01*theirs[0] + 1e-20, name
-            if theirs[0] <= 1.01*ours[0] + 1e-20:       # where curve_fit finds it too
+            if theirs[0] <= 1.01*ours[0] + 1e-20:       # both are at the minimum
                 calls += ours[1], theirs[1]
     assert calls[0] <= calls[1] + 1             # where a model's values look rounded they are looked at
 

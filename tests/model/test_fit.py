@@ -37,7 +37,8 @@ def test_a_result_is_a_mapping_of_parameters_by_name():
                                              (0.02**2*(np.eye(50) + 0.3*np.eye(50, k=1) + 0.3*np.eye(50, k=-1)), True)],
                          ids=["none", "number", "absolute", "vector", "matrix"])
 def test_answers_are_those_of_curve_fit(sigma, absolute):
-    popt, pcov, info, _, ier = lsq.curve_fit(decay, T, Y, [1, 1, 0], sigma, absolute, full_output=True, covariance="accurate")
+    popt, pcov, info, _, ier = lsq.curve_fit(decay, T, Y, [1, 1, 0], sigma, absolute, full_output=True, covariance="accurate",
+                                             strategy="fast")
     result = lsq.fit(decay, T, Y, START, sigma=sigma, absolute_sigma=absolute)
     assert np.allclose(result.x, popt, rtol=1e-12)
     assert result.status == ier and result.success and result.nfev <= info["nfev"]
@@ -233,7 +234,7 @@ def test_a_strategy_is_kept(strategy):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("options", [{}, {"sigma": 0.02}, {"sigma": np.linspace(0.01, 0.03, 50)}, {"sigma": 4e-4*np.eye(50)},
-                                     {"jac": "3-point"}, {"bounds": {"rate": (0.5, 9)}},
+                                     {"jac": "3-point"}, {"bounds": {"rate": (0.5, 9)}, "strategy": "minpack"},
                                      {"sigma": 0.02, "prior": {"rate": (1.3, 0.1)}}])
 def test_models_of_low_precision_get_longer_steps(dtype, options):
     def rounded(t, height, rate, level):
