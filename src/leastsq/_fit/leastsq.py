@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def _explain(error, watch, func, Dfun, args):
 def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
             factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
-            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None):
+            callback=None, history=False, verbose=0, workers=None, strict=False, engine=None, separable=None):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -219,6 +220,11 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         ``-Dreference=enabled``, see `show_config`.  It has no `bounds`, `loss`, `callback`,
         `history`, `verbose`, `workers`, blocked `qr`, `threads`, nor more than 2**31 - 1
         elements of the Jacobian or calls.
+    separable : callable, optional
+        ``separable(a, *args)``: the basis of a model that is linear in its last p parameters c, shape (m, p), for which
+        ``func(x, *args)``, with all n parameters x in the order a, c, is ``func([a, 0], *args) + separable(a, *args) @ c``.
+        These are solved for inside each evaluation, by variable projection.  `x0`, and `diag`, are then for a alone, `bounds`
+        for all; what is returned is of all parameters, and no J is older than `x`.
 
     Returns
     -------
@@ -366,7 +372,16 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     else:
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
-    if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
+    if separable is not None:
+        from .._projection.separable import from_leastsq        # not at the top: it fits by this room's means
+        fit = from_leastsq(separable, partial(parse_problem, func, args=args, Dfun=Dfun, col_deriv=col_deriv,
+                                              differences=Differences(precision=epsfcn, workers=workers), bounds=bounds,
+                                              loss=(loss, f_scale)),
+                           x0, bounds, args, Settings(ftol, xtol, gtol, maxfev, factor, diag), Watching(callback, False, verbose),
+                           qr=qr, threads=threads != _THREADS, strict=watch is not None, history=history)
+        source, out = fit.problem, _solve_with_extras(fit, True, None)
+        Dfun = source.Dfun
+    elif (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
             or history or verbose or workers is not None or type(Dfun) is str):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")

@@ -12,6 +12,7 @@ from .._problem.derivatives import PRECISION, SCHEMES, Differences
 from .._problem.losses import LEAST_SQUARES, LINEAR, DataLoss, Loss, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, Watching
+from .._projection.separable import Linear, SeparableFit
 from .data import NAN_POLICIES, parse_data
 from .parameters import parse_parameters, read_signature
 from .residual import Rounded, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of
@@ -26,7 +27,7 @@ _NO_SETTINGS = Settings()
 
 
 def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=None, fixed=None, prior=None, own=None,
-        jac=None, loss=LINEAR, f_scale=1.0, nan_policy="raise", strategy="fast", ftol=1.49012e-8, xtol=1.49012e-8,
+        separable=None, jac=None, loss=LINEAR, f_scale=1.0, nan_policy="raise", strategy="fast", ftol=1.49012e-8, xtol=1.49012e-8,
         gtol=0.0, maxfev=None, callback=None, verbose=0, workers=None):
     """
     Fit a model to data, with parameters by name.
@@ -64,6 +65,10 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         With several models: the parameters that each data set has for itself, named "height[0]", "height[1]", ...
         `start`, `bounds`, `fixed` and `prior` say of "height" what holds for each, of "height[1]" what holds for
         one; a start may also be a number for each.
+    separable : True, str or sequence of str, optional
+        Parameters in which the model is linear, all of them together: they are solved for inside each evaluation, and need no
+        start; steps are made by the others alone.  True: those that probing finds, in order; `message` says which.  The
+        answer and its uncertainties are those of the whole model.
     jac : callable, list of them or {"2-point", "3-point", "cs"}, optional
         ``jac(x, a, b, ...)``, the derivatives of the model, of the shape of y and then one column for each parameter.
         None: forward differences; a word: as in `leastsq`.
@@ -91,7 +96,8 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         An argument is of the wrong kind; there are fewer data than free parameters.
     ValueError
         A name that no parameter has; a start or a fixed value outside the bounds; a width or a sigma that is not positive; data
-        that are empty or not finite; shapes that do not agree; a prior without sigma.
+        that are empty or not finite; shapes that do not agree; a prior without sigma; a model that is not linear in what
+        `separable` names; `separable` with a loss.
     Exception
         Whatever the model raises, unchanged.
 
@@ -133,20 +139,23 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     >>> round(both["height[1]"]/both["height[0]"], 3)
     2.0
     """
+    separable = None if separable is False else separable
     models, sets, signatures = _models_and_data(model, x, y, start, sigma, nan_policy)
     if strategy not in STRATEGIES:
         raise ValueError(f"{DOOR}: strategy must be 'fast' or 'minpack', got {sort_of(strategy)}; "
                          f"{nearest(strategy, STRATEGIES)}")
     if prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
-    parameters = parse_parameters(signatures, start, bounds, fixed, prior, own)
+    parameters = parse_parameters(signatures, start, bounds, fixed, prior, own, separable)
     problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=loss, f_scale=f_scale,
                          absolute_sigma=absolute_sigma, workers=workers)
     _check_counts(sets, parameters)
-    settings = _settings(strategy, ftol, xtol, gtol, maxfev, parameters)
-    job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
+    settings = _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable is not None)
+    watching = Watching(callback, False, verbose)
+    linear = None if separable is None else Linear(DOOR, parameters.names, parameters.linear)
+    job = _job(problem, parameters.start, settings, watching, linear)
     try:
-        out = job.solve(True)
+        out = job.solve(linear is None)
     except (TypeError, ValueError) as error:
         if _is_ours(error):
             raise diagnose(models, sets, parameters, error) from None
@@ -155,12 +164,12 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     if problem.Dfun is None and (dtype := precision_of(models, sets, parameters, out[0], out[2])) is not None:
         if dtype in PRECISION:          # steps that are short for float64 see nothing but rounding: again, with longer ones
             problem = replace(problem, func=Rounded(problem.func, dtype))
-            job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
-            out = job.solve(True)
+            job = _job(problem, parameters.start, settings, watching, linear)
+            out = job.solve(linear is None)
             nfev += out[3]
         nfev += 1
     ier = int(out[1])
-    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev)
+    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev, getattr(job, "which", ()))
     if verbose or ier not in SUCCESS:
         message = message()
     if verbose and job.watcher is not None:
@@ -170,6 +179,13 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     return FitResult._made(Models(tuple(models), tuple(signatures), tuple(sets), parameters), problem, out[0], out[2],
                            (nfev, out[4] if problem.Dfun is not None else None, ier, message),
                            strategy)
+
+
+def _job(problem, start, settings, watching, linear):
+    """The fit itself; with linear parameters that are solved for, if `linear` is no None."""
+    if linear is None:
+        return Fit(problem, start, settings, watching)
+    return SeparableFit(problem, start, linear, settings, watching)
 
 
 def _models_and_data(model, x, y, start, sigma, nan_policy):
@@ -272,9 +288,9 @@ def _check_counts(sets, parameters):
                         "a prior")
 
 
-def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
+def _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable=False):
     """The `Settings` of a fit."""
-    bounded = parameters.bounded
+    bounded = parameters.bounded or separable
     options = {"factor": 1.0} if bounded else {}        # as curve_fit has it
     # ---- THE place where `strategy` is connected: it goes to the solver as soon as Settings has a field of that name.
     if _HAS_STRATEGY:
@@ -285,8 +301,8 @@ def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
     return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, **options)
 
 
-def _message(out, njev, fault, problem, settings, maxfev):
-    """Why the fit ended, in a sentence; and what is at a bound."""
+def _message(out, njev, fault, problem, settings, maxfev, linear):
+    """Why the fit ended, in a sentence; what is at a bound; and which parameters were solved for as linear ones."""
     ier = out[1]
     if ier == Status.NOT_FINITE and njev == 0 and fault is not None:
         row, _, value = fault
@@ -301,6 +317,8 @@ def _message(out, njev, fault, problem, settings, maxfev):
             names = [name for name, one, may in zip(problem.names, active, free) if one == which and may]
             if names:
                 said += f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound."
+    if len(linear):
+        said += f" Linear parameters, which were solved for: {', '.join(problem.names[j] for j in linear)}."
     return said
 
 

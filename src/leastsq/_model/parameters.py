@@ -60,6 +60,8 @@ class Parameters:
         (index, mean, width) of each.
     places : tuple of ndarray or None
         For each of several data sets, where its model's parameters are; None: one set.
+    linear : list of int or None
+        Which are linear, as the user says; None: nothing was said of it.
     """
 
     names: tuple
@@ -71,6 +73,7 @@ class Parameters:
     bounded: bool
     priors: tuple
     places: tuple | None
+    linear: list | None = None
 
 
 class _ByName:
@@ -148,7 +151,7 @@ def _further_names(start, names):
 
 # --------------------------------------------------------------- what is said of them
 
-def parse_parameters(signatures, start, bounds, fixed, prior, own):
+def parse_parameters(signatures, start, bounds, fixed, prior, own, linear=None):
     """
     The `Parameters` of a fit.
 
@@ -158,6 +161,8 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
         One for each data set.
     start, bounds, fixed, prior, own
         As the user gave them.
+    linear : None, True, str or sequence of str
+        Parameters that need no start, which is then nan; True: any may be.
     """
     if len(signatures) == 1:
         names, places, copies = signatures[0].names, None, None
@@ -173,11 +178,12 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
     held = [False]*n
     if fixed is not None:
         _fix(fixed, names, copies, held, values)
-    missing = [name for name, value in zip(names, values) if value is None]
+    which = () if linear is None else names if linear is True else linear_names(linear, names, copies)
+    missing = [name for name, value in zip(names, values) if value is None and name not in which]
     if missing:
         raise ValueError(f"{DOOR}: start must have a value for each parameter, {', '.join(map(repr, missing))} "
                          f"{'have' if len(missing) > 1 else 'has'} none: start={{{', '.join(f'{m!r}: ...' for m in missing)}}}")
-    values = np.array(values, float)
+    values = np.array(values, float)                # None becomes nan
     sides, bounded = None, False
     if limits is not None or fixed is not None:
         sides = _sides(limits, names, values.tolist(), held)
@@ -185,7 +191,34 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
         bounded = any(not fix and (low > -inf or high < inf) for fix, low, high in zip(held, *limits))
         limits = tuple(np.array(side, float) for side in limits)
     priors = () if prior is None else _priors(prior, names, copies, held)
-    return Parameters(names, values, sides, limits, np.array(held), n - sum(held), bounded, priors, places)
+    return Parameters(names, values, sides, limits, np.array(held), n - sum(held), bounded, priors, places,
+                      None if linear is None or linear is True else _not_fixed(which, names, held))
+
+
+def _not_fixed(which, names, held):
+    """Where these parameters are; a fixed one is refused."""
+    places = [names.index(name) for name in which]
+    for j in places:
+        if held[j]:
+            raise ValueError(f"{DOOR}: separable: {names[j]!r} is fixed, and nothing is solved for it")
+    return places
+
+
+def linear_names(given, names, copies=None):
+    """The names of a user's `separable`, own ones copied, in the order of the parameters."""
+    given = (given,) if isinstance(given, str) else given
+    if not hasattr(given, "__iter__") or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"{DOOR}: separable must be True, None or names of parameters, got {sort_of(given)}")
+    wanted = set()
+    for name in given:
+        if copies is not None and name in copies:
+            wanted.update(copies[name])
+        else:
+            known(name, names if copies is None else (*names, *copies), "separable")
+            wanted.add(name)
+    if not wanted:
+        raise ValueError(f"{DOOR}: separable must name at least one parameter, got none: None solves for all alike")
+    return tuple(name for name in names if name in wanted)
 
 
 def _of_sets(signatures, own):
@@ -325,7 +358,7 @@ def _sides(limits, names, values, held):
     """The `Bounds`, within which the start has to be."""
     low, high = ([-inf]*len(names), [inf]*len(names)) if limits is None else map(list, limits)
     for j, (a, value, b) in enumerate(zip(low, values, high)):
-        if not a <= value <= b:
+        if not a <= value <= b and value == value:
             what = "fixed" if held[j] else "start"
             raise ValueError(f"{DOOR}: {what}[{names[j]!r}] must be within the bounds {a:g} to {b:g}, got {value:g}")
         if held[j]:

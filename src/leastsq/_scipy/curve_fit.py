@@ -1,4 +1,4 @@
-"""The drop-in replacement of `scipy.optimize.curve_fit`."""
+"""The drop-in replacement of `scipy.optimize.curve_fit`.  Long, for a third of it is the docstring."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .._problem.losses import LINEAR
 from .._problem.weights import count_finite, weigher
 from .._problem.words import of_curve_fit
 from .._uncertainty.covariance import Directions, by_option, check_option
-from .arguments import evaluation_limit, factors_of_scales
+from .arguments import evaluation_limit, factors_of_scales, linear_parameters
 from .curve_data import apply_nan_policy, jacobian_of, residual_of
 from .explain import count_unknown, explain_error, not_a_function, ran_out, unknown_option, why_no_covariance
 
@@ -41,7 +41,7 @@ _LOST = 0.05                    # rounding of the residuals over their change by
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
                       "f_scale", "callback", "history", "verbose", "workers", "strict", "engine"))
 _ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
-              "nan_policy", "covariance")
+              "nan_policy", "covariance", "separable")
 
 
 class OptimizeWarning(UserWarning):
@@ -67,7 +67,7 @@ def _category():
 
 def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,
               bounds=_NO_BOUNDS, method=None, jac=None, *, full_output=False, nan_policy=None,
-              covariance=None, **kwargs):
+              covariance=None, separable=None, **kwargs):
     r"""
     Fit a function to data by nonlinear least squares.
 
@@ -120,6 +120,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         Else from derivatives made afresh at `popt`, by that method of
         `leastsq.covariance`; "accurate": by `jac` if that is a function, by complex
         steps if it is "cs", else by "richardson".
+    separable : True, str or sequence of str, optional
+        Names of parameters in which `f` is linear, all of them together, or True for those that probing finds: they are
+        solved for inside each evaluation.  As in `fit`; `pcov` is that of all parameters.
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
@@ -266,6 +269,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         _check_options(kwargs, bounds is not None)
         if kwargs.get("strict"):
             kwargs["strict"] = of_curve_fit(_parameter_names(f, n))
+    projects = separable is not None and separable is not False
+    if projects:
+        kwargs = {"factor": 1.0} | kwargs
+        kwargs["separable"] = linear_parameters(separable, _parameter_names(f, n))
     try:
         popt, pcov, info, mesg, ier = leastsq(residual, p0, Dfun=derivatives, full_output=1, **kwargs)
     except (TypeError, ValueError, OverflowError) as error:
@@ -290,7 +297,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if covariance is not None:
         pcov = _accurate_covariance(covariance, popt, info)
         return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
-    promised = bounds is None and kwargs.get("loss", LINEAR) == LINEAR and ier != Status.WATCHER     # MINPACK's numbers
+    promised = (bounds is None and kwargs.get("loss", LINEAR) == LINEAR and ier != Status.WATCHER     # MINPACK's numbers
+                and not projects)
     if not promised:
         pcov, chi_squared = _scipys_covariance(popt, info, weigh, ydata)
         count = count_finite(sigma, count)
