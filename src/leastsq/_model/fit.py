@@ -6,6 +6,8 @@ import warnings
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from .._fit.fit import Fit, why_it_ended
 from .._fit.status import SUCCESS, Status
 from .._problem.derivatives import PRECISION, SCHEMES, Differences
@@ -17,6 +19,7 @@ from .data import NAN_POLICIES, parse_data
 from .parameters import parse_parameters, read_signature
 from .residual import Rounded, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of
 from .result import FitResult, Models
+from .search import parse_starts, search
 from .words import DOOR, nearest, sort_of
 
 __all__ = ["fit", "problem_of"]
@@ -27,7 +30,7 @@ _NO_SETTINGS = Settings()
 
 
 def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=None, fixed=None, prior=None, own=None,
-        separable=None, jac=None, loss=LINEAR, f_scale=1.0, nan_policy="raise", strategy="fast", ftol=1.49012e-8, xtol=1.49012e-8,
+        separable=None, starts=None, jac=None, loss=LINEAR, f_scale=1.0, nan_policy="raise", strategy="fast", ftol=1.49012e-8, xtol=1.49012e-8,
         gtol=0.0, maxfev=None, callback=None, verbose=0, workers=None):
     """
     Fit a model to data, with parameters by name.
@@ -139,21 +142,35 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     >>> round(both["height[1]"]/both["height[0]"], 3)
     2.0
     """
-    separable = None if separable is False else separable
+    starts = parse_starts(starts)
     models, sets, signatures = _models_and_data(model, x, y, start, sigma, nan_policy)
     if strategy not in STRATEGIES:
         raise ValueError(f"{DOOR}: strategy must be 'fast' or 'minpack', got {sort_of(strategy)}; "
                          f"{nearest(strategy, STRATEGIES)}")
     if prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
-    parameters = parse_parameters(signatures, start, bounds, fixed, prior, own, separable)
+    parameters = parse_parameters(signatures, start, bounds, fixed, prior, own, None if separable is False else separable)
     problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=loss, f_scale=f_scale,
                          absolute_sigma=absolute_sigma, workers=workers)
     _check_counts(sets, parameters)
-    settings = _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable is not None)
+    begin, searched, linear = parameters.start, None, None
+    searches = start is None and np.isnan(begin).any()
+    if separable is not False and (separable is not None or searches and problem.loss.is_linear):
+        linear = Linear(DOOR, parameters.names, parameters.linear)
+    settings = _settings(strategy, ftol, xtol, gtol, maxfev, parameters, linear is not None or searches)
     watching = Watching(callback, False, verbose)
-    linear = None if separable is None else Linear(DOOR, parameters.names, parameters.linear)
-    job = _job(problem, parameters.start, settings, watching, linear)
+    if searches:
+        try:
+            searched = search(problem, parameters, settings, linear, starts)
+        except (TypeError, ValueError) as error:
+            if _is_ours(error):
+                raise diagnose(models, sets, parameters, error) from None
+            raise
+        linear, begin = searched.linear, searched.x
+        parameters = replace(parameters, start=searched.origin)
+    elif starts is not None:
+        raise ValueError(f"{DOOR}: starts is the number of places that are tried where there is no start, and there is one")
+    job = _job(problem, begin, settings, watching, linear)
     try:
         out = job.solve(linear is None)
     except (TypeError, ValueError) as error:
@@ -164,12 +181,16 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     if problem.Dfun is None and (dtype := precision_of(models, sets, parameters, out[0], out[2])) is not None:
         if dtype in PRECISION:          # steps that are short for float64 see nothing but rounding: again, with longer ones
             problem = replace(problem, func=Rounded(problem.func, dtype))
-            job = _job(problem, parameters.start, settings, watching, linear)
+            job = _job(problem, begin, settings, watching, linear)
             out = job.solve(linear is None)
             nfev += out[3]
         nfev += 1
+    said = ""
+    if searched is not None:
+        nfev += searched.nfev
+        said = searched.sentence(problem.loss.cost(out[2]))
     ier = int(out[1])
-    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev, getattr(job, "which", ()))
+    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev, getattr(job, "which", ()), said)
     if verbose or ier not in SUCCESS:
         message = message()
     if verbose and job.watcher is not None:
@@ -178,7 +199,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         warnings.warn(f"{DOOR}: {message}", RuntimeWarning, stacklevel=2)
     return FitResult._made(Models(tuple(models), tuple(signatures), tuple(sets), parameters), problem, out[0], out[2],
                            (nfev, out[4] if problem.Dfun is not None else None, ier, message),
-                           strategy)
+                           strategy, said)
 
 
 def _job(problem, start, settings, watching, linear):
@@ -255,7 +276,6 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
 
 def _about_sets(models, sets, places):
     """What a `Problem` says of the data, of several sets together."""
-    import numpy as np
     sigma = None
     if sets[0].sigma is not None:
         if any(np.ndim(data.sigma) == 2 for data in sets):
@@ -301,25 +321,25 @@ def _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable=False):
     return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, **options)
 
 
-def _message(out, njev, fault, problem, settings, maxfev, linear):
-    """Why the fit ended, in a sentence; what is at a bound; and which parameters were solved for as linear ones."""
+def _message(out, njev, fault, problem, settings, maxfev, linear, said):
+    """Why the fit ended, in a sentence; what is at a bound; which parameters were solved for as linear ones; more that is said."""
     ier = out[1]
     if ier == Status.NOT_FINITE and njev == 0 and fault is not None:
         row, _, value = fault
         at = ", ".join(f"{name} = {float(one):.6g}" for name, one in zip(problem.names, out[0]))
         return f"The residual of {problem.where(row) or f'y[{row}]'} is {value} at the start: {at}."
-    said = why_it_ended((*out, None, None, njev, *(None,)*4, fault), problem.loss.rho, maxfev=maxfev, **settings.tolerances())
-    said = " ".join(said.split())
+    ended = why_it_ended((*out, None, None, njev, *(None,)*4, fault), problem.loss.rho, maxfev=maxfev, **settings.tolerances())
+    ended = " ".join(ended.split())
     if problem.bounds is not None:
         active = problem.bounds.active_mask(out[0])
         free = problem.bounds.free
         for which, side in ((-1, "lower"), (1, "upper")):
             names = [name for name, one, may in zip(problem.names, active, free) if one == which and may]
             if names:
-                said += f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound."
+                ended += f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound."
     if len(linear):
-        said += f" Linear parameters, which were solved for: {', '.join(problem.names[j] for j in linear)}."
-    return said
+        ended += f" Linear parameters, which were solved for: {', '.join(problem.names[j] for j in linear)}."
+    return f"{ended} {said}" if said else ended
 
 
 def _is_ours(error):

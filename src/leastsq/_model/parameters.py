@@ -180,7 +180,7 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own, linear=None):
         _fix(fixed, names, copies, held, values)
     which = () if linear is None else names if linear is True else linear_names(linear, names, copies)
     missing = [name for name, value in zip(names, values) if value is None and name not in which]
-    if missing:
+    if missing and start is not None:
         raise ValueError(f"{DOOR}: start must have a value for each parameter, {', '.join(map(repr, missing))} "
                          f"{'have' if len(missing) > 1 else 'has'} none: start={{{', '.join(f'{m!r}: ...' for m in missing)}}}")
     values = np.array(values, float)                # None becomes nan

@@ -70,6 +70,7 @@ class Projected:
         self.calls = self.jacobian_calls = self.evaluations = 0
         self.fault, self.eps, self.rows = None, EPS, 1
         self._last = self._held = self._differences = None
+        self._looks_far = False
 
     def _allowed(self, steps):
         """Steps from `zero` that stay between the bounds."""
@@ -108,31 +109,32 @@ class Projected:
     # ------------------------------------------------------------ offset and columns
 
     def begin(self, a):
-        """At the start: steps are chosen by the columns' effects, so that these are not lost in rounding."""
+        """At the start: columns of which nothing is seen are looked for further off; None where something is not finite."""
+        self._last, self._looks_far = None, True
         found = self.at(a)
-        if found is None or self.basis is not None or self.problem.Dfun is not None:
-            return
-        _, offset, columns, _ = self._last
-        size, changed = np.linalg.norm(offset), False
+        self._looks_far = False
+        return found
+
+    def _seen_well(self, a, offset, columns):
+        """Columns whose effect was lost in the rounding of the rest, once more by longer steps; steps for the next time."""
+        size = np.linalg.norm(offset)
         for k, step in enumerate(self.steps.tolist()):
             length = np.linalg.norm(columns[:, k])
-            for far in FAR:
-                if length > 0 or self.low is not None:
+            for far in FAR if self._looks_far and self.low is None else ():
+                if length > 0:
                     break
                 self.steps[k] = far*step
                 columns[:, k] = self._column(a, k, offset)
-                length, changed = np.linalg.norm(columns[:, k]), True
+                length = np.linalg.norm(columns[:, k])
             if not (size > 0 and 0 < length < np.inf):
                 self.steps[k] = step
                 continue
-            wanted = 2.0**(frexp(size/length)[1] - 1)           # powers of two have no rounding of their own
             lost = abs(self.steps[k])*length < LOST*size
-            self.steps[k] = wanted
+            self.steps[k] = 2.0**(frexp(size/length)[1] - 1)        # powers of two have no rounding of their own
             self.steps = self._allowed(self.steps)
             if lost:
-                columns[:, k], changed = self._column(a, k, offset), True
-        if changed and np.isfinite(np.sum(columns)):
-            self._last = np.array(a), offset, columns, solve_linear(columns, offset, self.low, self.high)
+                columns[:, k] = self._column(a, k, offset)
+        return columns
 
     def _column(self, a, k, offset):
         z = np.zeros(self.linear.size)
@@ -151,7 +153,7 @@ class Projected:
             columns[:, k] = self._column(a, k, offset)
             if not np.isfinite(np.sum(columns[:, k])):
                 return columns[:, :k + 1]
-        return columns
+        return self._seen_well(a, offset, columns)
 
     def at(self, a):
         """(offset, columns, solution) at a; None where they are not finite."""

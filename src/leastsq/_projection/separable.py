@@ -35,17 +35,20 @@ class Linear:
         None: those that are found to be.
     basis : callable or None
         ``basis(a, *args)``: the columns of the linear parameters, which are the last; a are all others.
+    is_found : bool
+        They were found by probing: no claim, that would be an error where it is wrong.
     """
 
     door: str = "leastsq"
     names: Any = None
     which: Any = None
     basis: Any = None
+    is_found: bool = False
 
     @property
     def is_claimed(self):
         """Did the user say so?"""
-        return self.which is not None or self.basis is not None
+        return self.which is not None and not self.is_found
 
     def name(self, j):
         return f"x[{j}]" if self.names is None else self.names[j]
