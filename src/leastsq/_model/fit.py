@@ -16,7 +16,7 @@ from .._problem.problem import Problem
 from .._problem.settings import Settings, Watching
 from .._projection.separable import Linear, SeparableFit
 from .data import NAN_POLICIES, parse_data
-from .parameters import parse_parameters, read_signature
+from .parameters import groups_of, parse_parameters, read_signature
 from .residual import Rounded, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of
 from .result import FitResult, Models
 from .search import parse_starts, search
@@ -254,6 +254,7 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
             among = f"or a list of {len(sets)}" if len(sets) > 1 else "a word"
             raise TypeError(f"{DOOR}: jac must be a function, {among} or None, got {sort_of(jac)}")
         derivatives = jacobian_of(jacs, sets, signatures, parameters)
+    groups = groups_of(parameters, sets) if derivatives is None else None
     absolute_sigma = _truth(absolute_sigma, "absolute_sigma")
     penalty = LEAST_SQUARES
     if loss is not LINEAR or f_scale != 1.0:
@@ -270,7 +271,7 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
     else:
         about = _about_sets(models, sets, places)
     return Problem(residual_of(models, sets, parameters), (), derivatives,
-                   differences=Differences(scheme, None, workers), bounds=parameters.bounds, loss=penalty,
+                   differences=Differences(scheme, None, workers, groups=groups), bounds=parameters.bounds, loss=penalty,
                    names=parameters.names, absolute_sigma=absolute_sigma, priors=parameters.priors, sets=tuple(sets), **about)
 
 

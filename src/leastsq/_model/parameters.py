@@ -13,9 +13,10 @@ from types import FunctionType
 import numpy as np
 
 from .._problem.bounds import Bounds
+from .._problem.groups import Groups
 from .words import DOOR, known, real_number, sort_of
 
-__all__ = ["Parameters", "Signature", "parse_parameters", "read_signature"]
+__all__ = ["Parameters", "Signature", "groups_of", "parse_parameters", "read_signature"]
 
 _VARIABLE = 0x04 | 0x08         # code flags: the function takes *args or **kwargs
 
@@ -74,6 +75,23 @@ class Parameters:
     priors: tuple
     places: tuple | None
     linear: list | None = None
+
+
+def groups_of(parameters, sets):
+    """Parameters that belong to one data set each, and whose residuals are whose; None: there are no two such sets."""
+    if parameters.places is None:
+        return None
+    n = len(parameters.names)
+    owners = np.full(n, -1)
+    for j in range(n):
+        having = [i for i, place in enumerate(parameters.places) if j in place]
+        if len(having) == 1:
+            owners[j] = having[0]
+    if len(set(owners[owners >= 0])) < 2:
+        return None
+    rows = [np.full(data.values.size, i) for i, data in enumerate(sets)]
+    rows.append(np.array([owners[j] for j, _, _ in parameters.priors], int))
+    return Groups(owners, np.concatenate(rows), parameters.names)
 
 
 class _ByName:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import frexp
 
 import numpy as np
 
 from .._problem.arguments import real_array
 from .._problem.derivatives import EPS, PRECISION, DifferenceJacobian
+from .._problem.groups import GroupedMoves
 from .._problem.kinds import returned
 from .linear import solve_linear
 from .probing import FAR, LOST
@@ -71,6 +73,8 @@ class Projected:
         self.fault, self.eps, self.rows = None, EPS, 1
         self._last = self._held = self._differences = None
         self._looks_far = False
+        groups = problem.differences.groups
+        self._grouped = None if groups is None or groups.of_rows is None else GroupedMoves(groups)
 
     def _allowed(self, steps):
         """Steps from `zero` that stay between the bounds."""
@@ -96,6 +100,9 @@ class Projected:
         value = np.asarray(returned(self.problem.func(x, *self.problem.args)))
         self.eps = PRECISION.get(value.dtype, self.eps)
         return np.atleast_1d(value)
+
+    def _call_all(self, points):
+        return [self.call(point) for point in points]
 
     def call_jacobian(self, x):
         self.jacobian_calls += 1
@@ -149,6 +156,11 @@ class Projected:
         if self.problem.Dfun is not None:
             return self.call_jacobian(self.whole(a, np.zeros(count)))[:, self.linear]
         columns = np.empty((offset.size, count))
+        if self._grouped is not None:       # columns of different groups at once
+            x = self.whole(a, np.zeros(count))
+            values = self._grouped.evaluate(x, list(zip(self.linear, self.zero + self.steps)), offset, self._call_all)
+            columns[:] = ((np.array(values, float) - offset)/self.steps[:, None]).T
+            return self._seen_well(a, offset, columns) if np.isfinite(np.sum(columns)) else columns
         for k in range(count):
             columns[:, k] = self._column(a, k, offset)
             if not np.isfinite(np.sum(columns[:, k])):
@@ -193,6 +205,8 @@ class Projected:
             return self.call_jacobian(self.whole(a, z))[:, self.rest]
         if self._differences is None:
             how = self.problem.differences.of_precision(self.eps)
+            if how.groups is not None:
+                how = replace(how, groups=how.groups.part(self.rest))
             self._differences = DifferenceJacobian(self._at_held, how, self.bounds, grows=True)
         self._held = z
         return self._differences.jacobian_at(np.array(a), f)
