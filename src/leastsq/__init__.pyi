@@ -136,6 +136,8 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> tuple[_Array, int]: ...
 @overload
 def leastsq(
@@ -164,6 +166,8 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -192,6 +196,8 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -220,6 +226,8 @@ def leastsq(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> tuple[_Array, int] | _Full: ...
 @overload
 def curve_fit(
@@ -232,11 +240,12 @@ def curve_fit(
     check_finite: bool | None = None,
     bounds: _Bounds = ...,
     method: Literal["lm"] | None = None,
-    jac: Callable[..., ArrayLike] | _Differences | None = None,
+    jac: Callable[..., ArrayLike] | _Differences | Literal["jax"] | None = None,
     *,
     full_output: Literal[False] = False,
     nan_policy: Literal["raise", "omit"] | None = None,
     covariance: str | None = None,
+    separable: bool | str | Sequence[str] | None = None,
     ftol: float = 1.49012e-8,
     xtol: float = 1.49012e-8,
     gtol: float = 0.0,
@@ -269,11 +278,12 @@ def curve_fit(
     check_finite: bool | None = None,
     bounds: _Bounds = ...,
     method: Literal["lm"] | None = None,
-    jac: Callable[..., ArrayLike] | _Differences | None = None,
+    jac: Callable[..., ArrayLike] | _Differences | Literal["jax"] | None = None,
     *,
     full_output: Literal[True],
     nan_policy: Literal["raise", "omit"] | None = None,
     covariance: str | None = None,
+    separable: bool | str | Sequence[str] | None = None,
     ftol: float = 1.49012e-8,
     xtol: float = 1.49012e-8,
     gtol: float = 0.0,
@@ -500,7 +510,9 @@ def fit(
     fixed: str | Iterable[str] | Sequence[bool | None] | Mapping[str, float | bool | None] | NDArray[np.bool_] | None = None,
     prior: Mapping[str, Sequence[float] | None] | Sequence[Sequence[float] | None] | None = None,
     own: str | Sequence[str] | None = None,
-    jac: _Model | Sequence[_Model] | _Differences | None = None,
+    separable: bool | str | Sequence[str] | None = None,
+    starts: int | None = None,
+    jac: _Model | Sequence[_Model] | _Differences | Literal["jax"] | None = None,
     loss: _Loss = "linear",
     f_scale: float = 1.0,
     nan_policy: Literal["raise", "omit"] = "raise",
@@ -582,6 +594,7 @@ class FitResult(_Exports, Mapping[str, FitParameter]):
     njev: int | None
     status: int
     strategy: str
+    search: str
     problem: Any
     def __getitem__(self, name: str) -> FitParameter: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -822,6 +835,7 @@ class Report(_Exports):
     nfev: int | None
     njev: int | None
     correlation_limit: float
+    search: str
     warnings: list[str]
     chi2_data: float
     chi2_priors: float

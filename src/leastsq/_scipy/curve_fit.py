@@ -16,6 +16,7 @@ from .._fit.stayed import NO_STEP, SIGN
 from .._fit.status import SUCCESS, Status
 from .._problem.accurate_jacobian import accurate_jacobian
 from .._problem.arguments import improper, noted, real_array, real_data
+from .._problem.automatic import AUTOMATIC, by_jax
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
@@ -106,10 +107,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         ``lo = hi`` fixes a parameter.
     method : {None, 'lm'}, optional
         Levenberg–Marquardt; there is no other, with bounds and without.
-    jac : callable or {"2-point", "3-point", "cs"}, optional
+    jac : callable or {"2-point", "3-point", "cs", "jax"}, optional
         ``jac(xdata, a, b, ...)``, the derivatives of `f` with respect to the
         parameters, shape (m, n); `sigma` is taken care of.  None: forward
-        differences; a word: as `leastsq`'s `Dfun`.
+        differences; a word: as `leastsq`'s `Dfun`; "jax": by JAX, as in `fit`.
     full_output : bool, optional
         Also return `infodict`, `mesg` and `ier`.
     nan_policy : {None, 'raise', 'omit'}, optional
@@ -219,6 +220,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
                          "the one method here.")
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
+    if type(jac) is str and jac == AUTOMATIC and callable(f):
+        f, jac = by_jax(f, "curve_fit")
     if not (type(f) is FunctionType and (jac is None or type(jac) is FunctionType)):
         _check_functions(f, jac, p0, xdata, ydata)
     check_option(covariance)
@@ -379,7 +382,7 @@ def _check_functions(f, jac, p0, xdata, ydata):
             raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction: leastsq "
                             "and least_squares take those.")
     if isinstance(jac, str) and jac not in SCHEMES:
-        raise TypeError(f"`jac` must be callable, None or one of {list(SCHEMES)}, got {jac!r}.")
+        raise TypeError(f"`jac` must be callable, None or one of {[*SCHEMES, AUTOMATIC]}, got {jac!r}.")
     for name, function in (("f", f), ("jac", jac)):
         if not (callable(function) or name == "jac" and (jac is None or isinstance(jac, str))):
             words = (f"{f!r} is not a callable object" if name == "f" and p0 is None else
