@@ -2,10 +2,10 @@
 
     python benchmarks/separable.py
 
-Evaluations are counted twice: calls of the model, all of them, and evaluations as one counts them where the linear parameters are
-solved for inside: of the projected residuals, and one for each nonlinear parameter in a Jacobian.  *Solved*: at most a thousandth above
-NIST's sum of squares.  The last column is the largest relative difference of a standard error from that of the whole
-model's exact Jacobian at the same point.
+Evaluations are counted twice: calls of the model, all of them, and evaluations as one counts them where the linear
+parameters are solved for inside: of the projected residuals, and one for each nonlinear parameter in a Jacobian.
+*Solved*: at most a thousandth above NIST's sum of squares.  The last column is the largest relative difference of a
+standard error from that of the whole model's exact Jacobian at the same point.
 """
 import sys
 import warnings
@@ -57,8 +57,8 @@ def main():
             found = one(d, start, True)
             row = [ok, whole.nfev, *named[:3], *found[:2]]
             totals += row
-            print(f"{name:8} {number} {'' if ok else 'missed':>8} {whole.nfev:9} {'' if named[0] else 'missed':>8} {named[1]:7} calls "
-                  f"{named[2]:5} {'' if found[0] else 'missed':>8} {found[1]:7} calls   {named[3]:.1e}")
+            print(f"{name:8} {number} {'' if ok else 'missed':>8} {whole.nfev:9} {'' if named[0] else 'missed':>8} "
+                  f"{named[1]:7} calls {named[2]:5} {'' if found[0] else 'missed':>8} {found[1]:7} calls   {named[3]:.1e}")
     solved, calls, named, of_named, inner, found, of_found = totals.astype(int)
     print(f"solved {solved}, {named}, {found} of 54; calls {calls}, {of_named}, {of_found}; projected evaluations {inner}")
 

@@ -35,8 +35,8 @@ def nist(seeds):
             calls.append(d.count[0] - before)
             if not d.is_solved(result.chi2, d.starts[0]):
                 missed.append(f"{name} ({result.chi2/d.rss:.3g} times the least)")
-        print(f"NIST, seed {seed}: {27 - len(missed)} of 27, calls {np.median(calls):.0f} at the median, {max(calls)} at most; missed "
-              f"{', '.join(missed) or 'none'}", flush=True)
+        print(f"NIST, seed {seed}: {27 - len(missed)} of 27, calls {np.median(calls):.0f} at the median, {max(calls)} at most; "
+              f"missed {', '.join(missed) or 'none'}", flush=True)
 
 
 def of_family(family, step):
@@ -52,7 +52,8 @@ def of_family(family, step):
                 return family.model(t, *x)
         model.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in ("t", *family.names)])
         sigma = np.broadcast_to(1/p.weight[i], p.y[i].shape)
-        result = lsq.fit(model, p.t[i], p.y[i], sigma=sigma, bounds=list(zip(p.low[i], p.high[i])), ftol=1e-8, xtol=1e-8, gtol=1e-8)
+        result = lsq.fit(model, p.t[i], p.y[i], sigma=sigma, bounds=list(zip(p.low[i], p.high[i])), ftol=1e-8, xtol=1e-8,
+                         gtol=1e-8)
         missed.append(bool(families.missed(np.array(result.chi2/2), best[i])))
         calls.append(result.nfev)
     return np.array(missed), np.array(calls)
@@ -64,7 +65,8 @@ def bounded(half, step):
         missed, calls = of_family(family, step)
         every.append(missed)
         count.append(calls)
-        print(f"{family.name:23} missed {missed.sum():3} of {missed.size}, calls {np.median(calls):.0f} at the median", flush=True)
+        print(f"{family.name:23} missed {missed.sum():3} of {missed.size}, calls {np.median(calls):.0f} at the median",
+              flush=True)
     every = np.concatenate(every)
     print(f"{half.upper()}: the least cost known in {100*(1 - every.mean()):.2f} % of {every.size}, calls "
           f"{np.median(np.concatenate(count)):.0f} at the median")

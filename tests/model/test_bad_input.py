@@ -101,7 +101,7 @@ BAD = [
     ({"prior": {"rate": (1, 0.1)}, "sigma": 1.0, "fixed": "rate"}, ValueError, r"prior\['rate'\]: rate is fixed"),
     # the rest
     ({"own": ["height"]}, ValueError, "own needs several data sets"),
-    ({"jac": "forward"}, ValueError, "jac must be a function or one of '2-point', '3-point', 'cs', got 'forward'"),
+    ({"jac": "forward"}, ValueError, "jac must be a function or one of '2-point', '3-point', 'cs', 'jax', got 'forward'"),
     ({"jac": 3}, TypeError, "jac must be a function"),
     ({"jac": lambda t, *p: np.ones((20, 2))}, ValueError, r"jac returned must have the shape \(20, 3\), .* got \(20, 2\)"),
     ({"jac": "cs", "y": Y + 0j}, ValueError, "'cs' takes complex steps, which need a real y"),

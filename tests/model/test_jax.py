@@ -1,4 +1,4 @@
-"""jac="jax": derivatives by JAX, exact and in double precision; what cannot be traced; and nothing of it unless it is asked for."""
+"""jac="jax": derivatives by JAX, exact and in double precision; what cannot be traced; and nothing of it unasked."""
 import math
 import subprocess
 import sys
@@ -15,15 +15,16 @@ Y = 2.5*np.exp(-1.3*T) + 0.5 + 0.02*np.random.default_rng(1).standard_normal(50)
 
 
 def test_is_never_imported_unasked():
-    code = "import sys, numpy as np, leastsq; t = np.arange(9.0); leastsq.fit(lambda t, a: a*t, t, 2*t, [1]); print('jax' in sys.modules)"
+    code = ("import sys, numpy as np, leastsq; t = np.arange(9.0); leastsq.fit(lambda t, a: a*t, t, 2*t, [1]); "
+            "print('jax' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_says_that_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
-    for call in (lambda: lsq.fit(lambda t, a: a*t, T, Y, [1], jac="jax"), lambda: lsq.curve_fit(lambda t, a: a*t, T, Y, jac="jax")):
-        with pytest.raises(ImportError, match="jac='jax' needs JAX, which is not installed: pip install jax"):
-            call()
+    for door in (lsq.fit, lsq.curve_fit):
+        with pytest.raises(ImportError, match=f"{door.__name__}: jac='jax' needs JAX, which is not installed: pip install jax"):
+            door(lambda t, a: a*t, T, Y, [1], jac="jax")
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_what_cannot_be_traced_is_said(jnp):
     def of_math(t, a, b):
         return a*math.exp(b)*t
     for model, what in ((of_numpy, "__array__"), (with_if, "boolean conversion"), (of_math, "concrete value")):
-        with pytest.raises(TypeError, match=f"fit: jac='jax': JAX cannot trace {model.__name__}: .*{what}.*in line .*test_jax.py"):
+        with pytest.raises(TypeError, match=f"jac='jax': JAX cannot trace {model.__name__}: .*{what}.*in line .*test_jax.py"):
             lsq.fit(model, T, Y, [1, 1], jac="jax")
     with pytest.raises(TypeError, match="x must be an array, or a tuple or dict of arrays"):
         lsq.fit(lambda x, a: a*x["t"], {"t": T, "name": "one"}, Y, [1], jac="jax")

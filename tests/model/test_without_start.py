@@ -81,7 +81,7 @@ def test_starts_is_the_number_of_places():
 
 def test_maxfev_limits_the_search():
     result = lsq.fit(decay, T, Y, maxfev=60)
-    assert result.nfev < 60 + 120       # refinements and the fit are counted, and have limits of their own
+    assert result.nfev < 60 + 150       # refinements and the fit are counted, and have limits of their own
     assert int(result.search.split("best of ")[1].split()[0]) <= 15
 
 
@@ -162,7 +162,7 @@ def test_what_the_model_raises_everywhere_arrives():
 
 @pytest.mark.parametrize("seed, missed", [
     (0, {"ENSO", "Gauss2", "Gauss3"}), pytest.param(1, {"Gauss1", "MGH17", "Gauss2", "Gauss3"}, marks=pytest.mark.slow),
-    pytest.param(2, {"Hahn1", "MGH17", "ENSO", "Gauss2", "Gauss3"}, marks=pytest.mark.slow)])
+    pytest.param(2, {"MGH17", "ENSO", "Gauss2", "Gauss3"}, marks=pytest.mark.slow)])
 def test_nist(monkeypatch, seed, missed):
     monkeypatch.setattr(search, "SEED", seed)
     calls, lost = [], set()

@@ -357,6 +357,13 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     >>> x, ier = leastsq(residual, [1.0, 1.0], Dfun="3-point", loss="cauchy", f_scale=0.01)
     >>> x.round(2)
     array([2.  , 0.69])
+
+    The amplitude is linear, and solved for; it comes after the rate:
+
+    >>> y[1] -= 3
+    >>> x, ier = leastsq(lambda x: x[1]*np.exp(-x[0]*t) - y, [1.0], separable=lambda a: np.exp(-a[0]*t)[:, None])
+    >>> x.round(6)
+    array([0.693147, 2.      ])
     """
     if not isinstance(args, tuple):
         args = (args,)

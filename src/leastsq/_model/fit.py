@@ -68,9 +68,9 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         (mean, width) of what is known of a parameter beforehand: another residual, (parameter - mean)/width.
         Needs `sigma`, with which the width is compared.  No loss applies to it, and reduced chi2 does not scale it.
     own : str or sequence of str, optional
-        With several models: the parameters that each data set has for itself (whose differences are made together), named "height[0]", "height[1]", ...
+        With several models: the parameters that each data set has for itself, named "height[0]", "height[1]", ...
         `start`, `bounds`, `fixed` and `prior` say of "height" what holds for each, of "height[1]" what holds for
-        one; a start may also be a number for each.
+        one; a start may also be a number for each.  Differences of parameters of different sets are made together.
     separable : bool, str or sequence of str, optional
         Parameters in which the model is linear, all of them together: they are solved for inside each evaluation, and need no
         start; steps are made by the others alone.  True: those that probing finds, in order; `message` says which.  The
@@ -343,7 +343,7 @@ def _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable=False):
 
 
 def _message(out, njev, fault, problem, settings, maxfev, linear, said):
-    """Why the fit ended, in a sentence; what is at a bound; which parameters were solved for as linear ones; more that is said."""
+    """Why the fit ended, in a sentence; what is at a bound; which parameters were solved for; and what more is said."""
     ier = out[1]
     if ier == Status.NOT_FINITE and njev == 0 and fault is not None:
         row, _, value = fault

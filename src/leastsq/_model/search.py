@@ -22,7 +22,7 @@ __all__ = ["Searched", "parse_starts", "search"]
 SEED = 0                            # of every search
 _MOST_REFINED = 6
 _ENOUGH = 3                         # refined places that ended in the same minimum: no more are refined
-_STEPS = 12                         # of a refinement
+_STEPS = 40                         # of a refinement, at most
 _APART = 0.5                        # relative: nearer places are refined once
 _CALLS = {1: 48, 2: 200, 3: 500, 4: 1000}   # of the model with one linear parameter, by the number of searched ones
 _MOST_CALLS = 2000
@@ -62,7 +62,8 @@ class Searched:
             return ""
         found = sum(value <= chi2*(1 + _OTHER) for value, _ in self.minima)
         others = [value for value, ended in self.minima if ended and value > chi2*(1 + _OTHER)]
-        said = f"Without a start: the best of {self.tried} places, found {found} times from the best {len(self.minima)}"
+        times = {0: "not found again", 1: "found once", 2: "found twice"}.get(found, f"found {found} times")
+        said = f"Without a start: the best of {self.tried} places, {times} from the best {len(self.minima)}"
         said += f"; next minimum at chi2 {min(others):.6g}" if others else "; no other minimum was seen"
         if 2*self.failed > self.tried:
             said += f"; at {self.failed} places the model was not finite, or failed"
@@ -142,9 +143,9 @@ class _Search:
         if not places and self.raised == tried:
             raise self.error
         if not places:
-            raise ValueError(f"{DOOR}: start must be given: the model was not finite at any of the {tried} places that were tried, such as "
-                             + ", ".join(f"{name} = {value:.3g}" for name, value in zip(self.parameters.names, x) if value == value)
-                             ) from self.error
+            at = ", ".join(f"{name} = {value:.3g}" for name, value in zip(self.parameters.names, x))
+            raise ValueError(f"{DOOR}: start must be given: the model was not finite at any of the {tried} places that were "
+                             f"tried, such as {at}") from self.error
         places.sort(key=lambda place: place[:2])
         best, minima = None, []
         for x in self._apart(places):
@@ -219,8 +220,8 @@ class _Search:
         chosen = []
         for _, _, x in places:
             a = x[self.searched]
-            if all((np.abs(a - b) > _APART*np.maximum(np.abs(a), np.abs(b))).any() for b in (one[self.searched] for one in chosen)):
-                chosen.append(x)
+            if all((np.abs(a - b) > _APART*np.maximum(np.abs(a), np.abs(b))).any() for b in chosen):
+                chosen.append(a)
                 yield x
             if len(chosen) == _MOST_REFINED or not self.searched:
                 return

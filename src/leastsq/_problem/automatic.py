@@ -48,18 +48,19 @@ def by_jax(model, door):
         return jax.numpy.asarray(model(x, *p))
     compiled = {"values": jax.jit(of_vector), "derivatives": jax.jit(jax.jacfwd(of_vector))}
 
+    cannot = f"{door}: jac='jax': JAX cannot trace {getattr(model, '__name__', 'the model')}: "
+
     def called(which, x, p):
         try:
             with double(True):
                 return np.asarray(compiled[which](np.array(p, float), x))
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, jax.errors.UnexpectedTracerError) as error:
-            raise TypeError(f"{door}: jac='jax': JAX cannot trace {_name(model)}: {_cause(error)}. In a model for JAX functions are those "
-                            "of jax.numpy, not of numpy or math, and jnp.where takes the place of if") from error
+            raise TypeError(f"{cannot}{_cause(error)}. In a model for JAX functions are those of jax.numpy, not of numpy or "
+                            "math, and jnp.where takes the place of if") from error
         except TypeError as error:
             if not any(words in str(error) for words in ("JAX type", "JAX array", "abstract array")):
                 raise
-            raise TypeError(f"{door}: jac='jax': JAX cannot trace {_name(model)}: {_cause(error)}. x must be an array, or a tuple or dict of "
-                            "arrays") from error
+            raise TypeError(f"{cannot}{_cause(error)}. x must be an array, or a tuple or dict of arrays") from error
 
     @wraps(model)
     def values(x, *p):
@@ -69,10 +70,6 @@ def by_jax(model, door):
     def derivatives(x, *p):
         return called("derivatives", x, p)
     return values, derivatives
-
-
-def _name(model):
-    return getattr(model, "__name__", "the model")
 
 
 def _cause(error):

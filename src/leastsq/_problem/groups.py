@@ -1,4 +1,4 @@
-"""Parameters of different groups, which share no residual, moved in one evaluation: fewer evaluations for the same differences."""
+"""Parameters of different groups, which share no residual, moved in one evaluation: fewer of these for the same differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["GroupedMoves", "Groups", "parse_groups"]
 
-_SHARED = -1            # of a parameter on which residuals of any group may depend; of a residual that no group's parameter changes
+_SHARED = -1            # of a parameter on which any residual may depend; of a residual that no group's parameter changes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,8 +161,8 @@ def parse_groups(groups, n):
     n : int
     """
     if isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):
-        raise TypeError(f"leastsq: groups must be a label for each of the {n} parameters, None for those that all residuals may depend "
-                        f"on, got {type(groups).__name__}")
+        raise TypeError(f"leastsq: groups must be a label for each of the {n} parameters, None for those on which all residuals "
+                        f"may depend, got {type(groups).__name__}")
     labels = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
     if len(labels) != n:
         raise ValueError(f"leastsq: groups must be a label for each of the {n} parameters, got {len(labels)}")

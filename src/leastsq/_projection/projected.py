@@ -109,8 +109,8 @@ class Projected:
         J = np.asarray(returned(self.problem.Dfun(x, *self.problem.args), "Dfun"), float)
         J = J.T if self.problem.col_deriv else J
         if J.ndim != 2 or J.shape[1] != self.x.size:
-            raise TypeError("leastsq: there is a mismatch between the input and output shape of the 'Dfun' argument. Shape should be "
-                            f"({self.rows}, {self.x.size}) but it is {J.shape}.")
+            raise TypeError("leastsq: there is a mismatch between the input and output shape of the 'Dfun' argument. Shape "
+                            f"should be ({self.rows}, {self.x.size}) but it is {J.shape}.")
         return J
 
     # ------------------------------------------------------------ offset and columns
@@ -178,8 +178,8 @@ class Projected:
         if self.fault is None:
             columns = self._columns(a, offset)
             if columns.shape[0] != offset.size:
-                raise ValueError(f"leastsq: what basis returns must have the shape ({offset.size}, {self.linear.size}), a column for "
-                                 f"each linear parameter, got {columns.shape}")
+                raise ValueError(f"leastsq: what basis returns must have the shape ({offset.size}, {self.linear.size}), a column "
+                                 f"for each linear parameter, got {columns.shape}")
             self.fault = _fault(columns, self.linear, self.x.size)
         if self.fault is not None:
             self._last = None

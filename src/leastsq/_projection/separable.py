@@ -57,8 +57,8 @@ class Linear:
 def refuse_others(door, loss, func=None, Dfun=None, **options):
     """Refuse what linear parameters that are solved for do not go together with."""
     if not loss.is_linear:
-        raise ValueError(f"{door}: separable needs loss='linear', got {loss.rho!r}: linear parameters are solved for by least squares, "
-                         "and a robust loss is none")
+        raise ValueError(f"{door}: separable needs loss='linear', got {loss.rho!r}: linear parameters are solved for by least "
+                         "squares, and a robust loss is none")
     for name, function in (("func", func), ("Dfun", Dfun)):
         if isinstance(function, CFunction):
             raise TypeError(f"{door}: separable needs functions of Python, got a CFunction for {name}")
@@ -87,8 +87,8 @@ def from_leastsq(separable, problem_of, x0, bounds, args, settings, watching, **
     linear = separable
     if not isinstance(separable, Linear):
         if not callable(separable):
-            raise TypeError("leastsq: separable must be a function basis(x, *args), which returns the columns of the linear parameters, "
-                            f"got {type(separable).__name__}")
+            raise TypeError("leastsq: separable must be a function basis(a, *args), which returns the columns of the linear "
+                            f"parameters, got {type(separable).__name__}")
         linear = Linear(basis=separable)
     start = x0
     if linear.basis is not None:
@@ -157,8 +157,8 @@ class SeparableFit:
             self._before += probing.calls
             if found is None and self.missing.any():
                 at = ", ".join(f"{self.linear.name(j)} = {value:g}" for j, value in enumerate(self.x0))
-                raise ValueError(f"{self.linear.door}: separable: the residuals are not finite where linear parameters were looked for, "
-                                 f"{at}; start elsewhere, or name them")
+                raise ValueError(f"{self.linear.door}: separable: the residuals are not finite where linear parameters were "
+                                 f"looked for, {at}; start elsewhere, or name them")
             self.which = np.array(found or (), int)
         lacking = [self.linear.name(j) for j in np.flatnonzero(self.missing) if j not in self.which]
         if lacking:
@@ -232,8 +232,8 @@ class SeparableFit:
         """Say which parameters are not linear, by themselves or together."""
         projected, door = self._projected, self.linear.door
         if self.linear.basis is not None:
-            raise ValueError(f"{door}: separable: func must be func(a, 0) + basis(a) @ c, with its last {self.which.size} parameters "
-                             f"c, and is off by {off:.2g} of its size")
+            raise ValueError(f"{door}: separable: func must be func(a, 0) + basis(a) @ c, with its last {self.which.size} "
+                             f"parameters c, and is off by {off:.2g} of its size")
         alone = {}
         for k, j in enumerate(self.which):
             z = np.zeros(self.which.size)
@@ -243,7 +243,8 @@ class SeparableFit:
                 alone[self.linear.name(j)] = one
         if alone:
             worst = max(alone, key=alone.get)
-            raise ValueError(f"{door}: separable: the model is not linear in {worst!r}: it is off by {alone[worst]:.2g} of its size")
+            raise ValueError(f"{door}: separable: the model is not linear in {worst!r}: it is off by {alone[worst]:.2g} of its "
+                             "size")
         listed = ", ".join(repr(self.linear.name(j)) for j in self.which)
         raise ValueError(f"{door}: separable: the model is not linear in {listed} together: it is off by {off:.2g} of its size")
 
@@ -290,7 +291,8 @@ class SeparableFit:
             J[:, projected.linear] = columns
             if projected.rest.size:
                 J[:, projected.rest] = projected.derivatives(x[projected.rest], f, x[projected.linear] - projected.zero)
-            whole = replace(self.problem, func=lambda *_: f.copy(), Dfun=lambda *_: J, col_deriv=False, args=(), differences=Differences())
+            whole = replace(self.problem, func=lambda *_: f.copy(), Dfun=lambda *_: J, col_deriv=False, args=(),
+                            differences=Differences())
             settings = replace(self.settings, gtol=1.0, maxfev=1, diag=None)     # gtol 1 is reached wherever it is
             of_core = Fit(whole, x, settings, Watching()).solve(True)[5:12]
         return (x, ier, f, self._before + projected.calls, projected.jacobian_calls or ended[4], *of_core[:4], fault, ended[10],
