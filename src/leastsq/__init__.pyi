@@ -264,6 +264,7 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
     x_scale: ArrayLike | Literal["jac"] | None = None,      # this and the next only with bounds
     max_nfev: int | None = None,
 ) -> tuple[_Array, _Array]: ...
@@ -302,6 +303,7 @@ def curve_fit(
     workers: int | _Map | None = None,
     strict: bool = False,
     engine: _Engine = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
     x_scale: ArrayLike | Literal["jac"] | None = None,      # this and the next only with bounds
     max_nfev: int | None = None,
 ) -> tuple[_Array, _Array, _Info, str, int]: ...

@@ -101,6 +101,16 @@ def test_a_dfun_makes_no_differences():
         leastsq(residual, X0, separable=lambda a: np.ones((S*40, 1)), groups=GROUPS)
 
 
+def test_curve_fit_hands_them_on():
+    def model(t, a, b, c):
+        return np.concatenate([a*t + c, b*t**2 + c])
+    y = model(T, 1.0, 2.0, 3.0) + np.tile(np.sin(9*T), 2)
+    dense = lsq.curve_fit(model, T, y, full_output=True)
+    grouped = lsq.curve_fit(model, T, y, full_output=True, groups=["first", "second", None])
+    assert np.array_equal(dense[0], grouped[0]) and np.array_equal(dense[1], grouped[1])
+    assert grouped[2]["nfev"] < dense[2]["nfev"]
+
+
 # ---------------------------------------------------------------- fit
 
 def one_vector(own, prior):

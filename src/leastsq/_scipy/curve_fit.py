@@ -40,7 +40,8 @@ _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from w
 _LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
 # leastsq's, as far as they are not arguments of curve_fit by another name
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
-                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine"))
+                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine",
+                      "groups"))
 _ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
               "nan_policy", "covariance", "separable")
 
@@ -127,7 +128,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `loss`, `f_scale`, `callback`,
-        `workers`, ...  With bounds, `x_scale` and `max_nfev` mean what they mean in
+        `workers`, `groups`, ...  With bounds, `x_scale` and `max_nfev` mean what they mean in
         `least_squares`.
 
     Returns
