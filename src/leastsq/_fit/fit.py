@@ -110,8 +110,10 @@ def _differences(problem, counts):
     if problem.Dfun is not None:
         if how.workers is not None:
             raise ValueError("leastsq: workers evaluate differences, and Dfun makes none")
+        if how.groups is not None:
+            raise ValueError("leastsq: groups are of parameters whose differences are made together, and Dfun makes none")
         return None
-    if how.scheme == "2-point" and how.workers is None and how.steps is None and not counts:
+    if how.scheme == "2-point" and how.workers is how.steps is how.groups is None and not counts:
         return None                     # the core's
     if isinstance(func, CFunction):
         raise TypeError(f"leastsq: Dfun={how.scheme!r} with workers or steps, '3-point' and 'cs' need "
