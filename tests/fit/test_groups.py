@@ -27,7 +27,8 @@ def residual(x):
 
 
 @pytest.mark.parametrize("options", [{}, {"Dfun": "3-point"}, {"Dfun": "cs"}, {"bounds": (-10, 10)}, {"workers": 2},
-                                     {"qr": "blocked"}, {"loss": "huber"}, {"epsfcn": 1e-10}], ids=str)
+                                     {"qr": "blocked"}, {"loss": "huber"}, {"epsfcn": 1e-10}, {"strategy": "fast"},
+                                     {"strategy": "robust"}], ids=str)
 def test_iterates_are_those_of_the_dense_fit_to_the_bit(options):
     points = [], []
 
@@ -42,6 +43,18 @@ def test_iterates_are_those_of_the_dense_fit_to_the_bit(options):
     for name in ("fjac", "ipvt", "qtf", "fvec"):
         assert np.array_equal(dense[2][name], grouped[2][name]), name
     assert grouped[2]["nfev"] == len(points[1]) < 0.5*dense[2]["nfev"]
+
+
+@pytest.mark.parametrize("strategy", ["minpack", "fast", "robust"])
+def test_steps_of_parameters_that_end_close_to_zero_are_the_dense_fits(strategy):
+    t = np.linspace(0, 1, 9)
+
+    def lines(x):
+        return np.concatenate([np.exp(x[0]*t) - 1, np.exp(x[1]*t) - 1 - 1e-9*t])
+    dense, grouped, pooled = (leastsq(lines, [2.0, -1.5], full_output=True, strategy=strategy, **how)
+                              for how in ({}, {"groups": [0, 1]}, {"workers": 2}))
+    for other in (grouped, pooled):
+        assert np.array_equal(dense[0], other[0]) and np.array_equal(dense[2]["fjac"], other[2]["fjac"])
 
 
 def test_a_jacobian_takes_as_many_calls_as_the_largest_group_and_the_shared_ones():
@@ -116,7 +129,7 @@ def test_curve_fit_hands_them_on():
 def one_vector(own, prior):
     """The same fit by `leastsq`: names in fit's order."""
     result = lsq.fit([peak]*S, T, list(Y), {"h": 1.5, "c": 0.5, "b": 0.1, "w": 1}, own=own, sigma=0.02, prior=prior)
-    dense = leastsq(result.problem.func, result.start, full_output=True)
+    dense = leastsq(result.problem.func, result.start, full_output=True, strategy="fast")
     return result, dense
 
 
@@ -141,7 +154,7 @@ def test_a_parameter_that_one_model_alone_has_counts_as_its_own():
         return line(t, slope)
     counted.__signature__ = inspect.signature(line)
     result = lsq.fit([counted, curve], T, [2*T, 3*T**2 + 1], {"slope": 1, "bend": 1, "top": 0})
-    dense = leastsq(result.problem.func, [1.0, 1, 0], full_output=True)
+    dense = leastsq(result.problem.func, [1.0, 1, 0], full_output=True, strategy="fast")
     assert np.array_equal(result.x, dense[0])
     assert result.nfev < dense[2]["nfev"]
 

@@ -220,7 +220,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     said = ""
     if searched is not None:
         nfev += searched.nfev
-        said = searched.sentence(problem.loss.cost(out[2]))
+        said = searched.sentence(problem.loss.cost(out[2]), "deviance" if poisson else "chi2")
     ier = int(out[1])
     message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev, getattr(job, "which", ()), said)
     if verbose or ier not in SUCCESS:

@@ -56,15 +56,15 @@ class Searched:
     nfev: int
     minima: list
 
-    def sentence(self, chi2):
-        """What is to be said of an answer with this chi2; nothing, where all parameters were solved for."""
+    def sentence(self, chi2, name="chi2"):
+        """What is to be said of an answer with this chi2, or deviance; nothing, where all parameters were solved for."""
         if not self.tried:
             return ""
         found = sum(value <= chi2*(1 + _OTHER) for value, _ in self.minima)
         others = [value for value, ended in self.minima if ended and value > chi2*(1 + _OTHER)]
         times = {0: "not found again", 1: "found once", 2: "found twice"}.get(found, f"found {found} times")
         said = f"Without a start: the best of {self.tried} places, {times} from the best {len(self.minima)}"
-        said += f"; next minimum at chi2 {min(others):.6g}" if others else "; no other minimum was seen"
+        said += f"; next minimum at {name} {min(others):.6g}" if others else "; no other minimum was seen"
         if 2*self.failed > self.tried:
             said += f"; at {self.failed} places the model was not finite, or failed"
         return said + "."

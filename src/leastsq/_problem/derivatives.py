@@ -92,6 +92,8 @@ class DifferenceJacobian:
         No point lies outside.
     grows : bool
         Steps of forward differences that change no residual grow: MINPACK's bits are not wanted.
+    remembers : bool
+        Steps of forward differences are relative to the largest size that a parameter has had, as between bounds.
     alone : bool
         These are all residuals.  If not, `sums` say how straight they are over the steps, to be added to those of the
         others, and whoever has all of them changes `factors`.
@@ -108,9 +110,10 @@ class DifferenceJacobian:
         Of squares, over the last steps of central differences: first differences, second ones, residuals.
     """
 
-    def __init__(self, func, differences, bounds=None, alone=True, grows=False):
+    def __init__(self, func, differences, bounds=None, alone=True, grows=False, remembers=False):
         self.func, self.differences, self.bounds, self.alone = func, differences, bounds, alone
         self.grows = grows and differences.steps is None
+        self.remembers = remembers or bounds is not None
         self.vanished = None
         self.map = _mapper(differences.workers)
         self.evaluations = 0
@@ -169,8 +172,10 @@ class DifferenceJacobian:
     def _two_point(self, x, f, args):
         n = x.size
         largest, low, high = None, None, None
+        if self.remembers:
+            largest = self._largest(x)
         if self.bounds is not None:
-            largest, low, high = self._largest(x), self.bounds.low, self.bounds.high
+            low, high = self.bounds.low, self.bounds.high
         relative = self._relative_step(np.sqrt)
         if self.factors is not None:
             relative = relative*self.factors
