@@ -1,11 +1,15 @@
 """Differences of parameters of different data sets, made in one evaluation: the dense fit to the bit, in fewer calls."""
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import leastsq as lsq
 from leastsq import leastsq
+from leastsq._fit.fit import Fit
+from leastsq._problem.derivatives import Differences
+from leastsq._problem.settings import Settings, Watching
 
 S, T = 8, np.linspace(-5, 5, 40)
 RNG = np.random.default_rng(0)
@@ -157,6 +161,17 @@ def test_a_parameter_that_one_model_alone_has_counts_as_its_own():
     dense = leastsq(result.problem.func, [1.0, 1, 0], full_output=True, strategy="fast")
     assert np.array_equal(result.x, dense[0])
     assert result.nfev < dense[2]["nfev"]
+
+
+def test_counts_are_fitted_in_groups():
+    counts = [np.random.default_rng(i).poisson(40*np.abs(y)) for i, y in enumerate(Y)]
+    start = {"h": 60, "c": [own[1] + 0.05 for own in OWN], "b": 10, "w": 1}
+    result = lsq.fit([peak]*S, T, counts, start, own=["h", "c", "b"], loss="poisson")
+    pooled = lsq.fit([peak]*S, T, counts, start, own=["h", "c", "b"], loss="poisson", workers=lambda f, points: map(f, points))
+    problem = replace(result.problem, differences=Differences())
+    dense = Fit(problem, result.start, Settings(ftol=1e-11), Watching()).solve(True)
+    assert np.array_equal(result.x, dense[0]) and np.array_equal(pooled.x, dense[0])
+    assert result.nfev < 0.45*dense[3]
 
 
 def test_own_linear_parameters_are_probed_together():

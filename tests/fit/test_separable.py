@@ -83,6 +83,7 @@ def test_workers_evaluate_the_differences():
     ({"separable": lambda a: np.ones((7, 2))}, r"must have the shape \(50, 2\)"),
     ({"separable": lambda a: np.stack([T, 1 + 0*T], 1)}, "is off by 0.4"),
     ({"loss": "huber"}, "separable needs loss='linear', got 'huber'"),
+    ({"strategy": "quick"}, "leastsq: strategy must be 'minpack', 'fast' or 'robust', got 'quick'"),
     ({"strict": True}, "does not go together with strict"),
     ({"history": True, "full_output": True}, "does not go together with history"),
     ({"qr": "blocked"}, "does not go together with qr"),
@@ -130,6 +131,19 @@ def test_curve_fit_has_the_whole_covariance(separable):
     assert np.array_equal(info["fvec"], decay(T, *popt) - Y)
 
 
+def test_strategies_take_other_steps_to_the_same_answer():
+    found = {one: leastsq(residual, [40.0], separable=basis, strategy=one, full_output=True) for one in ("minpack", "fast", "robust")}
+    for x, *_ in found.values():
+        assert x == pytest.approx(found["minpack"][0], rel=1e-6)
+    assert not np.array_equal(found["fast"][0], found["minpack"][0])
+
+
+def test_relative_steps_of_each_parameter_are_those_of_what_is_left():
+    steps = {"bounds": (0, 99), "diff_step": np.array([1e-2, 1e-6, 1e-2])}
+    answer = curve_fit(decay, T, Y, [1, 1, 1], separable=["height", "level"], **steps)[0]
+    assert answer == pytest.approx(curve_fit(decay, T, Y, [1, 1, 1], ftol=1e-14, xtol=1e-14)[0], rel=1e-6)
+
+
 def test_curve_fit_with_sigma_and_bounds():
     options = {"sigma": np.linspace(1, 2, 50), "bounds": (0, [2.3, 10, 10])}
     popt, pcov = curve_fit(decay, T, Y, [1, 1, 1], separable=True, **options)
@@ -144,6 +158,7 @@ def test_curve_fit_with_sigma_and_bounds():
     ({"separable": "rte"}, "got 'rte': f has height, rate, level"),
     ({"separable": 4}, "must be True, None or names"),
     ({"separable": True, "loss": "cauchy"}, "curve_fit: separable needs loss='linear'"),
+    ({"separable": True, "strategy": "quick"}, "curve_fit: strategy must be"),
     ({"separable": True, "threads": 2}, "does not go together with threads"),
 ])
 def test_curve_fit_refuses(options, said):

@@ -114,6 +114,11 @@ def test_names_that_are_not_linear_are_refused(separable, said):
 def test_what_does_not_go_together_is_refused_by_name():
     with pytest.raises(ValueError, match="separable needs loss='linear', got 'huber'"):
         lsq.fit(decay, T, Y, [1, 1, 0], separable=True, loss="huber")
+    for separable in (True, "level"):
+        with pytest.raises(ValueError, match="fit: separable needs loss='linear', got 'poisson'.*Poisson's deviance"):
+            lsq.fit(decay, T, np.round(9*Y), [1, 1, 1], separable=separable, loss="poisson")
+    with pytest.raises(ValueError, match="curve_fit: separable needs loss='linear', got 'poisson'"):
+        lsq.curve_fit(decay, T, np.round(9*Y), [1, 1, 1], separable=True, loss="poisson")
     with pytest.raises(ValueError, match="'level' is fixed"):
         lsq.fit(decay, T, Y, [1, 1, 0], separable="level", fixed="level")
     with pytest.raises(TypeError, match="separable must be True, None or names of parameters, got 3"):

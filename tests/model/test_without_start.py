@@ -158,6 +158,14 @@ def test_what_the_model_raises_everywhere_arrives():
         lsq.fit(lambda t, a, b: np.ones(3)*a, T, Y)
 
 
+def test_counts_need_no_start():
+    counts = np.random.default_rng(3).poisson(decay(T, 40, 1.3, 5))
+    found, known = lsq.fit(decay, T, counts, loss="poisson"), lsq.fit(decay, T, counts, [30, 1, 4], loss="poisson")
+    assert found.x == pytest.approx(known.x, rel=1e-5) and found.stderr == pytest.approx(known.stderr, rel=1e-5)
+    assert found.search.startswith("Without a start: the best of 500 places")
+    assert not np.isnan(found.start).any() and "solved for" not in found.message
+
+
 # ---------------------------------------------------------------- how good it is
 
 @pytest.mark.parametrize("seed, missed", [

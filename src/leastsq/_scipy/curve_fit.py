@@ -113,8 +113,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `f_scale`, `callback`,
-        `workers`, `strategy`, `groups`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`: `x_scale`,
-        `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
+        `workers`, `strategy`, `groups`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`:
+        `x_scale`, `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
         tolerances that are None; `tr_solver` and `tr_options` change nothing.
 
     Returns
