@@ -142,6 +142,8 @@ def leastsq(
     strict: bool = False,
     engine: _Engine = None,
     strategy: _Strategy = "minpack",
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> tuple[_Array, int]: ...
 @overload
 def leastsq(
@@ -171,6 +173,8 @@ def leastsq(
     strict: bool = False,
     engine: _Engine = None,
     strategy: _Strategy = "minpack",
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -200,6 +204,8 @@ def leastsq(
     strict: bool = False,
     engine: _Engine = None,
     strategy: _Strategy = "minpack",
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> _Full: ...
 @overload
 def leastsq(
@@ -229,6 +235,8 @@ def leastsq(
     strict: bool = False,
     engine: _Engine = None,
     strategy: _Strategy = "minpack",
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    separable: Callable[..., ArrayLike] | None = None,
 ) -> tuple[_Array, int] | _Full: ...
 @overload
 def curve_fit(
@@ -241,11 +249,12 @@ def curve_fit(
     check_finite: bool | None = None,
     bounds: _Bounds = ...,
     method: _Method | None = None,
-    jac: Callable[..., ArrayLike] | _Differences | None = None,
+    jac: Callable[..., ArrayLike] | _Differences | Literal["jax"] | None = None,
     *,
     full_output: Literal[False] = False,
     nan_policy: Literal["raise", "omit"] | None = None,
     covariance: str | None = None,
+    separable: bool | str | Sequence[str] | None = None,
     ftol: float | None = 1.49012e-8,
     xtol: float | None = 1.49012e-8,
     gtol: float | None = 0.0,
@@ -265,6 +274,7 @@ def curve_fit(
     strict: bool = False,
     engine: _Engine = None,
     strategy: _Strategy = "minpack",
+    groups: Sequence[Any] | NDArray[Any] | None = None,
     # these only with bounds, or "trf" or "dogbox"
     x_scale: ArrayLike | Literal["jac"] | None = None,
     max_nfev: float | None = None,
@@ -284,11 +294,12 @@ def curve_fit(
     check_finite: bool | None = None,
     bounds: _Bounds = ...,
     method: _Method | None = None,
-    jac: Callable[..., ArrayLike] | _Differences | None = None,
+    jac: Callable[..., ArrayLike] | _Differences | Literal["jax"] | None = None,
     *,
     full_output: Literal[True],
     nan_policy: Literal["raise", "omit"] | None = None,
     covariance: str | None = None,
+    separable: bool | str | Sequence[str] | None = None,
     ftol: float | None = 1.49012e-8,
     xtol: float | None = 1.49012e-8,
     gtol: float | None = 0.0,
@@ -308,6 +319,7 @@ def curve_fit(
     strict: bool = False,
     engine: _Engine = None,
     strategy: _Strategy = "minpack",
+    groups: Sequence[Any] | NDArray[Any] | None = None,
     # these only with bounds, or "trf" or "dogbox"
     x_scale: ArrayLike | Literal["jac"] | None = None,
     max_nfev: float | None = None,
@@ -536,7 +548,9 @@ def fit(
     fixed: str | Iterable[str] | Sequence[bool | None] | Mapping[str, float | bool | None] | NDArray[np.bool_] | None = None,
     prior: Mapping[str, Sequence[float] | None] | Sequence[Sequence[float] | None] | None = None,
     own: str | Sequence[str] | None = None,
-    jac: _Model | Sequence[_Model] | _Differences | None = None,
+    separable: bool | str | Sequence[str] | None = None,
+    starts: int | None = None,
+    jac: _Model | Sequence[_Model] | _Differences | Literal["jax"] | None = None,
     loss: _CountLoss = "linear",
     f_scale: float = 1.0,
     nan_policy: Literal["raise", "omit"] = "raise",
@@ -618,6 +632,7 @@ class FitResult(_Exports, Mapping[str, FitParameter]):
     njev: int | None
     status: int
     strategy: str
+    search: str
     problem: Any
     def __getitem__(self, name: str) -> FitParameter: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -865,6 +880,7 @@ class Report(_Exports):
     nfev: int | None
     njev: int | None
     correlation_limit: float
+    search: str
     warnings: list[str]
     chi2_data: float
     chi2_priors: float

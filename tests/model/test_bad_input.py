@@ -46,7 +46,10 @@ BAD = [
     ({"nan_policy": "omitt"}, ValueError, "did you mean 'omit'"),
     ({"x": T[:2], "y": Y[:2]}, TypeError, "3 free parameters need at least as many data, got 2"),
     # start
-    ({"start": None}, ValueError, "start must have a value for each parameter, 'height', 'rate', 'level' have none"),
+    ({"start": {"rate": 1}}, ValueError, "start must have a value for each parameter, 'height', 'level' have none"),
+    ({"start": None, "starts": 0}, ValueError, "starts must be a positive integer, got 0"),
+    ({"start": None, "starts": 2.5}, TypeError, "starts must be a positive integer, got 2.5"),
+    ({"start": [1, 1, 0], "starts": 5}, ValueError, "starts is the number of places that are tried where there is no start"),
     ({"start": {"height": 1, "level": 0}}, ValueError, "'rate' has none: start={'rate': ...}"),
     ({"start": {"height": 1, "rte": 1, "level": 0}}, ValueError, "start: there is no parameter 'rte'; did you mean 'rate'"),
     ({"start": [1, 1]}, ValueError, "start must have 3 values, for height, rate, level, got 2"),
@@ -98,7 +101,7 @@ BAD = [
     ({"prior": {"rate": (1, 0.1)}, "sigma": 1.0, "fixed": "rate"}, ValueError, r"prior\['rate'\]: rate is fixed"),
     # the rest
     ({"own": ["height"]}, ValueError, "own needs several data sets"),
-    ({"jac": "forward"}, ValueError, "jac must be a function or one of '2-point', '3-point', 'cs', got 'forward'"),
+    ({"jac": "forward"}, ValueError, "jac must be a function or one of '2-point', '3-point', 'cs', 'jax', got 'forward'"),
     ({"jac": 3}, TypeError, "jac must be a function"),
     ({"jac": lambda t, *p: np.ones((20, 2))}, ValueError, r"jac returned must have the shape \(20, 3\), .* got \(20, 2\)"),
     ({"jac": "cs", "y": Y + 0j}, ValueError, "'cs' takes complex steps, which need a real y"),

@@ -15,9 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = {
     "benchmarks/batch.py": (["--sizes", "300", "--rounds", "1"], "fits/s"),
     "benchmarks/bounded.py": (["--quick", "--family", "decay_time", "variogram"], "JUDGING"),
+    "benchmarks/groups.py": ([], "the same bits: True"),
     "benchmarks/large.py": (["--quick", "--shapes", "2000x20", "--seconds", "0.05"], "2 000 x 20"),
+    "benchmarks/separable.py": (["--strategy", "minpack"], "solved 49, 53, 53 of 54"),
     "benchmarks/strategies.py": (["--collection", "published"], "judging published, 12 runs"),
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
+    "benchmarks/without_start.py": (["--seeds", "0", "--families", "none"], "of 27"),
     "examples/count_coverage.py": (["--fits", "10", "--peaks", "40", "--levels", "1"], "poisson"),
     "examples/error_coverage.py": (["--quick"], "correlated"),
     "examples/interval_coverage.py": (["--fits", "20"], "profile"),
@@ -40,7 +43,7 @@ SLOW = {
     "tools/coverage.sh": (["tests/parity/test_nist.py"], "TOTAL"),
 }
 # What a script cannot do without; the script is not run where it is absent.
-NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/large.py": ["scipy"]}
+NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/groups.py": ["scipy"], "benchmarks/large.py": ["scipy"]}
 NOT_CALLED_BY_PEOPLE = {
     "benchmarks/accelerated.py": "geodesic acceleration, a peer that benchmarks/strategies.py imports",
     "examples/fit_notebook.py": "the cells of docs/fit.ipynb, which tools/notebook.py runs",

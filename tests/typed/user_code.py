@@ -110,6 +110,9 @@ def by_name() -> None:
     report(result)
     plot.fit(result)
     fit([model, model], t, [y, y], [[1, 2], 1], own="a", bounds=[(0, 1), None], loss="huber", nan_policy="omit")
+    fit(model, t, y, separable=["a"], starts=64, jac="jax")
+    fit(model, t, y, {"b": 1}, separable=True)
+    curve_fit(model, t, y, separable="a", jac="jax")
     fit(model, (t, t), y.reshape(5, 10), np.ones(2), jac="3-point", fixed={"a": 3}, strategy="minpack")
 
 

@@ -37,7 +37,7 @@ class Fit:
         self.x0, self.mean = x0, None       # of counts, where the fit ended
         self.strategy = parse_strategy(settings.strategy)
         n = real_array(x0, "x0", "leastsq").size
-        self.differences = _differences(of_means(problem), problem.loss.is_poisson)
+        self.differences = _differences(of_means(problem), problem.loss.is_poisson, self.strategy != 0)
         self.maxfev = settings.limit(n, problem.by_differences)
         watch_maxfev = self.differences is not None and count_differences
         watcher = Watcher(watching, self.maxfev if watch_maxfev else None,
@@ -104,14 +104,16 @@ def why_it_ended(out, loss, **settings):
     return message(ier, **settings) + vanished_message(x, out[12] if len(out) > 12 else None)
 
 
-def _differences(problem, counts):
+def _differences(problem, counts, remembers):
     """The maker of the Jacobian, if it is neither the core nor the user."""
     func, how = problem.func, problem.differences
     if problem.Dfun is not None:
         if how.workers is not None:
             raise ValueError("leastsq: workers evaluate differences, and Dfun makes none")
+        if how.groups is not None:
+            raise ValueError("leastsq: groups are of parameters whose differences are made together, and Dfun makes none")
         return None
-    if how.scheme == "2-point" and how.workers is None and how.steps is None and not counts:
+    if how.scheme == "2-point" and how.workers is how.steps is how.groups is None and not counts:
         return None                     # the core's
     if isinstance(func, CFunction):
         raise TypeError(f"leastsq: Dfun={how.scheme!r} with workers or steps, '3-point' and 'cs' need "
@@ -119,4 +121,4 @@ def _differences(problem, counts):
     if not callable(func):
         raise TypeError("leastsq: func must be callable or a CFunction, got "
                         f"{type(func).__name__}")
-    return DifferenceJacobian(func, how, problem.bounds, grows=problem.grows)
+    return DifferenceJacobian(func, how, problem.bounds, grows=problem.grows, remembers=remembers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .. import _build
 from .._core import solve
 from .._problem.compiled import CFunction, handles, in_python
 from .._problem.derivatives import Differences
+from .._problem.groups import parse_groups
 from .._problem.kinds import PLAIN, plain
 from .._problem.losses import LINEAR
 from .._problem.problem import Problem, parse_problem
@@ -126,7 +128,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             ftol=1.49012e-8, xtol=1.49012e-8, gtol=0.0, maxfev=0, epsfcn=None,
             factor=100, diag=None, *, qr=None, threads=None, bounds=None, loss=LINEAR, f_scale=1.0,
             callback=None, history=False, verbose=0, workers=None, strict=False, engine=None,
-            strategy="minpack"):
+            strategy="minpack", groups=None, separable=None):
     r"""
     Minimize the sum of squares of a set of functions.
 
@@ -227,6 +229,15 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         "fast" for fewer evaluations, "robust" to solve more fits.  They read the default
         `factor` as 0.3, or 1 with `bounds`, and their difference steps see how large a parameter
         has been.  The manual's page on strategies has the figures.
+    groups : sequence, optional
+        A label for each parameter: those of different labels change different residuals, as those of different data sets do,
+        and their differences are made in one evaluation; None for a parameter that any residual may depend on.  The iterates
+        are the same, to the bit.  At the first Jacobian each parameter is moved alone, which checks it.
+    separable : callable, optional
+        ``separable(a, *args)``: the basis of a model that is linear in its last p parameters c, shape (m, p), for which
+        ``func(x, *args)``, with all n parameters x in the order a, c, is ``func([a, 0], *args) + separable(a, *args) @ c``.
+        These are solved for inside each evaluation, by variable projection.  `x0`, and `diag`, are then for a alone, `bounds`
+        for all; what is returned is of all parameters, and no J is older than `x`.
 
     Returns
     -------
@@ -353,6 +364,13 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     >>> x, ier = leastsq(residual, [1.0, 1.0], Dfun="3-point", loss="cauchy", f_scale=0.01)
     >>> x.round(2)
     array([2.  , 0.69])
+
+    The amplitude is linear, and solved for; it comes after the rate:
+
+    >>> y[1] -= 3
+    >>> x, ier = leastsq(lambda x: x[1]*np.exp(-x[0]*t) - y, [1.0], separable=lambda a: np.exp(-a[0]*t)[:, None])
+    >>> x.round(6)
+    array([0.693147, 2.      ])
     """
     if not isinstance(args, tuple):
         args = (args,)
@@ -369,17 +387,32 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         func, Dfun = watch.func, watch.Dfun
     if engine is not None and _is_reference(
             engine, qr=qr, threads=threads, bounds=bounds, loss=loss, callback=callback,
-            history=history, verbose=verbose, workers=workers, Dfun=Dfun, strategy=strategy):
+            history=history, verbose=verbose, workers=workers, groups=groups, separable=separable, Dfun=Dfun,
+            strategy=strategy):
         qr = _REFERENCE
     else:
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
-    if (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
-            or history or verbose or workers is not None or type(Dfun) is str or type(Dfun) is Differences):
+    if separable is not None:
+        from .._projection.separable import from_leastsq        # not at the top: it fits by this room's means
+        if groups is not None:
+            raise ValueError("leastsq: separable does not go together with groups")
+        fit = from_leastsq(separable, partial(parse_problem, func, args=args, Dfun=Dfun, col_deriv=col_deriv,
+                                              differences=Differences(precision=epsfcn, workers=workers), bounds=bounds,
+                                              loss=(loss, f_scale)),
+                           x0, bounds, args, Settings(ftol, xtol, gtol, maxfev, factor, diag, strategy=strategy),
+                           Watching(callback, False, verbose),
+                           qr=qr, threads=threads != _THREADS, strict=watch is not None, history=history)
+        source, out = fit.problem, _solve_with_extras(fit, True, None)
+        Dfun = source.Dfun
+    elif (bounds is not None or loss is not LINEAR or f_scale != 1.0 or callback is not None
+            or history or verbose or workers is not None or groups is not None
+            or type(Dfun) is str or type(Dfun) is Differences):
         if history and not full_output:
             raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
-        source = parse_problem(func, x0, args, Dfun, col_deriv, Differences(precision=epsfcn, workers=workers), bounds,
-                               (loss, f_scale))
+        differences = Differences(precision=epsfcn, workers=workers,
+                                  groups=None if groups is None else parse_groups(groups, np.size(x0)))
+        source = parse_problem(func, x0, args, Dfun, col_deriv, differences, bounds, (loss, f_scale))
         fit = Fit(source, x0, Settings(ftol, xtol, gtol, maxfev, factor, diag, qr, threads, strategy),
                   Watching(callback, history, verbose))
         out = _solve_with_extras(fit, full_output or bool(verbose), watch)

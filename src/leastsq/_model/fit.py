@@ -6,18 +6,23 @@ import warnings
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from .._fit.fit import Fit, why_it_ended
 from .._fit.status import SUCCESS, Status
+from .._problem.automatic import AUTOMATIC, by_jax
 from .._problem.derivatives import PRECISION, SCHEMES, Differences
 from .._problem.counts import COUNTS_FTOL, around, impossible, refuse_beside
 from .._problem.losses import LEAST_SQUARES, LINEAR, POISSON, DataLoss, Loss, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, Watching
+from .._projection.separable import Linear, SeparableFit, refuse_others
 from .data import NAN_POLICIES, parse_data
-from .parameters import parse_parameters, read_signature
+from .parameters import groups_of, parse_parameters, read_signature
 from .residual import (Rounded, counts_of, diagnose, jacobian_of, model_of_sets, precision_of, residual_of, values_of,
                        without_values)
 from .result import FitResult, Models
+from .search import parse_starts, search
 from .words import DOOR, nearest, sort_of
 
 __all__ = ["fit", "problem_of"]
@@ -27,8 +32,8 @@ _NO_SETTINGS = Settings()
 
 
 def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=None, fixed=None, prior=None, own=None,
-        jac=None, loss=LINEAR, f_scale=1.0, nan_policy="raise", strategy="fast", ftol=1.49012e-8, xtol=1.49012e-8,
-        gtol=0.0, maxfev=None, callback=None, verbose=0, workers=None):
+        separable=None, starts=None, jac=None, loss=LINEAR, f_scale=1.0, nan_policy="raise", strategy="fast", ftol=1.49012e-8,
+        xtol=1.49012e-8, gtol=0.0, maxfev=None, callback=None, verbose=0, workers=None):
     """
     Fit a model to data, with parameters by name.
 
@@ -46,7 +51,9 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         models a list of as many.
     start : dict or sequence, optional
         Where to start: a number for each parameter, by name or in order.  Numbers that are defaults of the model's
-        arguments need not be given.
+        arguments need not be given.  None: parameters without one are searched for, on scales that bounds, priors and data
+        suggest, and linear ones are solved for (but for `separable` False, or a loss).  `search` of the result says what was
+        found; nothing says that no better minimum exists.
     sigma : float or array_like, optional
         Standard deviations of y: a number, or as many as y has, in its shape; or the covariance matrix, shape (m, m).
         Points whose sigma is infinite do not count.  For complex y a real sigma is that of each part, a complex one has
@@ -64,10 +71,17 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     own : str or sequence of str, optional
         With several models: the parameters that each data set has for itself, named "height[0]", "height[1]", ...
         `start`, `bounds`, `fixed` and `prior` say of "height" what holds for each, of "height[1]" what holds for
-        one; a start may also be a number for each.
-    jac : callable, list of them or {"2-point", "3-point", "cs"}, optional
+        one; a start may also be a number for each.  Differences of parameters of different sets are made together.
+    separable : bool, str or sequence of str, optional
+        Parameters in which the model is linear, all of them together: they are solved for inside each evaluation, and need no
+        start; steps are made by the others alone.  True: those that probing finds, in order; `message` says which.  The
+        answer and its uncertainties are those of the whole model.
+    starts : int, optional
+        How many places are tried without a start; None: by the number of parameters that are searched for.
+    jac : callable, list of them or {"2-point", "3-point", "cs", "jax"}, optional
         ``jac(x, a, b, ...)``, the derivatives of the model, of the shape of y and then one column for each parameter.
-        None: forward differences; a word: as in `leastsq`.
+        None: forward differences; a word: as in `leastsq`; "jax": by JAX, if it is installed, for a model that is
+        written with `jax.numpy`: compiled, and in double precision whatever JAX's setting is.
     loss, f_scale : str or callable, float, optional
         A robust loss for outliers, as in `leastsq`; f_scale is compared with residuals over sigma.  Or "poisson" for
         counts, without `sigma` and `f_scale`: the model is their expectation, the deviance is minimized, and
@@ -94,8 +108,11 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         An argument is of the wrong kind; there are fewer data than free parameters.
     ValueError
         A name that no parameter has; a start or a fixed value outside the bounds; a width or a sigma that is not positive; data
-        that are empty or not finite; shapes that do not agree; a prior without sigma.  Of counts: negative ones, sigma or
-        f_scale beside them, a model that is not positive at the start where something was counted.
+        that are empty or not finite; shapes that do not agree; a prior without sigma; a model that is not linear in what
+        `separable` names; `separable` with a loss; without a start, a model that is finite nowhere.  Of counts: negative
+        ones, sigma or f_scale beside them, a model that is not positive at the start where something was counted.
+    ImportError
+        `jac` is "jax", and JAX is not installed.
     Exception
         Whatever the model raises, unchanged.
 
@@ -136,7 +153,16 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     ['height[0]', 'height[1]', 'rate', 'level[0]', 'level[1]']
     >>> round(both["height[1]"]/both["height[0]"], 3)
     2.0
+
+    Without a start:
+
+    >>> found = lsq.fit(lambda t, height, rate, level: decay(t, height, rate, level), t, y, sigma=0.01)
+    >>> found["rate"], found.message.partition(". ")[0].endswith("height, level")
+    (rate = 1.277 ± 0.015, True)
+    >>> found.search
+    'Without a start: the best of 33 places, found 3 times from the best 3; no other minimum was seen.'
     """
+    starts = parse_starts(starts)
     models, sets, signatures = _models_and_data(model, x, y, start, sigma, nan_policy)
     if strategy not in STRATEGIES:
         raise ValueError(f"{DOOR}: strategy must be 'fast', 'minpack' or 'robust', got {sort_of(strategy)}; "
@@ -147,31 +173,56 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         ftol = COUNTS_FTOL if ftol == _NO_SETTINGS.ftol else ftol
     elif prior is not None and len(prior) and any(data.weights is None for data in sets):
         raise ValueError(f"{DOOR}: prior needs sigma: the width of a prior is compared with the standard deviation of the data")
-    parameters = parse_parameters(signatures, start, bounds, fixed, prior, own)
+    if isinstance(jac, str) and jac == AUTOMATIC:
+        pairs = [by_jax(one, DOOR) for one in models]
+        models, jac = [one for one, _ in pairs], [one for _, one in pairs]
+    parameters = parse_parameters(signatures, start, bounds, fixed, prior, own, None if separable is False else separable)
     problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=loss, f_scale=f_scale,
                          absolute_sigma=absolute_sigma, workers=workers)
     _check_counts(sets, parameters)
-    settings = _settings("minpack" if poisson else strategy, ftol, xtol, gtol, maxfev, parameters)
-    job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
+    begin, searched, linear = parameters.start, None, None
+    searches = start is None and np.isnan(begin).any()
+    if separable is not False and (separable is not None or searches and problem.loss.is_linear):
+        refuse_others(DOOR, problem.loss)
+        linear = Linear(DOOR, parameters.names, parameters.linear)
+    settings = _settings("minpack" if poisson else strategy, ftol, xtol, gtol, maxfev, parameters,
+                         linear is not None or searches)
+    watching = Watching(callback, False, verbose)
+    if searches:
+        try:
+            searched = search(problem, parameters, settings, linear, starts)
+        except (TypeError, ValueError) as error:
+            if _is_ours(error):
+                raise diagnose(models, sets, parameters, error) from None
+            raise
+        linear, begin = searched.linear, searched.x
+        parameters = replace(parameters, start=searched.origin)
+    elif starts is not None:
+        raise ValueError(f"{DOOR}: starts is the number of places that are tried where there is no start, and there is one")
+    job = _job(problem, begin, settings, watching, linear)
     try:
-        out = job.solve(True)
+        out = job.solve(linear is None)
     except (TypeError, ValueError) as error:
         if _is_ours(error):
             raise diagnose(models, sets, parameters, error) from None
         raise
     nfev = out[3]
     if poisson and out[1] == Status.NOT_FINITE and out[4] == 0:
-        _refuse_start(problem, parameters.start, job.mean)
+        _refuse_start(problem, begin, job.mean)
     seen = (sets, out[2]) if not poisson else ([without_values(data) for data in sets], job.mean)
     if problem.Dfun is None and (dtype := precision_of(models, seen[0], parameters, out[0], seen[1])) is not None:
         if dtype in PRECISION:          # steps that are short for float64 see nothing but rounding: again, with longer ones
             problem = replace(problem, func=around(problem.func, lambda func: Rounded(func, dtype)))
-            job = Fit(problem, parameters.start, settings, Watching(callback, False, verbose))
-            out = job.solve(True)
+            job = _job(problem, begin, settings, watching, linear)
+            out = job.solve(linear is None)
             nfev += out[3]
         nfev += 1
+    said = ""
+    if searched is not None:
+        nfev += searched.nfev
+        said = searched.sentence(problem.loss.cost(out[2]), "deviance" if poisson else "chi2")
     ier = int(out[1])
-    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev)
+    message = partial(_message, out[:2], out[4], out[9], problem, settings, job.maxfev, getattr(job, "which", ()), said)
     if verbose or ier not in SUCCESS:
         message = message()
     if verbose and job.watcher is not None:
@@ -180,7 +231,14 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         warnings.warn(f"{DOOR}: {message}", RuntimeWarning, stacklevel=2)
     return FitResult._made(Models(tuple(models), tuple(signatures), tuple(sets), parameters), problem, out[0], out[2],
                            (nfev, out[4] if problem.Dfun is not None else None, ier, message),
-                           strategy)
+                           strategy, said)
+
+
+def _job(problem, start, settings, watching, linear):
+    """The fit itself; with linear parameters that are solved for, if `linear` is no None."""
+    if linear is None:
+        return Fit(problem, start, settings, watching)
+    return SeparableFit(problem, start, linear, settings, watching)
 
 
 def _models_and_data(model, x, y, start, sigma, nan_policy):
@@ -217,8 +275,9 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
     scheme, derivatives = "2-point", None
     if isinstance(jac, str):
         if jac not in SCHEMES:
-            raise ValueError(f"{DOOR}: jac must be a function or one of {', '.join(map(repr, SCHEMES))}, got {jac!r}; "
-                             f"{nearest(jac, SCHEMES)}")
+            words = (*SCHEMES, AUTOMATIC)
+            raise ValueError(f"{DOOR}: jac must be a function or one of {', '.join(map(repr, words))}, got {jac!r}; "
+                             f"{nearest(jac, words)}")
         if jac == "cs" and any(data.is_complex for data in sets):
             raise ValueError(f"{DOOR}: jac='cs' takes complex steps, which need a real y; '3-point' does with a complex one")
         scheme = jac
@@ -228,6 +287,7 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
             among = f"or a list of {len(sets)}" if len(sets) > 1 else "a word"
             raise TypeError(f"{DOOR}: jac must be a function, {among} or None, got {sort_of(jac)}")
         derivatives = jacobian_of(jacs, sets, signatures, parameters)
+    groups = groups_of(parameters, sets) if derivatives is None else None
     absolute_sigma = _truth(absolute_sigma, "absolute_sigma")
     penalty, residuals = LEAST_SQUARES, None
     if isinstance(loss, str) and loss == POISSON:
@@ -247,7 +307,7 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f
     else:
         about = _about_sets(models, sets, places)
     return Problem(residual_of(models, sets, parameters) if residuals is None else residuals, (), derivatives,
-                   differences=Differences(scheme, None, workers), bounds=parameters.bounds, loss=penalty,
+                   differences=Differences(scheme, None, workers, groups=groups), bounds=parameters.bounds, loss=penalty,
                    names=parameters.names, absolute_sigma=absolute_sigma, priors=parameters.priors, sets=tuple(sets), **about)
 
 
@@ -264,7 +324,6 @@ def _refuse_start(problem, start, mean):
 
 def _about_sets(models, sets, places):
     """What a `Problem` says of the data, of several sets together."""
-    import numpy as np
     sigma = None
     if sets[0].sigma is not None:
         if any(np.ndim(data.sigma) == 2 for data in sets):
@@ -297,30 +356,32 @@ def _check_counts(sets, parameters):
                         "a prior")
 
 
-def _settings(strategy, ftol, xtol, gtol, maxfev, parameters):
+def _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable=False):
     """The `Settings` of a fit."""
-    bounded = parameters.bounded
+    bounded = parameters.bounded or separable
     options = {"factor": 1.0} if bounded else {}        # as curve_fit has it
     return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, strategy=strategy, **options)
 
 
-def _message(out, njev, fault, problem, settings, maxfev):
-    """Why the fit ended, in a sentence; and what is at a bound."""
+def _message(out, njev, fault, problem, settings, maxfev, linear, said):
+    """Why the fit ended, in a sentence; what is at a bound; which parameters were solved for; and what more is said."""
     ier = out[1]
     if ier == Status.NOT_FINITE and njev == 0 and fault is not None:
         row, _, value = fault
         at = ", ".join(f"{name} = {float(one):.6g}" for name, one in zip(problem.names, out[0]))
         return f"The residual of {problem.where(row) or f'y[{row}]'} is {value} at the start: {at}."
-    said = why_it_ended((*out, None, None, njev, *(None,)*4, fault), problem.loss.rho, maxfev=maxfev, **settings.tolerances())
-    said = " ".join(said.split())
+    ended = why_it_ended((*out, None, None, njev, *(None,)*4, fault), problem.loss.rho, maxfev=maxfev, **settings.tolerances())
+    ended = " ".join(ended.split())
     if problem.bounds is not None:
         active = problem.bounds.active_mask(out[0])
         free = problem.bounds.free
         for which, side in ((-1, "lower"), (1, "upper")):
             names = [name for name, one, may in zip(problem.names, active, free) if one == which and may]
             if names:
-                said += f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound."
-    return said
+                ended += f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound."
+    if len(linear):
+        ended += f" Linear parameters, which were solved for: {', '.join(problem.names[j] for j in linear)}."
+    return f"{ended} {said}" if said else ended
 
 
 def _is_ours(error):

@@ -13,9 +13,10 @@ from types import FunctionType
 import numpy as np
 
 from .._problem.bounds import Bounds
+from .._problem.groups import Groups
 from .words import DOOR, known, real_number, sort_of
 
-__all__ = ["Parameters", "Signature", "parse_parameters", "read_signature"]
+__all__ = ["Parameters", "Signature", "groups_of", "parse_parameters", "read_signature"]
 
 _VARIABLE = 0x04 | 0x08         # code flags: the function takes *args or **kwargs
 
@@ -60,6 +61,8 @@ class Parameters:
         (index, mean, width) of each.
     places : tuple of ndarray or None
         For each of several data sets, where its model's parameters are; None: one set.
+    linear : list of int or None
+        Which are linear, as the user says; None: nothing was said of it.
     """
 
     names: tuple
@@ -71,6 +74,24 @@ class Parameters:
     bounded: bool
     priors: tuple
     places: tuple | None
+    linear: list | None = None
+
+
+def groups_of(parameters, sets):
+    """Parameters that belong to one data set each, and whose residuals are whose; None: there are no two such sets."""
+    if parameters.places is None:
+        return None
+    n = len(parameters.names)
+    owners = np.full(n, -1)
+    for j in range(n):
+        having = [i for i, place in enumerate(parameters.places) if j in place]
+        if len(having) == 1:
+            owners[j] = having[0]
+    if len(set(owners[owners >= 0])) < 2:
+        return None
+    rows = [np.full(data.values.size, i) for i, data in enumerate(sets)]
+    rows.append(np.array([owners[j] for j, _, _ in parameters.priors], int))
+    return Groups(owners, np.concatenate(rows), parameters.names)
 
 
 class _ByName:
@@ -148,7 +169,7 @@ def _further_names(start, names):
 
 # --------------------------------------------------------------- what is said of them
 
-def parse_parameters(signatures, start, bounds, fixed, prior, own):
+def parse_parameters(signatures, start, bounds, fixed, prior, own, linear=None):
     """
     The `Parameters` of a fit.
 
@@ -158,6 +179,8 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
         One for each data set.
     start, bounds, fixed, prior, own
         As the user gave them.
+    linear : None, True, str or sequence of str
+        Parameters that need no start, which is then nan; True: any may be.
     """
     if len(signatures) == 1:
         names, places, copies = signatures[0].names, None, None
@@ -173,11 +196,12 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
     held = [False]*n
     if fixed is not None:
         _fix(fixed, names, copies, held, values)
-    missing = [name for name, value in zip(names, values) if value is None]
-    if missing:
+    which = () if linear is None else names if linear is True else linear_names(linear, names, copies)
+    missing = [name for name, value in zip(names, values) if value is None and name not in which]
+    if missing and start is not None:
         raise ValueError(f"{DOOR}: start must have a value for each parameter, {', '.join(map(repr, missing))} "
                          f"{'have' if len(missing) > 1 else 'has'} none: start={{{', '.join(f'{m!r}: ...' for m in missing)}}}")
-    values = np.array(values, float)
+    values = np.array(values, float)                # None becomes nan
     sides, bounded = None, False
     if limits is not None or fixed is not None:
         sides = _sides(limits, names, values.tolist(), held)
@@ -185,7 +209,34 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own):
         bounded = any(not fix and (low > -inf or high < inf) for fix, low, high in zip(held, *limits))
         limits = tuple(np.array(side, float) for side in limits)
     priors = () if prior is None else _priors(prior, names, copies, held)
-    return Parameters(names, values, sides, limits, np.array(held), n - sum(held), bounded, priors, places)
+    return Parameters(names, values, sides, limits, np.array(held), n - sum(held), bounded, priors, places,
+                      None if linear is None or linear is True else _not_fixed(which, names, held))
+
+
+def _not_fixed(which, names, held):
+    """Where these parameters are; a fixed one is refused."""
+    places = [names.index(name) for name in which]
+    for j in places:
+        if held[j]:
+            raise ValueError(f"{DOOR}: separable: {names[j]!r} is fixed, and nothing is solved for it")
+    return places
+
+
+def linear_names(given, names, copies=None):
+    """The names of a user's `separable`, own ones copied, in the order of the parameters."""
+    given = (given,) if isinstance(given, str) else given
+    if not hasattr(given, "__iter__") or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"{DOOR}: separable must be True, None or names of parameters, got {sort_of(given)}")
+    wanted = set()
+    for name in given:
+        if copies is not None and name in copies:
+            wanted.update(copies[name])
+        else:
+            known(name, names if copies is None else (*names, *copies), "separable")
+            wanted.add(name)
+    if not wanted:
+        raise ValueError(f"{DOOR}: separable must name at least one parameter, got none: None solves for all alike")
+    return tuple(name for name in names if name in wanted)
 
 
 def _of_sets(signatures, own):
@@ -325,7 +376,7 @@ def _sides(limits, names, values, held):
     """The `Bounds`, within which the start has to be."""
     low, high = ([-inf]*len(names), [inf]*len(names)) if limits is None else map(list, limits)
     for j, (a, value, b) in enumerate(zip(low, values, high)):
-        if not a <= value <= b:
+        if not a <= value <= b and value == value:
             what = "fixed" if held[j] else "start"
             raise ValueError(f"{DOOR}: {what}[{names[j]!r}] must be within the bounds {a:g} to {b:g}, got {value:g}")
         if held[j]:

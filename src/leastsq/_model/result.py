@@ -94,6 +94,8 @@ class FitResult(Exports, Mapping):
     extra_nfev : int
         Evaluations since, for uncertainties, profiles and so on.
     strategy : str
+    search : str
+        Without a start: how many places were tried, how often the answer was found, and where the next minimum is.
     problem : Problem or None
         What was fitted.
 
@@ -121,12 +123,13 @@ class FitResult(Exports, Mapping):
     """
 
     @classmethod
-    def _made(cls, models, problem, x, fvec, end, strategy):
+    def _made(cls, models, problem, x, fvec, end, strategy, search=""):
         """After a fit; `end` is (nfev, njev, ier, message)."""
         self = cls.__new__(cls)
         self._models, self.problem, self.x, self._fvec, self.strategy = models, problem, x, fvec, strategy
         self.nfev, self.njev, self.status, self._message = end
         self._count, self._spreads, self._said = [0], None, None
+        self.search = search
         return self
 
     def __init__(self):
@@ -185,7 +188,7 @@ class FitResult(Exports, Mapping):
         problem = self.problem
         if problem is not None and not problem.in_blocks:
             problem = replace(problem, func=around(problem.func, lambda func: _Counted(func, self)))
-        info = {"nfev": self.nfev, "njev": self.njev}
+        info = {"nfev": self.nfev, "njev": self.njev, "search": self.search}
         return Fitted(problem, self.x, self._fvec, None, info, self.message, self.status, self.success,
                       self._made_once if spreads else None)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _core
 from .arguments import real_number
+from .groups import GroupedMoves, Groups
 from .kinds import returned
 
 __all__ = ["EPS", "GROWTH", "MOST_GROWTHS", "ORDINARY_SIZE", "PRECISION", "SCHEMES", "TURNS", "DifferenceJacobian",
@@ -43,12 +44,15 @@ class Differences:
         Number of threads, or a map: ``workers(f, points)``.
     steps : float, ndarray or None
         Relative steps, in place of those from `precision`.
+    groups : Groups or None
+        Parameters that may be moved in one evaluation.
     """
 
     scheme: str = "2-point"
     precision: float | None = None
     workers: int | Callable | None = None
     steps: float | np.ndarray | None = None
+    groups: Groups | None = None
 
     def relative_error(self, eps=EPS):
         """That of a function whose results have the precision `eps`, at least the machine's."""
@@ -88,6 +92,8 @@ class DifferenceJacobian:
         No point lies outside.
     grows : bool
         Steps of forward differences that change no residual grow: MINPACK's bits are not wanted.
+    remembers : bool
+        Steps of forward differences are relative to the largest size that a parameter has had, as between bounds.
     alone : bool
         These are all residuals.  If not, `sums` say how straight they are over the steps, to be added to those of the
         others, and whoever has all of them changes `factors`.
@@ -104,9 +110,10 @@ class DifferenceJacobian:
         Of squares, over the last steps of central differences: first differences, second ones, residuals.
     """
 
-    def __init__(self, func, differences, bounds=None, alone=True, grows=False):
+    def __init__(self, func, differences, bounds=None, alone=True, grows=False, remembers=False):
         self.func, self.differences, self.bounds, self.alone = func, differences, bounds, alone
         self.grows = grows and differences.steps is None
+        self.remembers = remembers or bounds is not None
         self.vanished = None
         self.map = _mapper(differences.workers)
         self.evaluations = 0
@@ -116,6 +123,7 @@ class DifferenceJacobian:
         self._f = None
         self.largest = 0.0             # |x| so far
         self.factors = self.sums = None
+        self._grouped = None if differences.groups is None else GroupedMoves(differences.groups)
         self._eps = None                # of what func returns
 
     def residual(self, x, *args):
@@ -150,6 +158,12 @@ class DifferenceJacobian:
         values = self.map(partial(_call, self.func, args), points)
         return values if self.map is map else _all_of(values, len(points))
 
+    def _moved(self, x, moves, f, args):
+        """func where each of the parameters alone is moved, of (j, where to)."""
+        if self._grouped is None:
+            return self._evaluate([_replaced(x, j, value) for j, value in moves], args)
+        return self._grouped.evaluate(x, moves, f, partial(self._evaluate, args=args))
+
     def _largest(self, x):
         """|x| so far, so that steps do not shrink where x passes close to zero."""
         self.largest = np.maximum(np.abs(x), self.largest)
@@ -158,8 +172,10 @@ class DifferenceJacobian:
     def _two_point(self, x, f, args):
         n = x.size
         largest, low, high = None, None, None
+        if self.remembers:
+            largest = self._largest(x)
         if self.bounds is not None:
-            largest, low, high = self._largest(x), self.bounds.low, self.bounds.high
+            low, high = self.bounds.low, self.bounds.high
         relative = self._relative_step(np.sqrt)
         if self.factors is not None:
             relative = relative*self.factors
@@ -187,7 +203,7 @@ class DifferenceJacobian:
 
     def _forward(self, x, f, args, which, moved, steps, rows):
         """The rows of these parameters."""
-        values = iter(self._evaluate([_replaced(x, j, moved[j]) for j in which], args))
+        values = iter(self._moved(x, [(j, moved[j]) for j in which], f, args))
         for j in which:
             rows[j] = (_as_residuals(next(values), f.size) - f)/steps[j]
 
@@ -205,7 +221,7 @@ class DifferenceJacobian:
         todo = [j for j in range(n) if self._room(x, j) > 0]
         for turn in range(TURNS if self.alone and self.differences.steps is None else 1):
             plan = [self._ends(x, j, steps[j]) for j in todo]
-            values = iter(self._evaluate([_replaced(x, j, x[j] + d) for j, (_, *ends) in zip(todo, plan) for d in ends], args))
+            values = iter(self._moved(x, [(j, x[j] + d) for j, (_, *ends) in zip(todo, plan) for d in ends], f, args))
             for j, (central, a, b) in zip(todo, plan):
                 first = _as_residuals(next(values), f.size).copy()
                 second = _as_residuals(next(values), f.size)
@@ -246,9 +262,8 @@ class DifferenceJacobian:
         low, high = self._bounds(n)
         free = np.flatnonzero(low < high)
         steps = steps_of(x, _COMPLEX_STEP if self.differences.steps is None else self.differences.steps)
-        points = [_replaced(x.astype(complex), j, x[j] + 1j*steps[j]) for j in free]
         rows = np.zeros((n, f.size))
-        values = iter(self._evaluate(points, args))
+        values = iter(self._moved(x.astype(complex), [(j, x[j] + 1j*steps[j]) for j in free], f, args))
         for j in free:
             value = np.atleast_1d(np.asarray(returned(next(values))))
             if value.dtype.kind != "c" or value.shape != f.shape:

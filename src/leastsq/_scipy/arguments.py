@@ -13,10 +13,11 @@ import numpy as np
 from .._problem.arguments import noted, real_array
 from .._problem.derivatives import Differences
 from .._problem.settings import most_evaluations
+from .._projection.separable import Linear
 from .classes import OptimizeResult
 
 __all__ = ["NotDense", "as_leastsq", "check_tolerances", "check_trust_region", "evaluation_limit", "factors_of_scales",
-           "has_finite_bounds", "is_scipys", "relative_steps", "scipys_callback"]
+           "has_finite_bounds", "is_scipys", "linear_parameters", "relative_steps", "scipys_callback"]
 
 _EPS = np.finfo(float).eps
 _OTHERS = ("trf", "dogbox")
@@ -176,3 +177,18 @@ def scipys_callback(callback, named):
             said = callback(state.x)
         return None if named else said
     return tell
+
+
+def linear_parameters(separable, names):
+    """Which parameters are linear, as `leastsq` takes it."""
+    if separable is True:
+        return Linear("curve_fit", names)
+    given = (separable,) if isinstance(separable, str) else separable
+    if not hasattr(given, "__iter__") or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"curve_fit: separable must be True, None or names of parameters, got {separable!r}")
+    given = tuple(given)
+    for name in given or ("",):
+        if names is None or name not in names:
+            known = "f does not say its names" if names is None else f"f has {', '.join(names)}"
+            raise ValueError(f"curve_fit: separable must be names of parameters, got {separable!r}: {known}")
+    return Linear("curve_fit", names, [names.index(name) for name in given])

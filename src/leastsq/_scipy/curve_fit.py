@@ -14,6 +14,7 @@ from .._fit.leastsq import leastsq
 from .._fit.stayed import NO_STEP, SIGN
 from .._fit.status import SUCCESS, Status
 from .._problem.arguments import improper, noted, real_array, real_data
+from .._problem.automatic import AUTOMATIC, by_jax
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
@@ -22,7 +23,7 @@ from .._problem.losses import LINEAR, POISSON
 from .._problem.weights import count_finite, weigher
 from .._problem.words import of_curve_fit
 from .._uncertainty.covariance import check_option
-from .arguments import as_leastsq, is_scipys
+from .arguments import as_leastsq, is_scipys, linear_parameters
 from .classes import warn
 from .curve_counts import check_start, count_residuals
 from .curve_covariance import accurate_covariance, scipys_covariance, warn_of_lost_steps, with_infinities
@@ -39,14 +40,15 @@ _OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n 
 _CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
 # leastsq's, as far as they are not arguments of curve_fit by another name
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
-                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine", "strategy"))
+                      "f_scale", "callback", "history", "verbose", "workers", "strict", "engine", "strategy",
+                      "groups"))
 _ARGUMENTS = ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method", "jac", "full_output",
-              "nan_policy", "covariance")
+              "nan_policy", "covariance", "separable")
 
 
 def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_finite=None,
               bounds=_NO_BOUNDS, method=None, jac=None, *, full_output=False, nan_policy=None,
-              covariance=None, **kwargs):
+              covariance=None, separable=None, **kwargs):
     r"""
     Fit a function to data by nonlinear least squares.
 
@@ -87,10 +89,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         Levenberg–Marquardt answers, with bounds and without.  The last two are names that SciPy's users
         give to have bounds and losses: they mean the same here, but for SciPy's `ier` and `mesg`, and for what their callers
         expect of `callback` and of data too few.
-    jac : callable or {"2-point", "3-point", "cs"}, optional
+    jac : callable or {"2-point", "3-point", "cs", "jax"}, optional
         ``jac(xdata, a, b, ...)``, the derivatives of `f` with respect to the
         parameters, shape (m, n); `sigma` is taken care of.  None: forward
-        differences; a word: as `leastsq`'s `Dfun`.
+        differences; a word: as `leastsq`'s `Dfun`; "jax": by JAX, as in `fit`.
     full_output : bool, optional
         Also return `infodict`, `mesg` and `ier`.
     nan_policy : {None, 'raise', 'omit'}, optional
@@ -101,6 +103,9 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         Else from derivatives made afresh at `popt`, by that method of
         `leastsq.covariance`; "accurate": by `jac` if that is a function, by complex
         steps if it is "cs", else by "richardson".
+    separable : True, str or sequence of str, optional
+        Names of parameters in which `f` is linear, all of them together, or True for those that probing finds: they are
+        solved for inside each evaluation.  As in `fit`; `pcov` is that of all parameters.
     loss : str or callable, optional
         A robust loss, as in `leastsq`; or "poisson", for counts: `f` is their expectation, and what is minimized is
         the deviance, ``2*sum(y*log(y/f) - y + f)``.  `sigma` and `f_scale` must not be given; `ftol` is 1e-11
@@ -108,8 +113,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `f_scale`, `callback`,
-        `workers`, `strategy`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`: `x_scale`,
-        `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
+        `workers`, `strategy`, `groups`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`:
+        `x_scale`, `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
         tolerances that are None; `tr_solver` and `tr_options` change nothing.
 
     Returns
@@ -203,6 +208,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     named = method is not None and is_scipys(method)
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument.")
+    if type(jac) is str and jac == AUTOMATIC and callable(f):
+        f, jac = by_jax(f, "curve_fit")
     if not (type(f) is FunctionType and (jac is None or type(jac) is FunctionType)):
         _check_functions(f, jac, p0, xdata, ydata)
     check_option(covariance)
@@ -268,6 +275,10 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
             func, Dfun = filled.func, filled.Dfun
         if named:
             warn_in_place_of(method, 2)
+    projects = separable is not None and separable is not False
+    if projects:
+        kwargs = {"factor": 1.0} | kwargs
+        kwargs["separable"] = linear_parameters(separable, _parameter_names(f, n))
     try:
         popt, pcov, info, mesg, ier = leastsq(func, p0, Dfun=Dfun, full_output=1, **kwargs)
     except (TypeError, ValueError, OverflowError) as error:
@@ -293,7 +304,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
             warn(mesg[mesg.index(NO_STEP):], 2)
     if bounds is not None:
         _warn_of_no_effect(mesg, info)
-    promised = not as_scipys and ier != Status.WATCHER and kwargs.get("loss", LINEAR) == LINEAR     # MINPACK's numbers
+    promised = (not (as_scipys or projects) and ier != Status.WATCHER
+                and kwargs.get("loss", LINEAR) == LINEAR)       # MINPACK's numbers
     if filled is not None:
         mesg += too_few(info["fvec"].size, free)
     if named:
@@ -359,7 +371,7 @@ def _check_functions(f, jac, p0, xdata, ydata):
             raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction: leastsq "
                             "and least_squares take those.")
     if isinstance(jac, str) and jac not in SCHEMES:
-        raise TypeError(f"`jac` must be callable, None or one of {list(SCHEMES)}, got {jac!r}.")
+        raise TypeError(f"`jac` must be callable, None or one of {[*SCHEMES, AUTOMATIC]}, got {jac!r}.")
     for name, function in (("f", f), ("jac", jac)):
         if not (callable(function) or name == "jac" and (jac is None or isinstance(jac, str))):
             words = (f"{f!r} is not a callable object" if name == "f" and p0 is None else

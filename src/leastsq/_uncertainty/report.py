@@ -68,6 +68,8 @@ class Report(Exports):
     reason : str
         Why the fit stopped.
     ier, nfev, njev : int or None
+    search : str
+        Of a `fit` without a start: what its search found.
     warnings : list of str
     """
 
@@ -139,6 +141,8 @@ class Report(Exports):
             lines.append(("calls of the function", calls))
         if self.reason:
             lines.append(("stopped because", self.reason + ("" if self.ier is None else f" (ier {self.ier})")))
+        if self.search:
+            lines.append(("without a start", self.search.partition(": ")[2].rstrip(".")))
         return lines
 
     def __str__(self):
@@ -324,7 +328,8 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
         chi2_data=chi2 - off, chi2_priors=off, pulls=[], sets=_of_sets(problem, rows, finite),
         r2=_r_squared(problem, rows, y, notes), aic=float(deviance + 2*free), bic=float(deviance + free*np.log(m)),
         reason=_reason(fitted, problem), ier=fitted.ier, nfev=_count(fitted.info, "nfev"),
-        njev=_count(fitted.info, "njev"), counts=expected, correlation_limit=correlation_limit, warnings=[])
+        njev=_count(fitted.info, "njev"), counts=expected, correlation_limit=correlation_limit, warnings=[],
+        search=fitted.info.get("search", "") if isinstance(fitted.info, dict) else "")
     out.pulls = [(out.names[j], *pull) for j, *pull in pulls]
     if fitted.success is False and fitted.ier is None:
         notes.insert(0, "The fit was stopped before it converged, or failed.")
