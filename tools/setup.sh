@@ -134,7 +134,7 @@ find_python() {
         new_enough "$python"
         return
     fi
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+    for candidate in python3 python3.15 python3.14 python3.13 python3.12 python3.11; do
         if have "$candidate" && new_enough "$candidate"; then python=$candidate; return 0; fi
     done
     return 1

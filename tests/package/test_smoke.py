@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+import sysconfig
 import threading
 
 import numpy as np
@@ -60,6 +61,13 @@ def test_importing_it_brings_neither_scipy_nor_matplotlib():
     code = "import sys, leastsq; print(sorted({'scipy', 'matplotlib', 'numba', 'cffi'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has the GIL")
+def test_importing_it_leaves_the_gil_off():
+    code = "import sys, leastsq; print(sys._is_gil_enabled())"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
 
 
 @pytest.mark.parametrize("qr", ["minpack", "blocked"])
