@@ -1,4 +1,4 @@
-"""Fits to data that lie on a cluster, with Dask (an optional extra: ``pip install leastsq[dask]``).
+"""Fits to data that lie on a cluster, with Dask (an optional extra, ``dask``).
 
 `leastsq_blocks` is the function of that name whose blocks stay where they are, on the workers;
 `leastsq` takes a residual function that returns a `dask.array.Array`.  Workers make and

@@ -1,5 +1,5 @@
 """
-Pictures of fits, with matplotlib (an optional extra: ``pip install leastsq[plot]``).
+Pictures of fits, with matplotlib (an optional extra, ``plot``).
 
 Every function draws into a new figure, or into the `ax` it is given, and returns the
 matplotlib `Figure`.
