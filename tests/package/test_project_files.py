@@ -34,7 +34,8 @@ def read_yaml(name):
 def test_every_link_to_a_repository_of_ours_is_the_same():
     papers = [path for pattern in ("*.md", "*.cff", "docs/*.md", "docs/*.py", "recipe/*", ".github/**/*.*")
               for path in ROOT.glob(pattern)]
-    links = {(path.name, link) for path in papers for link in re.findall(r"https://github\.com/[\w.-]+/leastsq\b", path.read_text())}
+    links = {(path.name, link) for path in papers
+             for link in re.findall(r"https://github\.com/[\w.-]+/leastsq\b", path.read_text(encoding="utf-8"))}
     assert {name for name, _ in links} >= {"CITATION.cff", "SECURITY.md", "recipe.yaml", "config.yml"}
     assert {link for _, link in links} == {REPOSITORY}
     assert all(link.startswith((REPOSITORY, PROJECT["urls"]["Documentation"])) for link in PROJECT["urls"].values())
@@ -110,8 +111,9 @@ def test_the_tests_of_the_free_threaded_job_exist():
     steps = read_yaml(".github/workflows/test.yml")["jobs"]["free-threaded"]["steps"]
     named = set(re.findall(r"tests/\w+/test_\w+\.py", "".join(step.get("run", "") for step in steps)))
     assert {name for name in named if not (ROOT / name).exists()} == set()
-    threaded = {str(path.relative_to(ROOT)) for room in ("faults", "fit", "many") for path in (ROOT / "tests" / room).glob("test_*.py")
-                if re.search(r"^(import threading|from concurrent\.futures import ThreadPoolExecutor)", path.read_text(), re.M)}
+    use_threads = re.compile(r"^(import threading|from concurrent\.futures import ThreadPoolExecutor)", re.MULTILINE)
+    threaded = {f"tests/{room}/{path.name}" for room in ("faults", "fit", "many") for path in (ROOT / "tests" / room).glob("test_*.py")
+                if use_threads.search(path.read_text(encoding="utf-8"))}
     # Dask's own threads and processes; needs packages that may switch the GIL on
     assert threaded - named == {"tests/many/test_dask.py"}
 
