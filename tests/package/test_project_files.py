@@ -1,6 +1,6 @@
-"""The files that introduce the project to indexes, sites and people agree with each other, and can be read by them.
+"""The files that describe the project to package indexes, GitHub and conda are valid and agree with each other.
 
-Also what the build says where a compiler is missing or too old.
+Also tested: what the build says where a compiler is missing or too old.
 """
 import os
 import re
@@ -146,7 +146,7 @@ def test_the_recipe_renders_for_each_python():
 
 @pytest.fixture
 def configure(tmp_path):
-    """configure(FC=...) is what `meson setup` prints; it has to fail."""
+    """configure(FC=...) runs `meson setup`, which must fail, and returns what it printed."""
     def run(**environment):
         programs = Path(sys.executable).parent
         meson = programs / "meson" if (programs / "meson").exists() else shutil.which("meson")
