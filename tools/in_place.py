@@ -1,10 +1,10 @@
-"""A pytest plugin for tools/clients.py: this package in SciPy's place, and what became of each test.
+"""A pytest plugin for tools/clients.py: puts this package in SciPy's place, and records the outcome of each test.
 
     LEASTSQ_SIDE=leastsq LEASTSQ_RECORD=folder PYTHONPATH=tools pytest -p in_place ...
 
-With the side `leastsq` the names that SciPy's users import (`leastsq`; `curve_fit` and `least_squares` where the
-method is Levenberg-Marquardt's) are this package's, from before the client is imported.  With `scipy`
-they stay.  Either way calls are counted, for a test suite that makes none says nothing.
+With the side `leastsq`, SciPy's names `leastsq`, `curve_fit` and `least_squares` (the last two where the method is
+Levenberg-Marquardt) refer to this package from before the client is imported.  With `scipy` they stay
+unchanged.  In both cases calls are counted: a test suite without any call shows nothing.
 """
 import functools
 import json
@@ -23,7 +23,7 @@ outcomes = {}
 
 
 def levenberg_marquardt(name, arguments, keywords):
-    """Is it a call that this package answers?  The other methods are not its business."""
+    """Does this package have the method of this call?  SciPy answers the others."""
     if name == "leastsq":
         return True
     position, default = {"curve_fit": (8, None), "least_squares": (4, "trf")}[name]
@@ -51,7 +51,7 @@ for public in ("leastsq", "curve_fit", "least_squares"):
 
 
 def pytest_runtest_logreport(report):
-    """The worst of setting up, calling and tearing down."""
+    """The worst outcome of setup, call and teardown."""
     if report.when == "call" or report.outcome != "passed":
         crash = getattr(report.longrepr, "reprcrash", None)
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
@@ -59,6 +59,6 @@ def pytest_runtest_logreport(report):
 
 
 def pytest_sessionfinish():
-    """Each process of pytest-xdist leaves its own file."""
+    """Each process of pytest-xdist writes its own file."""
     RECORD.mkdir(parents=True, exist_ok=True)
     (RECORD / f"{os.getpid()}.json").write_text(json.dumps({"calls": calls, "outcomes": outcomes}), encoding="utf-8")
