@@ -80,7 +80,7 @@ def test_a_picture_asks_for_what_it_cannot_know():
     with pytest.raises(TypeError, match="x, y, model must be given"):
         leastsq.plot.fit(found)
     assert len(leastsq.plot.fit(found, x=T, y=Y, model=model).axes) == 2
-    with pytest.raises(ValueError, match="noise=True does not know"):
+    with pytest.raises(ValueError, match="noise=True cannot know"):
         leastsq.plot.fit(found, x=T, y=Y, model=model, prediction=True)
     assert len(leastsq.plot.fit(found, x=T, y=Y, model=model, prediction=0.1).axes) == 2
     known = leastsq.curve_fit(model, T, Y, full_output=True)

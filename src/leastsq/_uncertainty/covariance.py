@@ -616,7 +616,7 @@ def not_a_minimum(found):
     if not found.optimality > _ALIGNED or found.chi2 == 0:      # nan: not known
         return None
     return (f"This does not look like a minimum: the residuals make an angle with cosine {found.optimality:.2g} "
-            "with the derivative of one parameter (it is 0 at a minimum). Continue the fit from here, or with smaller ftol and xtol.")
+            "with the derivative of one parameter (it is 0 at a minimum). Continue from here, or use smaller ftol and xtol.")
 
 
 def _legible(null):
