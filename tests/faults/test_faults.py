@@ -192,7 +192,7 @@ def refuse(kinds, name_of, at_first=None):
     lambda x, r: None, lambda x, r: r + 0j, lambda x, r: r.astype(object), lambda x, r: "text",
     lambda x, r: {}, lambda x, r: r.astype(str), lambda x, r: r.astype("m8[s]"),
     lambda x, r: fit, lambda x, r: NotImplemented],
-    ids=["None", "complex", "object", "text", "dict", "texts", "times", "function", "singleton"])
+    ids=["None", "complex", "object", "text", "dict", "strings", "times", "function", "singleton"])
 def test_any_call_may_return_something_other_than_an_array_of_reals(door, act):
     at_every_call(door, act, refuse(TypeError, True))
 

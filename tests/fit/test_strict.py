@@ -129,8 +129,8 @@ def test_an_x_kept_and_changed_later_is_reported():
 
 
 def test_a_change_of_dtype_is_reported():
-    texts = warned(lambda x: good(x).astype(np.float32 if x[0] > 1.5 else np.float64))
-    assert any("float32 after float64" in text for text in texts)
+    messages = warned(lambda x: good(x).astype(np.float32 if x[0] > 1.5 else np.float64))
+    assert any("float32 after float64" in text for text in messages)
 
 
 def test_the_first_nan_is_located_with_the_parameters_that_moved():
@@ -149,8 +149,8 @@ def test_a_parameter_without_effect_is_reported():
     (lambda x: x[0]*np.exp(-T) + np.exp(x[1]*T) - Y, (1.0, 1e-9), "too near zero for a step relative to it"),
 ])
 def test_forward_differences_that_mislead_are_reported(func, x0, words):
-    texts = warned(func, x0)
-    assert texts and all("% off" in text for text in texts) and any(words in text for text in texts)
+    messages = warned(func, x0)
+    assert messages and all("% off" in text for text in messages) and any(words in text for text in messages)
 
 
 def test_a_start_so_small_that_its_step_vanishes_is_reported():
@@ -173,9 +173,9 @@ def test_at_an_epoch_subtracting_an_offset_is_advised_and_helps():
 def test_the_epsfcn_that_is_advised_is_enough():
     def single(x):
         return good(x).astype(np.float32).astype(float)
-    texts = warned(single)
-    assert texts
-    for text in texts:
+    messages = warned(single)
+    assert messages
+    for text in messages:
         epsfcn = float(text.partition("epsfcn=")[2].partition(",")[0])
         assert not any(text.split(" = ")[0] in again for again in warned(single, epsfcn=epsfcn))
 
@@ -264,8 +264,8 @@ def test_other_units_change_no_verdict(name, powers):
     func, x0, options = VERDICTS[name]
     units = 2.0**np.array(powers[:len(x0)])
 
-    def verdicts(texts):
-        return [re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?(?!\])", "#", text) for text in texts]
+    def verdicts(messages):
+        return [re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?(?!\])", "#", text) for text in messages]
     scaled = {"bounds": tuple(options["bounds"]/units)} if options else {}
     assert (verdicts(warned(func, x0, **({"bounds": tuple(options["bounds"])} if options else {})))
             == verdicts(warned(lambda x: func(x*units), np.array(x0)/units, **scaled)))

@@ -61,7 +61,7 @@ CURVE_FIT_ARGUMENTS = {
               "text": ["q"]*12, "complex": Y + 0j, "object": Y.astype(object), "swapped": Y.astype(">f8")},
     "p0": {"none": None, "list": [1.0, 1.0], "array": np.array([2.0, .1]), "integers": (1, 2), "2-D": [[1.0, 2.0]],
            "float32": np.float32([1, 2]), "scalar": 2.0, "three": [1.0, 1, 0], "empty": [], "nan": [1.0, np.nan],
-           "text": "ab", "texts": ["1", "2"], "complex": [1j, 1], "zeros": [0.0, 0.0], "far": [1e3, -20.0],
+           "text": "ab", "strings": ["1", "2"], "complex": [1j, 1], "zeros": [0.0, 0.0], "far": [1e3, -20.0],
            "bools": [True, True], "object": np.array([1.0, 2.0], object)},
     "sigma": {"none": None, "vector": SD, "scalar": .3, "list": SD.tolist(), "integers": list(range(1, 13)),
               "one": [.3], "covariance": COV, "column": SD[:, None], "negative": -SD, "zero": marked(SD, 0, 3),
@@ -201,7 +201,7 @@ CURVE_FIT_ROWS = [
     ("residuals or derivatives not real, or 2-D", refused_by_type, ("TypeError", "ValueError")),
     ("p0 without elements", lambda c: c["p0"] == "empty", ("ValueError",)),
     ("p0 is float64 from the start", lambda c: c["p0"] == "bools", ("result",)),
-    ("checked before f is called", lambda c: bounded(c) or c["p0"] in ("texts", "text", "object"), ("ValueError", "TypeError")),
+    ("checked before f is called", lambda c: bounded(c) or c["p0"] in ("strings", "text", "object"), ("ValueError", "TypeError")),
     ("checked though not used", lambda c: c["epsfcn"] == "text" and c["jac"] != "none"
      or c["check_finite"] == "yes" and c["nan_policy"] in ("word", "3", "propagate"), ("TypeError", "ValueError")),
     ("nan_policy looks at arrays only", lambda c: c["xdata"] in ("range", "None", "dict") and c["nan_policy"] != "none",

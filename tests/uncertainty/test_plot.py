@@ -127,8 +127,8 @@ def test_convergence_takes_objects_and_refuses_the_rest():
 def test_correlation_writes_every_number(x, tmp_path):
     spread = leastsq.covariance(residual, x, names=["height", "rate"])
     figure = drawn(leastsq.plot.correlation(spread, title="decay"), tmp_path)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["1", f"{spread.correlation[0, 1]:.2f}", f"{spread.correlation[0, 1]:.2f}", "1"]
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels == ["1", f"{spread.correlation[0, 1]:.2f}", f"{spread.correlation[0, 1]:.2f}", "1"]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()][:2] == ["height", "rate"]
 
 
