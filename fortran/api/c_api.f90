@@ -37,19 +37,19 @@ contains
       size = work_size(m, n)
    end function lsq_work_size
 
-   subroutine lsq_lmdif(fcn, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, epsfcn, diag, mode, &
+   subroutine lsq_lmdif(fcn, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, precision, diag, mode, &
       factor, info, nfev, njev, fjac, ipvt, qtf, work) bind(c)
       type(c_funptr), value :: fcn
       type(c_ptr), value :: data
       integer(c_int64_t), value :: m, n, maxfev, mode
-      real(c_double), value :: ftol, xtol, gtol, epsfcn, factor
+      real(c_double), value :: ftol, xtol, gtol, precision, factor
       real(c_double), intent(inout) :: x(n), fvec(m), diag(n), fjac(m, n), qtf(n), work(*)
       integer(c_int64_t), intent(out) :: info, nfev, njev
       integer(c_int64_t), intent(inout) :: ipvt(n)
       procedure(residual_c), pointer :: residual
 
       call c_f_procpointer(fcn, residual)
-      call lmdif(residual, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, epsfcn, diag, mode, &
+      call lmdif(residual, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, precision, diag, mode, &
          factor, info, nfev, njev, fjac, ipvt, qtf, work)
    end subroutine lsq_lmdif
 

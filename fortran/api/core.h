@@ -101,7 +101,7 @@ lsq_succeeded(const lsq_state *s)
 int64_t lsq_work_size(int64_t m, int64_t n);
 void lsq_lmdif(lsq_residual fcn, void *data, int64_t m, int64_t n, double *x,
                double *fvec, double ftol, double xtol, double gtol, int64_t maxfev,
-               double epsfcn, double *diag, int64_t mode, double factor,
+               double precision, double *diag, int64_t mode, double factor,
                int64_t *info, int64_t *nfev, int64_t *njev, double *fjac,
                int64_t *ipvt, double *qtf, double *work);
 void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_t n,

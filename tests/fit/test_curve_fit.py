@@ -187,7 +187,8 @@ def test_same_as_scipy(scipys, args, options):
     assert [(name, file) for name, _, file in seen] == [(name, file) for name, _, file in expected]     # stacklevel is right
     assert all(ours.startswith(theirs) for (_, ours, _), (_, theirs, _) in zip(seen, expected))
     if kind == "error":
-        assert type(got) is type(want) and str(got).replace("curve_fit()", "leastsq()") == str(want)
+        said = str(want).partition(". Did you mean")[0]         # Python's guess from 3.13 on
+        assert type(got) is type(want) and str(got).replace("curve_fit()", "leastsq()") == said
         assert type(got.__cause__) is type(want.__cause__)
         return
     assert len(got) == len(want)

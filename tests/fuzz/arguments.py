@@ -13,6 +13,7 @@ import collections
 import contextlib
 import io
 import random
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -134,6 +135,8 @@ ROWS = [
     ("checked before func is called", ill_typed, ("TypeError",)),
     ("the first x has the dtype of x0", lambda c: c["x0"] == "bools", tuple(range(1, 10))),
     ("a bool of NumPy's", lambda c: c["full_output"] == "numpy", (1, 2, 3, 4, 5, 6, 7, 8)),
+    ("a warning where every derivative is zero at the start", lambda c: c["full_output"] in ("no", "0") and (
+        c["func"] == "integers" or c["Dfun"] == "zeros" or c["x0"] == "inf"), (4,)),
     ("residuals None or strings", lambda c: c["func"] in ("none", "text"), ("TypeError",)),
     ("not finite", lambda c: c["func"] in ("nan", "inf") or c["Dfun"] == "nan" or c["x0"] in (
         "nan", "inf", "far") or c["epsfcn"] == "inf", (9,)),
@@ -155,12 +158,17 @@ def same_result(ours, theirs):
     message = theirs[3]
     for said in ("-1", "True"):                             # the row about maxfev
         message = message.replace(f"maxfev = {said}.", f"maxfev = {_limit(ours)}.")
-    if (ours[1] is None) != (theirs[1] is None) or ours[3] != message or list(info) != list(other):
+    if (ours[1] is None) != (theirs[1] is None) or without_advice(ours[3]) != message or list(info) != list(other):
         return False
     # SciPy inverts with LAPACK
     if ours[1] is not None and not np.allclose(ours[1], theirs[1], rtol=1e-6, atol=0):
         return False
     return all(same_array(np.asarray(info[key]), np.asarray(other[key])) for key in info)
+
+
+def without_advice(message):
+    """SciPy's sentences, without what is added where a fit never left its start."""
+    return re.split("\n  (?:No step|All derivatives)", message)[0]
 
 
 def _limit(ours):

@@ -208,7 +208,7 @@ def _values_of(y, name, nan_policy):
     if finite.all():
         return array, bad
     missing = np.isnan(array) if bad is None else np.isnan(array) & ~bad
-    wrong = ~finite & ~(missing if nan_policy == "omit" else False)
+    wrong = ~finite & ~(missing if nan_policy == "omit" else np.False_)
     if wrong.any():
         where = tuple(map(int, np.argwhere(wrong)[0]))
         more = ": nan_policy='omit' leaves nan out" if np.isnan(array[where]) else ""
@@ -278,7 +278,7 @@ def _sigma(sigma, y, bad, nan_policy, name):
         counted = np.ones(part.shape, bool) if bad is None or not part.ndim else ~bad
         counted = counted if mask is None else counted & ~mask
         missing = np.isnan(part) & counted
-        wrong = ~(part > 0) & counted & ~(missing if nan_policy == "omit" else False)
+        wrong = ~(part > 0) & counted & ~(missing if nan_policy == "omit" else np.False_)
         if wrong.any():
             where = tuple(map(int, np.argwhere(wrong)[0])) if part.ndim else ()
             raise ValueError(f"{DOOR}: {what}{list(where) if where else ''} must be positive, got {part[where]:g}"
