@@ -1,9 +1,9 @@
-"""Read the built site in a browser, as a visitor does: tools/check_site.py build/html
+"""Open every page of the built site in a browser: tools/check_site.py build/html
 
-Every page is opened in headless Chromium, on a screen and on a phone: it loads without an
-error, its pictures show, its formulas are set, its links lead somewhere, it is no wider than
-the phone; and the search finds what it should.  Exit status 0, or 1 with a line for each fault.
-Without a browser nothing is checked, which is a fault where CI is set.
+Headless Chromium opens every page with the size of a screen and of a phone.  Each page must load
+without an error, show its pictures, have its formulas typeset and links that lead somewhere, and be no
+wider than the phone; the search must find certain pages.  Exit status 0, or 1 with a line for each
+fault.  Without a browser nothing is checked, which is a fault if CI is set.
 
 Needs playwright (PyPI) and a Chromium or Chrome on PATH, or CHROMIUM set to one.
 """
@@ -36,7 +36,7 @@ def serve(site: Path) -> ThreadingHTTPServer:
 
 
 def pages_of(site: Path) -> list[str]:
-    """Every page, but for Sphinx's own that hold no text."""
+    """Every page except those of Sphinx without text."""
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html")
                   if not path.is_relative_to(site / "_static") and path.name != "search.html")
 
@@ -52,7 +52,7 @@ FACTS = """() => ({
 
 
 def visit(page, address: str) -> tuple[dict, list[str]]:
-    """Open a page; what is on it, and what went wrong while it loaded."""
+    """Open a page; returns facts about it, and what went wrong while it loaded."""
     wrong: list[str] = []
     def on_error(error):
         wrong.append(f"script: {error}")
@@ -65,7 +65,7 @@ def visit(page, address: str) -> tuple[dict, list[str]]:
     page.on("response", on_response)
     try:
         page.goto(address, wait_until="load")
-        # Pictures below the fold load when they come into sight.
+        # Pictures below the fold load when they come into view.
         page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
         page.wait_for_function("[...document.images].every(i => i.complete)", timeout=10_000)
         if page.query_selector(".math"):
@@ -94,7 +94,7 @@ def check_pages(page, root: str, names: list[str], screen: str) -> tuple[list[st
 
 
 def check_links(root: str, site: Path, seen: dict[str, dict]) -> list[str]:
-    """Links within the site lead to a file, and to a place in it."""
+    """Faults of links within the site, each of which must lead to a file and an anchor in it."""
     faults = set()
     for name, facts in seen.items():
         for link in facts["links"]:
@@ -132,7 +132,7 @@ def main() -> int:
     browser_path = os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser_path is None:
-        print("check_site: no Chromium found, so nobody has looked at the pages; install it, or set CHROMIUM")
+        print("check_site: no Chromium found, so the pages were not checked; install it, or set CHROMIUM")
         return 1 if os.environ.get("CI") else 0
     server = serve(site)
     root = f"http://127.0.0.1:{server.server_port}/"

@@ -1,14 +1,16 @@
-"""A pytest plugin for tools/clients.py: this package in SciPy's place, and what became of each test and fit.
+"""A pytest plugin for tools/clients.py: puts this package in SciPy's place, and records the outcome of each test and fit.
 
     LEASTSQ_SIDE=leastsq LEASTSQ_RECORD=folder PYTHONPATH=tools pytest -p in_place ...
 
 The sides:
 
-* `scipy`: the names that SciPy's users import (`leastsq`, `curve_fit`, `least_squares`) stay, and calls are counted.
-* `leastsq`: they are this package's, whatever method is asked for, from before the client is imported.  What it refuses
-  by name, sparse Jacobians and linear operators, is counted and goes on to SciPy.
-* `in_scipy`: `leastsq.in_scipy()` puts them in place once all modules of the client and its tests are imported.
-* `costs`: both answer each call, SciPy's answer is returned, and their costs are recorded.
+* `scipy`: SciPy's names `leastsq`, `curve_fit` and `least_squares` stay unchanged, and calls are counted.
+* `leastsq`: they refer to this package, whatever the method, from before the client is imported.  A call that this
+  package refuses by name (sparse Jacobians, linear operators) is counted and goes on to SciPy.
+* `in_scipy`: `leastsq.in_scipy()` replaces them once all modules of the client and its tests are imported.
+* `costs`: both answer each call, SciPy's answer is returned, and the costs of both are recorded.
+
+On every side calls are counted: a test suite without any call shows nothing.
 """
 import functools
 import json
@@ -36,7 +38,7 @@ state = {"place": None, "test": "", "busy": False}
 
 
 def by_name(name, arguments, keywords):
-    """The arguments that are looked at, and SciPy's default method."""
+    """The arguments that the plugin reads, by name, with SciPy's default method."""
     given = dict(zip(ARGUMENTS[name], arguments)) | keywords
     if name == "least_squares":
         given.setdefault("method", "trf")
@@ -44,7 +46,7 @@ def by_name(name, arguments, keywords):
 
 
 def is_bounded(given):
-    """Is any bound finite?  Others are none."""
+    """Is any bound finite?  Infinite bounds do not count."""
     try:
         bounds = given.get("bounds", (-np.inf, np.inf))
         low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
@@ -172,7 +174,7 @@ def pytest_runtest_logstart(nodeid):
 
 
 def pytest_runtest_logreport(report):
-    """The worst of setting up, calling and tearing down."""
+    """The worst outcome of setup, call and teardown."""
     if report.when == "call" or report.outcome != "passed":
         crash = getattr(report.longrepr, "reprcrash", None)
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
@@ -180,7 +182,7 @@ def pytest_runtest_logreport(report):
 
 
 def pytest_sessionfinish():
-    """Each process of pytest-xdist leaves its own file."""
+    """Each process of pytest-xdist writes its own file."""
     if state["place"] is not None:
         state["place"].restore()
         calls.update(state["place"].calls)
