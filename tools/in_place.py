@@ -29,7 +29,7 @@ from leastsq._scipy.arguments import NotDense
 SIDE = os.environ["LEASTSQ_SIDE"]
 RECORD = Path(os.environ["LEASTSQ_RECORD"])
 THEIRS = {name: getattr(scipy.optimize, name) for name in ("leastsq", "curve_fit", "least_squares")}
-# The places of arguments that are looked at.
+# The positions of the arguments that the plugin reads.
 ARGUMENTS = {"leastsq": ("func", "x0", "args", "Dfun", "full_output"),
              "curve_fit": ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method"),
              "least_squares": ("fun", "x0", "jac", "bounds", "method")}
@@ -56,7 +56,7 @@ def is_bounded(given):
 
 
 def put_in_place(name):
-    """SciPy's name, wherever it is looked up: public, and where SciPy itself defines it."""
+    """Replace SciPy's function in both modules: the public one, and the one that defines it."""
     theirs, ours = THEIRS[name], getattr(leastsq, name)
 
     @functools.wraps(theirs)
@@ -72,7 +72,7 @@ def put_in_place(name):
                 keywords = {"method": "trf"} | keywords
             try:
                 return ours(*arguments, **keywords)
-            except NotDense:            # by name: what follows in the client is still looked at
+            except NotDense:            # refused by name: the client's later calls are still answered here
                 calls[f"{name} refused"] += 1
         state["busy"] = True
         try:
@@ -85,20 +85,20 @@ def put_in_place(name):
 
 
 def both(name, theirs, ours, arguments, keywords, given):
-    """SciPy's answer; that of this package to the same call goes into `costs` beside it."""
+    """Return SciPy's answer, and record its cost in `costs` with that of this package for the same call."""
     if name == "least_squares":
         called = arguments, {"method": "trf"} | keywords if len(arguments) < 5 else keywords
     elif name == "leastsq" and len(arguments) > 4:
         called = (*arguments[:4], True, *arguments[5:]), keywords
     else:
         called = arguments, keywords | {"full_output": True}
-    numbers = np.random.get_state()                         # noqa: NPY002 (what the client may draw from)
+    numbers = np.random.get_state()                         # noqa: NPY002 (the client may use it)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         started, cost, error, start = None, None, None, None
         try:
             with np.errstate(all="ignore"):
-                watched, started = (called, None) if "workers" in keywords else watch(name, *called)     # pickled, perhaps
+                watched, started = (called, None) if "workers" in keywords else watch(name, *called)     # may be pickled
                 result = ours(*watched[0], **watched[1])
                 cost, start = costs_of(name, result, given, started)
         except NotDense:
@@ -124,7 +124,7 @@ def both(name, theirs, ours, arguments, keywords, given):
 
 
 def watch(name, arguments, keywords):
-    """The call with a function that remembers where it was first called."""
+    """The call, with a function that stores the point of its first call."""
     first, what = [], ARGUMENTS[name][0]
     function = arguments[0] if arguments else keywords[what]
 
@@ -139,7 +139,7 @@ def watch(name, arguments, keywords):
 
 
 def costs_of(name, result, given, started=None):
-    """Half the sum of squares, or of the losses, at the end; and where the fit started, for this package's results."""
+    """Half the sum of squares, or of the losses, at the end; for results of this package also at the start."""
     loss = parse_loss(given.get("loss", "linear"), given.get("f_scale", 1.0))
 
     def cost(f):
@@ -154,9 +154,9 @@ def costs_of(name, result, given, started=None):
 
 
 if SIDE == "in_scipy":
-    pass                                # later
+    pass                                # pytest_collection_finish does it
 else:
-    with warnings.catch_warnings():     # say that another algorithm answers now, not in some test
+    with warnings.catch_warnings():     # give the only warning about another algorithm here, not in a test
         warnings.simplefilter("ignore")
         leastsq.curve_fit(lambda x, a: a*x, [1.0, 2.0], [1.0, 2.1], method="trf")
     for public in THEIRS:
@@ -164,7 +164,7 @@ else:
 
 
 def pytest_collection_finish():
-    """All is imported: names in modules are what `in_scipy` has to find."""
+    """All modules are imported: `in_scipy` must find the names in them."""
     if SIDE == "in_scipy":
         state["place"] = leastsq.in_scipy()
 

@@ -30,7 +30,7 @@ __all__ = ["convergence", "correlation", "fit", "profile", "residuals"]
 def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, prediction=False, grid=None, xlabel=None,
         ylabel=None, title=None, label="fit", ax=None):
     """
-    Data, fitted curve and its confidence band, with the residuals below; of counts the deviance residuals.
+    Data, fitted curve and its confidence band, with the residuals below; for counts, the deviance residuals.
 
     Parameters
     ----------

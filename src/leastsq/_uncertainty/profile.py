@@ -80,7 +80,7 @@ class Profiler:
         infinite = np.full(self.x.size, np.inf)
         self.low, self.high = (-infinite, infinite) if bounds is None else (bounds.low, bounds.high)
         self._evaluate = Evaluator(problem.func, problem.args)
-        self._mean = Evaluator(of_means(problem).func, problem.args)       # of counts
+        self._mean = Evaluator(of_means(problem).func, problem.args)       # the expected counts, with loss="poisson"
         self.stretch = free._stretch
         self.variance = 1.0 if problem.absolute_sigma or self.stretch is not None else free.reduced_chi2*free._bend
         self.least = spread.chi2
@@ -206,7 +206,7 @@ class Profiler:
             near = sorted((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
             try:
                 other = self.tau(j, value, near[0][2])
-            except Failed:              # out of the domain, which points on the way here are not
+            except Failed:              # outside the domain: try points on the way to it
                 inside = [p for p in near[1:] if abs(p[0] - self.x[j]) < abs(value - self.x[j])]
                 if not inside:
                     raise

@@ -338,7 +338,7 @@ def _reason(fitted, problem):
 
 
 def _probability(problem, chi2, dof, expected):
-    """Of a larger chi2, or a larger deviance of counts; nan where nothing says what to expect."""
+    """Probability of a larger chi2, or of a larger deviance of counts; nan if its distribution is not known."""
     if problem.loss.is_poisson:
         return np.nan if expected is None or dof <= 0 else expected.p_value
     known = problem.absolute_sigma and problem.loss.is_linear

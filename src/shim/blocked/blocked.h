@@ -62,7 +62,8 @@ int64_t chunks_rows(int64_t m, int64_t n);
 int chunks_fold(blocked *b, const elements *rows, const double *fvec, const double *residuals,
                 const blocked_past *past);
 
-/* change.c: change += J'(other - f) of rows `from` to `to`, both weighted where weights is not NULL */
+/* change.c: change += J'(other - f) over the rows `from` to `to`; J and the residuals are weighted unless
+   weights is NULL */
 void rows_change(const elements *rows, int64_t from, int64_t to, int64_t n, const double *f,
                  const double *other, const double *weights, double *change);
 

@@ -18,8 +18,8 @@ enum {
 typedef struct {
     blocked *b;
     const elements *rows;
-    const double *fvec;         /* that are folded: with a loss, those of its model */
-    const double *residuals;    /* func's own */
+    const double *fvec;         /* the residuals that are folded: with a loss, those of its model */
+    const double *residuals;    /* the residuals that func returned */
     const blocked_past *past;
     int64_t chunks;
     atomic_llong next;          /* the first chunk that no thread has taken */
@@ -80,7 +80,7 @@ push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
     piece = piece < LSQ_BLOCK_ROWS || b->weighed != NULL ? LSQ_BLOCK_ROWS : piece;
     last = last < b->cb->m ? last : b->cb->m;
     b->k->empty(n, accumulator);
-    if (j->past->before != NULL) {      /* a piece comes into the cache once, for both */
+    if (j->past->before != NULL) {      /* here, while the piece is in the cache */
         change = b->changes + chunk * n;
         memset(change, 0, (size_t)n * sizeof *change);
         piece = LSQ_BLOCK_ROWS;

@@ -386,7 +386,7 @@ blocked_factor(blocked *b, const double *x, const double *fvec, const double *fj
     return status;
 }
 
-/* As lsq_change. */
+/* With the signature of lsq_change. */
 int
 blocked_change(blocked *b, const double *fvec, const double *other, double *change)
 {
