@@ -7,7 +7,7 @@
 !> retreats inside.  (Of this package: measured on the families of tests/parity/families.py.)
 !>
 !> Without bounds, the robust strategy starts again from x₀ with a smaller radius where a parameter has
-!> probably run away.
+!> probably run away.  More than 500 lines, because both kinds of trials share the points that they come back to.
 !>
 !> Public: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held,
 !> keep_away, ran_away, start_again, restart_factor.  Its data is n-sized.

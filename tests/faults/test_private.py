@@ -41,11 +41,11 @@ def results():
 
 def solve_arguments():
     return [residual, X, (), jacobian, True, False, 1e-8, 1e-8, 0.0, 0, None, 100.0, np.ones(N), 0, 1,
-            (LOW, HIGH, 1, 1.0, None)]
+            (LOW, HIGH, 1, 1.0, None, 0)]
 
 
 def machine_arguments():
-    return [X, 1e-8, 1e-8, 0.0, 0, 100.0, np.ones(N), LOW, HIGH, None]
+    return [X, 1e-8, 1e-8, 0.0, 0, 100.0, np.ones(N), LOW, HIGH, None, 0]
 
 
 def told(*answers):
@@ -79,7 +79,7 @@ def compiled_arguments(library):
     def make():
         x, ier, nfev, njev, fnorm, cov, fvec, multipliers = results()
         return [residuals, derivatives, 0, 0, x, np.ones((COUNT, M)), np.ones(N), (LOW, np.tile(HIGH, (COUNT, 1))),
-                (1, 1.0), (1e-8, 1e-8, 0.0, 99, 1e-16, 100.0), ier, nfev, njev, fnorm, cov, fvec, multipliers,
+                (1, 1.0), (1e-8, 1e-8, 0.0, 99, 1e-16, 100.0, 100.0, 0), ier, nfev, njev, fnorm, cov, fvec, multipliers,
                 np.zeros(COUNT, np.int32), 1, None]
     return make
 
