@@ -1,9 +1,9 @@
-# Everything a newcomer needs: `make demo`, `make test`.  tools/setup.sh does the work.
+# `make demo` and `make test` need no preparation: tools/setup.sh does the work.
 
 VENV ?= .venv
 ARGS ?=
 export PYTHON VENV SYSTEM_PACKAGES CC FC
-# make's own defaults (cc, f77) are not a wish of the user's
+# make's own defaults (cc, f77) were not chosen by the user
 ifeq ($(origin CC),default)
 unexport CC
 endif
@@ -17,16 +17,16 @@ help:
 	@echo "make demo    set up, then fit NIST's certified regressions: a table and out/nist.png"
 	@echo "make test    set up, then run the test suite"
 	@echo "make slow    set up, then run the tests that take minutes or gigabytes"
-	@echo "make portable  set up, then run the tests with numbers in them under other processors, libraries and Pythons"
+	@echo "make portable  set up, then run the tests that contain numbers under other processors, libraries and Pythons"
 	@echo "make fuzz    set up, then compare FUZZ_CASES random fits with MINPACK, and arguments with SciPy"
 	@echo "make sanitize  set up, then run the suite and the threads under sanitizers, the Fortran under valgrind"
 	@echo "make bench   set up, then measure against SciPy, MINPACK and others: out/bench.json and out/bench.png"
 	@echo "make lint    set up, then check style, types and the compilers' warnings"
-	@echo "make clients the tests of lmfit, astropy and others, with SciPy and with this package in its place"
-	@echo "make wheels  the sdist and a wheel for each Python found, checked and tried, into dist/"
-	@echo "make docs    the documentation, into build/html, and a look at every page in Chromium"
+	@echo "make clients the tests of lmfit, astropy and others, with SciPy and with this package instead"
+	@echo "make wheels  the sdist and a wheel for each Python found, checked and tested, into dist/"
+	@echo "make docs    the documentation, into build/html, with a check of every page in Chromium"
 	@echo "make cookbook  every page of the documentation's cookbook, its output compared, its picture drawn"
-	@echo "make clean   remove everything that make made"
+	@echo "make clean   remove everything that make has made"
 	@echo
 	@echo "Setting up makes $(VENV) and installs a missing compiler where that is permitted."
 	@echo "Settings: PYTHON=python3.12  VENV=.venv  SYSTEM_PACKAGES=no  ARGS='-k nist'"
@@ -37,19 +37,19 @@ demo:
 
 test:
 	@tools/setup.sh test
-# (a test builds a wheel: meson and ninja have to be on PATH)
+# (a test builds a wheel, for which meson and ninja must be on PATH)
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -n auto -m "not slow" $(ARGS)
 
 slow:
 	@tools/setup.sh test
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python -m pytest -m slow $(ARGS)
 
-# environments of its own, in build/portable; some 12 minutes
+# in environments of its own, in build/portable; takes about 12 minutes
 portable:
 	@tools/setup.sh test
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(VENV)/bin/python tools/portable.py $(ARGS)
 
-# FUZZ_CASES=1000000 takes some two minutes; SciPy before 1.18 has not MINPACK's bits
+# FUZZ_CASES=1000000 takes about two minutes; SciPy before 1.18 does not have MINPACK's bits
 FUZZ_CASES ?= 1000000
 fuzz:
 	@tools/setup.sh test
@@ -68,7 +68,7 @@ lint:
 	@tools/setup.sh lint
 	@$(VENV)/bin/python tools/lint.py $(ARGS)
 
-# an environment of its own, in build/clients; some half an hour
+# in an environment of its own, in build/clients; takes about half an hour
 clients:
 	@tools/setup.sh clients
 	@$(VENV)/bin/python tools/clients.py $(ARGS)

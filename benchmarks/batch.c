@@ -68,7 +68,7 @@ typedef int (*lmder)(int (*)(void *, int, int, const double *, double *, double 
                      int, double *, int, double, int, int *, int *, int *, double *, double *,
                      double *, double *, double *);
 
-/* Fit `count` rows of x in place by libcminpack's lmder; -1: it is not installed. */
+/* Fit `count` rows of x in place by libcminpack's lmder; returns -1 if it is not installed. */
 int
 loop_over_cminpack(int64_t count, double *x, double *y, int32_t *info)
 {

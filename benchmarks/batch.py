@@ -1,4 +1,4 @@
-"""Fits per second: many small problems at once, against loops over one.
+"""Fits per second: many small problems at once, compared with loops over single fits.
 
     python benchmarks/batch.py [--json] [--rounds N] [--sizes 100,10000,...] [--memory]
 
@@ -6,13 +6,13 @@ Two kinds of problem.  `decay`: a exp(-k t) + b + c t with n = 4, m = 32, residu
 NumPy, without and with derivatives.  `spot`: a Gaussian on 5 x 5 pixels with n = 5, m =
 25, residuals and derivatives compiled.  All solvers get the same data, starts and default
 tolerances, and run interleaved; each figure is the best of several rounds.  Loops are
-timed on at most 2000 fits, for their rate does not depend on how many there are.
+timed on at most 2000 fits, because their rate does not depend on the number of fits.
 
-The last column says how many times as many fits as theirs leastsq_batch makes.  Without
-"cov_x" no covariances are computed in the compiled case, as by libcminpack.  With --memory
-it is told instead how much memory the fits take, beside their data, starts and results.
+The last column is the rate of leastsq_batch divided by that of the peer.  Without "cov_x" no
+covariances are computed in the compiled case, as in libcminpack.  With --memory the output
+is instead the memory that the fits take in addition to their data, starts and results.
 
-A rate is per second of processor time of the process, that is per core; for two
+A rate is per second of the process's processor time, that is per core; for two
 threads, per second of wall time.  Loops over SciPy, numba and libcminpack are left out
 where these are not installed.
 """
@@ -167,7 +167,7 @@ def spot_solvers(library):
 # ------------------------------------------------------------ the measurement
 
 def measure(solvers, x0, y, rounds):
-    """Fits per second of each solver, best of these rounds."""
+    """Fits per second of each solver, the best of `rounds`."""
     best = dict.fromkeys(solvers, 0.0)
     reference = None
     for _ in range(rounds):
@@ -186,19 +186,19 @@ def measure(solvers, x0, y, rounds):
 
 
 def memory(field):
-    """Bytes in use (VmRSS), or the most since that was last forgotten (VmHWM); Linux."""
+    """Bytes in use (VmRSS), or their peak since it was last reset (VmHWM); Linux."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines()
                if line.startswith(field)]
     return 1024 * int(line.split()[1])
 
 
 def measure_memory(fit, x0, y):
-    """The most bytes that a batch takes beside its input and output."""
-    fit(x0[:1000], y[:1000])                        # what is loaded at first use
+    """The peak of bytes that a batch takes in addition to its input and output."""
+    fit(x0[:1000], y[:1000])                        # loads what the first use loads
     gc.collect()
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)   # else outputs lie in what was freed
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)   # else the output would reuse freed memory
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")   # forget the peak
+    Path("/proc/self/clear_refs").write_text("5")   # reset the peak
     result = fit(x0, y)
     output = sum(value.nbytes for value in (result.x, result.ier, result.nfev, result.njev,
                                             result.fnorm, result.cov_x))
@@ -215,17 +215,17 @@ def report_memory(sizes, library, as_json):
     report = {title: {size: measure_memory(fit, *problems(size)) for size in sizes}
               for title, (problems, fit) in cases.items()}
     if as_json:
-        print(json.dumps({"unit": "bytes beside input and output", "cases": report}, indent=1))
+        print(json.dumps({"unit": "bytes besides input and output", "cases": report}, indent=1))
         return
     for title, taken in report.items():
         for size, value in taken.items():
-            print(f"{title}, B = {size}: {value / 2**20:.1f} MiB beside input and output")
+            print(f"{title}, B = {size}: {value / 2**20:.1f} MiB besides input and output")
 
 
 def main():
     parser = argparse.ArgumentParser(description="Fits per second of many small problems.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--rounds", type=int, default=5, help="best of so many (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="take the best of this many rounds (default 5)")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of problems")
     parser.add_argument("--memory", action="store_true", help="memory instead of speed (Linux)")
     options = parser.parse_args()

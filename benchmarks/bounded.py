@@ -1,12 +1,12 @@
-"""Bounded fits as people make them: how many end on another minimum, and after how many evaluations.
+"""Realistic bounded fits: how many end on another minimum, and after how many evaluations.
 
     python benchmarks/bounded.py [--half tuning|judging] [--family NAME ...] [--units SEED] [--quick]
 
 The 30 families of tests/parity/families.py, 200 problems each, against the golden results of SciPy 1.18.1's trf
-(as it is, and with x_scale="jac") and dogbox.  A fit *misses* if its cost is more than 1 % above the best
+(with its defaults, and with x_scale="jac") and dogbox.  A fit *misses* if its cost is more than 1 % above the best
 known; evaluations are calls of the function, differences included, compared where both fits end within 0.1 %
-of the best known.  --units multiplies every parameter's unit by a random power of ten, up to a thousand either
-way.  --quick takes every tenth problem.
+of the best known.  --units multiplies the unit of every parameter by a random power of ten, from 1e-3 to
+1e3.  --quick takes every tenth problem.
 """
 import argparse
 import json

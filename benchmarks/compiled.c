@@ -2,8 +2,8 @@
 
    usage: compiled SOLVER PROBLEM METHOD fits|calls COUNT   (for counting instructions)
 
-   MINPACK's libraries are loaded at run time and called by their documented
-   interfaces; one that is missing is left out.                               */
+   MINPACK's libraries are loaded at run time and called through their documented
+   interfaces; a missing one is left out.                                     */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <math.h>
@@ -101,7 +101,7 @@ static problem problems[PROBLEMS] = {
     {"gaussian", SIDE * SIDE, 5, {800, 2, 2, 1.5, 80}, gaussian, gaussian_jacobian, {0}},
 };
 
-/* The same noise everywhere: uniform in -1/2..1/2. */
+/* Noise that is the same on every machine: uniform in -1/2..1/2. */
 static double
 noise(void)
 {
@@ -139,19 +139,19 @@ int problem_n(int which) { return problems[which].n; }
 
 /* -------------------------------------------------------------- the solvers */
 
-/* What a fit leaves behind. */
+/* The results of a fit. */
 typedef struct {
     double x[MOST_N];
     int64_t info, nfev, njev;
 } outcome;
 
-/* Of each thread its own.  libminpack's functions get no data, hence `current`. */
+/* One for each thread.  `current` is needed because libminpack's callbacks get no data. */
 static _Thread_local problem *current;
 static _Thread_local double fvec[MOST_M], fjac[MOST_M * MOST_N], diag[MOST_N], qtf[MOST_N];
 static _Thread_local double work[2 * MOST_M + 20 * MOST_N];
 static _Thread_local double wa1[MOST_N], wa2[MOST_N], wa3[MOST_N], wa4[MOST_M];
 
-/* The calls of one fit, in order: the point, and what was asked for. */
+/* The calls of one fit, in order: the point, and what was evaluated. */
 static struct { double x[MOST_N]; int jacobian; } calls[MOST_CALLS];
 static int called, recording;
 
@@ -295,7 +295,7 @@ static const struct {
     {"libcminpack", "libcminpack.so.1", fit_libcminpack},
 };
 
-/* Load a solver: is it there? */
+/* Load a solver; returns whether it is installed. */
 int
 available(int solver)
 {
@@ -327,7 +327,7 @@ now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Record one fit's calls; returns what came of it. */
+/* Record the calls of one fit; returns its results. */
 void
 record(int solver, int which, int method, outcome *o)
 {
@@ -355,7 +355,7 @@ time_fits(int solver, int which, int method, int count)
     return now() - began;
 }
 
-/* Seconds for `count` times the calls that `record` saw last, and nothing else. */
+/* Seconds for `count` repetitions of the calls that `record` recorded last, and nothing else. */
 double
 time_calls(int count)
 {

@@ -1,19 +1,19 @@
-"""Fits of compiled functions: our solver against Debian's MINPACK and cminpack.
+"""Fits of compiled functions: our solver compared with Debian's MINPACK and cminpack.
 
     python benchmarks/compiled.py [--json] [--rounds N] [--instructions]
 
 The same C residual and Jacobian (compiled.c) go through this package's core, libminpack
 and libcminpack, all called from C: an exponential decay with n = 3, m = 100 and a 2-D
 Gaussian with n = 5, m = 25, by differences (lmdif) and with derivatives (lmder).  The
-solver's own cost is the time of a fit less that of its calls of the functions, which are
-recorded once and timed by themselves.  Then the same fits from Python: what entry and
-exit add, and what two threads do together.
+solver's own cost is the time of a fit minus that of its function calls, which are
+recorded once and timed separately.  Then the same fits from Python: the cost of entry and
+exit, and the speed of two threads together.
 
-All sides run interleaved; each figure is the best of many short rounds.  On a machine
-that is never quiet, --instructions counts instead, with valgrind.
+All solvers run interleaved; each figure is the best of many short rounds.  On a machine
+that is never quiet, --instructions counts instructions with valgrind instead.
 
-Needs a C compiler, gfortran, meson and ninja; libminpack1, libcminpack1 and valgrind are
-Debian's packages.  What is missing of these is left out.
+Needs a C compiler, gfortran, meson and ninja.  libminpack1, libcminpack1 and valgrind are
+Debian packages; those that are missing are left out.
 """
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Outcome(ct.Structure):
 # ------------------------------------------------------------------- building
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """The core as Meson makes it, and with it compiled.c: as a library and as a program."""
+    """Build the core with Meson, and compiled.c with it, as a library and as a program."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(*command):
@@ -116,7 +116,7 @@ def measure(library: ct.CDLL, solvers: list[int], problem: int, method: int, rou
 
 
 def instructions(program: Path, solved: Solved) -> float:
-    """The solver's own instructions per fit: what 100 more fits take, less 100 times the calls."""
+    """The solver's own instructions per fit: those of 100 more fits, minus 100 times those of the calls."""
     def count(what, times):
         done = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program,
                                solved.solver, solved.problem, solved.method, what, str(times)],
@@ -139,9 +139,9 @@ class FromPython:
     entry: float                # whole - core: entry and exit
     one_thread: float
     two_threads: float
-    ratio: float                # of these two, each the best of many rounds
-    median_ratio: float         # of two rounds, one after the other
-    from_c: tuple[float, float]         # both from C, without a GIL: what the machine gives
+    ratio: float                # two threads / one, each the best of many rounds
+    median_ratio: float         # median over pairs of successive rounds
+    from_c: tuple[float, float]         # the same two ratios from C, without a GIL: the machine's limit
 
 
 def python_fit(library: ct.CDLL, problem: int, method: int):
@@ -158,7 +158,7 @@ def python_fit(library: ct.CDLL, problem: int, method: int):
 
 
 def throughput(fit, threads: int) -> float:
-    """Calls of `fit` per second by so many threads together."""
+    """Calls of `fit` per second by `threads` threads together."""
     counts, stop, ready = [], threading.Event(), threading.Barrier(threads + 1)
 
     def work():

@@ -1,17 +1,16 @@
-"""Fits with long residual vectors: the solver's own time, ours against SciPy's.
+"""Fits with long residual vectors: the solver's own time, compared with SciPy's.
 
     python benchmarks/large.py [--quick] [--json] [--chart out/large.png] [--crossover]
 
-What is measured is the time of a fit less the time spent inside the user's functions,
-by the iteration (per Jacobian), on one thread of BLAS: processor time, so that other
-programs count as little as can be, but with two threads by the clock.  Dfun returns an
-array in C order that is there already, the same each time, so that the pivots' order
-repeats.  Solvers, numpy.linalg.qr(mode="r") and a product of matrices (the peak) run
-interleaved in one process; each figure is the best of several rounds.  FLOPs are
-counted as 2 n² (m - n/3) for everybody, whatever they really spend.
-Peak memory is that of a process of its own for each solver, above the user's arrays.
+The figure is the time of a fit minus the time in the user's functions, per iteration (per
+Jacobian), with one thread of BLAS.  It is processor time, so that other programs matter
+little, but wall time with two threads.  Dfun returns the same existing array in C order each
+time, so that the order of the pivots repeats.  Solvers, numpy.linalg.qr(mode="r") and a
+matrix product (the peak) run interleaved in one process; each figure is the best of several
+rounds.  FLOPs are counted as 2 n² (m - n/3) for every solver, whatever it really performs.
+Peak memory is measured in a separate process for each solver, above the user's arrays.
 
---crossover: small problems, to find where a QR by blocks starts to pay.
+--crossover: small problems, to find the size from which a QR by blocks is faster.
 """
 from __future__ import annotations
 
@@ -42,13 +41,13 @@ import leastsq as package  # noqa: E402
 
 SOLVERS = {
     "blocked": partial(package.leastsq, qr="blocked", threads=1),
-    "blocked, 1 thread": partial(package.leastsq, qr="blocked", threads=1),  # by the clock
+    "blocked, 1 thread": partial(package.leastsq, qr="blocked", threads=1),  # wall time
     "blocked, 2 threads": partial(package.leastsq, qr="blocked", threads=2),
     "minpack": partial(package.leastsq, qr="minpack"),
     "SciPy": scipy_leastsq,
 }
 SHAPES = [(1_000_000, 3), (1_000_000, 10), (100_000, 50), (100_000, 100), (20_000, 300), (2_000, 1_000)]
-WANTED = dict(zip(SHAPES, (5, 6, 7, 10, 10, 4)))    # times as quick as SciPy, one thread
+WANTED = dict(zip(SHAPES, (5, 6, 7, 10, 10, 4)))    # wanted ratios to SciPy, one thread
 ALONE = ("blocked", "minpack", "SciPy", "numpy qr")  # in the grid: one thread
 BY_N = [(100_000, n) for n in (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300)]
 BY_M = [(m, n) for n in (3, 10, 50) for m in (1_000, 3_000, 10_000, 30_000, 100_000, 300_000,
@@ -118,7 +117,7 @@ class Row:
     m: int
     n: int
     ms: dict[str, float]
-    memory: dict[str, float] | None = None  # beside the user's arrays, in Jacobians
+    memory: dict[str, float] | None = None  # above the user's arrays, in Jacobians
 
     def times(self, one: str, other: str) -> float:
         return self.ms[one] / self.ms[other]
@@ -150,20 +149,20 @@ def measure(m: int, n: int, seconds_each: float, by_columns: bool, contestants) 
     if not all(np.allclose(answers[0], answer, rtol=1e-6, atol=1e-8) for answer in answers):
         raise SystemExit(f"{m} x {n}: the solvers disagree")
     row = Row(m, n, {name: 1e3 * best[name] for name in actions})
-    row.ms["peak"] *= megaflops(m, n) / (2e-6 * PEAK_SIZE**3)   # as long as the QR's FLOPs would take
+    row.ms["peak"] *= megaflops(m, n) / (2e-6 * PEAK_SIZE**3)   # the time of the QR's FLOPs at this speed
     return row
 
 
 # -------------------------------------------------------------- peak memory
 
 def high_water() -> int:
-    """Bytes that this process has had resident at most."""
+    """The peak of this process's resident memory, in bytes."""
     with open("/proc/self/status", encoding="ascii") as lines:
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def own_peak(name: str, m: int, n: int, differences: bool) -> float:
-    """Of this process: growth by a fit, in Jacobians."""
+    """The growth of this process's peak by a fit, in Jacobians."""
     problem = Problem(m, n)
     problem.residual(problem.start)
     before = high_water()
@@ -179,7 +178,7 @@ def peak_of(name: str, m: int, n: int, differences: bool) -> float:
 # ---------------------------------------------------------------- crossover
 
 def crossover(quick: bool) -> list[dict]:
-    """Microseconds of a whole small fit's solver, by path, with and without Dfun."""
+    """Microseconds of the solver in a whole small fit, by path, with and without Dfun."""
     cases = []
     rounds = 15 if quick else 60
     for n in (1, 2, 3, 5, 8, 12, 20, 30, 50):
@@ -201,7 +200,7 @@ def crossover(quick: bool) -> list[dict]:
 
 
 def small_fit(problem: Problem, solver, differences: bool) -> float:
-    """Seconds of one fit's solver, not per iteration."""
+    """Seconds of the solver in one whole fit."""
     problem.inside = 0.0
     began = time.thread_time()
     solver(problem.residual, problem.start, Dfun=None if differences else problem.jacobian, xtol=1e-6)
@@ -209,7 +208,7 @@ def small_fit(problem: Problem, solver, differences: bool) -> float:
 
 
 def crossover_table(cases: list[dict]) -> list[str]:
-    lines = ["Time of a fit by blocks over that of minpack's, solver only:", ""]
+    lines = ["Solver's time of a fit by blocks / by qr='minpack':", ""]
     widths = sorted({case["m"] for case in cases})
     for differences in (False, True):
         lines += ["forward differences" if differences else "with Dfun",
@@ -335,7 +334,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--quick", action="store_true", help="a minute: the six shapes, no grid")
-    parser.add_argument("--crossover", action="store_true", help="where blocks start to pay, nothing else")
+    parser.add_argument("--crossover", action="store_true", help="only find the size from which blocks are faster")
     parser.add_argument("--chart", type=Path, metavar="PNG", help="draw the grid (needs matplotlib)")
     parser.add_argument("--f-order", action="store_true", help="Dfun's array in Fortran order")
     parser.add_argument("--shapes", metavar="MxN,...", help="other shapes than the six, no grid")
@@ -382,7 +381,7 @@ def main() -> int:
         return 0
     print("\n".join(f"{name}: {value}" for name, value in where.items()))
     print("\nMilliseconds per iteration\n", *shapes_table(rows), sep="\n")
-    print("\nPeak memory beside the user's arrays, of the Jacobian's size\n", *memory_table(rows), sep="\n")
+    print("\nPeak memory above the user's arrays, in units of the Jacobian\n", *memory_table(rows), sep="\n")
     for some in grid.values():
         if some:
             print("\nMilliseconds per iteration (GFLOP/s)\n", *rows_table(some), sep="\n")

@@ -1,16 +1,15 @@
-"""The solver's own cost per fit, ours against SciPy's.
+"""The solver's own cost per fit, compared with SciPy's.
 
     python benchmarks/overhead.py [--json] [--rounds N]
 
-What is measured is the time of a fit less the time of the user's functions: the
-points at which a solver called them are recorded once, and the bare calls at those
-points, in that order, are timed by themselves.  Each side is charged for its own
-calls only (SciPy makes two residual evaluations and one Jacobian more per fit).
-For curve_fit the user's functions are the model and its derivatives; what is made
-of them, residuals and weights, is curve_fit's own.  The same for fit, beside which stands
-SciPy's curve_fit; its uncertainties are made when they are first asked for, which is
-measured by itself, without the model's calls.  lmfit's Model.fit stands below, if it is
-installed.
+The figure is the time of a fit minus the time of the user's functions: the points at which
+a solver calls them are recorded once, and the calls alone, at these points in this order,
+are timed separately.  Each solver is charged only for its own calls (SciPy evaluates the
+residuals twice and the Jacobian once more per fit).  For curve_fit the user's functions are
+the model and its derivatives; residuals and weights are part of curve_fit's own cost.  fit is
+compared with SciPy's curve_fit in the same way.  It computes uncertainties on first use,
+which is measured separately, without the calls of the model.  lmfit's Model.fit comes last,
+if it is installed.
 
 Both solvers run interleaved in one process on the same Python functions; each
 figure is the best of several rounds of many fits.
@@ -43,7 +42,7 @@ CURVE_FITS = {"ours": our_curve_fit, "scipy": scipy_curve_fit}
 
 
 def fit_of(model, t, y, start, **options):
-    result = our_fit(model, t, y, start, **options)
+    result = our_fit(model, t, y, start, strategy="minpack", **options)     # SciPy's steps: only the overhead differs
     return result.x, result
 
 
@@ -53,7 +52,7 @@ def uncertainties_of(model, t, y, start, **options):
 
 
 def without_bounds(model, t, y, start, bounds=None, **options):
-    """SciPy's curve_fit, which takes sides for bounds where fit takes pairs."""
+    """SciPy's curve_fit, whose bounds are two sides, where fit takes pairs."""
     if bounds is not None:
         options["bounds"] = tuple(np.array(side, float) for side in zip(*bounds))
     return scipy_curve_fit(model, t, y, start, **options)
@@ -61,7 +60,7 @@ def without_bounds(model, t, y, start, bounds=None, **options):
 
 FITS = {"ours": fit_of, "scipy": without_bounds}
 UNCERTAINTIES = {"ours": uncertainties_of, "scipy": without_bounds}
-ROUND_SECONDS = 0.002           # of one case and solver: short, so that some fall in quiet moments
+ROUND_SECONDS = 0.002           # of one case and solver: short, so that some rounds fall in quiet moments
 
 
 # -------------------------------------------------------------- the problems
@@ -122,12 +121,12 @@ def decay() -> Problem:
                    t, y, model, lambda t, *p: by_rows(p).T)
 
 
-METHODS = {                     # how the derivatives are had: keywords of leastsq
+METHODS = {                     # where derivatives come from: keywords of leastsq
     "lmdif": lambda problem: {},
     "lmder": lambda problem: {"Dfun": problem.jacobian},
     "lmder col_deriv": lambda problem: {"Dfun": problem.jacobian_by_rows, "col_deriv": True},
 }
-CURVE_FIT = {                   # the same for curve_fit, whose data may have errors
+CURVE_FIT = {                   # the same for curve_fit, with and without sigma
     "curve_fit": lambda problem: {},
     "curve_fit sigma": lambda problem: {"sigma": np.full(problem.y.size, 0.05), "absolute_sigma": True},
     "curve_fit jac": lambda problem: {"jac": problem.derivatives},
@@ -154,7 +153,7 @@ def arguments(problem, method):
 
 
 def recorded_calls(solver, positional, keywords, derivatives):
-    """Every call that one fit makes of the user's functions: [(function, arguments), ...]."""
+    """The calls of the user's functions in one fit: [(function, arguments), ...]."""
     calls = []
 
     def recorder(function):
@@ -191,7 +190,7 @@ class Case:
     fit: dict[str, float]
     functions: dict[str, float]
     own: dict[str, float]
-    ratio: float                # SciPy's own cost over ours
+    ratio: float                # SciPy's own cost / ours
 
 
 def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Case:
@@ -236,7 +235,7 @@ def measure(problem: Problem, method: str, full_output: bool, rounds: int) -> Ca
 
 
 def lmfits(problem: Problem, rounds: int) -> float | None:
-    """Microseconds of lmfit's Model.fit, without those of the model's calls."""
+    """Microseconds of lmfit's Model.fit, without the calls of the model."""
     try:
         import lmfit
     except ImportError:
@@ -284,7 +283,7 @@ def report(cases: list[Case], where: dict[str, str]) -> str:
              f"Python {where['python']}",
              f"{where['processor']}, {where['system']}",
              "",
-             "Solver-side cost per fit: time of the fit less time of the same calls of the user's functions.",
+             "Solver-side cost per fit: time of the fit minus time of the same calls of the user's functions.",
              "",
              "                                                         calls func+Dfun     own cost (µs)    whole fit (µs)",
              "problem           method              full SciPy / ours    ours    SciPy      ours    SciPy      ours    SciPy"]

@@ -1,11 +1,11 @@
-"""Every benchmark that has a peer, into one file and one chart: `make bench`.
+"""Run every benchmark that has a peer, into one file and one chart: `make bench`.
 
     python benchmarks/run.py [--full] [--only overhead,large,...] [--out out/bench.json]
 
-Each benchmark runs in a process of its own, as it would by itself (`python benchmarks/large.py --json ...`).  The
-file begins with the ratios: how many times ours goes into the peer's time, so that more than 1 is faster.  Then
-the machine, the peers with their versions, and every figure.  The chart shows the ratios.  Without --full it takes
-some three minutes.
+Each benchmark runs in a process of its own, as by itself (`python benchmarks/large.py --json ...`).  The file
+begins with the ratios, the peer's time divided by ours, so that more than 1 is faster.  Then come the machine, the
+peers with their versions, and every figure.  The chart shows the ratios.  Without --full it takes about three
+minutes.
 """
 import argparse
 import json
@@ -33,7 +33,7 @@ def figures(name, arguments):
     return json.loads(done.stdout)
 
 
-# ---------------------------------------- what each says of ours and a peer: {case: {peer: ratio}}
+# ---------------------------------------- ratios in each benchmark's output: {case: {peer: ratio}}
 
 def overhead(found):
     return {f"{case['problem']}, {case['method']}{', full_output' * case['full_output']}": {"SciPy": case["ratio"]}
@@ -79,7 +79,7 @@ TITLES = {
 
 
 def peers():
-    """The peers and their versions; None: not installed, so not measured."""
+    """The peers and their versions; None if a peer is not installed, and so not measured."""
     from importlib.metadata import PackageNotFoundError, version
     found = {}
     for name in ("scipy", "numpy", "numba"):
@@ -87,7 +87,7 @@ def peers():
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = None
-    for library in ("libminpack1", "libcminpack1"):         # Debian's
+    for library in ("libminpack1", "libcminpack1"):         # Debian packages
         try:
             done = subprocess.run(["dpkg-query", "--show", "--showformat=${Version}", library], capture_output=True,
                                   text=True, check=False)
@@ -140,8 +140,8 @@ def chart(ratios, where, path):
 def main():
     parser = argparse.ArgumentParser(description="All benchmarks, into one JSON file and a chart.")
     parser.add_argument("--full", action="store_true", help="every size, more rounds: some twenty minutes")
-    parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of these, with commas between")
-    parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="the file; the chart stands beside it")
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of these, separated by commas")
+    parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="the file; the chart goes next to it")
     options = parser.parse_args()
     wanted = options.only.split(",")
     if unknown := set(wanted) - set(BENCHMARKS):

@@ -1,21 +1,22 @@
-"""What blocks cost beside their evaluation, a tree of merges over 10 000 of them, and fits on Dask.
+"""The cost of blocks besides their evaluation, a tree of merges over 10 000 of them, and fits on Dask.
 
     python benchmarks/scale.py [--blocks 10000] [--fan-in 8] [--rounds 5] [--json]
     python benchmarks/scale.py --dask [--rounds 5] [--json]
 
-Three tables, and with --dask another one instead; docs/scale.md explains them.
+Prints three tables, or with --dask another one; docs/scale.md explains them.
 
-* *An iteration*: one model and one norm of B blocks whose residuals and Jacobian lie ready,
+* *An iteration*: one model and one norm of B blocks whose residuals and Jacobian are precomputed,
   so that only the solver's share is left; by the builtin map and by two processes. Bytes are
   those of the pickles that a driver receives.
-* *A merge*: a triangle folded into another, its way through pickle, and all that a node of the
-  tree does: as many as its fan-in loaded, merged, and one dumped.
-* *A tree*: every merge of the tree is made and timed.  The clock is a virtual one: a node
-  begins when the last of its children has arrived, which takes the latency and its bytes over
-  the bandwidth; all nodes of a level work at the same time, each for the processor time that it
-  took here.  Beside it stands what the model says: depth x (latency + fan-in x bytes/bandwidth + node).
+* *A merge*: a triangle folded into another, its pickling, and the work of a node of the tree: it
+  loads `fan-in` triangles, merges them, and dumps one.
+* *A tree*: every merge of the tree is made and timed.  The clock is virtual: a node begins when
+  the last of its children has arrived, which takes the latency plus bytes/bandwidth; all nodes of
+  a level work at the same time, each for the processor time that it took here.  The next column is
+  the model's value: depth x (latency + fan-in x bytes/bandwidth + node).
 * *On Dask*: the same fit of a compute-bound residual by one worker process and by two, and the bytes
-  that the driver's connections received in an iteration (a model and its norms), all of Dask's own with them.
+  that the driver's connections received in an iteration (a model and its norms), Dask's own messages
+  included.
 """
 from __future__ import annotations
 
@@ -40,10 +41,10 @@ import numpy as np  # noqa: E402
 from leastsq._many.block_fit import BlockTask, Mapped, Point, merge_models  # noqa: E402
 from leastsq._problem.derivatives import Differences  # noqa: E402
 
-ROWS = 64                       # of a block, or n + 1 if that is more
+ROWS = 64                       # of a block, or n + 1 if that is larger
 SIZES = 3, 10, 30, 100          # n
 COUNTS = 10, 100, 1000
-LATENCY, BANDWIDTH = 100e-6, 1e9    # of the network that the virtual clock knows: s, bytes/s
+LATENCY, BANDWIDTH = 100e-6, 1e9    # of the virtual network: s, bytes/s
 READY: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
 
@@ -73,7 +74,7 @@ def point(n):
 
 
 def best(action, rounds):
-    """Seconds of the quickest of several rounds."""
+    """Seconds of the fastest of several rounds."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -85,7 +86,7 @@ def best(action, rounds):
 # --------------------------------------------------------------- an iteration
 
 def iteration(n, blocks, map_of, rounds):
-    """Seconds of a model and a norm of so many blocks."""
+    """Seconds of one model and one norm of `blocks` blocks."""
     scheduler, at = Mapped(range(blocks), map_of, problem()), point(n)
 
     def both():
@@ -116,14 +117,14 @@ def iterations(rounds):
 # -------------------------------------------------------------------- a merge
 
 def node(children):
-    """What a worker does with its children's pickles: (pickle of all of them, processor seconds)."""
+    """A worker's work on the pickles of its children: (pickle of the merged model, processor seconds)."""
     start = time.thread_time()
     merged = pickle.dumps(merge_models([pickle.loads(child) for child in children]))
     return merged, time.thread_time() - start
 
 
 def copies(n, count):
-    """So many pickles of a block's model, each in memory of its own."""
+    """`count` pickles of a block's model, each in memory of its own."""
     model = problem().model(point(n), 0, 0)
     return [pickle.dumps(model) for _ in range(count)]
 
@@ -145,8 +146,8 @@ def merges(fan_in, rounds):
 # --------------------------------------------------------------------- a tree
 
 def tree(n, blocks, fan_in):
-    """Merge so many blocks' models as a tree of workers would."""
-    level = [(0.0, sent) for sent in copies(n, blocks)]     # (when it is ready, the pickle)
+    """Merge the models of `blocks` blocks as a tree of workers would."""
+    level = [(0.0, sent) for sent in copies(n, blocks)]     # (time at which it is ready, the pickle)
     depth, moved = 0, 0
     while len(level) > 1:
         above = []
@@ -170,7 +171,7 @@ def tree(n, blocks, fan_in):
 
 
 def predicted(n, blocks, fan_in, merge):
-    """The model: (depth, seconds, bytes moved)."""
+    """The model's prediction: (depth, seconds, bytes moved)."""
     depth = math.ceil(math.log(blocks, fan_in) - 1e-9)
     size = merge["bytes"]
     sent, count = 0, blocks
@@ -193,7 +194,7 @@ def trees(blocks, fan_in, rounds, measured):
 # --------------------------------------------------------------------- on Dask
 
 class Counting:
-    """A port to another one, of a scheduler, that counts the bytes which come from there."""
+    """A port that forwards to a scheduler's port, and counts the bytes that come from there."""
 
     def __init__(self, address):
         host, port = address.removeprefix("tcp://").rsplit(":", 1)
@@ -218,13 +219,13 @@ class Counting:
             target.shutdown(socket.SHUT_WR)
 
     def close(self):
-        # A thread that waits for a connection would hold on to the port.
+        # A thread that waits for a connection would keep the port open.
         self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
 
 
 def waves(x, t):
-    """Compute-bound: many operations for each of the few residuals of a block that lie in cache."""
+    """Compute-bound: many operations for each of a block's few residuals, which fit in cache."""
     total = np.zeros_like(t)
     for k in range(1, 1000):
         total += np.exp(-k*np.abs(x[0])*t)*np.cos(k*x[1]*t)/k**2
@@ -232,7 +233,7 @@ def waves(x, t):
 
 
 def fits_on_dask(rounds, n=10, blocks=8):
-    """Rows of a table: the best of several fits on so many workers, in turns, and what came to the driver."""
+    """Rows of a table for one and two workers: the best of several fits, in turns, and the bytes that the driver received."""
     from distributed import Client, LocalCluster
     data = np.array_split(np.linspace(0, 1, 400*blocks), blocks)
     start = np.r_[1.0, 2.0, 0.5, np.zeros(n - 3)]
@@ -244,7 +245,7 @@ def fits_on_dask(rounds, n=10, blocks=8):
                                                        dashboard_address="127.0.0.1:0"))
             counting = stack.enter_context(closing(Counting(cluster.scheduler_address)))
             doors[workers] = counting, stack.enter_context(Client(counting.address, set_as_default=False))
-        for _ in range(rounds + 1):             # the first one warms up
+        for _ in range(rounds + 1):             # the first round is a warm-up
             for workers, door in doors.items():
                 row = {"workers": workers, "n": n, "blocks": blocks, **fit_on_dask(start, data, *door),
                        "triangle": 4*(n + 1)*(n + 2)}
@@ -253,7 +254,7 @@ def fits_on_dask(rounds, n=10, blocks=8):
 
 
 def fit_on_dask(start, data, counting, client):
-    """One fit: its time, and the bytes that came in an iteration."""
+    """One fit: its time, and the bytes received in an iteration."""
     from leastsq.dask import leastsq_blocks
     models, before, began = [], counting.received, time.perf_counter()
     x, _, info, _, _ = leastsq_blocks(waves, start, data, full_output=True, maxfev=50, client=client,
@@ -277,7 +278,7 @@ def main(arguments=None):
         if options.json:
             print(json.dumps(rows, indent=1))
             return 0
-        print(f"{'workers':>8}{'s':>8}{'bytes to the driver an iteration':>34}{'triangles a worker':>20}")
+        print(f"{'workers':>8}{'s':>8}{'bytes to the driver per iteration':>34}{'triangles per worker':>22}")
         for row in rows:
             print(f"{row['workers']:8}{row['seconds']:8.2f}{row['bytes']:34.0f}"
                   f"{row['bytes']/row['triangle']/row['workers']:20.2f}")

@@ -1,10 +1,10 @@
-"""How fast the row accumulator alone is, against numpy.linalg.qr and the dgemm peak.
+"""The speed of the row accumulator alone, compared with numpy.linalg.qr and the peak of dgemm.
 
     python benchmarks/tsqr_kernel.py [--isa v3,v4] [--rounds 7] [--shapes 100000x10,2000x1000]
 
-All peers run on one thread, interleaved, best of several rounds.  FLOPs are
-counted as 2 n² (m - n/3) for everybody, whatever they really spend; `push` folds
-the rows, `finish` is the column-pivoted QR of the triangle, which numpy's has not.
+All peers run on one thread, interleaved; each figure is the best of several rounds.
+FLOPs are counted as 2 n² (m - n/3) for every peer, whatever it really performs.  `push`
+folds the rows; `finish` is the column-pivoted QR of the triangle, which numpy does not do.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def seconds(action) -> float:
 
 
 class Contestant:
-    """One instruction set on one matrix: the workspace is made once, as a fit would."""
+    """One instruction set on one matrix, with a workspace that is made once, as in a fit."""
 
     def __init__(self, library, a, f) -> None:
         self.library, self.a, self.f = library, a, f
@@ -54,7 +54,7 @@ class Contestant:
 
 
 def compare(m: int, n: int, libraries, rounds: int) -> list[tuple[str, float, float]]:
-    """(who, best seconds, seconds of these in finish) for one shape."""
+    """(peer, best seconds, part of these in finish) for one shape."""
     rng = np.random.default_rng(0)
     fortran = np.asfortranarray(rng.standard_normal((m, n)))
     c, f = np.ascontiguousarray(fortran), rng.standard_normal(m)

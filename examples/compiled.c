@@ -1,4 +1,4 @@
-/* a exp(-k t) + c less the data, and its derivatives, for examples/compiled.py.
+/* a exp(-k t) + c minus the data, and its derivatives, for examples/compiled.py.
    data: t[m], then y[m] */
 #include <leastsq.h>
 #include <math.h>
@@ -14,7 +14,7 @@ decay(int64_t m, int64_t n, const double *x, double *fvec, void *data)
     return 0;
 }
 
-/* Column by column. */
+/* The Jacobian, by columns. */
 int
 decay_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data)
 {

@@ -1,10 +1,10 @@
-"""One fit with its residual in Python, in C and in numba: how, and when it pays.
+"""One fit with its residual in Python, in C and in numba: how to do it, and when it is worth it.
 
     python examples/compiled.py [--rounds N]
 
 Fits a exp(-k t) + c to 20, 100, 1000 and 10000 points, with and without derivatives.
-The C functions are in compiled.c, which is compiled on the spot; numba's are below.
-Whichever of a C compiler and numba is missing is left out.
+The C functions are in compiled.c, which this script compiles; numba's are below.
+Without a C compiler, or without numba, that part is left out.
 """
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from leastsq import CFunction, get_include, leastsq
 SOURCE = Path(__file__).with_suffix(".c")
 SIZES = (20, 100, 1000, 10_000)
 START = (1.0, 1.0, 0.0)
-PAYS = 1.5                      # times as fast: worth the trouble
+PAYS = 1.5                      # a speed-up that is worth the trouble
 
 
 def data(m: int) -> np.ndarray:
-    """t and y, shape (2, m): what all residuals below get."""
+    """t and y, shape (2, m): the data of all residuals below."""
     t = np.linspace(0, 4, m)
     y = 2.5 * np.exp(-1.3 * t) + 0.5 + 0.05 * np.random.default_rng(1).standard_normal(m)
     return np.array([t, y])
@@ -54,7 +54,7 @@ def in_python(points: np.ndarray):
 # ------------------------------------------------------------------------ C
 
 def compile_c() -> ctypes.CDLL:
-    """compiled.c as a library, in memory from here on."""
+    """compiled.c, compiled and loaded as a library."""
     compiler = os.environ.get("CC") or shutil.which("cc")
     if compiler is None:
         raise RuntimeError("there is no C compiler (cc)")
@@ -108,7 +108,7 @@ def time_of(action: Callable[[], object], rounds: int) -> float:
 
 
 def makers() -> dict[str, Callable]:
-    """What is at hand: name -> function of the data that makes residual and Jacobian."""
+    """The languages that are available: name -> function of the data that makes residual and Jacobian."""
     found = {"Python": in_python}
     try:
         library = compile_c()
@@ -124,7 +124,7 @@ def makers() -> dict[str, Callable]:
 
 
 def compare(found: dict[str, Callable], m: int, derivatives: bool, rounds: int) -> dict[str, float]:
-    """Seconds per fit for each; all must agree."""
+    """Seconds per fit for each language; all results must agree."""
     points = data(m)
     seconds, solutions = {}, {}
     for name, make in found.items():
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = makers()
     print("Microseconds per fit of a exp(-k t) + c to m points; in brackets, times as fast as Python.\n")
     print("     m  derivatives" + "".join(f"{name:>18}" for name in found))
-    most = {}                                   # the largest m where it pays
+    most = {}                                   # the largest m for which it pays
     for derivatives in (False, True):
         for m in SIZES:
             seconds = compare(found, m, derivatives, options.rounds)
@@ -162,8 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name} pays ({PAYS} times as fast or more) up to m = {most[name]} here.")
         else:
             print(f"{name} does not pay here.")
-    print("What is saved is Python's time per call, some microseconds; where the arithmetic of a call takes much\n"
-          "longer than that, NumPy's loops are as good as any.  Other Python threads run during compiled fits.")
+    print("Compiled functions save Python's time per call, some microseconds; where the arithmetic of a call takes\n"
+          "much longer, NumPy's loops are as good.  Other Python threads run during compiled fits.")
     return 0
 
 

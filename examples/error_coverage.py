@@ -1,13 +1,13 @@
-"""Do 95 % intervals and bands hold the truth in 95 % of the cases, whatever is known of the data's errors?
+"""Do 95 % intervals and bands cover the truth in 95 % of the cases, whatever is known about the data's uncertainties?
 
     python examples/error_coverage.py [--quick] [--sets N]
 
-Simulates data of known parameters, once for each thing that one may know of their errors, fits them
-with `curve_fit`, and asks the tools about each result: Student's intervals of the parameters, the
-confidence band of the curve and the prediction band of new observations.  Each should hold the
-truth (or a new observation) in 95 % of the cases: with 2000 sets, between 93.5 and 96.5 %.
+Simulates data with known parameters for each kind of knowledge about their uncertainties, fits them
+with `curve_fit`, and computes Student's intervals of the parameters, the confidence band of the curve and
+the prediction band of new observations.  Each should cover the truth (or a new observation) in 95 % of
+the cases: with 2000 sets, between 93.5 and 96.5 %.
 
-The last row is a common mistake with counts: the roots of the counts themselves as their errors.
+The last row is a common mistake with counts: square roots of the counts themselves as sigma.
 """
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def decay(t, height, rate, level):
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What is known of the data, and how they are fitted."""
+    """What is known about the data, and how they are fitted."""
 
     name: str
-    draw: Callable              # of a generator: the data
-    options: Callable           # of the data: what curve_fit is told
+    draw: Callable              # a function of a random generator: the data
+    options: Callable           # a function of the data: keywords of curve_fit
     t: np.ndarray = field(default_factory=lambda: T)
     truth: np.ndarray = field(default_factory=lambda: TRUTH)
-    noise: object = True        # confidence_band's, of new observations
-    new: Callable | None = None         # of a generator: those, if they are not of the same kind
-    refit: bool = False         # with sigma from the model
+    noise: object = True        # confidence_band's argument, for new observations
+    new: Callable | None = None         # a function of a random generator: new observations, if they are of another kind
+    refit: bool = False         # fit again with sigma from the model
     right: bool = True
 
 
@@ -60,7 +60,7 @@ def _normal(errors):
 
 
 def _spoiled(rng):
-    """A tenth of the data is off by ten times the others' error."""
+    """A tenth of the data has errors ten times as large as the others."""
     errors = np.where(rng.random(MANY.size) < 0.1, 10*NOISE, NOISE)
     return decay(MANY, *TRUTH) + errors*rng.standard_normal(MANY.size)
 
@@ -77,7 +77,7 @@ STUDIES = (
           lambda y: {"sigma": MATRIX, "absolute_sigma": True}),
     Study("inactive bounds", _normal(NOISE), lambda y: {"bounds": ([0, 0, -1], [9, 9, 9])}),
     Study("robust", _spoiled, lambda y: {"loss": "soft_l1", "f_scale": NOISE}, t=MANY, noise=NOISE,
-          new=lambda rng: decay(MANY, *TRUTH) + NOISE*rng.standard_normal(MANY.size)),      # that are not spoiled
+          new=lambda rng: decay(MANY, *TRUTH) + NOISE*rng.standard_normal(MANY.size)),      # without outliers
     Study("counts, by model", _poisson, lambda y: {"sigma": np.sqrt(np.maximum(y, 1)), "absolute_sigma": True}, truth=COUNTS,
           refit=True),
     Study("counts, by data", _poisson, lambda y: {"sigma": np.sqrt(np.maximum(y, 1)), "absolute_sigma": True}, truth=COUNTS,
@@ -87,7 +87,7 @@ STUDIES = (
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares of cases in which the truth was held: for each parameter, and by the two bands."""
+    """Shares of the cases in which the truth was covered, for each parameter and for the two bands."""
 
     study: Study
     parameters: np.ndarray
@@ -107,7 +107,7 @@ def fit(study: Study, y: np.ndarray):
     """The result of curve_fit."""
     options = study.options(y)
     result = curve_fit(decay, study.t, y, study.truth, covariance="accurate", full_output=True, **options)
-    if study.refit:             # the errors of counts are the roots of what is expected
+    if study.refit:             # the standard deviation of a count is the root of its expected value
         for _ in range(2):
             sigma = np.sqrt(decay(study.t, *result[0]))
             result = curve_fit(decay, study.t, y, result[0], sigma=sigma, absolute_sigma=True, covariance="accurate",
@@ -144,12 +144,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} data sets of each kind")
     options = parser.parse_args(arguments)
     sets = QUICK if options.quick else options.sets
-    print(f"How often 95 % intervals and bands held the truth, of {sets} data sets each\n\n{HEADING}")
+    print(f"How often 95 % intervals and bands covered the truth, of {sets} data sets each\n\n{HEADING}")
     warnings.simplefilter("error")
     for study in STUDIES:
         print(row(run(study, sets)), flush=True)
-    print("\nErrors from the counts themselves are too small where a count is low by chance, which then weighs\n"
-          "most: fit, take sigma = sqrt(model), fit again, as the row above does.")
+    print("\nWith sigma = sqrt(count), a count that is low by chance gets too small a sigma and so the largest\n"
+          "weight.  Instead fit, take sigma = sqrt(model), and fit again, as in the row above.")
 
 
 if __name__ == "__main__":

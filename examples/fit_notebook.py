@@ -1,8 +1,8 @@
-"""A first fit in a notebook: tools/notebook.py makes docs/fit.ipynb of this script."""
+"""A first fit in a notebook: tools/notebook.py makes docs/fit.ipynb from this script."""
 # %% [markdown]
 # # A fit, from data to a half-life
 #
-# Decays of two samples of one substance, over the same background. `leastsq.fit` goes by names.
+# Decays of two samples of one substance, over the same background. `leastsq.fit` takes parameters by name.
 
 # %%
 import numpy as np
@@ -24,7 +24,7 @@ result = lsq.fit(decay, t, y, {"height": 500, "rate": 1, "level": 0},
 result
 
 # %% [markdown]
-# A parameter is a number that knows its error; the standard errors were made when the table asked for them.
+# A parameter is a number that knows its standard error; standard errors are computed when the table asks for them.
 
 # %%
 print(f"{result['rate'].value:.5f}, {result['rate'].stderr:.5f}")
@@ -34,7 +34,7 @@ result["rate"]
 result.plot(xlabel="time", ylabel="counts")
 
 # %% [markdown]
-# The half-life follows from the rate; its interval by profile is not symmetric.
+# The half-life follows from the rate; its interval from the likelihood profile is not symmetric.
 
 # %%
 halflife = result.derive(halflife=lambda p: np.log(2) / p["rate"])["halflife"]
@@ -42,7 +42,7 @@ print("{:.3f} to {:.3f}".format(*halflife.interval(0.95, method="profile")))
 halflife
 
 # %% [markdown]
-# A second, weaker sample: the rate and the background are shared, the height is each sample's own.
+# A second, weaker sample: rate and background are shared, and each sample has its own height.
 
 # %%
 weak = random.poisson(decay(t, 200, 0.45, 40))

@@ -1,12 +1,12 @@
-"""How often do 95 % confidence intervals hold the true parameter?
+"""How often do 95 % confidence intervals cover the true parameter?
 
     python examples/interval_coverage.py [--fits N] [--plot FILE]
 
-Simulates data from three models whose parameters are known, fits each, and counts how
-often Student's interval and the one from the likelihood profile hold the truth.  A
-right interval does in 95 % of the fits, give or take the binomial error of the count.
-The table says, besides, how often the truth lies below and above the interval (2.5 % each if it
-is right at both ends).
+Simulates data from three models with known parameters, fits them, and counts how often
+Student's interval and the one from the likelihood profile cover the truth.  A correct interval
+does so in 95 % of the fits, within the binomial standard deviation of the count.  The table
+also says how often the truth lies below and above the interval (2.5 % each if both ends
+are right).
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Study:
     truth: np.ndarray
     names: tuple
     noise: float
-    bent: bool                  # so much that Student's t cannot be right
+    bent: bool                  # so nonlinear that Student's t cannot be right
 
 
 def decay(t, height, rate, level):
@@ -60,7 +60,7 @@ class Count:
     study: Study
     method: str
     fits: int
-    failed: int                 # fits or intervals that could not be made
+    failed: int                 # fits or intervals that failed
     below: np.ndarray           # the truth lay below the interval
     above: np.ndarray
     seconds: float

@@ -1,11 +1,11 @@
-"""lmfit on this package: its models, parameters and reports, with our Levenberg-Marquardt under them.
+"""lmfit on this package: lmfit's models, parameters and reports, with our Levenberg-Marquardt.
 
     pip install lmfit
     python examples/lmfit_on_leastsq.py
 
-lmfit's default method calls SciPy's leastsq under one name of its own; `ours` below puts this package's there and
-takes it away again.  Two peaks on a sloping background are fitted both ways: the results are the same (with SciPy
-1.18 to the last bit), the calls of the model two fewer.
+lmfit's default method calls SciPy's leastsq through one name in its module; `ours` below replaces that name by this
+package's function, and restores it afterwards.  Two peaks on a sloping background are fitted both ways: the results
+are the same (with SciPy 1.18 to the last bit), with two fewer calls of the model.
 """
 import contextlib
 from unittest import mock
@@ -19,7 +19,7 @@ import leastsq
 
 @contextlib.contextmanager
 def ours():
-    """Within the block lmfit fits with this package."""
+    """A context in which lmfit fits with this package."""
     with mock.patch("lmfit.minimizer.scipy_leastsq", leastsq.leastsq):
         yield
 

@@ -1,14 +1,14 @@
-"""Fit NIST's certified regressions and count the digits that come out right.
+"""Fit NIST's certified regressions and count the correct digits.
 
     python examples/nist.py [--plot FILE | --no-plot]
 
-Every data set is fitted from both of NIST's starting points, with `leastsq` at its
-defaults: no derivatives, no tuning.  The table says, for each fit, why it ended
-(ier; 1 to 4 are success), how many residual evaluations it took, and how many
-decimal digits agree with NIST's certified values for the worst parameter and the
-worst standard error.  With matplotlib there, the fits and their residuals are drawn.
+Every data set is fitted from both of NIST's starting points, with the defaults of
+`leastsq`: no derivatives, no tuning.  For each fit the table says why it ended (ier; 1
+to 4 are success), the number of residual evaluations, and how many decimal digits of the
+worst parameter and of the worst standard error agree with NIST's certified values.  If
+matplotlib is installed, the fits and their residuals are drawn.
 
-Exit status: 0, or 1 if a fit that is known to succeed did not.
+Exit status: 0, or 1 if a fit failed that is known to succeed.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import leastsq as package
 from leastsq import leastsq
 
 PICTURE = Path("out/nist.png")
-ENOUGH_DIGITS = 2               # fewer, and it is another minimum, or none
+ENOUGH_DIGITS = 2               # with fewer, the fit has ended at another minimum, or at none
 
 # Fits that MINPACK's algorithm does not finish at the default settings, and why.
 HARD = {
@@ -54,7 +54,7 @@ class Fit:
 
 def fit(dataset: strd.Dataset, start: int) -> Fit:
     """One fit as a user would do it, timed, and compared with the certified values."""
-    with np.errstate(all="ignore"):         # trial points where exp overflows are the solver's to reject
+    with np.errstate(all="ignore"):         # the solver rejects trial points at which exp overflows
         began = time.perf_counter()
         x, cov_x, info, _, ier = leastsq(dataset.residual, dataset.starts[start - 1], full_output=True)
         seconds = time.perf_counter() - began
@@ -85,7 +85,7 @@ def row(f: Fit) -> str:
 
 
 def failures(fits: list[Fit]) -> list[Fit]:
-    """The fits that should have succeeded and did not."""
+    """The fits that should have succeeded but did not."""
     return [f for f in fits if not f.succeeded and (f.dataset.name, f.start) not in HARD]
 
 
@@ -100,7 +100,7 @@ def summary(fits: list[Fit]) -> str:
 
 
 def closing(fits: list[Fit]) -> str:
-    """What the table says: the fits that did not succeed, and how many did."""
+    """A summary: the fits that failed, and the number of those that succeeded."""
     lines = []
     for f in fits:
         fit_name = f"{f.dataset.name} from start {f.start}"
@@ -120,7 +120,7 @@ CURVES = ["#c8553d", "#d9953f", "#4f9d8f", "#6c5b95"]
 def branches(dataset: strd.Dataset):
     """(label, rows, abscissa of the data, fine x for the curve, its abscissa) of each curve.
 
-    One for most; Nelson's two predictors give one against time for each temperature.
+    Most data sets have one curve; Nelson has one against time for each temperature.
     """
     if dataset.x.ndim == 1:
         fine = np.linspace(dataset.x.min(), dataset.x.max(), 600)
@@ -172,7 +172,7 @@ def draw(fits: list[Fit], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    best = {}                               # the last fit that reached the solution, of each data set
+    best = {}                               # for each data set the last fit that reached the solution
     for f in fits:
         if f.succeeded or f.dataset.name not in best:
             best[f.dataset.name] = f
@@ -190,7 +190,7 @@ def draw(fits: list[Fit], path: Path) -> None:
         draw_panel(axes, strip, f)
         strip.set_ylabel("resid. / s", fontsize=7.5, labelpad=3)
         by_column[index % columns] += [axes, strip]
-    for panels in by_column:                # their y labels stand in one line
+    for panels in by_column:                # align their y labels
         figure.align_ylabels(panels)
 
     legend = figure.add_subplot(grid[len(best):])
@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
           "derivatives by differences\n")
     print(HEADING, end="")
     fits = []
-    fit(strd.load("Misra1a"), 2)            # a process's first fit pays for first uses: not timed
+    fit(strd.load("Misra1a"), 2)            # not timed: the first fit of a process also loads code
     for dataset in strd.load_all():
         for start in (1, 2):
             fits.append(fit(dataset, start))

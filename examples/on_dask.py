@@ -3,8 +3,8 @@
     python examples/on_dask.py [--points 2000000] [--blocks 16] [--compare]
 
 Two peaks on a background. Each worker makes its own part of the data, which never
-leaves it; x goes out, one triangle of 8 x 8 numbers comes back. With --compare the fit
-runs on one worker too, and the times are put side by side.
+leaves it: x is sent out, and one triangle of 8 x 8 numbers comes back. With --compare the
+fit also runs on one worker, and both times are printed.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model(x, t):
 
 
 def load(index, points):
-    """A block of data: in earnest, this would read a file that the worker sees."""
+    """A block of data. In practice this function would read a file that the worker can see."""
     random = np.random.default_rng(index)
     t = random.uniform(0, 10, points)
     return t, model(TRUTH, t) + NOISE * random.standard_normal(points)

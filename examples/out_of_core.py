@@ -1,12 +1,12 @@
-"""A fit to more points than one would hold in memory: three peaks on a background, 10 parameters.
+"""A fit to more points than fit in memory: three peaks on a background, 10 parameters.
 
     python examples/out_of_core.py [--points 2000000] [--block 16384] [--file points.f64]
 
-Makes a file of (t, y) pairs, 16 bytes a point, maps it into memory and fits it by forward
-differences, a block of points at a time.  What the fit needs at once are some arrays of a
-block's length, whatever the number of points; the pages of the file that are in memory
-are the system's, which takes them back when it wants them.  Prints how long the fit took
-over its evaluations of the residuals alone, and the most memory that it took for itself.
+Makes a file of (t, y) pairs with 16 bytes for each point, maps it into memory, and fits it by
+forward differences, one block of points at a time.  The fit needs only a few arrays of a
+block's length, whatever the number of points; pages of the file in memory belong to the
+system, which can reclaim them.  Prints the time of the fit relative to its evaluations of
+the residuals, and the peak of the memory that it took for itself.
 """
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def residuals(x, block):
 
 
 class Blocks:
-    """Slices of an array, one after another: iterable again and again."""
+    """Slices of an array, one after another; can be iterated repeatedly."""
 
     def __init__(self, array, length):
         self.array, self.length = array, length
@@ -52,7 +52,7 @@ class Blocks:
 
 
 class Timed:
-    """A function, and how long it ran."""
+    """A function that measures its own time."""
 
     def __init__(self, function):
         self.function, self.seconds = function, 0.0
@@ -65,7 +65,7 @@ class Timed:
 
 
 class PeakMemory:
-    """The most memory that this process has for itself while in this context (Linux)."""
+    """The peak of this process's private memory within this context (Linux)."""
 
     def __init__(self):
         self.before = self.peak = self.now()
@@ -74,7 +74,7 @@ class PeakMemory:
 
     @staticmethod
     def now():
-        """Bytes that are not pages of a file."""
+        """Bytes of memory that are not pages of a file."""
         try:
             status = Path("/proc/self/status").read_text()
         except OSError:
@@ -95,7 +95,7 @@ class PeakMemory:
 
 
 def make(path, points):
-    """Write the file, some points at a time."""
+    """Write the file, a chunk of points at a time."""
     rng = np.random.default_rng(0)
     with path.open("wb") as file:
         for start in range(0, points, CHUNK):
@@ -120,10 +120,10 @@ def fit(path, length):
     print(f"evaluations {info['nfev']}, time {seconds:.2f} s, that is {seconds/func.seconds:.2f} of the time in "
           "the residuals")
     print(f"memory {(memory.peak - memory.before)/MIB:.1f} MiB above the start's {memory.before/MIB:.0f} MiB, "
-          f"beside the file's {16*len(data)/MIB:.0f} MiB in the page cache")
+          f"besides the file's {16*len(data)/MIB:.0f} MiB in the page cache")
     good = ier in (1, 2, 3, 4) and bool(np.all(np.abs(x - TRUTH) < 5*errors))
     if not good:
-        print("FAILED: the fit is not within five errors of the truth")
+        print("FAILED: the fit is not within five standard errors of the truth")
     return good
 
 

@@ -1,19 +1,19 @@
-"""Fit a fluorescence decay in every pixel of an image; compare the errors with the bound.
+"""Fit a fluorescence decay in every pixel of an image; compare the errors with the Cramér-Rao bound.
 
     python examples/pixels.py [--size N] [--plot FILE | --no-plot]
 
 After a laser pulse a camera counts the photons of each pixel in 40 gates of 0.25 ns.
-Their expectation is a exp(-t/tau) + b: a brightness, b background, and tau the lifetime of
-the dye, which tells where in the cells it sits.  The images are made up, so that the
-truth is known, and with it the least standard deviation that an unbiased estimate can
-have, the Cramér-Rao bound.
+The expected counts are a exp(-t/tau) + b, with brightness a, background b, and the lifetime
+tau of the dye, which depends on its place in the cell.  The images are simulated, so that the
+truth is known, and with it the Cramér-Rao bound: the smallest standard deviation that an
+unbiased estimate can have.
 
-All pixels are fitted at once, twice: without weights, then with those of the counts that the
-first fits expect, which makes the estimates as good as can be.  Gates in which the camera
-was saturated get the weight 0.  A dead column and dead pixels are there too: those fits say
-so and do not stop the others.
+All pixels are fitted at once, twice: first without weights, then with the weights that belong to
+the counts which the first fits predict; this makes the estimates as good as possible.  Gates in
+which the camera was saturated get the weight 0.  There are a dead column and dead pixels too:
+their fits fail with a message and do not stop the others.
 
-Exit status: 0, or 1 if a fit of a live pixel failed or the errors are not those of the bound.
+Exit status: 0, or 1 if a fit of a live pixel failed or the errors do not agree with the bound.
 """
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ class Fits:
     truth: np.ndarray           # (size, size, 3)
     result: BatchResult
     seconds: float
-    bound: np.ndarray           # least standard deviations, (size, size, 3)
+    bound: np.ndarray           # smallest standard deviations, (size, size, 3)
     dead: np.ndarray            # (size, size)
 
     @property
     def maps(self) -> np.ndarray:
-        """Fitted parameters, NaN where there are none."""
+        """Fitted parameters; NaN where the fit failed."""
         x = np.where(self.result.success[:, None], self.result.x, np.nan)
         return x.reshape(self.truth.shape)
 
@@ -125,11 +125,11 @@ class Fits:
 
 
 def fit(counts: np.ndarray) -> tuple[BatchResult, float]:
-    """Both rounds of fits: the second round's, and the seconds that they took."""
+    """Fit twice; returns the results of the second round, and the seconds that both took."""
     y = counts.reshape(-1, T.size)
     began = time.perf_counter()
     present = y < SATURATION
-    present[np.isnan(y).any(axis=1)] = True     # a dead pixel is to be told, not to be hidden
+    present[np.isnan(y).any(axis=1)] = True     # a dead pixel must be reported, not hidden by weights of 0
     high, low = np.max(y, axis=1), np.min(y, axis=1)
     start = np.column_stack([high - low, np.full(len(y), 2.0), low])
     first = leastsq_batch(residual, start, y, Dfun=jacobian, col_deriv=True, weights=present)
@@ -140,7 +140,7 @@ def fit(counts: np.ndarray) -> tuple[BatchResult, float]:
 
 
 def cramer_rao(truth: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Least standard deviations, from the Fisher information of Poisson counts."""
+    """Smallest standard deviations, from the Fisher information of Poisson counts."""
     x = truth.reshape(-1, 3)
     columns = jacobian(x)
     information = (columns * (present / expected(x))[:, None, :]) @ columns.swapaxes(1, 2)
@@ -176,7 +176,7 @@ def report(fits: Fits) -> str:
 
 
 def as_good_as_can_be(fits: Fits) -> bool:
-    """Did every live pixel's fit succeed, with the errors of the bound?"""
+    """Did the fit of every live pixel succeed, with errors that agree with the bound?"""
     z = fits.errors[~fits.dead]
     tolerance = 0.02 + 4 / np.sqrt(len(z))
     return (bool((fits.result.success.reshape(fits.dead.shape) == ~fits.dead).all())
@@ -189,7 +189,7 @@ LABELS = ("brightness a", "lifetime τ", "background b")
 
 
 def draw(fits: Fits, path: Path) -> None:
-    """Maps of the truth and of the fits, and the errors against the bound."""
+    """Maps of the truth and of the fits, and the errors compared with the bound."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

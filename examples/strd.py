@@ -3,16 +3,16 @@
 The Statistical Reference Datasets (StRD) of the US National Institute of
 Standards and Technology give real regression data together with parameters
 and standard errors that were computed in extended precision.  Fourteen of
-them stand in ``strd/``, as NIST publishes them.  ``load("Thurber")`` parses one
+them are in ``strd/``, as NIST publishes them.  ``load("Thurber")`` parses one
 file into a `Dataset`; ``load_all()`` gives all of them in NIST's order of
 difficulty.
 
-Residuals are model - data.  The models are written so that complex parameters
-pass through them, which makes ``Dataset.jacobian`` exact to rounding: for an
-analytic f, the imaginary part of f(b + ih) / h is f'(b) when h is tiny.
+Residuals are model - data.  The models accept complex parameters, which makes
+``Dataset.jacobian`` exact to rounding: for an analytic f and a tiny h, the
+imaginary part of f(b + ih) / h is f'(b).
 
-This module needs only NumPy, and serves the example, the tests and anyone who
-wants to try another solver on the same problems.
+This module needs only NumPy.  The examples and the tests use it, and so can anyone
+who wants to try another solver on the same problems.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_DIGITS = 11                 # the certified values are printed with 11 digit
 
 
 # ---------------------------------------------------------------- the models
-# b[0] here is b1 in NIST's files; x is the predictor, shape (m,), for Nelson (2, m).
+# b[0] is b1 in NIST's files; x is the predictor, of shape (m,), or (2, m) for Nelson.
 
 def _polynomial(coefficients, x):
     value = coefficients[-1]
@@ -141,7 +141,7 @@ class Dataset:
     x : (m,) or (2, m) array
         Predictor, or two of them (Nelson).
     y : (m,) array
-        Response as fitted: for Nelson the logarithm of the recorded one.
+        Response that is fitted; for Nelson the logarithm of the recorded one.
     starts : two (n,) arrays
         The far start and the near one.
     certified, stderr : (n,) arrays

@@ -2,9 +2,9 @@
 
     python examples/uncertainty.py [--plot DIRECTORY]
 
-Fits NIST's MGH09, a rational function whose uncertainties are far from symmetric, prints the
-report and the certified values beside it, compares Student's intervals with those from
-likelihood profiles, and, with --plot, draws what leastsq.plot has.
+Fits NIST's MGH09, a rational function whose uncertainties are far from symmetric.  Prints the
+report next to the certified values, compares Student's intervals with those from likelihood
+profiles, and with --plot draws the pictures of leastsq.plot.
 """
 from __future__ import annotations
 

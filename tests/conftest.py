@@ -1,18 +1,19 @@
-"""What all tests share: the one rule for tests that need
-something a machine may lack.  (Markers are declared in pyproject.toml.)"""
+"""Fixtures of all tests, and the one rule for tests that need something which a machine may lack.
+
+Markers are declared in pyproject.toml.
+"""
 import os
 import shutil
 
 import pytest
 
-# Tests run side by side; a BLAS that starts threads in each makes them minutes long.
+# pytest-xdist runs tests in parallel: a BLAS that starts threads in each of them makes the suite minutes longer.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _unavailable(reason):
-    """THE rule: without the original MINPACK, gfortran or binutils a test that
-    needs them is skipped, unless LEASTSQ_REQUIRE_ORACLE=1 says that they must
-    be there (continuous integration does)."""
+    """The rule: a test that needs the original MINPACK, gfortran or binutils is skipped where they
+    are missing; with LEASTSQ_REQUIRE_ORACLE=1, as in continuous integration, it fails."""
     if os.environ.get("LEASTSQ_REQUIRE_ORACLE", "0") not in ("", "0"):
         pytest.fail(f"LEASTSQ_REQUIRE_ORACLE is set, but {reason}", pytrace=False)
     pytest.skip(reason)
@@ -25,7 +26,7 @@ def unavailable():
 
 @pytest.fixture(scope="session")
 def need_program(unavailable):
-    """need_program("nm") is its path."""
+    """need_program("nm") returns the path of nm."""
     def find(name):
         path = shutil.which(name)
         if path is None:
@@ -36,7 +37,7 @@ def need_program(unavailable):
 
 @pytest.fixture(scope="session")
 def minpack(unavailable):
-    """The `oracle` module, its libraries loaded."""
+    """The `oracle` module with its libraries loaded."""
     import oracle
     reason = oracle.why_missing()
     if reason:
@@ -46,7 +47,7 @@ def minpack(unavailable):
 
 @pytest.fixture(scope="session")
 def build_core(tmp_path_factory, need_program):
-    """build_core("-O2 -march=x86-64-v3") is our Fortran, compiled so, through ctypes."""
+    """build_core("-O2 -march=x86-64-v3") returns our Fortran, compiled with these flags, through ctypes."""
     import kernels
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):

@@ -48,7 +48,7 @@ def serve(site: Path) -> ThreadingHTTPServer:
 
 
 def pages_of(site: Path) -> list[str]:
-    """Every page, but for Sphinx's own that hold no text."""
+    """Every page except those of Sphinx without text."""
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html")
                   if not path.is_relative_to(site / "_static") and path.name != "search.html")
 
@@ -146,7 +146,7 @@ def visit(page, address: str, patience: int = 20_000) -> tuple[dict, list[str]]:
     page.on("response", on_response)
     try:
         page.goto(address, wait_until="load")
-        # Pictures below the fold load when they come into sight.
+        # Pictures below the fold load when they come into view.
         page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
         page.wait_for_function("[...document.images].every(i => i.complete)", timeout=10_000)
         if page.query_selector(".math"):
@@ -183,7 +183,7 @@ def check_pages(page, root: str, names: list[str], screen: str, pictures: Path |
 
 
 def check_links(root: str, site: Path, seen: dict[str, dict]) -> list[str]:
-    """Links within the site lead to a file, and to a place in it."""
+    """Faults of links within the site, each of which must lead to a file and an anchor in it."""
     faults = set()
     for name, facts in seen.items():
         for link in facts["links"]:
@@ -265,7 +265,7 @@ def main() -> int:
     browser_path = os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser_path is None:
-        print("check_site: no Chromium found, so nobody has looked at the pages; install it, or set CHROMIUM")
+        print("check_site: no Chromium found, so the pages were not checked; install it, or set CHROMIUM")
         return 1 if os.environ.get("CI") else 0
     server = serve(site)
     root = f"http://127.0.0.1:{server.server_port}/"

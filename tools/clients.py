@@ -1,10 +1,11 @@
 """Run the test suites of packages that fit with SciPy, with SciPy and with this package: `make clients`.
 
 An environment of its own (build/clients) holds the clients of [dependency-groups] clients in pyproject.toml and
-this package.  Each suite runs as it is and with tools/in_place.py's names in SciPy's place; what becomes another outcome
-counts.  A difference that is a private habit of SciPy's stands in HABITS with its reason; any other, or a suite that
-never called a fit, fails.  Once more both answer each call: a fit that ends at a cost above SciPy's by 1 % fails, too, but
-for those of COSTS.  Some suites run under `leastsq.in_scipy()` as well, with the same outcomes.
+this package.  Each suite runs unchanged and with tools/in_place.py, which puts this package in SciPy's place; the outcomes
+are compared.  Differences that come from a private habit of SciPy's are listed in HABITS with the reason; any other
+difference, or a suite without any fit, is a failure.  In a further run both answer each call: a fit whose final cost exceeds
+SciPy's by 1 % is a failure too, except in the clients of COSTS.  Some suites also run under `leastsq.in_scipy()`, with the
+same outcomes.
 
     python tools/clients.py [--only lmfit,astropy] [--jobs 2] [--json out/clients.json]
 """
@@ -27,10 +28,10 @@ FOLDER = ROOT / "build" / "clients"
 OLDEST_PYTHON = (3, 12)                 # that of SciPy 1.18, whose bits are MINPACK's
 SIDES = ("scipy", "leastsq")
 WITH_IN_SCIPY = ("lmfit", "photutils", "peakutils")
-MISS = 1.01                             # of SciPy's cost
-ROUNDING = 1e-12                        # of the cost at the start: a smaller one is zero
+MISS = 1.01                             # times SciPy's cost is a failure
+ROUNDING = 1e-12                        # times the cost at the start counts as zero
 
-# What is run of each: modules with tests in them, or `sdist` where only that has the tests.
+# The tests of each client: modules that contain tests, or `sdist` if only the sdist has tests.
 CLIENTS = {
     "scipy": ["scipy.optimize.tests.test_minpack", "scipy.optimize.tests.test_least_squares"],
     "lmfit": "sdist",
@@ -41,27 +42,27 @@ CLIENTS = {
     "peakutils": "sdist",
     "scikit-gstat": ["skgstat.tests"],
     "pyabel": ["abel.tests"],
-    "impedance": ["impedance.tests.test_fitting"],         # the others read files that no package has
+    "impedance": ["impedance.tests.test_fitting"],         # the others read files that are in no package
     "specparam": ["specparam.tests"],
     "cirq-core": ["cirq.experiments"],
     "qiskit-experiments": "sdist",
 }
-# Of an sdist: the folder with the tests, and what is run of it.
+# For an sdist: the folder with the tests, and the parts of it that are run.
 FOLDERS = {"qiskit-experiments": ("test", ["test/curve_analysis", "test/library/characterization"])}
 
 # Tests of SciPy's private habits: {client: {pattern of the test's name: reason}}.
-MORE_THAN_SCIPY = "the test wants what SciPy's method 'lm' cannot do to be refused; here it is done"
+MORE_THAN_SCIPY = "the test expects an error for something that SciPy's method 'lm' cannot do; this package can"
 HABITS = {
     "scipy": {
         r"TestCurveFit::test_bounds$": MORE_THAN_SCIPY,
         r"TestLM::test_(bounds_not_supported|loss|callback_with_lm_method)$": MORE_THAN_SCIPY,
         r"test_small_tolerances_for_lm$": MORE_THAN_SCIPY,
-        r"Test(TRF|Dogbox)::test_numerical_jac$": "the test wants as many evaluations of a dense fit as of a sparse "
-                                                  "one, which is refused by name here and made by SciPy",
+        r"Test(TRF|Dogbox)::test_numerical_jac$": "the test expects a dense fit to take as many evaluations as a sparse "
+                                                  "one, which this package refuses by name and SciPy computes",
         r"test_fp32_gh12991$": "the test compares with Nelder-Mead, which ends 7e-5 from the straight line of least squares; "
                                "float32 residuals end 3.4e-5 from it here, on the other side",
-        r"test_gh_18793_and_19351$": "the test wants status 1 of a gradient below 1e-15: gtol is absolute in SciPy, and here "
-                                     "a cosine, which no unit changes",
+        r"test_gh_18793_and_19351$": "the test expects status 1 for a gradient below 1e-15: gtol is absolute in SciPy; here "
+                                     "it is a cosine, which does not depend on units",
     },
     "lmfit": {
         r"test_parameters_usersyms$": "the test counts calls: SciPy's leastsq makes two more than it reports",
@@ -69,7 +70,7 @@ HABITS = {
     },
 }
 
-# Clients in which some fits may cost more, and the rule that holds instead.
+# Clients in which some fits may have a higher cost, and the rule that replaces the limit.
 COSTS = {"specparam": "not more fits cost more than cost less"}
 
 
@@ -98,7 +99,7 @@ def set_up():
 
 
 def tests_of(name, folder):
-    """What pytest is told to collect, and where the tests import each other from."""
+    """What pytest collects, and the folders from which tests import each other."""
     if CLIENTS[name] != "sdist":
         return ["--pyargs", *CLIENTS[name]], []
     (pinned,) = [text for text in requirements() if text.startswith(f"{name}==")]
@@ -109,7 +110,7 @@ def tests_of(name, folder):
         subprocess.run([str(program(folder)), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name,
                         "--dest", str(place), pinned], check=True)
         (archive,) = place.glob("*.tar.gz")
-        with tarfile.open(archive) as sdist:                # the tests alone: the package is the installed one
+        with tarfile.open(archive) as sdist:                # only the tests: the package is the installed one
             sdist.extraction_filter = getattr(tarfile, "data_filter", None)     # since Python 3.11.4
             for member in sdist:
                 member.name = member.name.partition("/")[2]
@@ -119,7 +120,7 @@ def tests_of(name, folder):
 
 
 def run(name, side, folder, jobs):
-    """{test: (outcome, last words)}, {function: calls} and what each fit cost."""
+    """{test: (outcome, last line)}, {function: calls} and the costs of each fit."""
     record = FOLDER / "records" / name / side
     shutil.rmtree(record, ignore_errors=True)
     work = FOLDER / "work"                                  # not a folder with another's pytest.ini
@@ -145,12 +146,12 @@ def run(name, side, folder, jobs):
 
 
 def habit(name, test):
-    """The reason for a test's difference, if it stands in HABITS."""
+    """The reason for the difference of a test, if it is listed in HABITS."""
     return next((reason for pattern, reason in HABITS.get(name, {}).items() if re.search(pattern, test)), None)
 
 
 def compare_costs(name, fits):
-    """How many fits of both there are, with bounds and without, and those that cost more here, or less."""
+    """The number of fits that both made, how many had bounds, and the fits that cost more here, or less."""
     found = {"fits": 0, "bounded": 0, "more": [], "less": [], "failed here": [], "failed in SciPy": []}
     for fit in fits:
         if habit(name, fit["test"]):
@@ -171,7 +172,7 @@ def compare_costs(name, fits):
 
 
 def compare(name, folder, jobs):
-    """What there is to say of one client."""
+    """The findings about one client."""
     (theirs, their_calls, _), (ours, our_calls, _) = (run(name, side, folder, jobs) for side in SIDES)
     costs = compare_costs(name, run(name, "costs", folder, jobs)[2])
     placed, placed_calls = run(name, "in_scipy", folder, jobs)[:2] if name in WITH_IN_SCIPY else (ours, {})
@@ -188,7 +189,7 @@ def compare(name, folder, jobs):
 
 
 def what_costs_more(name, costs):
-    """Say it, and return what fails."""
+    """Print the comparison of costs, and return the failures."""
     more, less = (len(costs[which]) for which in ("more", "less"))
     say(f"{name}, call by call: {costs['fits']} fits by both, {costs['bounded']} with bounds; {more} cost more here by 1 %, "
         f"{less} less; {len(costs['failed here'])} failed here alone, {len(costs['failed in SciPy'])} in SciPy alone")

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Which lines and branches of the Fortran, the C and the Python the suite runs.
-# $VENV is ready (tools/setup.sh); arguments go to pytest.  Reports: build/coverage.
+# Report the lines and branches of the Fortran, C and Python that the suite runs.
+# $VENV must be ready (tools/setup.sh); arguments go to pytest.  Reports: build/coverage.
 #
 # Copies of one source count as one: the kernels for each instruction set, and the Fortran
-# that the tests build for themselves.  A line was run if a copy of it was.
-# Not counted are branches that a compiler makes of its own accord, as far as gcov tells them.
+# that the tests build themselves.  A line counts as run if any copy of it was.  Branches that
+# the compiler adds are not counted, as far as gcov distinguishes them.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$(cd "${VENV:-.venv}/bin" && pwd):$PATH
@@ -34,10 +34,10 @@ source =
     */site-packages/leastsq
 RC
 echo "import coverage; coverage.process_startup()" >"$out/site/sitecustomize.py"
-# (counters are written when a process ends; pytest-xdist kills a worker that takes 10 s to do so)
+# (counters are written when a process ends; pytest-xdist kills a worker that takes 10 s for this)
 echo "from xdist.workermanage import NodeManager; NodeManager.EXIT_TIMEOUT = 300" >"$out/site/patience.py"
 
-# $1: where what the tests make is kept, its counters too; the others go to pytest
+# $1: folder for what the tests build, and its counters; other arguments go to pytest
 run() {
     made=$1
     shift
@@ -47,15 +47,15 @@ run() {
 }
 
 # coverage.py's tracer crashes where Python's allocations are made to fail: those tests run without it.
-# Left out: that the module needs no Fortran run-time, and that contraction would change bits.  With
-# counters and unoptimised it does, and would not.
+# Left out: the tests that the module needs no Fortran run-time, and that contraction would change
+# bits.  With counters and without optimisation it needs one, and no bits would change.
 COVERAGE_PROCESS_START=$out/rc run all -k "not run_out and not allocation and not fortran_run and not contraction_would" "$@"
 run starved -k "run_out or allocation" "$@"
 LEASTSQ_ISA=baseline run baseline tests/many/test_accumulator.py tests/many/test_batch.py
 
 (cd "$out" && python -m coverage combine --rcfile=rc -q && python -m coverage report --rcfile=rc >python.txt &&
     echo "src/leastsq, Python:" && tail -n 1 python.txt)
-# gcovr reads the counters of one part, $1; the others are arguments of its own
+# gcovr reads the counters of one part, $1; other arguments go to gcovr
 counters() {
     part=$1
     shift
@@ -67,7 +67,7 @@ for part in src/shim fortran; do
     name=$out/$(basename $part)
     counters $part --gcov-object-directory "$out/meson" --json "$name.json" "$out/meson"
     counters $part --json "$name-made.json" "$out"/made-*
-    # (copies differ in the names of their functions, by which gcovr tells them apart)
+    # (gcovr distinguishes copies by the names of their functions)
     sed -i -E 's/_(baseline|v3|v4|core)(_MOD|")/\2/g' "$name.json" "$name-made.json"
     for metric in line branch; do
         echo "$part, compiled, by $metric:"

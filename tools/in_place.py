@@ -1,14 +1,16 @@
-"""A pytest plugin for tools/clients.py: this package in SciPy's place, and what became of each test and fit.
+"""A pytest plugin for tools/clients.py: puts this package in SciPy's place, and records the outcome of each test and fit.
 
     LEASTSQ_SIDE=leastsq LEASTSQ_RECORD=folder PYTHONPATH=tools pytest -p in_place ...
 
 The sides:
 
-* `scipy`: the names that SciPy's users import (`leastsq`, `curve_fit`, `least_squares`) stay, and calls are counted.
-* `leastsq`: they are this package's, whatever method is asked for, from before the client is imported.  What it refuses
-  by name, sparse Jacobians and linear operators, is counted and goes on to SciPy.
-* `in_scipy`: `leastsq.in_scipy()` puts them in place once all modules of the client and its tests are imported.
-* `costs`: both answer each call, SciPy's answer is returned, and their costs are recorded.
+* `scipy`: SciPy's names `leastsq`, `curve_fit` and `least_squares` stay unchanged, and calls are counted.
+* `leastsq`: they refer to this package, whatever the method, from before the client is imported.  A call that this
+  package refuses by name (sparse Jacobians, linear operators) is counted and goes on to SciPy.
+* `in_scipy`: `leastsq.in_scipy()` replaces them once all modules of the client and its tests are imported.
+* `costs`: both answer each call, SciPy's answer is returned, and the costs of both are recorded.
+
+On every side calls are counted: a test suite without any call shows nothing.
 """
 import functools
 import json
@@ -27,7 +29,7 @@ from leastsq._scipy.arguments import NotDense
 SIDE = os.environ["LEASTSQ_SIDE"]
 RECORD = Path(os.environ["LEASTSQ_RECORD"])
 THEIRS = {name: getattr(scipy.optimize, name) for name in ("leastsq", "curve_fit", "least_squares")}
-# The places of arguments that are looked at.
+# The positions of the arguments that the plugin reads.
 ARGUMENTS = {"leastsq": ("func", "x0", "args", "Dfun", "full_output"),
              "curve_fit": ("f", "xdata", "ydata", "p0", "sigma", "absolute_sigma", "check_finite", "bounds", "method"),
              "least_squares": ("fun", "x0", "jac", "bounds", "method")}
@@ -36,7 +38,7 @@ state = {"place": None, "test": "", "busy": False}
 
 
 def by_name(name, arguments, keywords):
-    """The arguments that are looked at, and SciPy's default method."""
+    """The arguments that the plugin reads, by name, with SciPy's default method."""
     given = dict(zip(ARGUMENTS[name], arguments)) | keywords
     if name == "least_squares":
         given.setdefault("method", "trf")
@@ -44,7 +46,7 @@ def by_name(name, arguments, keywords):
 
 
 def is_bounded(given):
-    """Is any bound finite?  Others are none."""
+    """Is any bound finite?  Infinite bounds do not count."""
     try:
         bounds = given.get("bounds", (-np.inf, np.inf))
         low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
@@ -54,7 +56,7 @@ def is_bounded(given):
 
 
 def put_in_place(name):
-    """SciPy's name, wherever it is looked up: public, and where SciPy itself defines it."""
+    """Replace SciPy's function in both modules: the public one, and the one that defines it."""
     theirs, ours = THEIRS[name], getattr(leastsq, name)
 
     @functools.wraps(theirs)
@@ -70,7 +72,7 @@ def put_in_place(name):
                 keywords = {"method": "trf"} | keywords
             try:
                 return ours(*arguments, **keywords)
-            except NotDense:            # by name: what follows in the client is still looked at
+            except NotDense:            # refused by name: the client's later calls are still answered here
                 calls[f"{name} refused"] += 1
         state["busy"] = True
         try:
@@ -83,20 +85,20 @@ def put_in_place(name):
 
 
 def both(name, theirs, ours, arguments, keywords, given):
-    """SciPy's answer; that of this package to the same call goes into `costs` beside it."""
+    """Return SciPy's answer, and record its cost in `costs` with that of this package for the same call."""
     if name == "least_squares":
         called = arguments, {"method": "trf"} | keywords if len(arguments) < 5 else keywords
     elif name == "leastsq" and len(arguments) > 4:
         called = (*arguments[:4], True, *arguments[5:]), keywords
     else:
         called = arguments, keywords | {"full_output": True}
-    numbers = np.random.get_state()                         # noqa: NPY002 (what the client may draw from)
+    numbers = np.random.get_state()                         # noqa: NPY002 (the client may use it)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         started, cost, error, start = None, None, None, None
         try:
             with np.errstate(all="ignore"):
-                watched, started = (called, None) if "workers" in keywords else watch(name, *called)     # pickled, perhaps
+                watched, started = (called, None) if "workers" in keywords else watch(name, *called)     # may be pickled
                 result = ours(*watched[0], **watched[1])
                 cost, start = costs_of(name, result, given, started)
         except NotDense:
@@ -122,7 +124,7 @@ def both(name, theirs, ours, arguments, keywords, given):
 
 
 def watch(name, arguments, keywords):
-    """The call with a function that remembers where it was first called."""
+    """The call, with a function that stores the point of its first call."""
     first, what = [], ARGUMENTS[name][0]
     function = arguments[0] if arguments else keywords[what]
 
@@ -137,7 +139,7 @@ def watch(name, arguments, keywords):
 
 
 def costs_of(name, result, given, started=None):
-    """Half the sum of squares, or of the losses, at the end; and where the fit started, for this package's results."""
+    """Half the sum of squares, or of the losses, at the end; for results of this package also at the start."""
     loss = parse_loss(given.get("loss", "linear"), given.get("f_scale", 1.0))
 
     def cost(f):
@@ -152,9 +154,9 @@ def costs_of(name, result, given, started=None):
 
 
 if SIDE == "in_scipy":
-    pass                                # later
+    pass                                # pytest_collection_finish does it
 else:
-    with warnings.catch_warnings():     # say that another algorithm answers now, not in some test
+    with warnings.catch_warnings():     # give the only warning about another algorithm here, not in a test
         warnings.simplefilter("ignore")
         leastsq.curve_fit(lambda x, a: a*x, [1.0, 2.0], [1.0, 2.1], method="trf")
     for public in THEIRS:
@@ -162,7 +164,7 @@ else:
 
 
 def pytest_collection_finish():
-    """All is imported: names in modules are what `in_scipy` has to find."""
+    """All modules are imported: `in_scipy` must find the names in them."""
     if SIDE == "in_scipy":
         state["place"] = leastsq.in_scipy()
 
@@ -172,7 +174,7 @@ def pytest_runtest_logstart(nodeid):
 
 
 def pytest_runtest_logreport(report):
-    """The worst of setting up, calling and tearing down."""
+    """The worst outcome of setup, call and teardown."""
     if report.when == "call" or report.outcome != "passed":
         crash = getattr(report.longrepr, "reprcrash", None)
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
@@ -180,7 +182,7 @@ def pytest_runtest_logreport(report):
 
 
 def pytest_sessionfinish():
-    """Each process of pytest-xdist leaves its own file."""
+    """Each process of pytest-xdist writes its own file."""
     if state["place"] is not None:
         state["place"].restore()
         calls.update(state["place"].calls)

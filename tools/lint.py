@@ -1,9 +1,9 @@
-"""What `make lint` runs: every check, then the list of those that failed.
+"""`make lint`: run every check, then list those that failed.
 
     python tools/lint.py [ruff | compilers | clang-tidy | stubs | types | workflows ...]
 
-The compilers' build is one of its own (build/lint), with more warnings than the package's and
-each an error; clang-tidy reads what it was compiled with.
+The compilers' check uses a build directory of its own (build/lint), with more warnings than the
+package's build, all of them errors; clang-tidy reads that build's compile commands.
 """
 import argparse
 import os
@@ -19,12 +19,12 @@ FORTRAN_WARNINGS = "-Wimplicit-interface -Wimplicit-procedure -Wuse-without-only
 
 
 def call(*command):
-    """Did it end well?  Its words are the reader's."""
+    """Run a command, with its output shown; returns whether it succeeded."""
     return subprocess.run([str(word) for word in command], cwd=ROOT, check=False).returncode == 0
 
 
 def tool(name):
-    """A program of this environment."""
+    """The path of a program of this environment."""
     return Path(sysconfig.get_path("scripts")) / name
 
 
@@ -56,19 +56,19 @@ def clang_tidy():
 
 
 def stubs():
-    """The stubs against the installed package: names, arguments, defaults."""
+    """The stubs compared with the installed package: names, arguments, defaults."""
     return call(sys.executable, "-m", "mypy.stubtest", "leastsq", "--concise", "--ignore-missing-stub",
                 "--mypy-config-file", ROOT / "pyproject.toml", "--allowlist", ROOT / "tests" / "typed" / "stubtest.txt",
                 "--ignore-unused-allowlist")
 
 
 def types():
-    """A user's code under mypy --strict and pyright."""
+    """User code, checked by mypy --strict and pyright."""
     return call(sys.executable, "-m", "mypy") & call(tool("pyright"), "--pythonpath", sys.executable)
 
 
 def workflows():
-    """The workflows' form."""
+    """The GitHub workflows, checked against their schema."""
     return call(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", "-q",
                 *sorted((ROOT / ".github" / "workflows").glob("*.yml")))
 

@@ -1,9 +1,9 @@
-"""Make docs/fit.ipynb of the script examples/fit_notebook.py: its cells, run, with what they show.
+"""Make docs/fit.ipynb from examples/fit_notebook.py: run its cells, and store them with their outputs.
 
     python tools/notebook.py [--check]
 
-Cells begin with "# %%", text ones with "# %% [markdown]". Of a cell's last line, if it is an expression, the
-notebook has what IPython would show: text, HTML, a figure. --check: do the outputs in the file say what a run says?
+Code cells begin with "# %%", text cells with "# %% [markdown]". If a cell's last line is an expression, the notebook
+holds what IPython would show for it: text, HTML, a figure. --check compares the file with the outputs of a new run.
 """
 import argparse
 import ast
@@ -68,8 +68,8 @@ def notebook():
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def texts(book):
-    """Everything but pictures, whose bytes differ between machines."""
+def strings(book):
+    """All strings of a notebook; not its pictures, whose bytes differ between machines."""
     for cell in book["cells"]:
         yield cell["source"]
         for output in cell.get("outputs", ()):
@@ -78,14 +78,14 @@ def texts(book):
 
 def main():
     parser = argparse.ArgumentParser(description="Make docs/fit.ipynb.")
-    parser.add_argument("--check", action="store_true", help="compare instead")
+    parser.add_argument("--check", action="store_true", help="only compare with the file")
     options = parser.parse_args()
     import matplotlib
     matplotlib.use("Agg")
     made = notebook()
     if options.check:
         old = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
-        sys.exit(0 if list(texts(old)) == list(texts(made)) else f"{NOTEBOOK} is not what tools/notebook.py makes")
+        sys.exit(0 if list(strings(old)) == list(strings(made)) else f"{NOTEBOOK} is not what tools/notebook.py makes")
     NOTEBOOK.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -1,14 +1,14 @@
-"""The tests with numbers in them under other processors, libraries and Pythons: `make portable`.
+"""Run the tests that contain numbers under other processors, libraries and Pythons: `make portable`.
 
 A number that a test prints or compares may depend on the last bits of NumPy's exponentials (which
 differ between instruction sets), on OpenBLAS's kernels, on the kernels of this package, and on the
-versions of Python, NumPy and SciPy.  Each surrounding below runs the tests of NUMBERS once; it is
-checked first that the surrounding is what its name says.
+versions of Python, NumPy and SciPy.  Each environment below runs the tests of NUMBERS once, after a
+check that the environment is what its name says.
 
     python tools/portable.py [--only "NumPy without AVX-512,..."] [--tests test_docs.py ...] [--list]
 
-Surroundings that this processor cannot have are named and left out.  The whole takes some 12 minutes
-on two cores; what has not started after --budget minutes is not run, which is a failure.
+Environments that this processor does not allow are named and left out.  All of them take about 12
+minutes on two cores; those that have not started after --budget minutes are not run, and count as failures.
 """
 import argparse
 import json
@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "portable"
 NUMBERS = ["test_docs.py", "test_readme.py", "test_nist.py", "test_covariance.py", "test_confidence.py",
            "test_report.py", "test_bounded_problems.py", "test_batch.py", "test_batch_options.py", "test_blocked.py"]
-NEEDED = ["pytest>=8", "pytest-xdist>=3"]           # beside NumPy and SciPy: optional packages stay away
+NEEDED = ["pytest>=8", "pytest-xdist>=3"]           # besides NumPy and SciPy; no optional packages
 
-# What a surrounding is asked about itself.
+# A script that prints the facts of an environment.
 QUESTIONS = """
 import ctypes, glob, json, os, sys
 import numpy, scipy
@@ -58,21 +58,21 @@ def say(*words):
 
 
 class Refused(Exception):
-    """This machine cannot have the surrounding; the message says why."""
+    """This machine does not allow the environment; the message says why."""
 
 
 def facts(python, **variables):
-    """What a Python says of NumPy's features, OpenBLAS's and our kernels, with these environment variables."""
+    """Facts about a Python with these environment variables: NumPy's features, kernels of OpenBLAS and of this package."""
     return json.loads(run(python, "-c", QUESTIONS, env=os.environ | variables))
 
 
-# ---------------------------------------------------------------- surroundings
+# ---------------------------------------------------------------- environments
 #
 # Each is a function that returns (python, environment variables, what must hold of its facts).
 
 
 def numpy_without(*words):
-    """NumPy's code for later instruction sets switched off; names differ between NumPy's versions."""
+    """Switch off NumPy's code for later instruction sets; their names differ between versions of NumPy."""
     def make():
         here = facts(sys.executable)
         disable = [name for name in here["dispatched"] if name in here["on"] and any(word in name for word in words)]
@@ -88,7 +88,7 @@ def baseline_kernels():
 
 
 def openblas(names, needs):
-    """OpenBLAS with another processor's kernels; what it calls them."""
+    """OpenBLAS with the kernels of another processor, by OpenBLAS's name for it."""
     def make():
         here = facts(sys.executable)
         if here["openblas"] is None:
@@ -100,7 +100,7 @@ def openblas(names, needs):
 
 
 def versions(name, python, age):
-    """The oldest or newest NumPy and SciPy that this package and its tests admit."""
+    """The oldest or newest NumPy and SciPy that this package and its tests allow."""
     def make():
         with open(ROOT / "pyproject.toml", "rb") as file:
             project = tomllib.load(file)
@@ -120,8 +120,8 @@ def versions(name, python, age):
     return make
 
 
-def surroundings():
-    """{name: function that makes it}, the most different first."""
+def environments():
+    """{name: function that makes the environment}, the most different ones first."""
     found = {
         "NumPy without AVX-512": numpy_without("AVX512", "X86_V4"),
         "NumPy without AVX2": numpy_without("AVX2", "FMA3", "AVX512", "X86_V3", "X86_V4"),
@@ -138,15 +138,15 @@ def surroundings():
 
 
 def try_in(name, make, tests):
-    """Is it green there?"""
+    """Do the tests pass there?"""
     try:
         python, variables, holds = make()
     except Refused as why:
-        say(f"{name}: not here, for {why}")
+        say(f"{name}: not on this machine, because {why}")
         return True
     found = facts(python, **variables)
     if not holds(found):
-        say(f"{name}: FAILED, it is not what it should be: {found}")
+        say(f"{name}: FAILED, the environment is not what its name says: {found}")
         return False
     done = subprocess.run([python, "-m", "pytest", "-q", "-n", "auto", "-m", "not slow", "-p", "no:cacheprovider", *tests],
                           cwd=ROOT, env=os.environ | variables, text=True, encoding="utf-8",
@@ -161,12 +161,12 @@ def try_in(name, make, tests):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", help="some of the surroundings, with commas between words of their names")
-    parser.add_argument("--tests", nargs="+", default=NUMBERS, help="names of test files, wherever they are below tests/")
+    parser.add_argument("--only", help="some of the environments, by words of their names, separated by commas")
+    parser.add_argument("--tests", nargs="+", default=NUMBERS, help="names of test files anywhere in tests/")
     parser.add_argument("--budget", type=float, default=15, help="minutes")
-    parser.add_argument("--list", action="store_true", help="print the names of the surroundings")
+    parser.add_argument("--list", action="store_true", help="print the names of the environments")
     options = parser.parse_args(arguments)
-    started, wanted = time.monotonic(), surroundings()
+    started, wanted = time.monotonic(), environments()
     if options.only:
         words = [word.strip() for word in options.only.split(",")]
         if unknown := [word for word in words if not any(word in name for name in wanted)]:
@@ -184,7 +184,7 @@ def main(arguments=None):
             bad.append(name)
         elif not try_in(name, make, tests):
             bad.append(name)
-    say(f"{len(wanted) - len(bad)} of {len(wanted)} are green or not of this machine, "
+    say(f"{len(wanted) - len(bad)} of {len(wanted)} passed or are not possible on this machine, "
         f"after {(time.monotonic() - started)/60:.1f} minutes" + "".join(f"\n    not green: {name}" for name in bad))
     return int(bool(bad))
 

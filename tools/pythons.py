@@ -1,6 +1,6 @@
-"""The Pythons of this machine.
+"""Find the Pythons of this machine.
 
-    python tools/pythons.py 3.12        the path of the newest that is 3.12 or more; nothing, if there is none
+    python tools/pythons.py 3.12        prints the path of the newest, if it is 3.12 or later
 """
 import json
 import os
@@ -20,7 +20,7 @@ print(json.dumps({
 
 
 def identity(python):
-    """What the interpreter says of itself; None if it does not run."""
+    """Facts about an interpreter; None if it does not run."""
     try:
         done = subprocess.run([python, "-c", _IDENTITY], capture_output=True, text=True, timeout=60, check=True)
         return json.loads(done.stdout)
@@ -29,7 +29,7 @@ def identity(python):
 
 
 def candidates():
-    """Paths at which people keep interpreters."""
+    """Paths at which interpreters are usually installed."""
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         if folder:
             yield from sorted(path for path in Path(folder).glob("python3*") if re.fullmatch(r"python3(\.\d+t?)?", path.name))

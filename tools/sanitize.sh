@@ -1,10 +1,10 @@
 #!/bin/sh
-# The suite under AddressSanitizer and UBSan, with every check that gfortran can put in;
-# threads under ThreadSanitizer; the Fortran under valgrind.  $VENV is ready (tools/setup.sh).
+# Run the suite under AddressSanitizer and UBSan, with all run-time checks of gfortran; threads
+# under ThreadSanitizer; the Fortran under valgrind.  $VENV must be ready (tools/setup.sh).
 #
 #   tools/sanitize.sh [suite] [threads] [valgrind] [-- arguments of pytest]
 #
-# All three unless named.  What it builds goes to build/sanitize.
+# All three, unless some are named.  Builds go to build/sanitize.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$(cd "${VENV:-.venv}/bin" && pwd):$PATH
@@ -20,10 +20,10 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do parts="$parts $1"; shift; done
 
 # -------------------------------------------------- AddressSanitizer and UBSan
 
-# A copy of the package, beside the one in $VENV.  A first report ends the process.
+# Build a second copy of the package, next to the one in $VENV.  The first report ends the process.
 build() {
     checks="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
-    # (Fortran's bounds, pointers, loops; a temporary array is no fault)
+    # (checks of Fortran's bounds, pointers and loops; temporary arrays are not faults)
     CC=$CC FC=$FC CFLAGS="$checks -O1 -g" FFLAGS="$checks -O1 -g -fcheck=all,no-array-temps,no-recursion" \
         LDFLAGS="$checks" python -m pip install --quiet --upgrade --no-build-isolation --no-deps \
         --target $out/site --config-settings=build-dir=$out/meson --config-settings=setup-args=-Dreference=auto \
@@ -31,9 +31,9 @@ build() {
         >$out/build.log 2>&1 </dev/null || { cat $out/build.log >&2; exit 1; }
 }
 
-# CPython's own allocator would hide what is behind an object's end.  Left out are tests
-# that limit or measure the memory of the process, count its time, or build what they test,
-# and a problem whose end the last bits of this build's instructions decide.
+# CPython's own allocator would hide accesses past the end of an object.  Left out are tests that
+# limit or measure the memory of the process, measure its time, or build what they test, and a
+# problem whose answer depends on the last bits of this build's instructions.
 suite() {
     build
     env LD_PRELOAD="$($CC -print-file-name=libasan.so) $($CC -print-file-name=libubsan.so)" \

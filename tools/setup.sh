@@ -1,11 +1,11 @@
 #!/bin/sh
 # Make .venv with leastsq built into it: tools/setup.sh demo|test|bench|clients|wheels|lint|docs|cookbook
 #
-# Finds Python, the C and Fortran compilers and Python's headers; what is missing
-# is installed through the system's package manager where that is permitted (root,
-# or sudo without a password), otherwise this says what to type.  Then: a virtual
-# environment, the build requirements, what the target needs, leastsq itself.
-# Whatever is already there is not done again, so a second run takes a second.
+# Finds Python, the C and Fortran compilers and Python's headers.  What is missing is
+# installed through the system's package manager if that is permitted (root, or sudo
+# without a password); otherwise this prints what to type.  Then it makes a virtual
+# environment and installs the build requirements, what the target needs, and leastsq.
+# Steps that are up to date are skipped, so a second run takes a second.
 #
 # Settings (environment, or `make test NAME=value`):
 #   PYTHON           interpreter to build for       (default: the first >= 3.11 found)
@@ -30,7 +30,7 @@ for candidate in apt-get dnf apk pacman brew; do
     if have "$candidate"; then manager=$candidate; break; fi
 done
 
-# How to become root: nothing to add, a sudo that asks nothing, or no way.
+# How to become root: nothing to do, sudo without a password, or impossible.
 as_root=
 may_install=no
 if [ "$SYSTEM_PACKAGES" != no ] && [ "$manager" != none ]; then
@@ -80,7 +80,7 @@ package() {
     esac
 }
 
-# Install packages; quiet unless it fails, and then the manager's last words.
+# Install packages; prints nothing, or if it fails the last lines of the manager's output.
 install_packages() {
     say "installing $* with $manager ..."
     log=$(mktemp)
@@ -93,7 +93,7 @@ install_packages() {
 run_manager() {
     case $manager in
         apt-get)
-            # The lists of a fresh machine are empty or old: try, refresh, try again.
+            # On a fresh machine the package lists are empty or old: try, refresh them, try again.
             apt_install "$@" || { $as_root apt-get update && apt_install "$@"; } ;;
         dnf) $as_root dnf install -y "$@" ;;
         apk) $as_root apk add --no-cache "$@" ;;
@@ -104,7 +104,7 @@ run_manager() {
 
 apt_install() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
 
-# $1: what is missing, $2: its kind (see package).  Installs it, or ends with advice.
+# $1: what is missing, $2: its kind (see package).  Installs it, or exits with advice.
 require() {
     names=$(package "$2")
     # shellcheck disable=SC2086  # several package names are several words
@@ -134,7 +134,7 @@ find_python() {
         new_enough "$python"
         return
     fi
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+    for candidate in python3 python3.15 python3.14 python3.13 python3.12 python3.11; do
         if have "$candidate" && new_enough "$candidate"; then python=$candidate; return 0; fi
     done
     return 1
@@ -166,7 +166,7 @@ has_venv || advise "the venv module of $python ($python_version)"
 
 # ------------------------------------------------------------------ compilers
 
-# A compiler counts when it can build a program: one without libc's headers cannot.
+# A compiler counts only if it can build a program: one without libc's headers cannot.
 builds_c() {
     for compiler in ${CC:-cc gcc}; do
         have "$compiler" && compiles "$compiler" c '#include <stdio.h>
@@ -193,8 +193,8 @@ has_headers || advise "Python's C header (Python.h of $python, $python_version)"
 
 # ---------------------------------------------------- the virtual environment
 
-# $1: name of a step, $2: what its result depends on.  Steps leave what they saw in
-# a stamp; one that sees the same again has nothing to do.
+# $1: name of a step, $2: what its result depends on.  A step writes this to a stamp, and is
+# skipped if it has not changed.
 done_before() { [ -f "$VENV/.done-$1" ] && [ "$(cat "$VENV/.done-$1")" = "$2" ]; }
 remember() { printf '%s\n' "$2" >"$VENV/.done-$1"; }
 
@@ -209,7 +209,7 @@ PATH=$(cd "$VENV/bin" && pwd):$PATH         # meson-python looks for meson and n
 export PATH
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# What pyproject.toml says is needed, one requirement a line.  $1: build, an extra or a group
+# The requirements in pyproject.toml, one on each line.  $1: build, an extra or a group
 requirements() {
     python - "$1" <<'PYTHON'
 import sys
@@ -256,8 +256,8 @@ esac
 
 # ------------------------------------- MINPACK itself, for engine="reference"
 
-# What is built here has the original in it where that can be had; the tests compare
-# with it, and skip without it, unless LEASTSQ_REQUIRE_ORACLE is set.
+# The build includes the original where its library is available.  The tests compare with it;
+# without it they skip, or fail if LEASTSQ_REQUIRE_ORACLE is set.
 has_reference() { [ -f "$("${FC:-gfortran}" -print-file-name=libminpack.a)" ]; }
 if [ "$target" = test ] && ! has_reference; then
     names=$(package reference)
@@ -272,13 +272,13 @@ if has_reference; then reference=yes; fi
 
 # ------------------------------------------------------------- leastsq itself
 
-# Installed as a user gets it, not as an editable install: those check for a rebuild
-# at import, and the parallel test processes would all do so at once.
+# A normal install, as users have it.  An editable install checks for a rebuild at import,
+# and parallel test processes would all do so at once.
 inputs=$(find fortran src -type f ! -path '*/__pycache__/*' ! -name '*.pyc' -exec cksum {} + | sort -k 3)
 inputs="$inputs
 $(cksum pyproject.toml meson.build meson.options README.md LICENSE 2>/dev/null || true)
 CC=${CC:-} FC=${FC:-} CFLAGS=${CFLAGS:-} FFLAGS=${FFLAGS:-} LDFLAGS=${LDFLAGS:-} reference=$reference"
-# Meson does not take a setting whose option is new to an old build directory.
+# In an old build directory Meson refuses options that have been added since.
 options=$(cksum meson.options)
 if ! done_before options "$options"; then
     rm -rf "$VENV/build"
@@ -292,7 +292,7 @@ if ! done_before build "$inputs"; then
             --config-settings=setup-args=-Dreference=auto . >"$build_log" 2>&1 </dev/null; then
         cat "$build_log" >&2
         rm -f "$build_log"
-        say "leastsq did not build: the compiler's words are above" >&2
+        say "leastsq did not build: the compiler's messages are above" >&2
         exit 1
     fi
     rm -f "$build_log"
@@ -301,8 +301,8 @@ fi
 
 # ------------------------------------------------- the reference, for the tests
 
-# MINPACK itself, which the parity tests call and compare with.  Not to be had
-# everywhere: without it those tests skip, unless LEASTSQ_REQUIRE_ORACLE is set.
+# MINPACK itself, with which the parity tests compare.  It is not available everywhere: without
+# it those tests skip, or fail if LEASTSQ_REQUIRE_ORACLE is set.
 has_oracle() { python -c 'import ctypes; ctypes.CDLL("libminpack.so.1")' 2>/dev/null; }
 if [ "$target" = test ] && ! has_oracle; then
     names=$(package oracle)

@@ -1,9 +1,9 @@
-"""Build, check and try the source distribution and a wheel for each Python: `make wheels`.
+"""Build, check and test the source distribution and a wheel for each Python: `make wheels`.
 
-The sdist is made from git's HEAD and its files compared with git's.  Each wheel is built from what
-the sdist holds, with the network's index switched off, then given its manylinux name by auditwheel,
-looked into (`complaints` says for what), and installed into two empty environments, with the oldest
-NumPy that it admits and with the newest, where tests/package/test_smoke.py has to pass.
+The sdist is made from git's HEAD, and its files are compared with git's.  Each wheel is built from the
+sdist without access to a package index, gets its manylinux name from auditwheel, and is inspected
+(see `complaints`).  It is then installed into two empty environments, with the oldest NumPy that it allows
+and with the newest, where tests/package/test_smoke.py must pass.
 
     python tools/wheels.py [--dist dist] [--python python3.12 ...] [--list] | --check WHEEL ...
 """
@@ -26,7 +26,7 @@ from pythons import candidates, find_pythons, identity
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 500_000                    # of a wheel
 MADE_BY_SDIST = {"PKG-INFO"}
-# What an extension may need from outside: libc's parts; on the left of the version.
+# The libraries that an extension may need: parts of libc.
 SYSTEM_LIBRARIES = re.compile(r"(libc|libm|libpthread|libdl|ld-linux-[\w-]+|libc\.musl-\w+)\.so(\.\d+)?$")
 
 
@@ -35,7 +35,7 @@ def say(*words):
 
 
 def run(*command, **options):
-    """Its output; if it fails, its words and the end."""
+    """Run a command and return its output; if it fails, print that and exit."""
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, encoding="utf-8", errors="replace", check=False, **options)
     if done.returncode != 0:
@@ -47,7 +47,7 @@ def run(*command, **options):
 
 
 def environment(folder, python, requirements):
-    """A virtual environment with just these; made again when they changed."""
+    """A virtual environment with exactly these packages; made again when they change."""
     stamp = folder / "made-of"
     facts = json.dumps([identity(python), sorted(requirements)])
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != facts:
@@ -64,17 +64,17 @@ def program(folder, name="python"):
 
 
 def with_programs(folder, **more):
-    """The surroundings of a build with the environment's programs, and no index of packages."""
+    """Environment variables for a build with the environment's programs and without a package index."""
     return os.environ | {"PATH": f"{program(folder).parent}{os.pathsep}{os.environ['PATH']}",
                          "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"} | more
 
 
 def numpys(wheel, folder, python):
-    """The requirements that give the oldest NumPy the wheel admits on this Python, and the newest."""
+    """Requirements for the oldest NumPy that the wheel allows on this Python, and for the newest."""
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         wanted = re.findall(r"^Requires-Dist: (numpy\S*.*)$", archive.read(metadata).decode(), re.MULTILINE)
-    # by the Python that will run it: a marker asks for its version
+    # evaluated by the Python that will run the wheel, because markers ask for its version
     reader = ("import json, sys\nfrom pip._vendor.packaging.requirements import Requirement\n"
               "for text in json.loads(sys.argv[1]):\n"
               "    r = Requirement(text)\n"
@@ -93,20 +93,20 @@ IN_DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
 
 
 def expected_files():
-    """(in the package, in .dist-info), without the extension: what git has under src/leastsq."""
+    """The files of a wheel without the extension (in the package, in .dist-info): those of src/leastsq in git."""
     package = ROOT / "src" / "leastsq"
     listed = subprocess.run(["git", "-C", package, "ls-files", "-z"], capture_output=True, text=True, check=False) \
         if (ROOT / ".git").exists() else None
     if listed is not None and listed.returncode == 0:
         files = set(listed.stdout.split("\0")) - {""}
-    else:                               # an sdist: what is there is what git had
+    else:                               # an sdist holds exactly git's files
         files = {path.relative_to(package).as_posix() for path in package.rglob("*")
                  if path.is_file() and "__pycache__" not in path.parts}
     return {name.removesuffix(".in") for name in files if Path(name).name != "meson.build"}, IN_DIST_INFO
 
 
 def complaints(wheel, folders=()):
-    """What is wrong with a wheel; `folders` are paths of the build that it must not mention."""
+    """The faults of a wheel; it must not mention `folders`, the paths of the build."""
     found = []
     size = wheel.stat().st_size
     if size >= MOST_BYTES:
@@ -123,7 +123,7 @@ def complaints(wheel, folders=()):
                   and n.split(".dist-info/")[1] not in info | {"sboms/auditwheel.cdx.json"}]
         if len(extensions) != 1:
             return [*found, f"extensions: {extensions}, not one"]
-        for name in [*extensions, "leastsq/_build.py"]:         # what the build writes
+        for name in [*extensions, "leastsq/_build.py"]:         # files that the build writes
             content = archive.read(name)
             found += [f"{name} mentions {folder}" for folder in folders if str(folder).encode() in content]
         if extensions[0].endswith(".so") and sys.platform.startswith("linux"):
@@ -150,11 +150,11 @@ def insist(what, found):
         raise SystemExit("\n".join([f"wheels: {what}:", *(f"    {line}" for line in found)]))
 
 
-# -------------------------------------------------------------- the making
+# -------------------------------------------------------------- building
 
 
 def make_sdist(folder, dist):
-    """From git's HEAD, and with exactly git's files."""
+    """Make the sdist from git's HEAD, and check that it has exactly git's files."""
     run(program(folder), "-m", "build", "--sdist", "--no-isolation", "--outdir", dist, ROOT,
         env=with_programs(folder))
     sdist = max(dist.glob("leastsq-*.tar.gz"), key=lambda path: path.stat().st_mtime)
@@ -164,12 +164,12 @@ def make_sdist(folder, dist):
     insist(sdist.name, [f"not in git: {n}" for n in sorted(inside - tracked - MADE_BY_SDIST)]
            + [f"missing: {n}" for n in sorted((tracked | MADE_BY_SDIST) - inside)])
     if run("git", "-C", ROOT, "status", "--porcelain").strip():
-        say("note: what is not committed is not in the sdist")
+        say("note: changes that are not committed are not in the sdist")
     return sdist
 
 
 def build_wheel(sdist, work, folder):
-    """The wheel that pip makes from the sdist's own contents, without an index."""
+    """The wheel that pip makes from the contents of the sdist, without a package index."""
     shutil.rmtree(work / "source", ignore_errors=True)
     shutil.unpack_archive(sdist, work / "source")
     (source,) = (work / "source").iterdir()
@@ -181,7 +181,7 @@ def build_wheel(sdist, work, folder):
 
 
 def repair(wheel, work):
-    """Renamed to the oldest manylinux or musllinux it can run on; on other systems as it is."""
+    """Rename a wheel to the oldest manylinux or musllinux that it can run on; unchanged on other systems."""
     if not sys.platform.startswith("linux"):
         return wheel
     shutil.rmtree(work / "repaired", ignore_errors=True)
@@ -192,13 +192,13 @@ def repair(wheel, work):
 
 
 def try_wheel(wheel, source, work, python):
-    """tests/package/test_smoke.py in empty environments."""
+    """Run tests/package/test_smoke.py in empty environments."""
     tools = environment(work / "pip", python, ["pip>=23"])
     for age, numpy in numpys(wheel, tools, python).items():
         folder = environment(work / f"numpy-{age}", python, [numpy, "pytest"])
         run(program(folder), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--force-reinstall", wheel)
         version = run(program(folder), "-c", "import numpy; print(numpy.__version__)").strip()
-        # away from the checkout, whose conftest asks for more than NumPy
+        # outside the checkout, whose conftest needs more than NumPy
         smoke = shutil.copy(source / "tests" / "package" / "test_smoke.py", work)
         words = run(program(folder), "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider",
                     "--noconftest", "-c", source / "tests" / "package" / "smoke.ini", smoke, cwd=work)
@@ -206,16 +206,16 @@ def try_wheel(wheel, source, work, python):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Build, check and try the sdist and a wheel for each Python.")
+    parser = argparse.ArgumentParser(description="Build, check and test the sdist and a wheel for each Python.")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where they go (default: dist)")
     parser.add_argument("--python", action="append", metavar="PATH",
-                        help="build for this one only; may be repeated (default: every CPython found)")
-    parser.add_argument("--check", nargs="+", type=Path, metavar="WHEEL", help="only look into these, made elsewhere")
+                        help="build only for this one; may be repeated (default: every CPython found)")
+    parser.add_argument("--check", nargs="+", type=Path, metavar="WHEEL", help="only inspect these wheels, made elsewhere")
     parser.add_argument("--list", action="store_true", help="print for which Pythons wheels would be built")
     options = parser.parse_args(arguments)
     for wheel in options.check or []:
         insist(wheel.name, complaints(wheel))
-        say(f"{wheel.name} is as it should be")
+        say(f"{wheel.name}: no faults found")
     if options.check:
         return
     with open(ROOT / "pyproject.toml", "rb") as file:

@@ -1,1 +1,1 @@
-"""For asv (asv.conf.json): measured over the history of the repository."""
+"""Benchmarks for asv (asv.conf.json), measured over the history of the repository."""

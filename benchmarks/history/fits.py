@@ -1,6 +1,6 @@
-"""What asv follows over the history: the measurements of benchmarks/overhead.py and benchmarks/batch.py.
+"""Measurements of benchmarks/overhead.py and benchmarks/batch.py that asv follows over the history.
 
-Ratios to SciPy in the same run, for machines differ and so do their days.
+They are ratios to SciPy in the same run, because the speed of machines differs, and varies.
 """
 import sys
 from pathlib import Path

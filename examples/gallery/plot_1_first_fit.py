@@ -2,8 +2,8 @@
 A fit, its band, its residuals
 ==============================
 
-One exponential decay over a level: the fitted curve, how well it is known, and whether
-anything is left in the residuals.
+One exponential decay over a constant background: the fitted curve, its uncertainty, and the
+residuals.
 """
 import numpy as np
 
@@ -22,14 +22,14 @@ fit = lsq.curve_fit(decay, t, y, full_output=True)
 print(lsq.report(fit))
 
 # %%
-# The fit knows its model and its data. The dark band holds the curve with 95 % confidence,
+# The fit knows its model and its data. The dark band covers the curve with 95 % confidence,
 # the light one a new measurement.
 
 figure = lsq.plot.fit(fit, prediction=True,
                       xlabel="time", ylabel="signal")
 
 # %%
-# Residuals of a good fit have no shape, and a bell for a histogram.
+# Residuals of a good fit show no pattern, and their histogram is bell-shaped.
 
 figure = lsq.plot.residuals(fit, xlabel="time")
 

@@ -2,8 +2,8 @@
 A parameter that must not be negative
 =====================================
 
-Two lines of a spectrum overlap. Without bounds the fit makes the weak one negative, which
-no line can be; with them, it ends at zero and says so.
+Two lines of a spectrum overlap. Without bounds the fit makes the weak line negative, which is
+impossible; with bounds its height ends at zero, and the message says so.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,9 +33,9 @@ print("held ", held[0].round(3), "active:", held[2]["active_mask"])
 print(held[3])
 
 # %%
-# The slope of the sum of squares says that the bound holds ``weak``: without it the minimum
-# would be beyond. ``covariance`` takes such a parameter as known. The weak line is then
-# absent, and nothing is known about where it would be.
+# The slope of the sum of squares shows that the bound holds ``weak``: without it the minimum
+# would be at a negative height. ``covariance`` treats such a parameter as known. The weak line is
+# then absent, and its position cannot be determined.
 
 found = lsq.covariance(held, names=["strong", "weak", "shift"])
 print("held by its bound:", found.held)
@@ -43,7 +43,7 @@ print(found)
 print(found.explain())
 
 # %%
-# The two curves are hardly to be told apart; their parts are.
+# The two curves can hardly be distinguished, but their components can.
 
 titles = "without bounds", "weak ≥ 0, 0.5 ≤ shift ≤ 2"
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True,

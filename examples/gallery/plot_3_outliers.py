@@ -2,8 +2,8 @@
 Outliers and robust losses
 ==========================
 
-One point in five is spoiled, always upwards. Least squares follows them; the robust losses
-follow the others. ``f_scale`` is the size of residual from which on a point is suspect.
+One point in five is an outlier, always upwards. Least squares follows the outliers; robust
+losses follow the other points. ``f_scale`` is the size above which a residual is suspect.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +31,7 @@ ax.plot(fine, decay(fine, *truth), "k:", label="truth")
 
 x = [1.0, 1.0, 0.0]
 for loss, colour in (("linear", "C3"), ("soft_l1", "C0"), ("cauchy", "C2")):
-    # The last two start from the result before: "cauchy" has many minima.
+    # The last two start from the previous result, because "cauchy" has many minima.
     fit = lsq.curve_fit(decay, t, y, x, loss=loss, f_scale=0.2,
                         full_output=True)
     x = fit[0]

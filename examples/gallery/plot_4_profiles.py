@@ -1,9 +1,9 @@
 """
-Where error bars are lopsided
-=============================
+Asymmetric error bars
+=====================
 
 Six measurements of the oxygen demand of water hardly show where the curve levels off. The
-likelihood profile (solid) says so; Student's t (dashed) cannot.
+likelihood profile (solid) shows this; Student's t (dashed) cannot.
 
 Data: D. M. Bates and D. G. Watts, *Nonlinear Regression Analysis and Its Applications*,
 Wiley, 1988.

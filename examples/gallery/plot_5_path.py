@@ -1,9 +1,9 @@
 """
-The way to the minimum
-======================
+The path to the minimum
+=======================
 
-Rosenbrock's valley, as a problem in least squares: how the iterates follow it, and how the
-trust region grows and shrinks. ``history=True`` records every trial, refused ones too.
+Rosenbrock's valley as a least-squares problem: the iterates follow the valley, and the trust
+region grows and shrinks. ``history=True`` records every trial point, rejected ones too.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,6 +33,6 @@ ax.set(xlim=(-1.6, 1.4), ylim=(-0.6, 1.9), xlabel="$x_1$", ylabel="$x_2$")
 ax.legend(frameon=False)
 
 # %%
-# Norm, gradient and radius for each trial:
+# Norm, gradient and radius at each trial point:
 
 figure = lsq.plot.convergence(fit)

@@ -2,7 +2,7 @@
 A fit in every pixel
 ====================
 
-A decay in each of 64 × 64 pixels, all in one call of ``leastsq_batch``: the map of the
+A decay in each of 64 × 64 pixels, fitted in one call of ``leastsq_batch``: the map of the
 lifetime, its standard error, and the pixels that could not be fitted.
 """
 import matplotlib.pyplot as plt

@@ -2,7 +2,7 @@
 Three lines over a background, with limits by name
 ==================================================
 
-Nine parameters, four of them with limits that are said by name. The report is what the result shows.
+Nine parameters, four of them with limits by name. Displaying the result shows its report.
 """
 import numpy as np
 
@@ -35,8 +35,8 @@ print(result)
 figure = result.plot(xlabel="energy", ylabel="counts")
 
 # %%
-# What follows from the parameters has its error too, with all correlations: the area of the
-# first line, and how far the first two are apart.
+# Quantities derived from the parameters have standard errors too, with all correlations: the
+# area of the first line, and the distance between the first two.
 
 print(result.derive(
     area=lambda p: p["a"] * p["width"] * np.sqrt(2 * np.pi),

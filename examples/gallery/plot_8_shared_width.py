@@ -2,7 +2,7 @@
 Two spectra with a shared width
 ===============================
 
-One instrument, two samples: the width belongs to both, height and place are each sample's own.
+One instrument, two samples: both share the width, and each has its own height and position.
 """
 import numpy as np
 
@@ -30,8 +30,8 @@ print("with the strong one:", both["height[1]"], both["width"])
 figure = both.plot(xlabel="energy", ylabel="signal")
 
 # %%
-# The weak line's own fit does not know its width well, and what it does not know of the
-# width it does not know of the height: the joint region of the two.
+# A fit of the weak line alone determines its width poorly, and therefore its height too, as
+# the joint region of the two shows.
 
 region = alone.contour("height", "width")
 print(region)

@@ -2,7 +2,7 @@
 A complex impedance
 ===================
 
-Both parts of complex data are residuals. A capacity that is 1e-6 needs no scaling.
+Real and imaginary parts of complex data are both fitted. A capacitance of 1e-6 needs no scaling.
 """
 import numpy as np
 

@@ -3,7 +3,7 @@ A differential equation and a derived half-life
 ===============================================
 
 The model integrates a differential equation; each of its two outputs is a row of y. The half-life
-of the second species follows from the parameters, with an interval by profile.
+of the second species is derived from the parameters, with an interval from its profile.
 """
 import numpy as np
 
@@ -14,7 +14,7 @@ t = np.linspace(0, 10, 41)
 
 
 def chain(t, amount, first, second, *, steps=20):
-    """A decays to B, and B decays; `steps` is keyword-only, and so no parameter."""
+    """A decays to B, and B decays; `steps` is keyword-only, and so not a parameter."""
     k = np.array([[-first, 0], [first, -second]])
     n, out = np.array([amount, 0.0]), []
     h = (t[1] - t[0]) / steps
@@ -40,7 +40,7 @@ print("95 %: {:.3f} to {:.3f}".format(*derived["halflife"].interval(
     0.95, method="profile")))
 
 # %%
-# Residuals have the shape of the data, and the joint region of the two rates is no ellipse.
+# Residuals have the shape of the data. The joint region of the two rates is not an ellipse.
 
 print(result.residuals.shape, np.isnan(result.residuals).sum(), "left out")
 figure = result.contour("first", "second", points=24).plot()

@@ -2,7 +2,7 @@
 A spot in an image
 ==================
 
-An image needs no ravel(): data, prediction and residuals are images; masked pixels do not count.
+Images need no ravel(): data, prediction and residuals are images, and masked pixels are ignored.
 """
 import numpy as np
 

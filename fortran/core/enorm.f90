@@ -133,8 +133,8 @@ contains
       if (.not. plain) plain = .not. any_small(n, x)
    end function is_plain
 
-   !> Are the roots of so many vectors' sums of squares the guarded norms, as
-   !> is_plain finds out?  `first` has the first element of each.
+   !> Are the roots of the sums of squares of `vectors` vectors equal to the guarded norms, as
+   !> is_plain finds out for one?  `first` has the first element of each.
    pure function surely_plain(vectors, n, first, totals)
       integer, intent(in) :: vectors
       integer(ik), intent(in) :: n

@@ -12,18 +12,15 @@
 !> Public: lm_state_t, core_columns and vectors' names (of lm_state.f90), lm_start,
 !> lm_tell_norm, lm_tell_model, lm_tell_change, and the policy as pure functions.  Its data is n-sized.
 module leastsq_lm_core
-   use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, ASK_CHANGE, ASK_FEELER, &
-      SCALE_COLUMNS, SCALE_USER, INFO_IMPROPER, INFO_FTOL, INFO_XTOL, INFO_FTOL_XTOL, &
-      INFO_GTOL, INFO_MAXFEV, INFO_FTOL_TOO_SMALL, INFO_XTOL_TOO_SMALL, &
-      INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE, STRATEGY_MINPACK, STRATEGY_ROBUST
-   use leastsq_bounds, only: feasible, find_sides, projected_cosine, near_box, bounded_step, &
-      go_within_bounds, predict
+   use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, ASK_CHANGE, ASK_FEELER, SCALE_COLUMNS, SCALE_USER, &
+      INFO_IMPROPER, INFO_FTOL, INFO_XTOL, INFO_FTOL_XTOL, INFO_GTOL, INFO_MAXFEV, INFO_FTOL_TOO_SMALL, &
+      INFO_XTOL_TOO_SMALL, INFO_GTOL_TOO_SMALL, INFO_NOT_FINITE, STRATEGY_MINPACK, STRATEGY_ROBUST
+   use leastsq_bounds, only: feasible, find_sides, projected_cosine, near_box, bounded_step, go_within_bounds, predict
    use leastsq_curvature, only: learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler
    use leastsq_enorm, only: enorm
-   use leastsq_lm_state, only: lm_state_t, core_columns, curvature_base, C_CHANGE, C_LARGEST, C_START, PAST_NONE, &
-      V_X, V_TRIAL, V_STEP, V_DIAG, V_COLNORM, &
-      V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, V_NEAR_LO, &
-      V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
+   use leastsq_lm_state, only: lm_state_t, core_columns, curvature_base, C_CHANGE, C_LARGEST, C_START, PAST_NONE, V_X, V_TRIAL, &
+      V_STEP, V_DIAG, V_COLNORM, V_QTF, V_SCRATCH, VECTORS, V_LO, V_HI, V_SIDE, V_SLOPE, V_LARGEST, V_FELT, V_WARY, &
+      V_NEAR_LO, V_NEAR_HI, PROBE_NONE, PROBE_BACK, PROBE_RETURN, FELT_NOWHERE, FELT_HERE, FEARLESS, WARY
    use leastsq_lmpar, only: lmpar
    use leastsq_probes, only: leave_bounds, tell_probe, move, measure_point, dead, keep_away, retreat, &
       search_start
@@ -303,9 +300,8 @@ contains
       end if
    end subroutine correct_radius
 
-   !> After a step: how much is the next model distrusted at the bounds?  Only steps that were cut
-   !> short, and whose length the model got right, earn trust: a good ratio alone does not, for linear
-   !> parameters give that too.
+   !> After a step: how much is the next model distrusted at the bounds?  Only a step that was cut short, and whose
+   !> length the model predicted well, earns trust: a good ratio alone does not, because linear parameters have it too.
    elemental subroutine update_distrust(ratio, accepted, hits, distrust)
       real(wp), intent(in) :: ratio
       logical, intent(in) :: accepted

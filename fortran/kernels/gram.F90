@@ -2,8 +2,8 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> Products of large triangles, in pieces that stay in cache.
 !>
-!> gram: a'a.  take_off: four columns' multiples off three others.  covar: what
-!> leastsq_covar does (ANL-80-74, covar), with these.
+!> gram computes a'a; take_off subtracts multiples of four columns from three others; covar
+!> computes the covariance as leastsq_covar does (ANL-80-74, covar), with these two.
 !>
 !> Public: gram, take_off; lsq_tsqr_covar_<ISA>, for C.  All data is n-sized.
 module TAGGED(leastsq_gram)
@@ -13,12 +13,12 @@ module TAGGED(leastsq_gram)
    private
    public :: gram, take_off, TAGGED(lsq_tsqr_covar)
 
-   integer(ik), parameter :: STRIP = 256      !< rows, and
-   integer(ik), parameter :: BAND = 24        !< columns of them (a multiple of 3) that stay in L2
+   integer(ik), parameter :: STRIP = 256      !< rows of a strip
+   integer(ik), parameter :: BAND = 24        !< columns of a strip that stay in L2, a multiple of 3
    integer(ik), parameter, public :: FOUR = 4       !< columns of one inner loop, and
    integer(ik), parameter :: THREE = 3
 
-   !> What the threads share that make a covariance.
+   !> Data that the threads share which compute a covariance.
    type :: covar_t
       type(c_ptr) :: team
       integer(ik) :: rank, n, ldr
@@ -27,8 +27,8 @@ module TAGGED(leastsq_gram)
 
 contains
 
-   !> The lower triangle of a'a into that of g, where a is an upper triangle with zeros
-   !> below.  What g holds above its diagonal is of no use.  Shared among threads: thread
+   !> Compute the lower triangle of g = a'a, where a is an upper triangle with zeros
+   !> below.  The elements of g above its diagonal are meaningless afterwards.  Shared among threads: thread
    !> `number` computes every `sharers`-th band, starting at band `number`.
    pure subroutine gram(n, a, lda, ldg, g, number, sharers)
       integer(ik), intent(in) :: n, lda, ldg
@@ -56,7 +56,7 @@ contains
       end do
    end subroutine gram
 
-   !> g(1:4, 1:3) gains the inner products of four columns with three.
+   !> Add the inner products of four columns with three to g(1:4, 1:3).
    pure subroutine add_products(rows, lda, a, b, ldg, g)
       integer(ik), intent(in) :: rows, lda, ldg
       real(wp), intent(in) :: a(lda, FOUR), b(lda, THREE)
@@ -122,13 +122,13 @@ contains
       end do
    end subroutine take_off
 
-   !> covar by blocks: R⁻¹R⁻ᵀ = Z'Z with both diagonals turned round, where Z is
-   !> the inverse of R' turned round, an upper triangle again.
+   !> covar by blocks: R⁻¹R⁻ᵀ = Z'Z with rows and columns in reverse order, where Z is the
+   !> inverse of R' with rows and columns in reverse order, again an upper triangle.
    function TAGGED(lsq_tsqr_covar)(n, r, ldr, ipvt, tol, cov, scratch, team) result(rank) bind(c)
       integer(ik), intent(in), value :: n, ldr
       real(wp), intent(in), target :: r(ldr, n)   !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
-      real(wp), intent(in), value :: tol          !< relative; 0 tells exact zeros only
+      real(wp), intent(in), value :: tol          !< relative; 0 finds exact zeros only
       real(wp), intent(inout), target :: cov(n, n)     !< symmetric to the bit
       real(wp), intent(inout), target :: scratch(n, n)
       type(c_ptr), intent(in), value :: team      !< kernels.h: lsq_team; or NULL
@@ -154,8 +154,8 @@ contains
       end do
    end function TAGGED(lsq_tsqr_covar)
 
-   !> What each thread does: every so manieth band of Z, then of Z'Z.  Its counter
-   !> is the last of its bands that is there, and in the end that of all bands.
+   !> The work of thread k: every `sharers`-th band of Z, and then of Z'Z.  Its counter is
+   !> the number of its last finished band, and in the end the number of all bands.
    subroutine covar_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
@@ -186,9 +186,9 @@ contains
       call gram(job%rank, z, job%n, job%n, g, number, sharers)
    end subroutine covar_share
 
-   ! z = the inverse of s, s(i, j) = r(rank+1-j, rank+1-i), band of columns by band.
+   ! z = the inverse of s, where s(i, j) = r(rank+1-j, rank+1-i), by bands of columns.
 
-   !> Take what the BAND columns from `from` on contribute off those of a later band.
+   !> Subtract the contribution of the BAND columns from `from` on from a later band.
    pure subroutine take_off_band(rank, r, ldr, ldz, z, from, first, last)
       integer(ik), intent(in) :: rank, ldr, ldz, from, first, last
       real(wp), intent(in) :: r(ldr, rank)
@@ -215,7 +215,7 @@ contains
       end do
    end subroutine take_off_band
 
-   !> The rest of a band's own.
+   !> Finish a band by its own columns.
    pure subroutine invert_band(rank, r, ldr, ldz, z, first, last)
       integer(ik), intent(in) :: rank, ldr, ldz, first, last
       real(wp), intent(in) :: r(ldr, rank)

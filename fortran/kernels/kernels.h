@@ -1,5 +1,5 @@
-/* The row accumulator as C sees it: tsqr.F90, triangle.F90, gram.F90, norms.F90,
-   compiled once per instruction set and named lsq_..._<isa>.
+/* The C interface of the row accumulator: tsqr.F90, triangle.F90, gram.F90, norms.F90,
+   compiled once for each instruction set and named lsq_..._<isa>.
 
    An accumulator is a workspace of work_size(n) doubles that holds the triangle
    of the QR factorisation of the rows [J f] pushed so far.  Accumulators form a
@@ -21,27 +21,27 @@ enum {
     LSQ_FLOAT32 = 1
 };
 
-/* Of the rows pushed fewer than this wait to be folded: BLOCK_ROWS of tsqr.F90. */
+/* Fewer than this many of the pushed rows wait to be folded: BLOCK_ROWS of tsqr.F90. */
 enum { LSQ_BLOCK_ROWS = 256 };
 
-/* A team: threads that work on one triangle (team.F90).  NULL: the calling thread alone. */
+/* A team: threads that work on one triangle (team.F90).  NULL is the calling thread alone. */
 typedef struct lsq_team {
     int64_t size;               /* threads */
     int64_t room_size;          /* at least the kernels' room_size(n) */
-    double *room;               /* one for each thread but the first, on cache lines */
-    /* body(number, data) in each thread, 0 being the caller; back when all are. */
+    double *room;               /* one for each thread except the first, on cache lines */
+    /* Run body(number, data) in each thread, number 0 in the caller; returns when all have finished. */
     void (*run)(struct lsq_team *team, void (*body)(int64_t number, void *data), void *data);
-    /* Each thread has a counter, 0 at first: wait until whose's is at least value;
-       set whose's, which in the kernels is one's own.  Not 0: give up. */
+    /* Each thread has a counter, which starts at 0.  Wait until the counter of thread `whose` is at
+       least `value`, or set it; the kernels set only their own.  Not 0: the work is cancelled. */
     int (*await)(struct lsq_team *team, int64_t number, int64_t whose, int64_t value);
     int (*reach)(struct lsq_team *team, int64_t number, int64_t whose, int64_t value);
 } lsq_team;
 
-/* One instruction set's kernels. */
+/* The kernels of one instruction set. */
 typedef struct {
     const char *isa;
 
-    /* Doubles in an accumulator of n columns, and in a thread's room (lsq_team). */
+    /* The number of doubles in an accumulator of n columns, and in a thread's room (lsq_team). */
     int64_t (*work_size)(int64_t n);
     int64_t (*room_size)(int64_t n);
 
@@ -49,15 +49,15 @@ typedef struct {
 
     /* Append rows.  Element (i, j) of J is at a + i*row_stride + j*col_stride
        bytes, of f at f + i*f_stride; strides may have any sign or be zero, and
-       need not be multiples of the element's size.  f == NULL: f is column n+1
-       of a.  The rows are read once and not kept.  How rows are split into
-       pushes changes no bit of the result.                                    */
+       need not be multiples of the element's size.  If f is NULL, f is column n+1
+       of a.  The rows are read once and not kept.  No bit of the result depends on
+       how rows are split into pushes.                                         */
     void (*push)(int64_t n, int64_t rows, const void *a, int64_t a_type,
                  int64_t row_stride, int64_t col_stride, const void *f,
                  int64_t f_type, int64_t f_stride, double *work);
 
-    /* The same by a team, all rows at once, into an accumulator where none wait;
-       none do afterwards.  f is not NULL.  The team's size changes no bit. */
+    /* The same by a team, all rows at once.  No rows may be waiting in the accumulator, and none
+       are afterwards.  f is not NULL.  The team's size changes no bit. */
     void (*push_by)(int64_t n, int64_t rows, const void *a, int64_t a_type,
                     int64_t row_stride, int64_t col_stride, const void *f,
                     int64_t f_type, int64_t f_stride, double *work, lsq_team *team);
@@ -65,19 +65,19 @@ typedef struct {
     /* Add to `work` the rows of `other`, which keeps them. */
     void (*merge)(int64_t n, double *work, double *other);
 
-    /* Fold the rows that wait, so that the triangle T of all rows, T'T = [J f]'[J f],
-       is complete: T(j, k), k >= j, both from 0, is at work[triangle(n, &ldt) + j*ldt + k]. */
+    /* Fold the waiting rows, so that the triangle T of all rows, T'T = [J f]'[J f], is complete:
+       T(j, k), k >= j, both from 0, is at work[triangle(n, &ldt) + j*ldt + k]. */
     void (*fold)(int64_t n, double *work);
     int64_t (*triangle)(int64_t n, int64_t *ldt);
 
     /* R (n x n, leading dimension ldr, zero below the diagonal), ipvt (from 1),
        the first n elements of Q'f, the column norms of J in J's order, and the
-       norm of what is left of f: |f|^2 = |qtf|^2 + rest^2.  The accumulator
-       is used up: `empty` it before the next rows.  A column norm that is not
-       finite means: a row was not finite in that column (the first such column
-       is right; those behind it may be tainted); ipvt is then the identity and R
-       is of no use.  `expected`: ipvt comes as a permutation that is likely to be
-       the answer; it is tried before others are guessed, which saves a tenth.  */
+       norm of the rest of f: |f|^2 = |qtf|^2 + rest^2.  The accumulator must be
+       emptied before the next rows.  If a column norm is not finite, a row was not
+       finite in that column (this is certain for the first such column only); ipvt
+       is then the identity and R is meaningless.  `expected`: ipvt holds a
+       permutation that is likely to be the answer; it is tried before others are
+       guessed, which saves a tenth of the time.                                */
     void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
                    double *qtf, double *column_norms, double *rest, lsq_team *team, int64_t expected);
 
@@ -93,7 +93,7 @@ typedef struct {
     /* |x| at the speed of memory; not MINPACK's order of summation. */
     double (*norm)(int64_t n, const double *x);
 
-    /* Of the QR of several small matrices at once: MINPACK's bits (core.h). */
+    /* The loops of the QR of several small matrices at once, with MINPACK's bits (core.h). */
     lsq_lanes_kernels lanes;
 } lsq_tsqr_kernels;
 

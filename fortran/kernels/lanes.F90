@@ -2,16 +2,16 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> The inner loops of a QR of several matrices at once, one in each vector lane.
 !>
-!> What qrfac.f90 does with a number is done here with one of each matrix.  Every
-!> lane's sums run in MINPACK's order and nothing is contracted (meson.build), so
-!> each matrix gets MINPACK's bits.  What decides is in qrfac_lanes.f90.
+!> Each operation that qrfac.f90 performs on a number is performed here on one number of
+!> each matrix.  Every lane's sums run in MINPACK's order and nothing is contracted
+!> (meson.build), so each matrix gets MINPACK's bits.  Decisions are in qrfac_lanes.f90.
 !>
-!> Lanes are the outer loop, which the compiler makes one vector; the inner loop
-!> keeps its sums in registers.  For that it must be known to run at least once,
-!> hence its form.  Six columns at once keep six chains of additions going; where
-!> fewer are left the last is taken more than once, which costs nothing.
+!> The outer loop runs over lanes, and the compiler turns it into one vector; the inner loop
+!> keeps its sums in registers.  The inner loop must be known to run at least once for this,
+!> hence its form.  Six columns at once keep six chains of additions going; where fewer
+!> are left, the last one is repeated, at no cost.
 !>
-!> Public: lsq_lanes_..._<ISA>, for C too.  Its data is m-sized.
+!> Public: lsq_lanes_..._<ISA>, for C too.  The data is m-sized.
 module TAGGED(leastsq_lanes)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
    implicit none (type, external)
@@ -24,7 +24,7 @@ module TAGGED(leastsq_lanes)
 
 contains
 
-   !> totals = the sums of squares of a's columns.
+   !> totals = the sums of squares of the columns of a.
    pure subroutine TAGGED(lsq_lanes_squares)(m, n, a, totals) bind(c)
       integer(ik), intent(in), value :: m         !< rows, >= 1
       integer(ik), intent(in), value :: n         !< columns
@@ -80,8 +80,8 @@ contains
       end do
    end subroutine TAGGED(lsq_lanes_reflect)
 
-   !> Row 1 of a − v sᵀ and of b − s_b v, and the norms of what is below it: qrfac's
-   !> downdate.  left is the smallest square of a norm's share of its reference.
+   !> Row 1 of a − v sᵀ and of b − s_b v, and the norms of the rows below it, by qrfac's
+   !> downdate.  left is the smallest (norm/reference)² of all columns.
    pure subroutine TAGGED(lsq_lanes_downdate)(columns, m, v, s, a, s_b, b, norms, references, &
       left) bind(c)
       integer(ik), intent(in), value :: columns   !< of a
@@ -105,7 +105,7 @@ contains
             norm = norms(q, k)*sqrt(max(0.0_wp, 1 - share**2))
             norms(q, k) = norm
             part = (norm/references(q, k))**2
-            left(q) = merge(left(q), part, part > left(q))   ! a nan stays
+            left(q) = merge(left(q), part, part > left(q))   ! keeps a nan
          end do
       end do
    end subroutine TAGGED(lsq_lanes_downdate)
@@ -193,7 +193,7 @@ contains
       end do
    end subroutine products6
 
-   !> The rest of the reflector, v₁ being made, and its products with six vectors.
+   !> The rest of the reflector after v₁, and its products with six vectors.
    pure subroutine make_with_products6(length, norm, v, a, b, c, d, e, f, s)
       integer(ik), intent(in) :: length
       real(wp), intent(in) :: norm(LANES)
@@ -291,7 +291,7 @@ contains
       end do
    end subroutine update
 
-   !> update of a and b, and a's sum of squares.
+   !> Update a and b, and compute the sum of squares of a.
    pure subroutine update_two(length, v, s, a, s_b, b, total)
       integer(ik), intent(in) :: length
       real(wp), intent(in) :: v(LANES, length)

@@ -2,26 +2,26 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> The Euclidean norm at the speed of memory.
 !>
-!> One vectorised pass; only where its sum of squares has overflowed, underflowed
-!> or is not finite does a second one follow, in units of the largest element
-!> (the two-pass scaling that MINPACK's one-pass enorm, ANL-80-74, replaces).
+!> One vectorised pass.  Only if its sum of squares overflows, underflows or is not
+!> finite does a second pass follow, in units of the largest element (the two-pass
+!> scaling that MINPACK's one-pass enorm, ANL-80-74, replaces).
 !>
-!> Public: lsq_norm_<ISA>, for C too.  For n- and m-sized data.  Its sum runs in
-!> another order than MINPACK's: not for the path that keeps MINPACK's bits.
+!> Public: lsq_norm_<ISA>, for C too.  For n- and m-sized data.  The sum runs in another
+!> order than MINPACK's, so the path that keeps MINPACK's bits must not use it.
 module TAGGED(leastsq_norms)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
    implicit none (type, external)
    private
    public :: TAGGED(lsq_norm)
 
-   ! Between these a sum of squares has kept all its digits: no square has
-   ! overflowed, and what has underflowed is below rounding.
+   ! A sum of squares between these limits has all its digits: no square has
+   ! overflowed, and squares that underflowed are below rounding.
    real(wp), parameter :: SMALLEST_SUM = 2.0_wp**(-900)
    real(wp), parameter :: LARGEST_SUM = 2.0_wp**900
 
 contains
 
-   !> ‖x‖: NaN or infinite if an element is.
+   !> ‖x‖; NaN or infinite if an element is.
    pure function TAGGED(lsq_norm)(n, x) result(norm) bind(c)
       integer(ik), intent(in), value :: n      !< length, >= 0
       real(wp), intent(in) :: x(n)
@@ -29,7 +29,7 @@ contains
       real(wp) :: s1, s2, s3, s4, total, largest
       integer(ik) :: i, fours
 
-      ! Four sums: the additions of one wait for each other.
+      ! Four sums, because the additions of one sum wait for each other.
       s1 = 0; s2 = 0; s3 = 0; s4 = 0
       fours = n/4
       !$omp simd reduction(+: s1, s2, s3, s4)

@@ -1,8 +1,8 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> Rows from wherever the user's array lies into a block that stays in cache.
+!> Copy rows of the user's array into a block that stays in cache.
 !>
-!> Public: pack_rows, moved, FLOAT64, FLOAT32.  Its data is m-sized and only read.
+!> Public: pack_rows, moved, FLOAT64, FLOAT32.  The data is m-sized, and only read.
 module TAGGED(leastsq_packing)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_float, c_int8_t, &
       c_intptr_t, c_ptr, c_null_ptr, c_f_pointer
@@ -60,7 +60,7 @@ contains
       end if
    end subroutine pack_rows
 
-   !> Eight rows at a time: if a is in C order these are eight streams of reads,
+   !> Eight rows at a time: for an array in C order these are eight streams of reads,
    !> and each store fills a cache line.
    pure subroutine pack_doubles(rows, columns, a, start, row_stride, column_stride, block, ldb)
       integer(ik), intent(in) :: rows, columns, ldb
@@ -121,7 +121,7 @@ contains
       end do
    end subroutine pack_singles
 
-   !> Elements at any byte address (fields of packed records): slow and rare.
+   !> Elements at any byte address (fields of packed records): slow, but rare.
    pure subroutine pack_bytes(rows, columns, a, start, width, row_stride, column_stride, block, ldb)
       integer(ik), intent(in) :: rows, columns, ldb
       integer(c_int8_t), intent(in), contiguous :: a(0:)

@@ -2,17 +2,16 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> Householder panels that fold a block of rows into a triangle.
 !>
-!> A reflector H = I - tau y y' that clears column j of [triangle; block] touches
-!> row j of the triangle and the block, nothing else: y = [e_j; v].  PANEL of
-!> them in a row make I - Y T Y' (Schreiber and Van Loan 1989) with Y = [I; V],
-!> V the dense columns where the block's own were.  So a panel acts by two short
-!> matrix products and without any triangular shape to mind.
+!> A reflector H = I - tau y y' that clears column j of [triangle; block] changes only
+!> row j of the triangle and the block: y = [e_j; v].  PANEL successive reflectors make
+!> I - Y T Y' (Schreiber and Van Loan 1989) with Y = [I; V], where the dense columns V take
+!> the place of the block's own.  So a panel is applied by two short matrix products,
+!> without regard to any triangular shape.
 !>
 !> Public: factor_panel, apply_panel, apply_panel_to_one, PANEL, TILE, OCTET;
-!> turn_rows and move_rows for triangles that are empty yet.  Data: one block of
-!> rows, in cache.  Compiled once per instruction set (-DISA=baseline, v3);
-!> contraction to fused multiply-add is welcome here, MINPACK's bits are not at
-!> stake.
+!> turn_rows and move_rows for triangles that are still empty.  Data: one block of
+!> rows, in cache.  Compiled once for each instruction set (-DISA=baseline, v3), with
+!> contraction to fused multiply-adds, because this path does not promise MINPACK's bits.
 module TAGGED(leastsq_panels)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
    use TAGGED(leastsq_reflectors), only: reflector, make_reflector, SMALLEST_SUM, LARGEST_SUM
@@ -21,35 +20,34 @@ module TAGGED(leastsq_panels)
    public :: factor_panel, apply_panel, apply_panel_to_one
    public :: turn_rows, move_rows
 
-   !> Reflectors applied together.  Four by three inner products are twelve
-   !> running sums: as many as sixteen vector registers can hold beside the
-   !> operands.  (4 x 4 is 25 % slower with 16 registers, the same with 32.)
+   !> Reflectors applied together.  Four by three inner products are twelve running
+   !> sums, the most that sixteen vector registers can hold together with the
+   !> operands.  (4 x 4 is 25 % slower with 16 registers, and the same with 32.)
    integer(ik), parameter, public :: PANEL = 4
-   integer(ik), parameter, public :: TILE = 3      !< columns one call changes
-   integer(ik), parameter, public :: OCTET = 8     !< rows come in multiples of this
+   integer(ik), parameter, public :: TILE = 3      !< columns that one call changes
+   integer(ik), parameter, public :: OCTET = 8     !< rows are padded to a multiple of this
 
 contains
 
-   !> Clear the first `live` of PANEL columns of the block into the triangle:
-   !> their V and T.
+   !> Clear the first `live` of PANEL columns of the block into the triangle, and
+   !> compute their V and T.
    !>
-   !> One pass over the block per reflector: it scales reflector j, applies it to
-   !> the columns after it and forms in the same breath the inner products that
-   !> reflector j+1 and T need.  These are of unscaled columns; where they leave
-   !> the range in which they keep their digits, `careful_step` does the same in
-   !> separate, scaled passes.
+   !> One pass over the block per reflector scales reflector j, applies it to the
+   !> columns after it, and forms the inner products that reflector j+1 and T need.
+   !> These are products of unscaled columns; where they leave the range in which they
+   !> keep their digits, `careful_step` does the same in separate, scaled passes.
    pure subroutine factor_panel(octets, live, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: octets                    !< rows of the block / OCTET
-      integer(ik), intent(in) :: live                      !< columns not padding, 1 to PANEL
+      integer(ik), intent(in) :: live                      !< columns that are not padding, 1 to PANEL
       integer(ik), intent(in) :: ldb                       !< leading dimension of block
-      real(wp), intent(inout) :: block(ldb, PANEL)         !< columns to clear; then V
+      real(wp), intent(inout) :: block(ldb, PANEL)         !< columns to clear; V on return
       integer(ik), intent(in) :: ldt                       !< leading dimension of triangle
       !> triangle(k, j): row j, column k, both counted from the panel's first.
       real(wp), intent(inout) :: triangle(ldt, PANEL)
       real(wp), intent(out) :: t(PANEL, PANEL)             !< upper triangle of T
       real(wp) :: d(PANEL)          ! column j times columns j to PANEL
       real(wp) :: e(PANEL)          ! reflectors 1 to j-1 times column j
-      real(wp) :: w(PANEL)          ! multiples of column j to take off the others
+      real(wp) :: w(PANEL)          ! multiples of column j to subtract from the others
       real(wp) :: tau, inverse
       integer(ik) :: j, k
       logical :: in_range
@@ -101,12 +99,12 @@ contains
       t(j, j) = tau
    end subroutine extend_t
 
-   !> Step j without fusion, for columns that are zero, not finite, or so large
-   !> or small that their inner products overflow or underflow.
+   !> Step j in separate passes, for columns that are zero, not finite, or so large or
+   !> small that their inner products overflow or underflow.
    pure subroutine careful_step(octets, j, live, block, ldb, triangle, ldt, d, e, t)
       integer(ik), intent(in) :: octets, j, live, ldb, ldt
       real(wp), intent(inout) :: block(ldb, PANEL), triangle(ldt, PANEL), t(PANEL, PANEL)
-      real(wp), intent(inout) :: d(PANEL), e(PANEL)        !< as the other steps leave them
+      real(wp), intent(inout) :: d(PANEL), e(PANEL)        !< on return as after the other steps
       real(wp) :: tau, w
       integer(ik) :: k
       logical :: no_reflection
@@ -242,11 +240,11 @@ contains
       e(1) = e1; e(2) = e2; e(3) = e3
    end subroutine third_step
 
-   !> The orthogonal matrix that makes a few rows a trapezoid.
+   !> The orthogonal matrix that turns a few rows into a trapezoid.
    pure subroutine turn_rows(rows, live, block, ldb, turn)
       integer(ik), intent(in) :: rows, live, ldb           !< rows <= live <= PANEL
       real(wp), intent(in) :: block(ldb, live)
-      real(wp), intent(out) :: turn(PANEL, PANEL)          !< its leading rows x rows
+      real(wp), intent(out) :: turn(PANEL, PANEL)          !< in its leading rows x rows part
       real(wp) :: a(PANEL, 2*PANEL), v(PANEL), tau, w
       integer(ik) :: i, j
 
@@ -267,11 +265,11 @@ contains
       turn = a(:, PANEL + 1:)
    end subroutine turn_rows
 
-   !> Rows of the block, turned, become rows of the triangle that were zero.
+   !> Turn rows of the block and move them to rows of the triangle that are zero.
    pure subroutine move_rows(rows, columns, turn, block, ldb, triangle, ldt)
       integer(ik), intent(in) :: rows, columns, ldb, ldt
       real(wp), intent(in) :: turn(PANEL, PANEL)
-      real(wp), intent(inout) :: block(ldb, columns)       !< then zero
+      real(wp), intent(inout) :: block(ldb, columns)       !< the moved rows are zero on return
       real(wp), intent(inout) :: triangle(ldt, PANEL)      !< (k, j): row j, column k
       real(wp) :: x(PANEL)
       integer(ik) :: j, k
@@ -287,7 +285,7 @@ contains
    end subroutine move_rows
 
    !> Apply a panel to TILE columns of the block and to its rows of the triangle.
-   !> This loop nest is where the time goes.
+   !> Most of the time is spent in this loop nest.
    pure subroutine apply_panel(octets, v, c, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: octets                    !< rows of the block / OCTET
       integer(ik), intent(in) :: ldb                       !< leading dimension of v and c
@@ -329,7 +327,7 @@ contains
       end do
    end subroutine apply_panel
 
-   !> apply_panel for a single column: the remainder of a tiling.
+   !> apply_panel for a single column, the remainder of a tiling.
    pure subroutine apply_panel_to_one(octets, v, c, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: octets, ldb, ldt
       real(wp), intent(in) :: v(ldb, PANEL), t(PANEL, PANEL)
@@ -352,11 +350,11 @@ contains
       end do
    end subroutine apply_panel_to_one
 
-   !> One column of a panel's rows of the triangle: w = T'(row + V'c), row - w.
+   !> One column of a panel's rows of the triangle: w = T'(row + V'c), row = row - w.
    pure subroutine settle(row1, row2, row3, row4, t, w1, w2, w3, w4)
       real(wp), intent(inout) :: row1, row2, row3, row4
       real(wp), intent(in) :: t(PANEL, PANEL)
-      real(wp), intent(inout) :: w1, w2, w3, w4     !< V'c; then the multiples of V
+      real(wp), intent(inout) :: w1, w2, w3, w4     !< V'c; on return the multiples of V
 
       w1 = w1 + row1
       w2 = w2 + row2

@@ -1,13 +1,14 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> Many blocks of rows on their way through one triangle, one behind the other.
+!> Fold many blocks of rows into one triangle by a team of threads, as a pipeline.
 !>
-!> A block needs rows j to k of the triangle once the block before it has left
-!> them.  So the threads of a team fold blocks in turn, and nothing is computed in
-!> another order than by one thread alone: not one bit depends on their number.
-!> For triangles so large that rows enough for threads of their own are not there.
+!> A block can use rows j to k of the triangle as soon as the block before it has finished
+!> with them.  So the threads of a team fold blocks in turn, in the same order of
+!> operations as one thread alone: no bit depends on the number of threads.  This is for
+!> triangles so large that there are too few rows to give each thread a triangle of its own.
 !>
 !> Public: fold_diagonal_by, room_of; for C lsq_tsqr_room_size_<ISA> and lsq_tsqr_push_by_<ISA>.
+!> Rows are m-sized, the rest is n-sized.
 module TAGGED(leastsq_pipeline)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_null_ptr, &
       c_associated, c_f_pointer, c_loc
@@ -23,12 +24,12 @@ module TAGGED(leastsq_pipeline)
    !> Columns that a thread copies at a time: whole cache lines of a row.
    integer(ik), parameter :: BAND = 64
 
-   !> What the threads share.
+   !> Data that the threads share.
    type :: job_t
       integer(ik) :: n = 0, rows = 0
-      integer(ik) :: filled_rows = 0           !< of the triangle, before
+      integer(ik) :: filled_rows = 0           !< of the triangle, on entry
       type(c_ptr) :: work = c_null_ptr, team = c_null_ptr
-      type(c_ptr) :: a = c_null_ptr, f = c_null_ptr    !< rows; or else
+      type(c_ptr) :: a = c_null_ptr, f = c_null_ptr    !< rows, or else
       integer(ik) :: a_type = 0, row_stride = 0, column_stride = 0, f_type = 0, f_stride = 0
       type(c_ptr) :: diagonal = c_null_ptr     !< a diagonal matrix
       type(c_ptr) :: r = c_null_ptr            !< and the triangle above it
@@ -37,7 +38,7 @@ module TAGGED(leastsq_pipeline)
 
 contains
 
-   !> Doubles that a thread needs beside the accumulator.
+   !> Doubles that a thread needs in addition to the accumulator.
    pure function TAGGED(lsq_tsqr_room_size)(n) result(length) bind(c)
       integer(ik), intent(in), value :: n
       integer(ik) :: length
@@ -47,7 +48,7 @@ contains
       length = at%heights - at%block
    end function TAGGED(lsq_tsqr_room_size)
 
-   !> lsq_tsqr_push by a team, into an accumulator where nothing waits; nothing does
+   !> lsq_tsqr_push by a team.  No rows may be waiting in the accumulator, and none are
    !> afterwards.
    subroutine TAGGED(lsq_tsqr_push_by)(n, rows, a, a_type, row_stride, column_stride, &
                                        f, f_type, f_stride, work, team) bind(c)
@@ -75,14 +76,14 @@ contains
       call run_team(team, fold_share, c_loc(job))
    end subroutine TAGGED(lsq_tsqr_push_by)
 
-   !> The triangle of [R; D].  R is read above the diagonal of r and stays there; below, the rows
-   !> of the new triangle become columns, without their first elements.
+   !> The triangle of [R; D].  R is read above the diagonal of r and stays there.  The rows of the
+   !> new triangle, without their first elements, become the columns of r below its diagonal.
    subroutine fold_diagonal_by(team, n, r, ldr, diagonal, work)
       type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(inout), target :: r(ldr, n)
       real(wp), intent(in), target :: diagonal(n)      !< of D
-      !> The accumulator of the new rows, whose last elements are those of R's on entry.
+      !> The accumulator of the new rows; on entry its last elements are those of R's rows.
       real(wp), intent(inout), target :: work(*)
       type(job_t), target :: job
 
@@ -96,7 +97,7 @@ contains
       call run_team(team, fold_diagonal_share, c_loc(job))
    end subroutine fold_diagonal_by
 
-   !> A thread's share of the columns, blocks, and columns again.
+   !> The work of one thread: its share of the columns, of the blocks, and of the columns again.
    subroutine fold_diagonal_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
@@ -113,8 +114,8 @@ contains
       call rows_below(number, team_size(job%team), job%n, at%ldt, work(at%triangle:), job%ldr, r)
    end subroutine fold_diagonal_share
 
-   !> Columns of r, above the diagonal, into rows (the accumulator's order): eight rows at a
-   !> time, every so manieth band of columns.
+   !> Copy the columns of r above the diagonal into rows, the accumulator's order, eight rows
+   !> at a time.  Thread k takes every size-th band of columns.
    pure subroutine columns_to_rows(number, sharers, n, ldr, r, ldt, triangle)
       integer(ik), intent(in) :: number, sharers, n, ldr, ldt
       real(wp), intent(in) :: r(ldr, n)
@@ -133,7 +134,7 @@ contains
       end do
    end subroutine columns_to_rows
 
-   !> Rows of the triangle become columns below r's diagonal.
+   !> Copy rows of the triangle into the columns below r's diagonal.
    pure subroutine rows_below(number, sharers, n, ldt, triangle, ldr, r)
       integer(ik), intent(in) :: number, sharers, n, ldt, ldr
       real(wp), intent(in) :: triangle(ldt, n)
@@ -145,7 +146,7 @@ contains
       end do
    end subroutine rows_below
 
-   !> A thread's share: every size-th block.
+   !> The work of one thread: every size-th block.
    subroutine fold_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
@@ -169,7 +170,7 @@ contains
       order = order_t(job%team, number, number)
       staircase = c_associated(job%diagonal)
       ! The first rows of a diagonal matrix pass through most columns: half a block of
-      ! them is no more work for its thread than the others' are for theirs.
+      ! them takes its thread as long as a whole block takes the others.
       shorter = merge(BLOCK_ROWS/2, 0_ik, staircase)
       do while (order%block*BLOCK_ROWS - shorter < job%rows)
          start = max(0_ik, order%block*BLOCK_ROWS - shorter)
@@ -223,7 +224,7 @@ contains
       call room_of(number, job%team, at, work, room)
    end subroutine join
 
-   !> A thread's block and what lies behind it (layout_t).
+   !> A thread's block, and the parts of its workspace that follow it (layout_t).
    subroutine room_of(number, team, at, work, room)
       integer(ik), intent(in) :: number
       type(c_ptr), intent(in) :: team

@@ -2,15 +2,15 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> A good guess at the pivot order of a large triangle, at blocked speed.
 !>
-!> Pivoted QR must know the norms of all remaining columns before each step, so
-!> half of its work reads the whole remaining matrix for one product.  Cholesky
-!> with diagonal pivoting of G = R'R takes the same pivots (both take the largest
-!> remaining norm; Higham, Accuracy and Stability of Numerical Algorithms, §10.3)
-!> and needs of each step one column only; the rest waits for a matrix product.
-!> G has the condition number squared, so this is a guess: triangle.F90 checks it
-!> on the triangle that it leads to, and the guess ends where digits run out.
+!> Pivoted QR needs the norms of all remaining columns before each step, so half of its
+!> work reads the whole remaining matrix for one product.  Cholesky decomposition of
+!> G = R'R with diagonal pivoting takes the same pivots (both take the largest
+!> remaining norm; Higham, Accuracy and Stability of Numerical Algorithms, §10.3),
+!> and needs only one column for each step; the other columns are updated later by a
+!> matrix product.  G has the condition number squared, so this is a guess: triangle.F90
+!> checks it on the triangle that it leads to, and the guess ends where digits run out.
 !>
-!> Public: guess_pivots.  Its data is n-sized.
+!> Public: guess_pivots.  The data is n-sized.
 module TAGGED(leastsq_pivot_guess)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
    use TAGGED(leastsq_team), only: team_size, run_team, await, reach
@@ -19,15 +19,15 @@ module TAGGED(leastsq_pivot_guess)
    private
    public :: guess_pivots
 
-   integer(ik), parameter :: PANEL = 32       !< steps between two updates of the rest
-   !> Rows of a panel that stay in L1, on whole cache lines; a thread keeps its strips
-   !> from panel to panel, and so what of G is in its own cache.
+   integer(ik), parameter :: PANEL = 32       !< steps between two updates of the other columns
+   !> Rows of a panel that stay in L1, on whole cache lines.  A thread has the same strips
+   !> in all panels, so that its part of G stays in its own cache.
    integer(ik), parameter :: STRIP = 64
-   !> A remaining square norm this small against the column's own has lost half
-   !> of its digits: no guess is made from there on.
+   !> A remaining square norm this small relative to the column's own has lost half of its
+   !> digits: the guess ends there.
    real(wp), parameter :: TRUSTED = 2.0_wp**(-26)
 
-   !> What the threads share.
+   !> Data that the threads share.
    type :: guess_t
       type(c_ptr) :: team
       integer(ik) :: n, lda, ldg
@@ -38,8 +38,8 @@ module TAGGED(leastsq_pivot_guess)
 
 contains
 
-   !> The first `known` pivots of a.  The exchanges that bring them to the front,
-   !> column j with column g(j, n+3), j = 1 to known, are left in g.
+   !> Guess the first `known` pivots of a.  The exchanges that bring them to the front,
+   !> column j with column g(j, n+3) for j = 1 to known, are returned in g.
    subroutine guess_pivots(team, n, a, lda, known, g, ldg)
       type(c_ptr), intent(in) :: team          !< kernels.h: lsq_team; or NULL
       integer(ik), intent(in) :: n, lda
@@ -47,7 +47,7 @@ contains
       integer(ik), intent(out) :: known        !< 0 to n
       integer(ik), intent(in) :: ldg           !< >= n, whole cache lines
       !> Columns 1 to n: G, then its factor.  n+1: square norms of a's columns;
-      !> n+2: what remains of them; n+3: the exchanges.
+      !> n+2: those of the remaining parts; n+3: the exchanges.
       real(wp), intent(inout), target :: g(ldg, n + 3)
       type(guess_t), target :: guess
 
@@ -56,8 +56,8 @@ contains
       known = guess%known
    end subroutine guess_pivots
 
-   !> What each thread does.  Counters: 1, its part of G is there; then for panel p
-   !> 2p, the panel is there (number 0's only); 2p + 1, its part of the update is.
+   !> The work of one thread.  Its counter says: 1, its part of G is finished; 2p, panel p
+   !> is finished (thread 0 only); 2p + 1, its part of the update by panel p is.
    subroutine guess_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
@@ -86,7 +86,7 @@ contains
       end do
    end subroutine guess_share
 
-   !> All others have reached this.
+   !> Wait until all other threads have reached this.
    function await_all(team, sharers, value) result(cancelled)
       type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: sharers, value
@@ -99,7 +99,7 @@ contains
       end do
    end function await_all
 
-   !> The steps themselves.
+   !> The steps of all panels, by thread 0.
    subroutine lead(guess, n, ldg, sharers, g)
       type(guess_t), pointer, intent(in) :: guess
       integer(ik), intent(in) :: n, ldg, sharers
@@ -148,8 +148,8 @@ contains
       guess%over = .true.
    end subroutine lead
 
-   !> Rows and columns j and p of a symmetric matrix change places, from column `start`
-   !> on: those before it have been made use of.  Only the lower triangle is kept.
+   !> Exchange rows and columns j and p of a symmetric matrix, from column `start` on;
+   !> earlier columns are no longer needed.  Only the lower triangle is stored.
    pure subroutine exchange(n, start, j, p, ldg, g)
       integer(ik), intent(in) :: n, start, j, p, ldg  !< start <= j <= p
       real(wp), intent(inout) :: g(ldg, n + 3)
@@ -172,7 +172,7 @@ contains
       end do
    end subroutine exchange
 
-   !> Take four columns, weighted by their own row 0, off one; row 0 stays.
+   !> Subtract four columns, weighted by their own row 0, from another; row 0 stays.
    pure subroutine take_four(rows, ldg, v, c)
       integer(ik), intent(in) :: rows, ldg
       real(wp), intent(in) :: v(0:ldg - 1, FOUR)
@@ -185,8 +185,8 @@ contains
       end do
    end subroutine take_four
 
-   !> Take the PANEL columns from `start` on off the lower triangle after them, in
-   !> strips of rows that stay in L1: every so manieth strip.
+   !> Subtract the product of the PANEL columns from `start` on from the lower triangle after
+   !> them.  Thread k takes every size-th strip of rows; strips stay in L1.
    pure subroutine update_rest(n, ldg, start, g, number, sharers)
       integer(ik), intent(in) :: n, ldg, start, number, sharers
       real(wp), intent(inout) :: g(ldg, n + 3)

@@ -2,8 +2,8 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> One Householder reflector: H = I - tau [1; v] [1; v]' clears a column into alpha.
 !>
-!> Its norm is that of sums of squares where these have their digits, and in units
-!> of the largest element elsewhere.
+!> The column's norm comes from its sum of squares where that has all its digits, and
+!> otherwise from a sum in units of the largest element.
 !>
 !> Public: reflector, make_reflector, SMALLEST_SUM, LARGEST_SUM.  Data: one column.
 module TAGGED(leastsq_reflectors)
@@ -12,22 +12,22 @@ module TAGGED(leastsq_reflectors)
    private
    public :: reflector, make_reflector
 
-   ! Between these a sum of squares has kept all its digits: no square has
-   ! overflowed, and what has underflowed is below rounding.
+   ! A sum of squares between these limits has all its digits: no square has
+   ! overflowed, and squares that underflowed are below rounding.
    real(wp), parameter, public :: SMALLEST_SUM = 2.0_wp**(-900)
    real(wp), parameter, public :: LARGEST_SUM = 2.0_wp**900
 
 contains
 
-   !> The reflector for alpha and a column of the given square sum, in range.
+   !> The reflector for alpha and a column whose sum of squares is within the limits.
    pure subroutine reflector(square_sum, alpha, tau, inverse)
       real(wp), intent(in) :: square_sum
       real(wp), intent(inout) :: alpha        !< the diagonal element; then the new one
       real(wp), intent(out) :: tau            !< 1 to 2
-      real(wp), intent(out) :: inverse        !< times the column: v
+      real(wp), intent(out) :: inverse        !< factor on the column that gives v
       real(wp) :: norm
 
-      ! The sign opposite to alpha's own, so that nothing cancels.
+      ! The sign opposite to alpha's, so that nothing cancels.
       norm = sign(sqrt(square_sum + alpha**2), alpha)
       tau = 1 + alpha/norm
       inverse = 1/(norm + alpha)
@@ -37,7 +37,7 @@ contains
    !> The reflector that clears a into alpha, whatever their magnitude.
    pure subroutine make_reflector(rows, a, square_sum, alpha, tau)
       integer(ik), intent(in) :: rows
-      real(wp), intent(inout) :: a(rows)      !< the column; then v
+      real(wp), intent(inout) :: a(rows)      !< the column; v on return
       real(wp), intent(in) :: square_sum      !< of a; may have over- or underflowed
       real(wp), intent(inout) :: alpha        !< the diagonal element; then the new one
       real(wp), intent(out) :: tau            !< 1 to 2, or 0: no reflection
@@ -49,13 +49,13 @@ contains
          call reflector(square_sum, alpha, tau, inverse)
          a = a*inverse
       else
-         ! Zero, not finite, or near an end of the range: in units of the largest.
+         ! Zero, not finite, or near an end of the range: in units of the largest element.
          tau = 0
          if (square_sum <= 0) then
             if (sum_of_magnitudes(rows, a) <= 0) return
          end if
-         ! Only the new alpha leaves these units: rounded to a denormal, the norm would
-         ! make v and tau no reflection at all.
+         ! Only the new alpha is converted back: with a norm rounded to a denormal number,
+         ! v and tau would not be a reflection.
          largest = max(maxval(abs(a)), abs(alpha))
          norm = sign(sqrt(sum((a/largest)**2) + (alpha/largest)**2), alpha)
          tau = 1 + (alpha/largest)/norm

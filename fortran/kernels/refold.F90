@@ -1,14 +1,14 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> The QR factorisation of an upper triangle whose columns have changed places.
+!> The QR factorisation of an upper triangle whose columns have been permuted.
 !>
-!> A column that was the h-th is zero below row h.  So rows are folded from the last
-!> upwards, strip by strip: only the columns that reach down to a strip pass through
-!> it, in their new order, and it touches their rows of the new triangle alone.  That
-!> is half of what it takes to fold rows that are full (TSQR with the structure of the
-!> rows: Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, 2012, §4).
+!> The column that was number h is zero below row h.  So rows are folded from the last
+!> one upwards, strip by strip: a strip involves only the columns that reach down to it, in
+!> their new order, and only their rows of the new triangle.  That is half the work of
+!> folding full rows (TSQR with the structure of the rows: Demmel, Grigori, Hoemmen,
+!> Langou, SIAM J. Sci. Comput. 34, 2012, §4).
 !>
-!> Public: refold_by, rows_to_columns.  Its data is n-sized.
+!> Public: refold_by, rows_to_columns.  The data is n-sized.
 module TAGGED(leastsq_refold)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
    use TAGGED(leastsq_team), only: team_size, run_team, order_t, wait_turn, pass_on, finished, meet, ALL_DONE
@@ -19,16 +19,16 @@ module TAGGED(leastsq_refold)
    private
    public :: refold_by, rows_to_columns
 
-   !> Rows of a strip, about: fewer follow the columns' heights more closely, and have
-   !> more to do for each row.
+   !> The approximate number of rows in a strip.  Smaller strips follow the heights of the
+   !> columns more closely, but need more work for each row.
    integer(ik), parameter :: STRIP = 128
    !> Columns that a thread copies at a time: whole cache lines of a row.
    integer(ik), parameter :: BAND = 64
-   !> Guessed pivots may fall short of the largest norm by the digits in which
-   !> pivoted QR itself does not know it.
+   !> Guessed pivots may be smaller than the largest norm by the rounding error with which
+   !> pivoted QR itself knows that norm.
    real(wp), parameter :: TIE = 1.0e-7_wp
 
-   !> What the threads share.
+   !> Data that the threads share.
    type :: refold_t
       type(c_ptr) :: team
       integer(ik) :: n, ldr
@@ -37,23 +37,23 @@ module TAGGED(leastsq_refold)
 
 contains
 
-   !> The triangle r with its columns in another order, and beside it qtf.
+   !> Factor the triangle r with its columns in another order, and update qtf with it.
    subroutine refold_by(team, n, r, ldr, qtf, heights, work)
       type(c_ptr), intent(in) :: team              !< kernels.h: lsq_team; or NULL
       integer(ik), intent(in) :: n, ldr
-      real(wp), intent(inout), target :: r(ldr, n)    !< zero below its diagonal; then the new one
+      real(wp), intent(inout), target :: r(ldr, n)    !< zero below its diagonal; on return the new one
       real(wp), intent(in), target :: qtf(n)
-      !> Which column becomes the k-th, a whole number.  Then: how many of the first diagonal
-      !> elements are at least the norm of what column k still has at that step.
+      !> On entry the number of the column that becomes number k.  On return the number of
+      !> leading diagonal elements that are at least the remaining norm of column k at that step.
       real(wp), intent(inout), target :: heights(n)
-      real(wp), intent(inout), target :: work(*)   !< then an accumulator of the new triangle
+      real(wp), intent(inout), target :: work(*)   !< on return an accumulator of the new triangle
       type(refold_t), target :: job
 
       job = refold_t(team, n, ldr, c_loc(r), c_loc(qtf), c_loc(heights), c_loc(work))
       call run_team(team, refold_share, c_loc(job))
    end subroutine refold_by
 
-   !> A thread's share: every size-th strip, and so much of the copies.
+   !> The work of one thread: every size-th strip, and the same share of the copies.
    subroutine refold_share(number, data) bind(c, name='')
       integer(ik), value :: number
       type(c_ptr), value :: data
@@ -69,7 +69,7 @@ contains
       call c_f_pointer(job%qtf, qtf, [job%n])
       call c_f_pointer(job%heights, heights, [job%n])
       call room_of(number, job%team, at, work, room)
-      ! A strip leaves a third of the block's room: for the rows of a group, and `place`.
+      ! A third of the block's room is left, for the rows of a group and for `place`.
       ldb = strip_rows(job%n) + OCTET
       rows = ldb*at%width + 1
       call fold_strips(number, job%team, at, job%n, r, job%ldr, qtf, heights, room, ldb, work(at%triangle:), &
@@ -80,7 +80,7 @@ contains
                         room(at%list - at%block + 1:))
    end subroutine refold_share
 
-   !> From the accumulator to r and, of each of these columns, to what refold_by says of it.
+   !> Copy these columns from the accumulator to r, and compute the counts that refold_by returns.
    pure subroutine take_columns(number, sharers, at, n, triangle, ldr, r, right, limits)
       integer(ik), intent(in) :: number, sharers, n, ldr
       type(layout_t), intent(in) :: at
@@ -106,8 +106,8 @@ contains
       end do
    end subroutine take_columns
 
-   !> The columns from..to of a triangle that lies by rows, with zeros below them; eight rows
-   !> at a time.
+   !> Copy the columns from..to of a triangle that is stored by rows, with zeros below them,
+   !> eight rows at a time.
    pure subroutine rows_to_columns(n, from, to, ldt, triangle, ldr, r)
       integer(ik), intent(in) :: n, from, to, ldt, ldr
       real(wp), intent(in) :: triangle(ldt, n)
@@ -126,9 +126,9 @@ contains
       end do
    end subroutine rows_to_columns
 
-   !> Rows of all strips but the last, which is the widest and has about half as many: so
-   !> it is no more work for its thread than the others' are for theirs.  At most an octet more
-   !> than 4/3 STRIP.
+   !> The number of rows of all strips except the last.  That one is the widest and has about
+   !> half as many rows, so that it takes its thread no longer than others.  At most 4/3 STRIP
+   !> and an octet.
    pure function strip_rows(n) result(rows)
       integer(ik), intent(in) :: n
       integer(ik) :: rows
@@ -144,7 +144,7 @@ contains
       type(layout_t), intent(in) :: at
       real(wp), intent(in) :: r(ldr, n), qtf(n), heights(n)
       real(wp), intent(inout) :: block(ldb, at%width), triangle(at%ldt, at%width), t(PANEL, at%width)
-      real(wp), intent(inout) :: list(at%width)    !< the strip's columns, whole numbers
+      real(wp), intent(inout) :: list(at%width)    !< the numbers of the strip's columns
       real(wp), intent(inout) :: place(0:at%width)
       real(wp), intent(inout) :: room(at%width, PANEL*DEPTH)     !< rows of the triangle
       type(order_t) :: order
@@ -182,16 +182,16 @@ contains
       end do
    end subroutine fold_strips
 
-   !> fold_block of tsqr.F90 for some of the triangle's columns.  Of its rows only the elements
-   !> in columns of the strip before are there, close together from the diagonal on; so they
-   !> are again for this one's.  After the last, whose columns are all, they are where they belong.
+   !> fold_block of tsqr.F90 for some of the triangle's columns.  Each row of the triangle holds
+   !> only the elements in columns of the previous strip, packed from the diagonal on; afterwards
+   !> it holds those of this strip.  The last strip has all columns, so its rows are complete.
    subroutine fold_listed(columns, list, place, octets, order, block, ldb, triangle, ldt, t, rows, ldr)
       integer(ik), intent(in) :: columns, octets, ldb, ldt, ldr
       real(wp), intent(in) :: list(columns)
-      real(wp), intent(in) :: place(0:columns)     !< how many up to this one the strip before had
+      real(wp), intent(in) :: place(0:columns)     !< number of columns up to this one in the previous strip
       type(order_t), intent(in) :: order
       real(wp), intent(inout) :: block(ldb, *), triangle(ldt, *), t(PANEL, PANEL*DEPTH)
-      real(wp), intent(inout) :: rows(ldr, PANEL*DEPTH)   !< a group's
+      real(wp), intent(inout) :: rows(ldr, PANEL*DEPTH)   !< the rows of a group
       integer(ik) :: group, last, j, row, which, deep(DEPTH)
 
       do group = 1, columns, PANEL*DEPTH

@@ -1,14 +1,14 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> A team of threads that work on one thing, and how the threads wait for each other.
+!> A team of threads that work on one task, and the ways in which they wait for each other.
 !>
-!> The caller starts and ends the threads (kernels.h: lsq_team); a body of ours runs in
-!> each.  Each thread has a counter that only grows, and can wait until the counter of
+!> The caller starts and ends the threads (kernels.h: lsq_team), and each runs a procedure
+!> of ours.  Each thread has a counter that only grows, and can wait until the counter of
 !> another has reached a value.  A null pointer is a team of one thread, which never waits.
-!> Blocks of rows that are folded one behind the other have an order: wait_turn, pass_on.
+!> wait_turn and pass_on keep the order of blocks that are folded as a pipeline.
 !>
 !> Public: team_t, body_c, team_size, run_team, await, reach, meet, ALL_DONE; order_t, wait_turn,
-!> pass_on, finished.
+!> pass_on, finished.  No data but counters.
 module TAGGED(leastsq_team)
    use, intrinsic :: iso_c_binding, only: ik => c_int64_t, c_int, c_ptr, c_funptr, c_funloc, &
       c_associated, c_f_pointer, c_f_procpointer, c_null_ptr
@@ -20,25 +20,25 @@ module TAGGED(leastsq_team)
    type, bind(c) :: team_t
       integer(ik) :: size            !< threads, >= 1
       integer(ik) :: room_size       !< doubles in each room, >= lsq_tsqr_room_size
-      type(c_ptr) :: room            !< one for each thread but number 0
+      type(c_ptr) :: room            !< one for each thread except number 0
       type(c_funptr) :: run, await, reach
    end type team_t
 
-   !> Which of a row of blocks this is, counted from 0, and who folds it.  It
-   !> follows the one before through the triangle, one group of panels behind.
+   !> The number of a block, counted from 0, and the thread that folds it.  A block follows
+   !> the one before it through the triangle, one group of panels behind.
    type :: order_t
       type(c_ptr) :: team = c_null_ptr
       integer(ik) :: number = 0     !< of the thread in the team
       integer(ik) :: block = 0      !< folded by thread mod(block, size of the team)
    end type order_t
 
-   !> In a thread's counter a block counts so much, a column of it one.
+   !> A block counts this much in a thread's counter; each of its columns counts one.
    integer(ik), parameter :: COUNT_OF_BLOCK = 2_ik**32
-   !> More than any block counts.
+   !> More than the counter of any block.
    integer(ik), parameter, public :: ALL_DONE = huge(0_ik)
 
    abstract interface
-      !> What a thread does; number 0 is the calling one.
+      !> The work of thread `number`; 0 is the calling thread.
       subroutine body_c(number, data) bind(c)
          import :: ik, c_ptr
          implicit none (type, external)
@@ -46,7 +46,7 @@ module TAGGED(leastsq_team)
          type(c_ptr), value :: data
       end subroutine body_c
 
-      !> Run it in each of the team's threads; back when all are.
+      !> Run it in each of the team's threads; returns when all have finished.
       subroutine run_c(team, body, data) bind(c)
          import :: c_funptr, c_ptr
          implicit none (type, external)
@@ -54,8 +54,8 @@ module TAGGED(leastsq_team)
          type(c_funptr), value :: body
       end subroutine run_c
 
-      !> Thread `number` waits until the counter of `whose` is at least `value`, or
-      !> sets its own to it.  Not 0: give up, it is cancelled.
+      !> Thread `number` waits until the counter of `whose` is at least `value`, or sets its
+      !> own counter to it.  A result other than 0 means that the work is cancelled.
       function count_c(team, number, whose, value) bind(c) result(cancelled)
          import :: ik, c_int, c_ptr
          implicit none (type, external)
@@ -93,7 +93,7 @@ contains
       call run(team, c_funloc(body), data)
    end subroutine run_team
 
-   !> Wait for another's counter.
+   !> Wait for the counter of another thread.
    function await(team, number, whose, value) result(cancelled)
       type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: number, whose, value
@@ -108,7 +108,7 @@ contains
       cancelled = count(team, number, whose, value) /= 0
    end function await
 
-   !> Let the others see one's own counter.
+   !> Set this thread's counter, which the others see.
    function reach(team, number, value) result(cancelled)
       type(c_ptr), intent(in) :: team
       integer(ik), intent(in) :: number, value
@@ -123,10 +123,10 @@ contains
       cancelled = count(team, number, number, value) /= 0
    end function reach
 
-   !> Wait for all of the team, each of which comes here with its counter.
+   !> Wait until all threads of the team have called this.
    function meet(team, number, value) result(cancelled)
       type(c_ptr), intent(in) :: team
-      integer(ik), intent(in) :: number, value    !< more than any counter was
+      integer(ik), intent(in) :: number, value    !< larger than any counter before
       logical :: cancelled
       integer(ik) :: k
 
@@ -136,7 +136,7 @@ contains
       end do
    end function meet
 
-   !> Not before the block ahead is through with these columns.
+   !> Wait until the previous block has finished with these columns.
    function wait_turn(order, column) result(cancelled)
       type(order_t), intent(in) :: order
       integer(ik), intent(in) :: column
@@ -149,7 +149,7 @@ contains
          mod(ahead, team_size(order%team)), COUNT_OF_BLOCK*ahead + column)
    end function wait_turn
 
-   !> Tell the block behind that this one is through with these columns.
+   !> Tell the next block that this one has finished with these columns.
    function pass_on(order, column) result(cancelled)
       type(order_t), intent(in) :: order
       integer(ik), intent(in) :: column
@@ -158,7 +158,7 @@ contains
       cancelled = reach(order%team, order%number, COUNT_OF_BLOCK*order%block + column)
    end function pass_on
 
-   !> Tell it that this one is through with everything.
+   !> Tell the next block that this one has finished with all columns.
    function finished(order) result(cancelled)
       type(order_t), intent(in) :: order
       logical :: cancelled

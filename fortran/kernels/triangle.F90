@@ -1,6 +1,6 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> From the accumulator's triangle to the model that Levenberg-Marquardt wants.
+!> From the accumulator's triangle to the model that Levenberg-Marquardt needs.
 !>
 !> finish: the column-pivoted QR of the triangle (Businger and Golub 1965; the largest
 !> norm first, of equal ones the first) gives R, ipvt, Q'f and the column
@@ -8,7 +8,7 @@
 !> 1978, §4), folded in by the accumulator's kernels instead of Givens rotations.
 !>
 !> Public for C: lsq_tsqr_fold, lsq_tsqr_triangle, lsq_tsqr_finish,
-!> lsq_tsqr_qrsolv, each with _<ISA> behind.  All data is n-sized;
+!> lsq_tsqr_qrsolv, each followed by _<ISA>.  All data is n-sized;
 !> the caller owns the workspaces.
 module TAGGED(leastsq_triangle)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
@@ -25,21 +25,21 @@ module TAGGED(leastsq_triangle)
    public :: TAGGED(lsq_tsqr_finish), TAGGED(lsq_tsqr_qrsolv)
 
    !> A downdated column norm is recomputed when (norm/reference)² falls below this:
-   !> by then cancellation has taken half of its digits (Drmač and Bujanović, ACM
-   !> Trans. Math. Softw. 35, 2008).  MINPACK waits until two per cent are left.
+   !> by then cancellation has destroyed half of its digits (Drmač and Bujanović, ACM
+   !> Trans. Math. Softw. 35, 2008).  MINPACK waits until two per cent of them are left.
    real(wp), parameter :: HALF_THE_DIGITS = 2.0_wp**(-26)
-   !> From this many remaining columns on, guessing the pivots pays.
+   !> With at least this many remaining columns, guessing the pivots is faster.
    integer(ik), parameter :: GUESS_FROM = 96
-   !> A round of guesses must settle this part of the columns; else no more rounds.
+   !> If a round of guesses settles less than this fraction of the columns, it is the last.
    integer(ik), parameter :: LEAST_PART = 8
    !> Columns that a thread copies at a time: whole cache lines of a row.
    integer(ik), parameter :: BAND = 64
-   !> Columns between two looks whether the caller wants it to end.
+   !> Columns between two checks whether the caller has cancelled the work.
    integer(ik), parameter :: LOOK_EVERY = 8
    !> Norms in whose range G = R'R keeps its digits.
    real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400), LARGEST_NORM = 2.0_wp**400
 
-   !> What the threads share.
+   !> Data that the threads share.
    type :: reading_t
       type(c_ptr) :: team
       integer(ik) :: n, ldr
@@ -48,7 +48,7 @@ module TAGGED(leastsq_triangle)
 
 contains
 
-   !> Fold the rows that wait, so that the triangle is that of all rows.
+   !> Fold the waiting rows, so that the triangle is that of all rows.
    subroutine TAGGED(lsq_tsqr_fold)(n, work) bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout) :: work(*)            !< the accumulator
@@ -56,8 +56,8 @@ contains
       call tsqr_flush(layout_of(n), work)
    end subroutine TAGGED(lsq_tsqr_fold)
 
-   !> Where the triangle lies in an accumulator: T(j, k), k >= j, both from 0, is
-   !> `place + j*ldt + k` doubles behind its first.
+   !> The place of the triangle in an accumulator: T(j, k), k >= j, both from 0, is at
+   !> offset `place + j*ldt + k`, in doubles.
    function TAGGED(lsq_tsqr_triangle)(n, ldt) result(place) bind(c)
       integer(ik), intent(in), value :: n
       integer(ik), intent(out) :: ldt
@@ -69,12 +69,12 @@ contains
       place = at%triangle - 1
    end function TAGGED(lsq_tsqr_triangle)
 
-   !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator is used
-   !> up: its room serves what follows.  A column norm that is not finite: ipvt is the
-   !> identity and R not pivoted, so that the caller can say which column is at fault.
+   !> R, P and Q'f of J P = Q R for the rows pushed so far.  The accumulator's memory is
+   !> overwritten.  If a column norm is not finite, ipvt is the identity and R is not
+   !> pivoted, so that the caller can say which column is at fault.
    subroutine TAGGED(lsq_tsqr_finish)(n, work, r, ldr, ipvt, qtf, column_norms, rest, team, expected) bind(c)
       integer(ik), intent(in), value :: n
-      real(wp), intent(inout), target :: work(*)    !< the accumulator; then of no use until emptied
+      real(wp), intent(inout), target :: work(*)    !< the accumulator; must be emptied before its next use
       integer(ik), intent(in), value :: ldr         !< leading dimension, >= n
       real(wp), intent(inout), target :: r(ldr, n)  !< R; zero below its diagonal
       integer(ik), intent(inout) :: ipvt(n)         !< column ipvt(j) of J became the j-th; from 1
@@ -82,7 +82,7 @@ contains
       real(wp), intent(out), target :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
       type(c_ptr), intent(in), value :: team        !< kernels.h: lsq_team; or NULL
-      integer(ik), intent(in), value :: expected    !< not 0: ipvt's permutation is likely to be it again
+      integer(ik), intent(in), value :: expected    !< not 0: ipvt holds a permutation that is likely to be the answer
       type(layout_t) :: at
       type(reading_t), target :: job
       integer(ik) :: j, settled, before, heights
@@ -143,8 +143,8 @@ contains
       end do
    end subroutine read_share
 
-   !> Guess the pivots of the columns not yet settled, make the triangle that
-   !> they lead to, and settle as many as prove right.
+   !> Guess the pivots of the columns that are not settled, compute the triangle in that
+   !> order, and settle those that prove to be pivots.
    subroutine settle_by_guess(n, settled, r, ldr, ipvt, qtf, rest, work, team)
       integer(ik), intent(in) :: n, ldr
       integer(ik), intent(inout) :: settled           !< columns 1:settled are final
@@ -160,7 +160,7 @@ contains
       left = n - settled
       at = layout_of(n)
       heights = at%heights - 1
-      ! G takes the triangle's room, and a little of the block's.
+      ! G is stored in the memory of the triangle, and a little of the block's.
       at = layout_of(left)
       call guess_pivots(team, left, r(first, first), ldr, known, work(at%triangle), at%ldt)
       if (known == 0) return
@@ -177,8 +177,8 @@ contains
       call settle_in_order(n, known, settled, r, ldr, qtf, rest, work, team)
    end subroutine settle_by_guess
 
-   !> Make the triangle with the columns not yet settled in the order of their heights,
-   !> and settle as many of the first `known` as prove to be pivots.
+   !> Compute the triangle with the unsettled columns in the order given in `heights`, and
+   !> settle those of the first `known` that prove to be pivots.
    subroutine settle_in_order(n, known, settled, r, ldr, qtf, rest, work, team)
       integer(ik), intent(in) :: n, known, ldr
       integer(ik), intent(inout) :: settled
@@ -198,12 +198,12 @@ contains
       do k = 1, left
          qtf(settled + k) = work(at%triangle + (k - 1)*at%ldt + left)
       end do
-      ! Where r is singular to rounding, some of qtf is in no column's reach.
+      ! Where r is singular to rounding, no column reaches some of qtf.
       rest = TAGGED(lsq_norm)(2_ik, [rest, work(at%triangle + left*at%ldt + left)])
       settled = settled + min(known, int(minval(work(heights + 1:heights + left)), ik))
    end subroutine settle_in_order
 
-   !> The first rows of columns j and k change places.
+   !> Exchange the first rows of columns j and k.
    pure subroutine exchange_columns(rows, j, k, r, ldr, ipvt)
       integer(ik), intent(in) :: rows, j, k, ldr
       real(wp), intent(inout) :: r(ldr, *)
@@ -224,17 +224,17 @@ contains
 
    !> Column-pivoted Householder QR of the trailing triangle from `first` on.
    !>
-   !> A column of a triangle is zero below its height; a reflector reaches down to
-   !> the height of the column that it clears, and lifts the others to it.
+   !> A column of a triangle is zero below its height.  A reflector reaches down to the
+   !> height of the column that it clears, and raises the heights of the others to it.
    subroutine pivoted_qr(n, first, r, ldr, ipvt, qtf, norms, reference, height, team)
       integer(ik), intent(in) :: n, first, ldr
       real(wp), intent(inout) :: r(ldr, n)            !< zero below the triangle on entry
       integer(ik), intent(inout) :: ipvt(n)
       real(wp), intent(inout) :: qtf(n)
-      real(wp), intent(inout) :: norms(n)             !< of what remains of the columns
+      real(wp), intent(inout) :: norms(n)             !< of the remaining parts of the columns
       real(wp), intent(inout) :: reference(n)         !< their norms when last computed
       real(wp), intent(inout) :: height(n)            !< whole numbers
-      type(c_ptr), intent(in) :: team                 !< asked now and then whether to go on
+      type(c_ptr), intent(in) :: team                 !< checked now and then for cancellation
       real(wp) :: tau, ratio
       integer(ik) :: j, k, chosen, rows
       logical :: digits_lost
@@ -293,7 +293,7 @@ contains
       b = kept
    end subroutine exchange_heights
 
-   !> Apply a reflector to four columns; their row 0 meets its leading one.
+   !> Apply a reflector to four columns; row 0 corresponds to its leading 1.
    pure subroutine reflect_four(rows, tau, v, c, ldc)
       integer(ik), intent(in) :: rows, ldc
       real(wp), intent(in) :: tau, v(rows)

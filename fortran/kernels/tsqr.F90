@@ -8,9 +8,9 @@
 !> `push` rows, `merge` two accumulators; no Q is ever stored.
 !>
 !> Public: tsqr_work_size, tsqr_empty, tsqr_push, tsqr_merge, each also as
-!> lsq_<name>_<ISA> for C (kernels.h); for the other files tsqr_flush, layout_of, and fold_block
-!> with what it needs.
-!> Rows are m-sized and only read; the workspace is n-sized and the caller's.
+!> lsq_<name>_<ISA> for C (kernels.h); for the other kernels tsqr_flush, layout_of, and
+!> fold_block with its types.
+!> Rows are m-sized and only read; the workspace is n-sized and belongs to the caller.
 module TAGGED(leastsq_tsqr)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_associated
    use TAGGED(leastsq_team), only: order_t, wait_turn, pass_on
@@ -24,20 +24,20 @@ module TAGGED(leastsq_tsqr)
    public :: layout_t, layout_of, tsqr_flush
    public :: fold_block, find_filled, fill_of, pad_block, idle, visit
 
-   !> Rows of a block: long enough for the reductions at the end of each inner
-   !> product not to count, short enough for four columns to stay in L1.
+   !> Rows of a block: enough for the reductions at the end of each inner product to be
+   !> negligible, and few enough for four columns to stay in L1.
    integer(ik), parameter, public :: BLOCK_ROWS = 256
-   !> Panels that visit a tile of columns together, so that it is read from a
-   !> farther cache once per DEPTH panels (worth 5 % near n = 1000, nothing below).
+   !> Panels that are applied to a tile of columns together, so that the tile is read from a
+   !> slower cache once per DEPTH panels (5 % faster near n = 1000, no gain below).
    integer(ik), parameter, public :: DEPTH = 4
-   !> Columns from which on it pays to see that the triangle is still empty.
+   !> With at least this many columns it is faster to treat an empty triangle separately.
    integer(ik), parameter :: FILL_FROM = 64
 
    ! The head of the workspace.
    integer(ik), parameter :: HEAD = 8          !< its length; keeps the rest on a cache line
    integer(ik), parameter :: WAITING = 1       !< rows packed, not yet folded
 
-   !> Where things lie in the workspace (one-based offsets) and their shapes.
+   !> Shapes and one-based offsets of the parts of the workspace.
    type :: layout_t
       integer(ik) :: columns    !< of [J f]: n + 1
       integer(ik) :: width      !< columns padded to whole panels
@@ -60,7 +60,7 @@ contains
       at%columns = n + 1
       at%width = PANEL*((at%columns + PANEL - 1)/PANEL)
       at%ldt = OCTET*((at%width + OCTET - 1)/OCTET)
-      ! One line more than the rows: columns must not share their cache sets.
+      ! One cache line more than the rows, so that columns do not share cache sets.
       at%ldb = BLOCK_ROWS + OCTET
       at%triangle = HEAD + 1
       at%block = at%triangle + at%ldt*at%width
@@ -80,7 +80,7 @@ contains
       length = at%length
    end function TAGGED(lsq_tsqr_work_size)
 
-   !> The accumulator of no rows at all.
+   !> The accumulator of no rows.
    pure subroutine TAGGED(lsq_tsqr_empty)(n, work) bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout) :: work(*)       !< 64-byte aligned, for speed only
@@ -89,20 +89,20 @@ contains
 
       at = layout_of(n)
       work(1:HEAD) = 0
-      ! What is beside the triangle is never touched: of a large one a quarter needs no memory.
+      ! Elements outside the triangle are never touched: a quarter of a large one takes no memory.
       do j = 1, at%width
          row = at%triangle + (j - 1)*at%ldt
          work(row + j - 1:row + at%ldt - 1) = 0
       end do
-      ! The columns that pad the last panel are never packed.  What is computed
-      ! along with them is not used; let it be defined all the same.
+      ! The columns that pad the last panel are never packed.  Results for them are
+      ! not used, but must be defined.
       work(at%block + at%columns*at%ldb:at%t - 1) = 0
    end subroutine TAGGED(lsq_tsqr_empty)
 
-   !> Append rows of [J f], read where they lie.
+   !> Append rows of [J f], which are read from the user's arrays.
    !>
-   !> The rows are packed in order into the waiting block, so the result does
-   !> not depend, not even in its last bits, on how they are split into pushes.
+   !> The rows are packed in order into the waiting block, so no bit of the result depends
+   !> on how they are split into pushes.
    subroutine TAGGED(lsq_tsqr_push)(n, rows, a, a_type, row_stride, column_stride, &
                                     f, f_type, f_stride, work) bind(c)
       integer(ik), intent(in), value :: n, rows         !< n >= 1, rows >= 0
@@ -139,7 +139,7 @@ contains
    subroutine TAGGED(lsq_tsqr_merge)(n, work, other) bind(c)
       integer(ik), intent(in), value :: n
       real(wp), intent(inout) :: work(*)
-      real(wp), intent(inout) :: other(*)      !< keeps its rows; its waiting block is folded
+      real(wp), intent(inout) :: other(*)      !< keeps its rows, but its waiting block is folded
       type(layout_t) :: at
       integer(ik) :: first, rows, i, k, source, place
 
@@ -160,7 +160,7 @@ contains
       end do
    end subroutine TAGGED(lsq_tsqr_merge)
 
-   !> Zeros in the first rows of the block, from column `first` on.
+   !> Set the first rows of the block to zero, from column `first` on.
    pure subroutine clear_block(at, work, first, rows)
       type(layout_t), intent(in) :: at
       real(wp), intent(inout) :: work(*)
@@ -184,7 +184,7 @@ contains
       work(WAITING) = 0
    end subroutine tsqr_flush
 
-   !> Fold the first rows of the workspace's own block.
+   !> Fold the first rows of the block in the workspace.
    subroutine fold_waiting(at, work, first, rows, staircase)
       type(layout_t), intent(in) :: at
       real(wp), intent(inout) :: work(*)
@@ -200,7 +200,7 @@ contains
                       work(at%triangle), work(at%t))
    end subroutine fold_waiting
 
-   !> Pad the block's rows to whole octets with zeros.
+   !> Pad the block's rows with zeros to whole octets.
    pure subroutine pad_block(at, first, rows, block)
       type(layout_t), intent(in) :: at
       integer(ik), intent(in) :: first, rows
@@ -209,7 +209,7 @@ contains
       block(rows + 1:OCTET*((rows + OCTET - 1)/OCTET), first:at%columns) = 0
    end subroutine pad_block
 
-   !> Up to the last panel of the triangle's rows that is not zero.
+   !> The number of rows up to the last panel of the triangle's rows that is not zero.
    pure subroutine find_filled(at, triangle, filled_rows)
       type(layout_t), intent(in) :: at
       real(wp), intent(in) :: triangle(at%ldt, at%width)
@@ -229,7 +229,7 @@ contains
       filled_rows = 0
    end subroutine find_filled
 
-   !> The same after so many more rows, without a look.
+   !> The same after `rows` more rows, without reading the triangle.
    pure function fill_of(at, filled_rows, rows) result(filled)
       type(layout_t), intent(in) :: at
       integer(ik), intent(in) :: filled_rows, rows
@@ -240,9 +240,9 @@ contains
 
    !> Clear the block's columns from `first` on into the triangle.
    !>
-   !> DEPTH panels form a group: each is factored and applied to the rest of its
-   !> group, then all of them visit the columns beyond, tile by tile.  Where the
-   !> triangle is still empty, rows of the block become its rows, panel by panel.
+   !> DEPTH panels form a group: each is factored and applied to the rest of its group, then
+   !> all of them are applied to the later columns, tile by tile.  Where the triangle is still
+   !> empty, rows of the block become its rows, panel by panel.
    subroutine fold_block(at, first, rows, filled_rows, staircase, order, block, triangle, t)
       type(layout_t), intent(in) :: at
       integer(ik), intent(in) :: first         !< columns before it are zero; 1 + a multiple of PANEL
@@ -291,8 +291,8 @@ contains
       end do
    end subroutine fold_block
 
-   !> Does a panel with this T change nothing?  (One of zeros: a sparse Jacobian's,
-   !> for one.)
+   !> Does a panel with this T change nothing?  (Its columns are zero, as in a sparse
+   !> Jacobian.)
    pure function idle(t)
       real(wp), intent(in) :: t(PANEL, PANEL)
       logical :: idle
@@ -304,11 +304,11 @@ contains
       end do
    end function idle
 
-   !> One panel where the triangle's rows are zero: the block's last rows, made a
-   !> trapezoid, take their place, and the panel clears what is left.
+   !> One panel where the triangle's rows are zero: the block's last rows are turned into a
+   !> trapezoid and moved there, and the panel clears the remaining rows.
    pure subroutine fill(columns, width, panel_start, left, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: columns, width, panel_start, ldb, ldt
-      integer(ik), intent(inout) :: left           !< rows of the block; then those that stay
+      integer(ik), intent(inout) :: left           !< rows of the block; on return those that remain
       real(wp), intent(inout) :: block(ldb, width), triangle(ldt, width), t(PANEL, width)
       real(wp) :: turn(PANEL, PANEL)
       integer(ik) :: live, moved_rows, k, last, octets(1)
@@ -331,7 +331,7 @@ contains
       end do
    end subroutine fill
 
-   !> Some successive panels visit the columns from..to, tile by tile.
+   !> Apply some successive panels to the columns from..to, tile by tile.
    pure subroutine visit(from, to, first_row, first_panel, panels, deep, block, ldb, triangle, ldt, t)
       integer(ik), intent(in) :: from, to
       integer(ik), intent(in) :: first_row        !< of those that are in `triangle`; t likewise

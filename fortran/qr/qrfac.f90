@@ -2,14 +2,14 @@
 !>
 !> A P = Q R (Businger and Golub 1965; Moré, LNM 630, 1978, §4).  Every sum runs
 !> in MINPACK's order, so the results have MINPACK's bits.  A sum is a chain of
-!> additions, each waiting for the one before; what is ours is what runs beside
-!> it: other sums, the divisions that make a reflector, the update of the columns.
-!> And the next pivot column is guessed before its norm is there, brought to its
-!> place while it is updated, and taken back if MINPACK's norms say otherwise.
-!> A right-hand side b rides along as one more column and becomes Q'b.
-!> (One file beyond 500 lines: the loops that run side by side are inlined into one another.)
+!> additions, each waiting for the one before.  Unlike MINPACK, this code runs other work
+!> at the same time: other sums, the divisions that make a reflector, the update of the
+!> columns.  The next pivot column is guessed before its norm is known, moved to its place
+!> while it is updated, and moved back if MINPACK's norms decide otherwise.
+!> A right-hand side b is treated as one more column and becomes Q'b.
+!> (More than 500 lines in one file, because the loops that run together must be inlined.)
 !>
-!> Public: qrfac, NORM_CANCELLATION.  Its data is m-sized.
+!> Public: qrfac, NORM_CANCELLATION.  The data is m-sized.
 module leastsq_qrfac
    use leastsq_kinds, only: wp, ik, EPS
    use leastsq_enorm, only: enorm, column_norms, settled_norm
@@ -18,13 +18,13 @@ module leastsq_qrfac
    public :: qrfac, NORM_CANCELLATION
 
    !> A downdated column norm is recomputed when 0.05*(norm/reference)² falls
-   !> to the rounding error: by then cancellation has taken its digits.
+   !> to the rounding error: by then cancellation has destroyed its digits.
    real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
-   !> It has not where the norm is above this times the reference, for the limit is
-   !> 6.7e-8: no division is needed to see that.
+   !> A norm above this times the reference is certainly good, because the limit of
+   !> norm/reference is 6.7e-8; this check needs no division.
    real(wp), parameter :: SURELY_LEFT = 1.0e-6_wp
 
-   !> Columns that are multiplied by a reflector at once, besides b.
+   !> Columns that are multiplied by a reflector at once, in addition to b.
    integer, parameter :: GROUP = 5
 
 contains
@@ -32,19 +32,19 @@ contains
    !> Factor a.  On return the strict upper triangle of a holds that of R, the
    !> rest the Householder vectors (diagonal included); rdiag is R's diagonal.
    !>
-   !> A matrix with a column norm that is not finite is left untouched, with
-   !> ipvt the identity, so that the caller can say where it is at fault.
+   !> A matrix with a column norm that is not finite is left unchanged, with
+   !> ipvt the identity, so that the caller can say where the fault is.
    pure subroutine qrfac(m, n, a, lda, pivot, ipvt, rdiag, acnorm, wa, b)
       integer(ik), intent(in) :: m                !< rows, >= 0
       integer(ik), intent(in) :: n                !< columns, >= 0
       integer(ik), intent(in) :: lda              !< leading dimension, >= m
-      real(wp), intent(inout) :: a(lda, n)        !< the matrix; then its factors
+      real(wp), intent(inout) :: a(lda, n)        !< the matrix; its factors on return
       logical, intent(in) :: pivot                !< exchange columns?
       integer(ik), intent(out) :: ipvt(n)         !< column ipvt(j) of A became the j-th
       real(wp), intent(out) :: rdiag(n)           !< diagonal of R
       real(wp), intent(out) :: acnorm(n)          !< norms of A's columns
       real(wp), intent(out) :: wa(n)              !< scratch
-      real(wp), intent(inout), optional :: b(m)   !< right-hand side; then Q'b
+      real(wp), intent(inout), optional :: b(m)   !< right-hand side; Q'b on return
       real(wp) :: norm
       integer(ik) :: j, last
 
@@ -52,7 +52,7 @@ contains
       call column_norms(m, n, a, lda, acnorm)
       do j = 1, n
          ipvt(j) = j
-         rdiag(j) = acnorm(j)                     ! from here on: of what is below row j
+         rdiag(j) = acnorm(j)                     ! from here on the norm of the elements below row j
          wa(j) = rdiag(j)                         ! rdiag when last computed
       end do
       last = min(m, n)
@@ -73,7 +73,7 @@ contains
       end do
    end subroutine qrfac
 
-   !> The column to become the j-th: the first of the longest.
+   !> The column that becomes number j: the first of the longest ones.
    pure function longest(j, n, norms)
       integer(ik), intent(in) :: j, n
       real(wp), intent(in) :: norms(n)
@@ -85,7 +85,7 @@ contains
       end do
    end function longest
 
-   !> Columns j and k change places, in so many rows, with all that belongs to them.
+   !> Exchange the first `rows` rows of columns j and k, and their norms and numbers.
    pure subroutine exchange(j, k, rows, n, a, lda, ipvt, norms, references)
       integer(ik), intent(in) :: j, k, rows, n, lda
       real(wp), intent(inout) :: a(lda, n)
@@ -112,8 +112,8 @@ contains
       references(k) = kept
    end subroutine exchange
 
-   !> Make reflector j and apply it to the columns right of it and to b; bring the
-   !> next pivot column to its place, and find its norm.
+   !> Make reflector j and apply it to the columns to its right and to b; move the next
+   !> pivot column to its place, and compute its norm.
    pure subroutine eliminate(j, m, n, a, lda, pivot, ipvt, norms, references, norm, b)
       integer(ik), intent(in) :: j, m, n, lda
       real(wp), intent(inout) :: a(lda, n)
@@ -121,7 +121,7 @@ contains
       integer(ik), intent(inout) :: ipvt(n)
       real(wp), intent(inout) :: norms(n)         !< of the columns right of j
       real(wp), intent(inout) :: references(n)    !< norms when last computed
-      real(wp), intent(inout) :: norm             !< column j's, signed; then the next's
+      real(wp), intent(inout) :: norm             !< column j's, signed; on return the next one's
       real(wp), intent(inout), optional :: b(m)
       real(wp) :: s(GROUP), s_b                   ! vᵀa/v₁: of the last group, of b
       integer(ik) :: k, c, first, rest, below, next
@@ -174,9 +174,9 @@ contains
          if (next < first) norm = enorm(rest, a(below, next))
          call exchange(j + 1, next, m, n, a, lda, ipvt, norms, references)
       end if
-      if (.not. pivot .or. (j == n - 1 .and. j < m)) return    ! the last norm is not asked for
+      if (.not. pivot .or. (j == n - 1 .and. j < m)) return    ! the last norm is not needed
 
-      ! Was it?
+      ! Was the guess right?
       call downdate(j, m, n, a, lda, norms, references)
       if (.not. choose .or. all(norms(j + 1) > norms(j + 2:n))) return
       if (next == j + 1 .and. all(norms(j + 1) >= norms(j + 2:n))) return
@@ -185,9 +185,9 @@ contains
       norm = enorm(rest, a(below, j + 1))
    end subroutine eliminate
 
-   !> Which column will be the longest when row j has left it?  Without a division
-   !> or a root, for the update waits for the answer.  `sums` are those of the last
-   !> group, from column `first` on: what its elements of row j will change by.
+   !> The column that will be the longest without row j.  No division or root is used, because
+   !> the update waits for the answer.  `sums` are those of the last group, from column `first`
+   !> on: they give the change of its elements in row j.
    pure function likely(j, first, n, a, lda, sums, norms) result(best)
       integer(ik), intent(in) :: j, first, n, lda
       real(wp), intent(in) :: a(lda, n), sums(GROUP), norms(n)
@@ -226,7 +226,7 @@ contains
       end if
    end subroutine multiply
 
-   !> make_reflector and multiply in one pass, where one group is all.
+   !> make_reflector and multiply in one pass, if there is only one group.
    pure subroutine make_and_multiply(j, m, n, a, lda, norm, sums, sum_b, b)
       integer(ik), intent(in) :: j, m, n, lda
       real(wp), intent(inout) :: a(lda, n)
@@ -251,8 +251,8 @@ contains
       end if
    end subroutine make_and_multiply
 
-   !> What reflector j does to b and to the rows below it of all columns, where
-   !> they are one group; columns j+1 and `next`, whose norm it is, change places.
+   !> Apply reflector j to b and to the rows below row j of all columns, if they are one
+   !> group.  Columns j+1 and `next` are exchanged; the norm is that of `next`.
    pure subroutine update_group(j, next, m, n, a, lda, s, s_b, b, norm)
       integer(ik), intent(in) :: j, next, m, n, lda
       real(wp), intent(inout) :: a(lda, n), b(m)
@@ -264,7 +264,7 @@ contains
       rest = m - j
       i = min(j + 1, m)
       c = j + 1
-      p = j + 2                                   ! two others
+      p = j + 2                                   ! the two other columns
       if (p == next) p = p + 1
       q = p + 1
       if (q == next) q = q + 1
@@ -292,14 +292,14 @@ contains
                s(p - j), a(i, p), s(q - j), a(i, q), norm)
          end select
       end if
-      if (n - j == GROUP) then                    ! the one that is left
+      if (n - j == GROUP) then                    ! the column that is left
          q = n
          if (next == n) q = n - 1
          call update(rest, a(i, j), s(q - j), a(i, q))
       end if
    end subroutine update_group
 
-   !> Norms of the columns' rests after row j has left them.
+   !> Norms of the columns without row j.
    pure subroutine downdate(j, m, n, a, lda, norms, references)
       integer(ik), intent(in) :: j, m, n, lda
       real(wp), intent(in) :: a(lda, n)
@@ -317,7 +317,7 @@ contains
    end subroutine downdate
 
    ! ---------------------------------------------------------------------------
-   ! Passes over the columns: here, and not in a file of their own, to be inlined
+   ! Passes over the columns, in this file so that they are inlined
 
    ! The reflector v = x/‖x‖ + e₁, with the sign of `norm` that avoids
    ! cancellation, and its products with columns
@@ -325,7 +325,7 @@ contains
    pure subroutine make_reflector(length, norm, v)
       integer(ik), intent(in) :: length
       real(wp), intent(in) :: norm
-      real(wp), intent(inout) :: v(length)        !< x; then v
+      real(wp), intent(inout) :: v(length)        !< x; v on return
       integer(ik) :: i
 
       do i = 1, length
@@ -521,7 +521,7 @@ contains
       norm = settled_norm(length, a, total)
    end subroutine update5
 
-   ! The same, and a and b change places: the norm is that of a, now in b
+   ! The same, with a and b exchanged: the norm is that of a, now in b
 
    pure subroutine exchange3(length, v, sa, a, sb, b, sc, c, norm)
       integer(ik), intent(in) :: length

@@ -1,14 +1,14 @@
 !> Column-pivoted Householder QR of several small matrices at once.
 !>
-!> qrfac.f90 for LANES matrices of one shape, number by number the same operations,
-!> so that each gets the same bits.  The additions of a sum wait for each other, and
-!> four matrices wait together.  The loops over rows are lanes.F90, compiled for
-!> each instruction set; what needs a look at each matrix is here.
+!> qrfac.f90 for LANES matrices of one shape, with the same operations on each number, so
+!> that each matrix gets the same bits.  The additions of one sum wait for each other, so the
+!> sums of four matrices run at the same time.  The loops over rows are in lanes.F90, compiled
+!> for each instruction set; decisions about each matrix are here.
 !>
-!> A matrix that takes another way than most (a column of zeros, a norm to be
-!> computed anew, an element that is not finite) is left to qrfac.
+!> A matrix that needs another course (a column of zeros, a norm that must be recomputed, an
+!> element that is not finite) is left to qrfac.
 !>
-!> Public: qrfac_lanes, lanes_size, lanes_kernels_t, LANES.  Its data is m-sized.
+!> Public: qrfac_lanes, lanes_size, lanes_kernels_t, LANES.  The data is m-sized.
 module leastsq_qrfac_lanes
    use, intrinsic :: iso_c_binding, only: c_double, c_int64_t, c_funptr, c_f_procpointer
    use leastsq_kinds, only: wp, ik, EPS
@@ -20,7 +20,7 @@ module leastsq_qrfac_lanes
 
    integer, parameter :: LANES = 4
 
-   !> One instruction set's loops: lsq_lanes_kernels of core.h.
+   !> The loops of one instruction set: lsq_lanes_kernels of core.h.
    type, bind(c) :: lanes_kernels_t
       type(c_funptr) :: squares, reflect, downdate, update
    end type lanes_kernels_t
@@ -67,7 +67,7 @@ module leastsq_qrfac_lanes
 
 contains
 
-   !> Doubles of qrfac_lanes' scratch.
+   !> The number of doubles of scratch that qrfac_lanes needs.
    pure function lanes_size(m, n) result(size)
       integer(ik), intent(in) :: m, n
       integer(ik) :: size
@@ -75,18 +75,18 @@ contains
       size = m + 2*LANES*n
    end function lanes_size
 
-   !> Factor each a(q, :, :) with b(q, :) as qrfac does, with pivoting.  Columns may come
-   !> in any order, best in that of the pivots.  Of a only the strict upper triangle,
-   !> R's, is of use; plain(q) is 0 where nothing is.
+   !> Factor each a(q, :, :) with b(q, :) as qrfac does, with pivoting.  Columns may come in any
+   !> order; the order of the pivots is the fastest.  Only the strict upper triangle of a, that
+   !> of R, is valid on return; where plain(q) is 0, nothing is.
    subroutine qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places)
       type(lanes_kernels_t), intent(in) :: kernels
       integer(ik), intent(in) :: m                !< rows, >= n
       integer(ik), intent(in) :: n                !< columns, > 0
-      real(wp), intent(inout) :: a(LANES, m, n)   !< the matrices; then their R
-      real(wp), intent(inout) :: b(LANES, m)      !< right-hand sides; then their Q'b
+      real(wp), intent(inout) :: a(LANES, m, n)   !< the matrices; their R on return
+      real(wp), intent(inout) :: b(LANES, m)      !< right-hand sides; their Q'b on return
       integer(ik), intent(inout) :: ipvt(LANES, n)!< the columns' numbers, which qrfac counts from 1
       real(wp), intent(inout) :: rdiag(LANES, n)  !< R's diagonals
-      real(wp), intent(inout) :: acnorm(LANES, n) !< the norms of the columns as they came
+      real(wp), intent(inout) :: acnorm(LANES, n) !< the norms of the columns in the order of entry
       integer(ik), intent(inout) :: plain(LANES)
       real(wp), intent(inout) :: work(lanes_size(m, n))   !< scratch
       integer(ik), intent(inout) :: places(n)     !< scratch
@@ -142,7 +142,7 @@ contains
          rdiag(:, j) = -norm
          call reflect(rest + 1, n - j, m, norm, a(1, j, j), a(1, j, min(j + 1, n)), b(1, j), s, s_b)
 
-         ! Row j, all that the choice of the next pivot needs
+         ! Row j, on which the choice of the next pivot depends
          k = min(j + 1, n)
          call downdate(n - j, m, a(1, j, j), s, a(1, j, k), s_b, b(1, j), rdiag(1, k), &
             references(1, k), left)
@@ -164,7 +164,7 @@ contains
       plain = merge(0_ik, 1_ik, odd)
    end subroutine factor
 
-   !> Each lane's column to become the j-th: the longest.
+   !> The column of each lane that becomes number j: the longest.
    pure subroutine choose(j, n, norms, ipvt, places, next)
       integer(ik), intent(in) :: j, n
       real(wp), intent(in) :: norms(LANES, n)
@@ -189,14 +189,14 @@ contains
       end do
    end subroutine choose
 
-   !> Of columns of one length qrfac takes the first.  Where a column would stand
-   !> there, which got them in the order of their numbers, depends on all choices so
-   !> far: they are made once more.
+   !> Of several columns of the same length qrfac takes the first one.  qrfac gets the columns in
+   !> the order of their numbers, so which is the first depends on all earlier exchanges: they are
+   !> repeated here.
    pure subroutine break_tie(q, j, n, norms, longest, ipvt, places, next)
       integer(ik), intent(in) :: q, j, n
       real(wp), intent(in) :: norms(LANES, n), longest
       integer(ik), intent(in) :: ipvt(LANES, n)
-      integer(ik), intent(inout) :: places(n)     !< of the columns with these numbers
+      integer(ik), intent(inout) :: places(n)     !< the places of the columns with these numbers
       integer(ik), intent(inout) :: next
       integer(ik) :: k, first
 
@@ -216,7 +216,7 @@ contains
       end do
    end subroutine break_tie
 
-   !> Each lane's columns j and next change places; j's norms are needed no more.
+   !> Exchange columns j and `next` of each lane; the norms of j are no longer needed.
    pure subroutine exchange(j, next, m, n, a, ipvt, norms, references)
       integer(ik), intent(in) :: j, m, n, next(LANES)
       real(wp), intent(inout) :: a(LANES, m, n), norms(LANES, n), references(LANES, n)
@@ -246,7 +246,7 @@ contains
       b = kept
    end subroutine swap
 
-   !> From each lane's sum of squares to the norm, as settled_norm does.
+   !> The norm from each lane's sum of squares, computed as in settled_norm.
    pure subroutine settle(length, m, x, column, norms)
       integer(ik), intent(in) :: length, m
       real(wp), intent(in) :: x(LANES, length)

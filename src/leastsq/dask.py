@@ -1,6 +1,6 @@
-"""Fits to data that lie on a cluster, with Dask (an optional extra: ``pip install leastsq[dask]``).
+"""Fits to data on a cluster, with Dask (an optional extra, ``dask``).
 
-`leastsq_blocks` is the function of that name whose blocks stay where they are, on the workers;
+`leastsq_blocks` is like `leastsq.leastsq_blocks`, but its blocks stay on the workers;
 `leastsq` takes a residual function that returns a `dask.array.Array`.  Workers make and
 merge triangles of size n + 1; one comes back for each evaluation.
 """
@@ -33,9 +33,9 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
     blocks : iterable
-        The blocks: arrays, names of files, any objects that pickle, which are sent to the
-        workers; or futures and delayed objects, whose values are made on the
-        workers and never seen here.
+        The blocks: arrays, names of files, or any objects that pickle, which are sent to the
+        workers; or futures and delayed objects, whose values are computed on the workers and
+        never sent to this process.
     args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag : optional
         As in `leastsq.leastsq_blocks`.
     client : distributed.Client, optional
@@ -55,31 +55,31 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     ImportError
         Dask is not installed.
     TypeError, ValueError
-        As `leastsq.leastsq_blocks`; `client` is no client.
+        As `leastsq.leastsq_blocks`; `client` is not a client.
     RuntimeError
-        No worker is left, for `timeout` seconds, or no scheduler; workers that hold data were lost
-        again and again; a future among the blocks was cancelled.
+        No worker has been left for `timeout` seconds, or there is no scheduler; workers that hold
+        data were lost repeatedly; a future among the blocks was cancelled.
     distributed.KilledWorker
-        A block ended the process of every worker that it was given to.
+        A block ended the process of each worker that got it.
     Exception
-        Whatever `func`, `Dfun` or a task that makes a block raises, with a note of the block.
+        Any exception of `func`, `Dfun` or a task that makes a block, with a note that names the block.
 
     See Also
     --------
-    leastsq.leastsq_blocks : with any map, on one machine or many.
+    leastsq.leastsq_blocks : the same with any map, on one machine or many.
 
     Notes
     -----
     The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
 
-    For each evaluation there is one task for each block, and a tree of tasks that merge eight at a
+    Each evaluation has one task for each block, and a tree of tasks that merge eight triangles at a
     time; the driver sends x and gets one triangle.  The tree follows the order of the blocks,
-    so that the result does not depend on who was ready first, nor on how many workers there are.
+    so that the result depends neither on the number of workers nor on the order in which they finish.
 
-    A worker that dies in the middle of a fit costs time only: Dask makes its tasks' results
-    anew, and blocks that were sent from here are sent again, for which `blocks` is iterated
-    over again.
+    A worker that dies during a fit costs only time: Dask recomputes the results of its tasks,
+    and blocks that this process sent are sent again, for which `blocks` is iterated over
+    once more.
 
     Examples
     --------
@@ -113,8 +113,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
     Parameters
     ----------
     func : callable
-        ``func(x, *args)``: the residuals, a `dask.array.Array` of one dimension.  Called here;
-        what it returns is computed in chunks, on the cluster.  `x` is a NumPy array.
+        ``func(x, *args)``: the residuals, a `dask.array.Array` of one dimension.  It is called in this
+        process, and its result is computed in chunks on the cluster.  `x` is a NumPy array.
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
     args : tuple, optional
@@ -142,21 +142,21 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
     ImportError
         Dask is not installed.
     TypeError
-        What a function returns is no Dask array; and as `leastsq.leastsq`.
+        A function returns something other than a Dask array; and as `leastsq.leastsq`.
     ValueError
-        It has the wrong shape; and as `leastsq.leastsq`.
+        The array has the wrong shape; and as `leastsq.leastsq`.
     RuntimeError
-        No worker is left, for `timeout` seconds, or no scheduler; data that `func` uses were lost
-        with a worker, and Dask does not know how they were made.
+        No worker has been left for `timeout` seconds, or there is no scheduler; data that `func` uses
+        were lost with a worker, and Dask cannot recompute them.
     Exception
-        Whatever the computation of a chunk raises.
+        Any exception of the computation of a chunk.
 
     Notes
     -----
     The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
 
-    Data that `func` uses are computed anew for every evaluation unless they are kept:
+    Data that `func` uses are recomputed for every evaluation unless they are persisted:
     ``t, y = client.persist([t, y])``.
 
     Examples

@@ -1,8 +1,8 @@
 """
-Pictures of fits, with matplotlib (an optional extra: ``pip install leastsq[plot]``).
+Pictures of fits, with matplotlib (an optional extra, ``plot``).
 
-Every function draws into a new figure, or into the `ax` it is given, and returns the
-matplotlib `Figure`.
+Every function draws into a new figure, or into a given `ax`, and returns the matplotlib
+`Figure`.
 
 >>> import leastsq, matplotlib
 >>> matplotlib.use("Agg")
@@ -30,30 +30,30 @@ __all__ = ["convergence", "correlation", "fit", "profile", "residuals"]
 def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, prediction=False, grid=None, xlabel=None,
         ylabel=None, title=None, label="fit", ax=None):
     """
-    Data, fitted curve and its confidence band, with the residuals below; of counts the deviance residuals.
+    Data, fitted curve and its confidence band, with the residuals below; for counts, the deviance residuals.
 
     Parameters
     ----------
     result : result, CovarianceResult or tuple (popt, pcov)
-        What `curve_fit` returned with ``full_output=True`` needs nothing else; another result, or parameters and
-        their covariance matrix, with `x`, `y` and `model`.  A matrix gets Student's t with m - n degrees of freedom.
+        The result of `curve_fit` with ``full_output=True``, which needs nothing else; or another result, or parameters
+        and their covariance matrix, with `x`, `y` and `model`.  With a matrix, Student's t has m - n degrees of freedom.
     x, y : array_like, shape (m,), optional
         The data, if `result` does not know them.
     model : callable, optional
-        ``model(x, *parameters)``: the curve's values at any x, if `result` does not know it.
+        ``model(x, *parameters)``, the values of the curve at any x, if `result` does not know it.
     sigma : float or array_like, shape (m,), optional
-        Standard deviations of the data, if `result` does not know them.  Drawn as bars; residuals are then drawn
-        in units of them.
+        Standard deviations of the data, if `result` does not know them.  They are drawn as error bars, and
+        residuals in units of them.
     level : float, optional
         Confidence level of the band.
     prediction : bool, float, array_like or callable, optional
-        Draw the band of new observations too: True where the fit knows their standard deviation, else that, as
-        `confidence_band` takes it as `noise`.
+        Draw the band of new observations too: True if the fit knows their standard deviation, otherwise the
+        standard deviation, like `noise` of `confidence_band`.
     grid : array_like, optional
-        Where to evaluate the curve; None: 400 points over the data and a little more.
+        Points at which to evaluate the curve; None: 400 points over slightly more than the range of the data.
     xlabel, ylabel, title, label : str, optional
     ax : matplotlib Axes, optional
-        Draw there, without the residuals.
+        Draw into these axes, without the residuals.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, predictio
     TypeError
         Data or model are not known.
     ValueError
-        x has more than one dimension; what is given is not what the fit knows; `prediction` as in
-        `confidence_band`.
+        x has more than one dimension; an argument does not agree with the fit; `prediction`, as for `noise`
+        of `confidence_band`.
 
     Examples
     --------
@@ -128,14 +128,14 @@ def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, predictio
 
 
 def _facts(tool, result, x, y, model, sigma):
-    """(what a band is made of, parameters, data) of a fit and what is told beside it."""
+    """(the argument of confidence_band, parameters, data) from a fit and given facts."""
     if isinstance(result, tuple) and len(result) == 2 and np.ndim(result[1]) == 2:
         spread, parameters, problem = result, parameters_of(result[0]), None
     else:
         spread = result if isinstance(result, CovarianceResult) else shown_covariance(tool, result)
         parameters, problem = spread.x, spread.problem
     known = {name: getattr(problem, name, None) for name in ("xdata", "ydata", "model", "sigma")}
-    if getattr(problem, "sets", ()):                    # of `fit`: data in their own shape, nan where they do not count
+    if getattr(problem, "sets", ()):                    # a result of `fit`: data in their own shape, nan if they do not count
         if len(problem.sets) > 1 or problem.sets[0].is_complex:
             raise TypeError(f"{tool}: several data sets, and complex ones, are drawn by result.plot()")
         (data,) = problem.sets
@@ -174,10 +174,10 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
     result : result or array_like, shape (m,)
         A fit made with ``full_output=True``, or residuals, data minus model.
     x : array_like, shape (m,), optional
-        What to draw them against.  None: the fit's data, or the number of the residual.
+        The abscissa.  None: the x of the fit's data, or the number of the residual.
     sigma : float or array_like, optional
-        Their standard deviations, with an array.  None: those of the fit if it knows them absolutely, else the
-        root mean square.
+        Standard deviations for an array of residuals.  None: those of the fit if they are absolute, else the root
+        mean square of the residuals.
     xlabel, title : str, optional
 
     Returns
@@ -224,7 +224,7 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
 
 
 def _residuals_of(result, x):
-    """(data minus model, weighted; what to draw them against or None)."""
+    """(weighted data minus model; the abscissa or None)."""
     if isinstance(result, (tuple, dict)) or hasattr(result, "fun") or hasattr(type(result), "_as_fitted"):
         fitted = fit_of("plot.residuals", result)
         fitted.check("plot.residuals")
@@ -239,7 +239,7 @@ def _residuals_of(result, x):
 
 
 def _residuals_of_sets(fitted, x):
-    """The same of a result of `fit`: what counts of the data, over x where that has one number for each."""
+    """The same for a result of `fit`: the data that count, against x if that has one number for each."""
     data, f = fitted.problem.sets, -fitted.problem.data_part(fitted.fvec)
     if x is None and len(data) == 1 and data[0].draws and not data[0].is_complex:
         x = np.asarray(data[0].x)[... if data[0].keep is None else data[0].keep]
@@ -248,12 +248,12 @@ def _residuals_of_sets(fitted, x):
 
 def convergence(history, *, title=None):
     """
-    How a fit went: norm of the residuals, gradient measure and radius, step by step.
+    The course of a fit: norm of the residuals, gradient measure and radius at each step.
 
     Parameters
     ----------
     history : tuple, mapping or object
-        A fit with ``full_output=True`` and ``history=True``; or its ``infodict["history"]``, or anything with any of
+        A fit with ``full_output=True`` and ``history=True``; or its ``infodict["history"]``, or an object with one or more of
         ``fnorm`` (norm of the residuals), ``gnorm`` (largest cosine between the
         residuals and a column of the Jacobian) and ``radius`` (of the trust region),
         arrays with one value for each step, and optionally ``accepted``, booleans.
@@ -370,15 +370,15 @@ def correlation(result, names=None, *, title=None, ax=None):
 
 def profile(result, parameters=None, *, title=None):
     """
-    Profile curves, beside the straight lines that Student's t supposes.
+    Profile curves, and the straight lines that Student's t assumes.
 
     Parameters
     ----------
     result : ConfidenceResult, or a result
-        From ``confidence_intervals(..., method="profile")``, with ``points=8`` or so for smooth
-        curves; or a fit made with ``full_output=True``, whose profiles are then made.
+        The result of ``confidence_intervals(..., method="profile")``, with about ``points=8`` for
+        smooth curves; or a fit made with ``full_output=True``, whose profiles are then computed.
     parameters : sequence of int, optional
-        Which; None: all that were profiled.
+        The parameters to draw; None: all that were profiled.
     title : str, optional
 
     Returns

@@ -1,9 +1,9 @@
-/* The covariance of a fit, from R; and what holds its variables at their bounds. */
+/* The covariance of a fit, from R, and the multipliers of its bounds. */
 #include "covariance.h"
 
 #include <math.h>
 
-/* Covariance of the variables between their bounds, nan for those at one. */
+/* The covariance of the variables between their bounds; nan for those at a bound. */
 static int
 between_bounds(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, double *w, double *cov,
                double *work)
@@ -19,17 +19,17 @@ between_bounds(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt, dou
     return determined != 0;
 }
 
-/* How many doubles of work a covariance needs. */
+/* The number of doubles of work that a covariance needs. */
 int64_t
 covariance_work(int64_t n, int64_t bounded)
 {
     return bounded ? n * (2 * n + 1) : n * n;
 }
 
-/* (J'J)^-1 at the end of a fit, n x n, nan for variables at a bound.  w has lm_core's vectors,
-   whose LSQ_SIDE is set.  k: NULL, or the kernels if the model came from them; then `team` may
-   lend its threads.  0: the fit did not succeed, or columns of J are dependent; cov is then of
-   no use. */
+/* (J'J)^-1 at the end of a fit, n x n; nan for variables at a bound.  w holds lm_core's vectors, with
+   LSQ_SIDE set.  k is NULL, or the kernels if the model came from them; the threads of `team` may then
+   be used.  Returns 0 if the fit did not succeed or columns of J are dependent; cov is then
+   meaningless. */
 int
 covariance(const lsq_state *s, double *w, const double *r, int64_t ldr, const int64_t *ipvt,
            const kernels *k, lsq_team *team, double *cov, double *work)
@@ -73,8 +73,8 @@ covariance_array(const lsq_state *s, double *w, const double *r, int64_t ldr, co
     Py_RETURN_NONE;
 }
 
-/* With bounds and a model, lsq_multipliers as an array; else None.  NULL with an error set if memory
-   runs out. */
+/* lsq_multipliers as an array if there are bounds and a model, else None.  NULL with an error set if
+   memory runs out. */
 PyObject *
 multipliers_array(const lsq_state *s, const double *w)
 {

@@ -1,10 +1,11 @@
-/* The covariance of a fit, from R, and what bounds hold: for one fit, for the ask/tell machine and for a batch. */
+/* The covariance of a fit, from R, and the multipliers of its bounds: for single fits, the ask/tell machine and
+   batches. */
 #ifndef LEASTSQ_COVARIANCE_H
 #define LEASTSQ_COVARIANCE_H
 
 #include "module.h"
 
-/* From this many parameters on, the covariance by blocks is quicker than MINPACK's. */
+/* With at least this many parameters, the covariance by blocks is faster than MINPACK's. */
 enum { COVARIANCE_BY_BLOCKS = 64 };
 
 int64_t covariance_work(int64_t n, int64_t bounded);

@@ -1,6 +1,6 @@
-/* One wheel for all processors: the kernels of the blocked QR are compiled for
-   several instruction sets, and the best that this processor has is chosen when
-   the module is imported.  LEASTSQ_ISA names another. */
+/* The choice of kernels.  So that one wheel suits all processors, the kernels of the blocked QR
+   are compiled for several instruction sets, and the best one that this processor has is chosen
+   when the module is imported.  LEASTSQ_ISA names another. */
 #include "module.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@ LSQ_TSQR_DECLARE(baseline);
 LSQ_TSQR_DECLARE(v3);
 #endif
 
-/* From the least to the most. */
+/* From the fewest instructions to the most. */
 static const kernels tables[] = {
     LSQ_TSQR_TABLE(baseline),
 #ifdef LEASTSQ_X86_64
@@ -20,7 +20,7 @@ static const kernels tables[] = {
 
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
-/* How many of the tables can this processor run? */
+/* The number of tables that this processor can run. */
 static int
 supported(void)
 {

@@ -1,4 +1,4 @@
-/* leastsq._core: slots and the method table. */
+/* leastsq._core: the slots and the method table. */
 #define LEASTSQ_IMPORT_ARRAY
 #include "module.h"
 
@@ -79,7 +79,7 @@ clear(PyObject *module)
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, exec},
 #if PY_VERSION_HEX >= 0x030C0000
-    /* NumPy's API table is one per process */
+    /* NumPy has one API table for the whole process */
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
@@ -99,8 +99,8 @@ static struct PyModuleDef definition = {
     .m_clear = clear,
 };
 
-/* Of the module that `type`, or a type it is derived from, belongs to; NULL with an error
-   set if there is none. */
+/* The state of the module to which `type` or one of its bases belongs; NULL with an error set if
+   there is none. */
 module_state *
 state_of(PyTypeObject *type)
 {

@@ -1,4 +1,4 @@
-/* The module's own state, and the kernels that it has chosen. */
+/* The state of the module, and the choice of kernels. */
 #ifndef LEASTSQ_MODULE_H
 #define LEASTSQ_MODULE_H
 
@@ -12,7 +12,7 @@ const kernels *kernels_choose(void);
 /* module.c */
 typedef struct {
     const kernels *kernels;             /* for this processor */
-    atomic_int fitter_in_python;        /* user/gil.c: a thread that fits has the GIL */
+    atomic_int fitter_in_python;        /* user/gil.c: set while a thread that fits has the GIL */
     PyTypeObject *accumulator_type, *curve_type, *machine_type;
 } module_state;
 

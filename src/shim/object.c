@@ -1,4 +1,4 @@
-/* What the extension's types share: memory, locks, and their state as bytes, for pickles. */
+/* Shared by the extension's types: memory, locks, and the state of objects as bytes, for pickles. */
 #include "object.h"
 
 #ifndef _WIN32
@@ -17,14 +17,14 @@ aligned_room(int64_t doubles, void **memory)
 
 /* ------------------------------------------------------------------- locks
 
-   A thread that fork did not copy never gives back what it held.  Such a lock is found out
-   when it is first wanted in the child, without a handler: threads that take a lock while they
-   are without the GIL have looked first (`settle`), so that a lock which is held, and which
-   nobody of this process has looked at, was another process's.  A lock that is taken and given
-   back under the GIL is free whenever os.fork runs. */
+   fork copies only one thread: a lock that another thread held is never released in the child.
+   Such a lock is detected when the child first takes it, without a fork handler.  Threads that
+   take a lock without the GIL first record their process in it (`settle`), so a lock that is held
+   and has not been recorded in this process belongs to the parent's thread.  A lock that is taken
+   and released under the GIL is always free when os.fork runs. */
 
 #ifdef Py_GIL_DISABLED
-enum { PATIENCE = 100000 };     /* microseconds: another thread may be looking at it, too */
+enum { PATIENCE = 100000 };     /* microseconds: another thread may be settling the same lock */
 #else
 enum { PATIENCE = 0 };
 #endif
@@ -33,7 +33,7 @@ static long
 this_process(void)
 {
 #ifdef _WIN32
-    return 0;                   /* no fork */
+    return 0;                   /* there is no fork here */
 #else
     return (long)getpid();
 #endif
@@ -49,7 +49,7 @@ lock_make(object_lock *lock)
     return -1;
 }
 
-/* One that was lost in a fork is left to the operating system. */
+/* Free a lock.  One that was lost in a fork is left to the operating system. */
 void
 lock_free(object_lock *lock)
 {
@@ -60,7 +60,7 @@ lock_free(object_lock *lock)
     lock->lock = NULL;
 }
 
-/* Can this lock be had at all?  0 if a fork has lost its holder. */
+/* Can this lock still be taken?  0 if its holder was lost in a fork. */
 static int
 settle(object_lock *lock)
 {
@@ -75,9 +75,9 @@ settle(object_lock *lock)
     return 1;
 }
 
-/* Take the lock of `self`: 0, or -1 with RuntimeError set if nobody can any more.  The GIL is
-   released if asked, or if another thread has the lock.  No Python may be called until the
-   lock is given back: it could ask for the same lock. */
+/* Take the lock of `self`.  Returns 0, or -1 with RuntimeError set if its holder was lost in a fork.
+   The GIL is released on request, or while another thread has the lock.  No Python may be called
+   until the lock is released, because it could take the same lock. */
 int
 lock_take(PyObject *self, object_lock *lock, int release, PyThreadState **released)
 {
@@ -89,7 +89,7 @@ lock_take(PyObject *self, object_lock *lock, int release, PyThreadState **releas
     if (!settle(lock)) {
         const char *name = Py_TYPE(self)->tp_name, *dot = strrchr(name, '.');
         PyErr_Format(PyExc_RuntimeError, "leastsq: another thread was working on this %s when the process "
-                     "forked, and only the parent has what came of it: make a new one here",
+                     "forked, and only the parent has the result: make a new one here",
                      dot == NULL ? name : dot + 1);
         return -1;
     }
@@ -110,9 +110,8 @@ lock_give(object_lock *lock, PyThreadState *released)
 
 /* ------------------------------------------------------------------- pickles
 
-   The state of an object as bytes: a head, then numbers in the
-   machine's own order.  Bytes of another kind, version, order or length, or with a
-   word that has changed, are refused. */
+   The state of an object as bytes: a header, then numbers in the byte order of the machine.
+   Bytes of another kind, version, byte order or length, or with a changed word, are refused. */
 
 enum { VERSION = 3 };
 
@@ -121,7 +120,7 @@ typedef struct {
     uint64_t check;
 } head;
 
-/* A change of any one word changes the sum, for each step is one-to-one (FNV-1a, by words). */
+/* A checksum (FNV-1a, by words).  Each step is one-to-one, so any single changed word changes it. */
 static uint64_t
 checksum(const char *payload, size_t size)
 {
@@ -134,7 +133,7 @@ checksum(const char *payload, size_t size)
     return sum;
 }
 
-/* Bytes with room for a payload of `size`, a multiple of 8, to be written and sealed. */
+/* Bytes for a payload of `size`, a multiple of 8, which the caller writes and seals. */
 PyObject *
 pickled_new(size_t size, void **payload)
 {
@@ -155,8 +154,8 @@ pickled_seal(PyObject *bytes, uint32_t kind)
     memcpy(start, &h, sizeof h);
 }
 
-/* The payload, in the bytes of a state that pickled_reduce made, aligned for bytes only;
-   NULL with ValueError or TypeError set if it is not what was sealed. */
+/* The payload in the bytes of a state made by pickled_reduce, with no alignment; NULL with ValueError or
+   TypeError set if it is not what was sealed. */
 const void *
 pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size)
 {
@@ -174,17 +173,17 @@ pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size)
     start = PyBytes_AS_STRING(bytes);
     *size = (size_t)PyBytes_GET_SIZE(bytes);
     if (*size < sizeof h || *size % sizeof(uint64_t) != 0) {
-        PyErr_Format(PyExc_ValueError, "leastsq: the state of a %s is cut short or not one: "
+        PyErr_Format(PyExc_ValueError, "leastsq: the state of a %s is incomplete or something else: "
                      "it has %zd bytes", of, PyBytes_GET_SIZE(bytes));
         return NULL;
     }
     memcpy(&h, start, sizeof h);
     *size -= sizeof h;
     if (h.kind != kind)
-        PyErr_Format(PyExc_ValueError, "leastsq: these bytes are not the state of a %s, or of a "
-                     "machine with another order of bytes", of);
+        PyErr_Format(PyExc_ValueError, "leastsq: these bytes are not the state of a %s, or are from a "
+                     "machine with another byte order", of);
     else if (h.version != VERSION)
-        PyErr_Format(PyExc_ValueError, "leastsq: the state of this %s has version %u, this "
+        PyErr_Format(PyExc_ValueError, "leastsq: the state of this %s has version %u, but this "
                      "leastsq reads version %d", of, (unsigned)h.version, VERSION);
     else if (h.check != checksum(start + sizeof h, *size))
         PyErr_Format(PyExc_ValueError, "leastsq: the state of this %s is damaged", of);
@@ -193,9 +192,9 @@ pickled_open(PyObject *state, uint32_t kind, const char *of, size_t *size)
     return NULL;
 }
 
-/* What __reduce__ returns: a call that makes the object, `made_of` (the arguments of its type's
-   __new__ behind the type); then its state, `bytes`, with the attributes of an instance of
-   a subclass beside them.  Steals both. */
+/* The result of __reduce__: a call that makes the object from `made_of` (the arguments of its type's
+   __new__ after the type), and its state, which is `bytes` and the attributes of an instance of a
+   subclass.  Steals references to both. */
 PyObject *
 pickled_reduce(PyObject *self, PyObject *made_of, PyObject *bytes)
 {
@@ -221,7 +220,7 @@ pickled_reduce(PyObject *self, PyObject *made_of, PyObject *bytes)
     return answer;
 }
 
-/* The attributes of a state, once its bytes are taken. */
+/* Set the attributes of a state, after its bytes have been used. */
 PyObject *
 pickled_attributes(PyObject *self, PyObject *state)
 {

@@ -1,18 +1,18 @@
-/* What the types of the extension share: memory, locks, pickles. */
+/* Shared by the extension's types: memory, locks, pickles. */
 #ifndef LEASTSQ_OBJECT_H
 #define LEASTSQ_OBJECT_H
 
 #include "python.h"
 
-/* Columns whose n*n numbers take bytes that 64 bits count. */
+/* The largest n for which 64 bits hold the number of bytes of n*n numbers. */
 enum { MOST_COLUMNS = 1 << 28 };
 
 double *aligned_room(int64_t doubles, void **memory);
 
-/* The lock of an object, held by whoever looks at what it guards. */
+/* The lock of an object, held by the thread that reads or changes its data. */
 typedef struct {
     PyThread_type_lock lock;
-    atomic_long process;        /* in which a thread last took it without the GIL, or before this one */
+    atomic_long process;        /* that last took the lock without the GIL, or an earlier one */
 } object_lock;
 
 int lock_make(object_lock *lock);
@@ -20,7 +20,7 @@ void lock_free(object_lock *lock);
 int lock_take(PyObject *self, object_lock *lock, int release, PyThreadState **released);
 void lock_give(object_lock *lock, PyThreadState *released);
 
-/* Numbers as bytes that say what they are of, and whether they are whole */
+/* Bytes that identify the type of the object and contain a checksum */
 enum { PICKLED_ACCUMULATOR = 0x4171736c, PICKLED_MACHINE = 0x4d71736c };    /* "lsqA", "lsqM" */
 
 PyObject *pickled_new(size_t size, void **payload);

@@ -1,4 +1,4 @@
-/* Python, NumPy and the core, as every C file of the shim includes them. */
+/* The headers of Python, NumPy and the core, with the settings of every C file of the shim. */
 #ifndef LEASTSQ_PYTHON_H
 #define LEASTSQ_PYTHON_H
 

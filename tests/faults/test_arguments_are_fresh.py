@@ -1,4 +1,4 @@
-"""What the user's functions are called with is theirs: to write into, and to keep."""
+"""The user's functions own their arguments: they may write into them and keep them."""
 import inspect
 import warnings
 
@@ -17,7 +17,7 @@ SENTENCE = ("The arrays that functions are called with are their own, fresh at e
 
 
 def arrays_of(args):
-    """The arrays that a function gets, but for those that are the caller's own."""
+    """The arrays among a function's arguments, except those that belong to the caller."""
     found = []
     for value in args:
         if isinstance(value, (tuple, list)):
@@ -51,7 +51,7 @@ def test_functions_may_write_into_every_argument(door, garbage):
         call.__signature__ = inspect.signature(function)
         return call
     assert quietly(door, wrap) == clean
-    assert written > 0 or door.startswith("curve_fit")         # numbers, and the caller's xdata
+    assert written > 0 or door.startswith("curve_fit")         # its arguments are numbers and the caller's xdata
     assert before == [array.tobytes() for array in CALLERS]
 
 
@@ -76,7 +76,7 @@ def test_functions_may_keep_every_argument(door):
 
 
 def in_place(x, *data):
-    """Works in all of its arrays, and returns one of them."""
+    """A model that computes in place, in all of its arrays, and returns one of them."""
     x -= 3.0
     for array in data:
         array *= 2.0
@@ -100,7 +100,7 @@ def test_functions_that_work_in_place_are_fitted_right():
 @pytest.mark.parametrize("predictors", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"bounds": (-9, 9)}, {"jac": "3-point"}], ids=str)
 def test_no_model_spoils_the_xdata_that_curve_fit_made(given, predictors, options):
-    """It would be fitted to what the first call left: an error says that it cannot be."""
+    """Such a model would be fitted to what its first call left in xdata; there is an error instead."""
     x = np.arange(1.0, 13.0)
     y = 2*x + 1
     policy = {}
@@ -123,7 +123,7 @@ def test_no_model_spoils_the_xdata_that_curve_fit_made(given, predictors, option
     np.testing.assert_allclose(clean[0], [2, 1], rtol=1e-6)
 
 
-def test_the_callers_own_xdata_is_handed_on():
+def test_the_callers_own_xdata_is_passed_on():
     x, seen = np.arange(1.0, 13.0), []
     curve_fit(lambda x, a, b: seen.append(x) or a*x + b, x, 2*x + 1)
     assert all(array is x for array in seen) and x.flags.writeable
@@ -134,5 +134,5 @@ def test_the_callers_own_xdata_is_handed_on():
 
 @pytest.mark.parametrize("name", ["leastsq", "least_squares", "curve_fit", "fit", "leastsq_batch", "leastsq_blocks", "covariance",
                                   "confidence_intervals", "report", "check_gradient"])
-def test_docstrings_say_it_in_the_same_words(name):
+def test_docstrings_say_so_in_the_same_words(name):
     assert SENTENCE in " ".join(getattr(package, name).__doc__.split())

@@ -1,8 +1,7 @@
-"""The blocked path of `leastsq` when something is wrong, and what it does to its
-process: values not finite, memory, signals, threads, forks, the environment.
+"""Faults in the blocked path of `leastsq`, and its effects on the process: values that are not finite,
+memory, signals, threads, forks, environment variables.
 
-What the user's functions may do wrong at each of their calls is tested for every
-path in test_faults.py.
+test_faults.py tests, for every path, what the user's functions may do wrong at each of their calls.
 """
 import json
 import os
@@ -83,7 +82,7 @@ def test_differences_not_finite_are_named_by_row_and_column(bad):
         np.testing.assert_array_equal(x, p.x0)
 
 
-def test_the_whole_of_a_jacobian_not_finite_is_named_as_by_minpack():
+def test_a_jacobian_without_finite_elements_is_named_as_on_the_minpack_path():
     p = Smooth(20000, 5)
     for value in (np.nan, np.inf):
         messages = [solver(p.residual, p.x0, Dfun=lambda x: np.full((20000, 5), value))[3]  # noqa: B023
@@ -158,7 +157,7 @@ def say(**facts):
 
 
 def script(text, timeout=120, **environment):
-    """What a script in a process of its own says; it must succeed and be silent."""
+    """What a script prints in a process of its own, read as JSON; it must succeed, and write nothing to stderr."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("LEASTSQ_")}
     run = subprocess.run([sys.executable, "-W", "error", "-c", PRELUDE + text], timeout=timeout,
                          env=env | {"OPENBLAS_NUM_THREADS": "1"} | environment,
@@ -169,7 +168,7 @@ def script(text, timeout=120, **environment):
 
 
 def refused(text="", **environment):
-    """The last line of the error of a process that must fail."""
+    """The last line of stderr of a script that must fail."""
     run = subprocess.run([sys.executable, "-c", "import leastsq\n" + text],
                          env=dict(os.environ) | environment, capture_output=True, text=True)
     assert run.returncode == 1
@@ -187,7 +186,7 @@ say(x=x.tolist(), diagonal=abs(info["fjac"].T[:6].diagonal()).tolist(), ier=ier,
 
 
 def possible_isas():
-    """As the error for an instruction set that does not exist lists them."""
+    """The instruction sets that the error for an unknown one lists."""
     text = refused(LEASTSQ_ISA="8086")
     assert text.startswith("ImportError: leastsq: LEASTSQ_ISA must be ") and text.endswith("got '8086'")
     return text.partition("must be ")[2].partition(", got")[0].replace(" or ", ", ").split(", ")
@@ -252,7 +251,7 @@ def test_other_numbers_of_threads_in_the_environment_are_refused(text):
 
 # -------------------------------------------------------------------- threads
 
-def test_fits_with_threads_of_their_own_run_in_threads_at_once():
+def test_threaded_fits_run_in_threads_at_the_same_time():
     p = Smooth(20000, 6)
     expected = {door: blocked(p.residual, p.x0, **options) for door, options in p.doors().items()}
     gate, failures = threading.Barrier(4), []
@@ -277,7 +276,7 @@ def test_fits_with_threads_of_their_own_run_in_threads_at_once():
 
 
 @guards.LINUX
-def test_threads_that_cannot_be_had_are_done_without():
+def test_a_fit_runs_with_fewer_threads_if_no_more_can_be_started():
     out = script("""
 if resource.getrlimit(resource.RLIMIT_STACK)[0] != 1 << 30:     # of threads, from the next exec on
     resource.setrlimit(resource.RLIMIT_STACK, (1 << 30, resource.RLIM_INFINITY))
@@ -298,8 +297,8 @@ say(refused=refused, same=same(clean, p.fit(threads=8)))
 
 @guards.LINUX
 @pytest.mark.parametrize("room", [256, 2500])
-def test_a_batch_does_with_the_threads_that_can_be_had(room, need_program, tmp_path):
-    """Or says that there is none: one needs 1 GiB of address space here."""
+def test_a_batch_runs_with_the_threads_that_can_be_started(room, need_program, tmp_path):
+    """It fails only if not one can be started: each needs 1 GiB of address space here."""
     library = compiled_problems.build(need_program("cc"), tmp_path)
     out = script(f"""
 if resource.getrlimit(resource.RLIMIT_STACK)[0] != 1 << 30:     # of threads, from the next exec on
@@ -362,7 +361,7 @@ say(codes=set(codes) == {0}, same=same(got, clean))
     *(pytest.param(*case, marks=pytest.mark.slow) for case in
       [("push", 1), ("together", 1), ("differences", 1), ("differences", 2)])])
 def test_ctrl_c_ends_a_long_factorization(where, threads):
-    """In seconds of this process's processor time, so that a busy machine does not matter."""
+    """Measured in this process's processor time, so that the load of the machine does not matter."""
     out = script(f"""
 threads, where = {threads}, {where!r}
 m, n = (3000, 1500) if where == "together" else (60000, 500)     # one triangle, or chunks
@@ -377,7 +376,7 @@ def func(x):
         arm()
     if where == "together":
         return values[:m] + 0
-    moved = np.flatnonzero(x != 1)                      # at most one
+    moved = np.flatnonzero(x != 1)                      # at most one element
     return values[:m] + sum(values[j:j + m]*(x[j] - 1) for j in moved)
 def dfun(x):
     arm()
@@ -405,7 +404,7 @@ say(took=took, whole=whole, left=left_of(before))
     assert out["took"] is not None, "the factorization was not interrupted"
     assert out["left"] == 0
     assert out["took"] < 0.25 * threads
-    assert out["whole"] > out["took"] + 0.2             # or nothing has been shown
+    assert out["whole"] > out["took"] + 0.2             # else the interrupt has shortened nothing
 
 
 # --------------------------------------------------------------------- memory
@@ -419,7 +418,7 @@ def func(x):
     return np.einsum("ij,j->i", a, x) - b
 def watched(x):
     return jac
-func(np.zeros(n)), watched(np.zeros(n))                 # the user's own, at their most
+func(np.zeros(n)), watched(np.zeros(n))                 # the user's own peak of memory
 before = status("VmHWM")
 out = leastsq(func, np.zeros(n), Dfun=watched if dfun else None, qr=qr, full_output=full_output)
 size = m*n*8/1024
@@ -430,9 +429,9 @@ say(growth=(status("VmHWM") - before)/size, ier=out[-1])
 @guards.LINUX
 @pytest.mark.parametrize("full", [False, True], ids=["short", "full"])
 def test_a_fit_with_dfun_needs_one_vector_beside_the_users_arrays(full):
-    """With 60 parameters it is 1.7 % of the Jacobian, blocks and triangles 0.7 %; 1.3 %
-    more for full output, whose R touches a page in each row. The library's own pages that the
-    first fit reads add some 0.3 %, and Linux counts by 32 pages a processor, 0.3 % each."""
+    """With 60 parameters the vector is 1.7 % of the Jacobian, and blocks and triangles 0.7 %. Full output
+    takes 1.3 % more, because R touches a page in each row. Pages of the library that the first fit reads
+    add some 0.3 %, and Linux counts memory in steps of 32 pages for each processor, 0.3 % each."""
     out = script(PEAK.format(qr="blocked", dfun=True, full=full))
     assert out["ier"] in (1, 2, 3, 4) and out["growth"] < (0.05 if full else 0.037)
 
@@ -445,13 +444,13 @@ def test_a_fit_by_differences_needs_one_jacobian_and_vectors(full):
 
 
 @guards.LINUX
-def test_the_measure_of_memory_sees_the_minpack_paths_copy():
+def test_the_copy_that_the_minpack_path_makes_is_seen_in_this_measure():
     assert script(PEAK.format(qr="minpack", dfun=True, full=False))["growth"] > 0.95
 
 
 @guards.LINUX
 @pytest.mark.parametrize("dfun", [True, False], ids=["lmder", "lmdif"])
-def test_memory_that_cannot_be_had_is_a_memory_error_and_nothing_is_lost(dfun):
+def test_out_of_memory_is_a_memory_error_and_nothing_is_lost(dfun):
     out = script(f"""
 dfun = {dfun}
 p = Linear(60000, 20)
@@ -483,7 +482,7 @@ for _ in range(10):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 say(succeeded=sum(outcomes), failed=len(outcomes) - sum(outcomes), right=right,
     grown=resident() - before, next=same(leastsq(p.residual, p.x0, **options), clean))
-""", MALLOC_MMAP_THRESHOLD_="65536")                     # what is freed is given back
+""", MALLOC_MMAP_THRESHOLD_="65536")                     # so that freed memory goes back to the system
     assert out["right"] and out["next"]
     assert out["succeeded"] > 3 and out["failed"] > 10
     assert out["grown"] < 1000                          # kB
@@ -499,7 +498,7 @@ def test_a_problem_too_large_for_any_memory_is_a_memory_error():
 # ------------------------------------------------------- more than 2³¹ elements
 
 def available():
-    """GiB that can be had without swapping."""
+    """GiB that are available without swapping."""
     with open("/proc/meminfo", encoding="ascii") as lines:
         return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) / 2 ** 20
 
@@ -509,8 +508,8 @@ def need_memory(gib):
         pytest.skip(f"needs {gib} GiB of free memory")
 
 
-# Jacobians in pages of zeros that are never written to, which take no memory, but
-# for some rows, the last among them: the fit must find every one.
+# Jacobians of zeros except for some rows, among them the last: the fit must find every one.  Pages of
+# zeros that are never written to take no memory.
 SPARSE = """
 m, n, order, dfun = {m}, {n}, {order!r}, {dfun}
 assert m*n > 2**31
@@ -582,7 +581,7 @@ def test_differences_of_more_than_two_to_31_elements():
 @pytest.mark.slow
 @guards.LINUX
 def test_overlapping_windows_are_a_jacobian_of_more_than_two_to_31_elements():
-    """A filter of 20 coefficients on a long record: rows that share their memory."""
+    """A filter with 20 coefficients on a long record: the rows share memory."""
     need_memory(7)
     out = script("""
 m, n = 110_000_000, 20

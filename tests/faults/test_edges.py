@@ -1,4 +1,4 @@
-"""What hostile use found at the edges, one test for each."""
+"""Defects at the edges that hostile use found, one test for each."""
 import copy
 import os
 import subprocess
@@ -27,7 +27,7 @@ def in_block(p, part):
 
 
 def test_a_block_that_a_map_returns_twice_is_an_error():
-    """It counted twice, in the norm and in the model: other parameters, and no word."""
+    """It was counted twice, in the norm and in the model, and gave wrong parameters without any message."""
     def hedged(function, blocks):
         for block in blocks:
             yield function(block)
@@ -46,7 +46,7 @@ def test_a_map_that_never_ends_ends():
 
 
 @pytest.mark.parametrize("returned", [slice(0, 5), None, (0, slice(0, 5)), (1, 2, 3)], ids=repr)
-def test_a_map_that_returns_something_else_is_told_so(returned):
+def test_a_map_that_returns_something_else_is_an_error(returned):
     with pytest.raises(TypeError, match=f"must give the results of the function .*, got {type(returned).__name__}"):
         leastsq_blocks(in_block, X0, BLOCKS, map=lambda function, blocks: [returned for _ in blocks])
 
@@ -78,14 +78,14 @@ def test_the_result_of_check_gradient_is_an_object_like_others():
 
 
 @pytest.mark.parametrize(("text", "threads"), [("", 1), ("2", 2)])
-def test_an_empty_setting_of_the_environment_is_none(text, threads):
+def test_an_empty_environment_variable_counts_as_unset(text, threads):
     code = "import leastsq, sys; print(sys.modules['leastsq._fit.leastsq']._THREADS)"
     given = os.environ | {"LEASTSQ_NUM_THREADS": text}
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
     assert done.stdout.split() == [str(threads)], done.stderr
 
 
-def test_names_do_not_command_the_terminal():
+def test_names_cannot_send_commands_to_the_terminal():
     fit = leastsq(residual, X0, full_output=True)
     text = str(report(fit, names=["rate\x1b[31m\x07", "k\n\u202e"]))
     assert not any(ord(c) < 32 and c != "\n" or c == "\u202e" for c in text)
@@ -103,7 +103,7 @@ def test_weights_and_scales_of_a_batch_may_change_while_it_runs():
     assert result.x.tobytes() == clean.x.tobytes() and result.nfev.tolist() == clean.nfev.tolist()
 
 
-def test_a_problem_of_a_batch_without_data_is_no_success():
+def test_a_problem_of_a_batch_without_data_is_not_a_success():
     weights = np.ones((4, 12))
     weights[1], weights[2, 1:], weights[3, 2:] = 0, 0, 0
     result = leastsq_batch(lambda x: np.tile(residual(X0), (len(x), 1))*x[:, :1] + x[:, 1:], np.ones((4, 2)), weights=weights)

@@ -1,11 +1,11 @@
-"""Faults at every call of every function of the user's, through every public door.
+"""Faults at every call of every function of the user, through every public entry point.
 
-A door is run once to count the calls; then, for each k, with a fault in call number k.
-What must hold each time: the user's exception itself or an error or code of ours that
-says what is wrong; never a success at a wrong answer; inputs untouched; references as
-many as before; and then the same fit as if nothing had been.
+An entry runs once to count the calls, then once for each k with a fault in call number k.
+Each time these must hold: the user's own exception arrives, or an error or code of ours says what is
+wrong; a wrong answer is never a success; inputs are unchanged; reference counts are as before; and the next
+fit gives the same result as without the fault.
 
-test_faults.py looks closer at `leastsq`, and at compiled functions test_compiled.py.
+test_faults.py tests `leastsq` more closely, and test_compiled.py compiled functions.
 """
 import dataclasses
 import functools
@@ -28,18 +28,18 @@ FUNCTIONS = [entries.residual, entries.jacobian, entries.by_columns, entries.lon
 INPUTS = [T, Y, entries.STARTS, entries._T, entries._Y, *(a for block in entries.BLOCKS for a in block)]
 
 
-MOST_CALLS = 3              # in how many of a door's calls a fault is put, spread over the fit
+MOST_CALLS = 3              # the number of calls, spread over the fit, that get a fault in the quick part of the suite
 
 
 @pytest.fixture(autouse=True, params=[MOST_CALLS, pytest.param(10 ** 9, marks=pytest.mark.slow)], ids=["some", "every"])
 def most_calls(request, monkeypatch):
-    """`make slow` does every call."""
+    """Some of the calls; `make slow` puts a fault into every one."""
     monkeypatch.setattr(sys.modules[__name__], "MOST_CALLS", request.param)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def little_to_collect():
-    """What is there already is left out of each collection: that is most of these tests' time."""
+    """Exclude existing objects from each garbage collection, which would take most of these tests' time."""
     gc.collect()
     gc.freeze()
     yield
@@ -48,7 +48,7 @@ def little_to_collect():
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """A fault makes NumPy warn in the user's own functions, and some fits too."""
+    """A fault makes NumPy warn in the user's functions, and some fits warn too."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", OptimizeWarning)
@@ -57,8 +57,8 @@ def quiet():
 
 
 class Fault:
-    """Counts the calls of all of the user's functions together; at number k, or from
-    there on, `act` gets the arguments and the result and returns another."""
+    """Counts the calls of all of the user's functions together.  At call number k, or from there on, `act`
+    gets the arguments and the result, and returns the result to use instead."""
 
     def __init__(self, act=None, k=None, onward=False, only=None):
         self.act, self.k, self.onward, self.only = act, k, onward, only
@@ -107,7 +107,7 @@ def at_every_call(door, act, check, onward=False, only=("func", "Dfun", "jac", "
 
 
 def in_turn(*values, quick=1):
-    """Values of a parameter, of which only the first belong to the quick part of the suite."""
+    """Values for a parametrised test; only the first few belong to the quick part of the suite."""
     return [*values[:quick], *(pytest.param(*(value if isinstance(value, tuple) else (value,)),
                                             marks=pytest.mark.slow) for value in values[quick:])]
 
@@ -123,14 +123,14 @@ class Own(BaseException):
 
 
 class Unnoted(Exception):
-    """Takes no note, as an exception that is a frozen dataclass does not."""
+    """An exception to which no note can be added, as to a frozen dataclass."""
 
     def add_note(self, note):
         raise AttributeError("cannot assign to field '__notes__'")
 
 
-# These look beside the answer, with steps of their own choice, for how func behaves there;
-# where it raises what mathematics raises out of its domain, they take a shorter step.
+# These evaluate func near the answer, at steps that they choose themselves.  Where func raises what
+# mathematical functions raise outside their domain, they take a shorter step.
 PROBING = ["covariance", "curve_fit, 3-point", "strict"]
 
 
@@ -155,23 +155,23 @@ def test_any_call_may_raise(door, kind):
     at_every_call(door, act, check, only=("func", "Dfun", "jac", "loss", "callback"))
 
 
-# ----------------------------------------------------- faults in what comes back
+# ----------------------------------------------------- faults in what functions return
 
 def answers(result):
-    """[(x, success, code)] of whatever a door returns."""
+    """[(x, success, code)] of whatever an entry returns."""
     if isinstance(result, dict):
         return [(result["x"], result["success"], result["status"])]
     if hasattr(result, "success"):                              # a batch
         return list(zip(result.x, result.success, result.ier))
     if isinstance(result[-1], int):
         return [(result[0], result[-1] in (1, 2, 3, 4), result[-1])]
-    return [(result[0], True, None)]                            # of errors: they raise
+    return [(result[0], True, None)]                            # uncertainties: a failure is an exception
 
 
 @EVERY_DOOR
 @pytest.mark.parametrize("value", in_turn(np.nan, np.inf, -np.inf))
 @pytest.mark.parametrize("whole", in_turn(False, True), ids=["one", "all"])
-def test_a_value_that_is_not_finite_makes_no_wrong_success(door, value, whole):
+def test_a_value_that_is_not_finite_never_leads_to_a_wrong_success(door, value, whole):
     right = answers(DOORS[door]())
 
     def act(args, result):
@@ -181,14 +181,14 @@ def test_a_value_that_is_not_finite_makes_no_wrong_success(door, value, whole):
 
     def check(fault, outcome):
         if isinstance(outcome, BaseException):
-            # curve_fit's, of a fit that failed; of errors, that say what they cannot use
+            # curve_fit's for a fit that failed; those of uncertainties name what they cannot use
             assert type(outcome) in (RuntimeError, ValueError, StrictError), repr(outcome)
             assert any(word in str(outcome) for word in ("finite", "nan", "inf")), repr(outcome)
             return
         for (x, success, code), (want, _, _) in zip(answers(outcome), right, strict=True):
             assert np.isfinite(x).all()
             if success:
-                np.testing.assert_allclose(x, want, rtol=1e-3)      # ftol is 1.5e-8: some root of it
+                np.testing.assert_allclose(x, want, rtol=1e-3)      # about the square root of ftol, 1.5e-8
             else:
                 assert code == (-3 if isinstance(outcome, dict) else 9)
 
@@ -196,7 +196,7 @@ def test_a_value_that_is_not_finite_makes_no_wrong_success(door, value, whole):
 
 
 def says(door, kinds, *words):
-    """A check: an error of a kind that names the function which was wrong, or says one of the words."""
+    """A check that the error has one of these types, and names the faulty function or contains one of the words."""
     def check(fault, outcome):
         if door in (*PROBING, "ask/tell") and not isinstance(outcome, BaseException):
             assert entries.values(outcome)[:2] == entries.values(DOORS[door]())[:2]     # x
@@ -217,7 +217,7 @@ def says(door, kinds, *words):
            lambda args, r: np.asarray(r).astype(object),
     lambda args, r: "text", lambda args, r: {}, lambda args, r: np.asarray(r).astype("m8[s]"), quick=2),
     ids=["None", "complex", "object", "text", "dict", "times"])
-def test_any_call_may_return_what_is_no_array_of_reals(door, act):
+def test_any_call_may_return_something_other_than_an_array_of_reals(door, act):
     at_every_call(door, act, says(door, TypeError, "unsupported operand", "ufunc"))
 
 
@@ -262,9 +262,9 @@ def test_any_call_may_spoil_its_argument_and_the_last_result(door):
 
     def act(args, result):
         new = np.array(result)
-        if isinstance(args[0], np.ndarray) and args[0].shape != T.shape:        # which is the user's own
+        if isinstance(args[0], np.ndarray) and args[0].shape != T.shape:        # (that one is the user's own)
             args[0][...] = 1e300
-        results.setdefault(new.shape, new)[...] = np.nan        # of the same function, most likely
+        results.setdefault(new.shape, new)[...] = np.nan        # an equal shape mostly means the same function
         results[new.shape] = new = np.array(result)
         return new
 
@@ -350,13 +350,13 @@ def test_a_callback_may_end_the_fit_at_any_call(door):
     at_every_call(door, lambda args, result: True, check, only=("callback",))
 
 
-# ------------------------------------------- what this found, each by itself
+# ------------------------------------------- defects that these tests found
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("call", [leastsq, lambda f, x0, **o: leastsq_batch(lambda x: f(x[0])[None], [x0], **o)],
                          ids=["leastsq", "leastsq_batch"])
-def test_a_loss_without_a_slope_is_no_column_of_zeros(call, value):
-    """It was: the Jacobian was 0, and the start a converged fit, with ier 4."""
+def test_a_loss_without_a_slope_does_not_make_columns_of_zeros(call, value):
+    """It did: the Jacobian was 0, and the start passed for a converged fit, with ier 4."""
     def loss(z):
         return np.array([z, np.full_like(z, value), 0*z])
 
@@ -380,7 +380,7 @@ def test_a_complex_step_sees_a_nan_that_has_no_imaginary_part():
     assert leastsq(func, entries.X0, Dfun="cs")[-1] == 9
 
 
-def test_a_complex_step_stands_a_func_that_writes_into_its_argument():
+def test_a_complex_step_tolerates_a_func_that_writes_into_its_argument():
     def func(p):
         f = entries.residual(p)
         p[...] = 7
@@ -395,7 +395,7 @@ def test_a_complex_step_stands_a_func_that_writes_into_its_argument():
     (lambda r: r + 0j, TypeError, "complex128"), (lambda r: r.astype("m8[s]"), TypeError, "timedelta64"),
     (lambda r: r[:, :1], ValueError, "shape")],
     ids=["complex", "times", "short"])
-def test_the_jacobian_at_the_solution_is_looked_at_like_any_other(door, act, kind, text):
+def test_the_jacobian_at_the_solution_is_checked_like_any_other(door, act, kind, text):
     counting = Fault(only=("jac", "Dfun"))
     DOORS[door](counting)
     last = counting.calls if door != "intervals" else 1
@@ -405,11 +405,11 @@ def test_the_jacobian_at_the_solution_is_looked_at_like_any_other(door, act, kin
 
 @pytest.mark.parametrize("door", ["curve_fit, bounds", "intervals"])
 def test_the_jacobian_at_the_solution_must_be_finite(door):
-    test_the_jacobian_at_the_solution_is_looked_at_like_any_other(
+    test_the_jacobian_at_the_solution_is_checked_like_any_other(
         door, lambda r: r * np.nan, ValueError, "not finite|is nan")
 
 
-def test_a_probe_beside_the_answer_may_be_out_of_the_domain_but_of_no_other_shape():
+def test_a_probe_near_the_answer_may_leave_the_domain_but_not_change_shape():
     x = leastsq(entries.residual, entries.X0)[0]
     with pytest.raises(ValueError, match="vector"):
         covariance(lambda p: entries.residual(p) if np.array_equal(p, x) else entries.residual(p)[None], x)

@@ -1,5 +1,5 @@
-"""Faults put in at every call of the user's functions: what the caller sees,
-what is left untouched, and that the next fit is right."""
+"""Faults injected at every call of the user's functions: what the caller sees, what stays unchanged,
+and that the next fit is right."""
 import gc
 import re
 import sys
@@ -18,7 +18,7 @@ X0 = (1.0, 1.0)
 
 
 def michaelis_menten(m):
-    """func and Dfun by rows and by columns, + - * / only: the same bits everywhere."""
+    """func, and Dfun by rows and by columns; only + - * /, so that they have the same bits on every machine."""
     t = np.linspace(1.0, 13.0, m)
     y = 3 * t / (2 + t) + np.resize([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1], m) / 64
 
@@ -35,7 +35,7 @@ def michaelis_menten(m):
 
 
 residual, jacobian, by_columns = michaelis_menten(12)
-# Large enough for the solver to let go of the GIL between the calls.
+# Large enough for the solver to release the GIL between the calls.
 large_residual, large_jacobian, _ = michaelis_menten(1 << 14)
 DOORS = {"lmdif": (residual, {}), "lmder": (residual, {"Dfun": jacobian}),
          "col_deriv": (residual, {"Dfun": by_columns, "col_deriv": True}),
@@ -48,7 +48,7 @@ EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
 
 
 def fit(door, wrap=lambda function: function, x0=X0, **options):
-    """A full fit through one door, the user's functions wrapped."""
+    """A full fit through one entry point, with the user's functions wrapped."""
     func, own_options = DOORS[door]
     options = own_options | options
     if "Dfun" in options:
@@ -68,8 +68,8 @@ def assert_same(one, other):
 
 
 class Fault:
-    """Wraps func and Dfun, counts their calls together, and at call number k
-    (or from k on) passes x and the result to `act`, which returns another."""
+    """Wraps func and Dfun and counts their calls together.  At call number k (or from k on) `act` gets x and
+    the result, and returns the result to use instead."""
 
     def __init__(self, act, k, onward=False):
         self.act, self.k, self.onward = act, k, onward
@@ -94,8 +94,8 @@ def count(door):
 
 
 def at_every_call(door, act, check, onward=False):
-    """Runs a fit for each k with the fault in it; check(k, fault, outcome) gets
-    its result or its exception.  Then: x0, the counts of references, the next fit."""
+    """Run a fit with the fault at call number k, for each k; check(k, fault, outcome) gets its result or its
+    exception.  Afterwards x0, reference counts and the next fit must be as without the fault."""
     clean, x0, calls = fit(door), np.array(X0), count(door)
     func, options = DOORS[door]
     watched = (func, options.get("Dfun"), x0)[:3 if "Dfun" in options else 1]
@@ -142,7 +142,7 @@ def test_any_call_may_raise(door, kind):
     at_every_call(door, act, check)
 
 
-# ----------------------------------------------------- faults in what comes back
+# ----------------------------------------------------- faults in what functions return
 
 
 @EVERY_DOOR
@@ -162,10 +162,10 @@ def test_any_call_may_return_values_not_finite(door, value, whole):
         if k == 1 or fault.hit == "Dfun" or "lmdif" in door and k <= 3:
             assert ier == 9
         if "lmdif" not in door and fault.hit == "func" and k > 1:
-            assert ier != 9                             # a trial: a rejected step
+            assert ier != 9                             # at a trial point: a rejected step
         if ier == 9:
             assert cov is None and fault.calls == info["nfev"] + info.get("njev", 0)
-            assert k <= fault.calls < k + 2             # a Jacobian is finished first
+            assert k <= fault.calls < k + 2             # a Jacobian that has been begun is finished
             np.testing.assert_array_equal(info["fvec"], func(x) if k > 1 else act(x, func(x)))
         else:
             np.testing.assert_allclose(x, clean[0], rtol=1e-5)
@@ -192,8 +192,8 @@ def refuse(kinds, name_of, at_first=None):
     lambda x, r: None, lambda x, r: r + 0j, lambda x, r: r.astype(object), lambda x, r: "text",
     lambda x, r: {}, lambda x, r: r.astype(str), lambda x, r: r.astype("m8[s]"),
     lambda x, r: fit, lambda x, r: NotImplemented],
-    ids=["None", "complex", "object", "text", "dict", "texts", "times", "function", "singleton"])
-def test_any_call_may_return_what_is_no_array_of_reals(door, act):
+    ids=["None", "complex", "object", "text", "dict", "strings", "times", "function", "singleton"])
+def test_any_call_may_return_something_other_than_an_array_of_reals(door, act):
     at_every_call(door, act, refuse(TypeError, True))
 
 
@@ -203,7 +203,7 @@ def test_any_call_may_return_what_is_no_array_of_reals(door, act):
     lambda x, r: [], lambda x, r: np.float64(1)], ids=["short", "double", "of x", "empty", "0-d"])
 def test_any_call_may_return_a_wrong_size(door, act):
     def check(k, fault, outcome):
-        if k == 1:          # not wrong yet: the second call contradicts it, or n > m
+        if k == 1:          # no error yet: the second call contradicts the size, or n > m
             assert isinstance(outcome, (TypeError, ValueError))
             text = "changed size|Shape should be|^Improper input: func input vector length N=2"
         else:
@@ -425,7 +425,7 @@ def resident_pages():
 
 
 def some_fits(number):
-    """Fits of every outcome, `number` in all."""
+    """`number` fits, which end in every possible way."""
     huge = np.zeros((12, 2), complex)
     for _ in range(number // 10):
         for door in SMALL:
@@ -440,9 +440,9 @@ def some_fits(number):
 
 
 def least_growth(measure, number):
-    """The least growth in three rounds: a leak grows in each, a cache does not."""
+    """The least growth in three rounds: a leak grows in every round, a cache does not."""
     sizes = []
-    some_fits(number)               # Python's cache of attributes fills with names
+    some_fits(number)               # fills Python's cache of attribute names
     for _ in range(4):
         gc.collect()
         sizes.append(measure())

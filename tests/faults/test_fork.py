@@ -1,4 +1,4 @@
-"""A process that forks while another of its threads works on an object of ours."""
+"""A process that forks while another thread of it works on one of our objects."""
 import os
 import select
 import signal
@@ -30,7 +30,7 @@ def uses_of_machine(lm):
 
 
 def in_child(act):
-    """What `act` returns in a forked child, as text; None if it does not end."""
+    """What `act` returns in a forked child, as a string; None if it does not end."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -51,7 +51,7 @@ def in_child(act):
 
 
 def outcomes(uses):
-    """How each use ends: "ok", "busy" or another error."""
+    """The outcome of each use: "ok", "busy", or the message of another error."""
     ends = []
     for use in uses:
         try:
@@ -72,13 +72,13 @@ def busy_until(stop, work):
 
 
 def forks(uses, work, most=60):
-    """Fork until a child has found the object busy: every use then says so.  Else every use works."""
+    """Fork until a child finds the object busy: then every use there must say so.  In other children every use must work."""
     stop, found = threading.Event(), False
     thread = busy_until(stop, work)
     try:
         for _ in range(most):
             said = in_child(lambda: "|".join(outcomes(uses)))
-            assert said is not None, "a child waits for ever"
+            assert said is not None, "a child waits forever"
             found = "busy" in said
             if found:
                 break
@@ -92,7 +92,7 @@ def forks(uses, work, most=60):
 def test_an_accumulator_that_was_busy_says_so_in_the_child():
     rows = RowAccumulator(N)
     assert set(forks(uses_of_rows(rows), lambda: rows.push(J, F))) == {"busy"}
-    assert outcomes(uses_of_rows(rows)) == ["ok"]*10            # in the parent it goes on
+    assert outcomes(uses_of_rows(rows)) == ["ok"]*10            # the parent is not affected
 
 
 def test_a_machine_that_was_busy_says_so_in_the_child():
@@ -111,7 +111,7 @@ def test_a_machine_that_was_busy_says_so_in_the_child():
     assert "busy" not in outcomes(uses_of_machine(small))
 
 
-def test_the_child_may_use_what_nobody_used():
+def test_the_child_may_use_objects_that_were_idle():
     rows, stop = RowAccumulator(N), threading.Event()
     rows.push(J, F)
     others = RowAccumulator(N)
@@ -124,7 +124,7 @@ def test_the_child_may_use_what_nobody_used():
         thread.join()
 
 
-def test_threads_of_the_child_take_turns_as_ever():
+def test_threads_of_the_child_take_turns_as_usual():
     rows = RowAccumulator(N)
     rows.push(J, F)
 

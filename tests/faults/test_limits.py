@@ -19,7 +19,7 @@ MOST = 2 ** 63 - 1
 
 
 def python(text):
-    """A process of its own; silent, and ended well."""
+    """Run in a process of its own, which must succeed and write nothing to stderr."""
     run = subprocess.run([sys.executable, "-c", "from enzyme import *\nfrom leastsq import leastsq\n" + text],
                          capture_output=True, text=True, timeout=120,
                          cwd=enzyme.__file__.rpartition("/")[0])
@@ -44,17 +44,17 @@ def test_as_many_residuals_as_parameters(n, qr):
     target = np.arange(1.0, n + 1)
     x, ier = leastsq(lambda p: p * p - target, np.ones(n), qr=qr)
     assert ier in (1, 2, 3, 4)
-    np.testing.assert_allclose(x, np.sqrt(target), rtol=1e-7)       # quadratic beyond ftol's root
+    np.testing.assert_allclose(x, np.sqrt(target), rtol=1e-7)       # convergence is quadratic beyond the square root of ftol
 
 
 @pytest.mark.slow
 def test_two_thousand_parameters():
-    """Of a linear problem: one full step, whose answer lstsq gives too."""
+    """A linear problem takes one full step, to the answer that lstsq gives too."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2500, 2000)), rng.standard_normal(2500)
     x, ier = leastsq(lambda p: a @ p - b, np.zeros(2000), Dfun=lambda p: a, factor=1e6)
     assert ier in (1, 2, 3, 4)
-    # errors of both are of the order of eps times the condition, some 20
+    # both have errors of the order of eps times the condition number, which is about 20
     np.testing.assert_allclose(x, np.linalg.lstsq(a, b, rcond=None)[0], atol=1e-9)
 
 
@@ -112,7 +112,7 @@ assert package.leastsq(residual, X0)[0].tobytes() == first
 
 
 @guards.SUBINTERPRETERS
-def test_an_interpreter_with_a_lock_of_its_own_is_refused():
+def test_a_subinterpreter_with_its_own_gil_is_refused():
     """As the module's slots say; NumPy refuses too."""
     run = python("""
 try:
@@ -166,7 +166,7 @@ time.sleep(0.3)
 
 
 def alarm_in(seconds):
-    """Ctrl-C after so much of this process's processor time."""
+    """Ctrl-C after `seconds` of this process's processor time."""
     def interrupt(number, frame):
         raise KeyboardInterrupt
     old = signal.signal(signal.SIGPROF, interrupt)

@@ -1,8 +1,8 @@
-"""Memory that runs out: whichever allocation of a fit fails, the caller gets a
-MemoryError, nothing is lost, and the next fit is right.
+"""Out of memory: whichever allocation of a fit fails, the caller gets a MemoryError, nothing is lost, and
+the next fit is right.
 
-The allocations of the user's functions are left alone: those are the user's (and
-NumPy's, which has places that crash).
+Allocations in the user's functions never fail here: they are the user's concern (and NumPy crashes in some
+places).
 """
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
-# Python functions of ours run within the module there, which call NumPy: see below.
+# Entries in which the module calls Python functions of ours, which call NumPy: see below.
 PYTHON_WITHIN = ["3-point", "least_squares", "least_squares, jac"]
 COMPILED = ["compiled lmdif", "compiled lmder", "compiled threads", "compiled batch",
             "compiled batch, Dfun", "compiled batch, loss", "accumulator", "machine", "pickles", "checks", "load"]
@@ -26,7 +26,7 @@ IN_MODULE = [name for name in [*entries.ENTRIES, *COMPILED] if name not in [*PYT
 
 @pytest.fixture(scope="module")
 def starve(need_program, tmp_path_factory):
-    """starve(where, *names) is what starve.py says."""
+    """starve(where, *names) returns what starve.py found."""
     cc, folder = need_program("cc"), tmp_path_factory.mktemp("starve")
     shim, library = folder / "fail_malloc.so", compiled_problems.build(cc, folder)
     subprocess.run([cc, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
@@ -35,7 +35,7 @@ def starve(need_program, tmp_path_factory):
     def run(where, *names):
         done = subprocess.run(
             [sys.executable, SUPPORT / "starve.py", shim, library, where, *names], text=True,
-            # (glibc's malloc is not to map and unmap each array: that is most of the time)
+            # (so that glibc does not map and unmap each array, which would take most of the time)
             env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc",
                               "MALLOC_MMAP_THRESHOLD_": "16000000", "MALLOC_TRIM_THRESHOLD_": "100000000"},
             timeout=600,
@@ -48,7 +48,7 @@ def starve(need_program, tmp_path_factory):
 
 
 @guards.GLIBC
-def test_the_list_of_compiled_entries_is_whole(starve, tmp_path, need_program):
+def test_the_list_of_compiled_entries_is_complete(starve, tmp_path, need_program):
     library = compiled_problems.build(need_program("cc"), tmp_path)
     assert list(entries.compiled_entries(library)) == COMPILED
 
@@ -56,7 +56,7 @@ def test_the_list_of_compiled_entries_is_whole(starve, tmp_path, need_program):
 @guards.GLIBC
 @pytest.mark.parametrize("first", range(6))
 def test_any_allocation_of_the_module_may_fail(starve, first):
-    """One alone, or it and the next hundred."""
+    """One allocation alone, or it and the next hundred."""
     names = IN_MODULE[first::6]
     for said in starve("module", *names):
         assert said["others"] == said["wrong"] == said["next"] == []
@@ -66,9 +66,9 @@ def test_any_allocation_of_the_module_may_fail(starve, first):
 
 
 @guards.GLIBC
-def test_any_allocation_of_a_refusal_may_fail(starve):
-    """A mistake of the user's is told, or there is a MemoryError.  (NumPy's names of types and
-    CPython's notes lose blocks.)"""
+def test_any_allocation_may_fail_while_an_error_is_made(starve):
+    """The user's mistake is reported, or there is a MemoryError.  (NumPy's names of types and CPython's
+    notes leak blocks.)"""
     for said in starve("module", *entries.REFUSED):
         assert said["others"] == said["wrong"] == said["next"] == []
         assert said["points"] - said["errors"] <= 6
@@ -80,7 +80,7 @@ def test_any_allocation_of_loading_the_module_may_fail(starve):
     said, = starve("module", "load")
     assert said["wrong"] == said["next"] == []
     assert said["errors"] > 200
-    # CPython makes no error where there is no room for a type's name
+    # CPython sets no exception if it cannot allocate a type's name
     assert all("without setting an exception" in other for other in said["others"])
 
 
@@ -88,8 +88,8 @@ def test_any_allocation_of_loading_the_module_may_fail(starve):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*entries.ENTRIES, *COMPILED])
 def test_any_allocation_of_a_fit_may_fail(starve, name):
-    """Of Python's and NumPy's too, some of whose functions then return NULL and set no
-    error, which Python makes a SystemError of."""
+    """Allocations by Python and NumPy included.  Some of their functions then return NULL without setting an
+    exception, which Python turns into a SystemError."""
     said, = starve("fit", name)
     assert said["wrong"] == said["next"] == []
     assert said["errors"] > 50
@@ -120,7 +120,7 @@ for name in ("lmdif", "lmdif, full", "blocked lmdif", "diag"):
 """
 
 
-def test_any_allocation_of_pythons_may_fail():
-    """By CPython's own means, with its own allocator."""
+def test_any_allocation_by_python_may_fail():
+    """Tested with CPython's own tool and its own allocator."""
     pytest.importorskip("_testcapi")
     subprocess.run([sys.executable, "-W", "error", "-c", PYTHONS_OWN], check=True, cwd=SUPPORT)

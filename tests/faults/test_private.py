@@ -1,5 +1,5 @@
-"""The extension's own functions, which only the package calls: whatever an argument is,
-they refuse it or can do with it, and never crash."""
+"""The extension's private functions, which only the package calls: whatever the arguments, they accept
+or refuse them and never crash."""
 import ctypes as ct
 import gc
 
@@ -23,7 +23,7 @@ def residuals(p):
 
 
 def slab(request=None, strategy=0):
-    """A slab of two problems whose machines want the norm, or have been told it."""
+    """A slab of two problems whose machines ask for the norm, or have been told it."""
     made = Slab(COUNT, M, N, bounded=True, strategy=strategy > 0)
     made.state["strategy"] = made.state["changes"] = strategy
     made.state["n"], made.state["maxfev"], made.state["scaling"], made.state["factor"] = N, 9, 1, 100
@@ -35,7 +35,7 @@ def slab(request=None, strategy=0):
 
 
 def results():
-    """Room for what comes of two problems: x, ier, nfev, njev, fnorm, cov, fvec, multipliers."""
+    """Arrays for the results of two problems: x, ier, nfev, njev, fnorm, cov, fvec, multipliers."""
     return [np.zeros((COUNT, N)), *(np.zeros(COUNT, np.int64) for _ in range(3)), np.zeros(COUNT),
             np.zeros((COUNT, N, N)), np.zeros((COUNT, M)), np.zeros((COUNT, N))]
 
@@ -82,7 +82,7 @@ def library(need_program, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compiled_arguments(library):
-    """Makes those of batch_compiled anew."""
+    """make() returns new arguments of batch_compiled."""
     residuals, derivatives = (_core.compiled(ct.cast(function, ct.c_void_p).value, M, 0, library)
                               for function in (library.linear_full_rank, library.linear_full_rank_jacobian))
 
@@ -137,7 +137,7 @@ CALLS = {
 
 
 def wrong(good):
-    """What may stand in the place of a good argument by mistake."""
+    """Wrong values that may be passed by mistake instead of a good argument."""
     yield object()
     yield "text"
     if isinstance(good, np.ndarray):
@@ -150,7 +150,7 @@ def wrong(good):
         yield good[:0]
         yield good[..., :0]
         yield np.concatenate([good, good], axis=-1)
-        yield np.repeat(good, 2, axis=-1)[..., ::2]         # the same values, elsewhere
+        yield np.repeat(good, 2, axis=-1)[..., ::2]         # the same values with other strides
     elif isinstance(good, tuple):
         yield good[:-1]
         yield (*good, None)
@@ -165,9 +165,9 @@ def wrong(good):
             yield from (sealed(good, word, value) for value in (-1, 2, 2 ** 40, np.nan, np.inf, -1.0))
 
 
-# Addresses are taken at their word.
+# Arguments that are addresses cannot be checked.
 TRUSTED = {("batch_compiled", 2), ("batch_compiled", 3)}
-# What a function of Python's may raise for such an argument, each by its own name.
+# What functions of Python raise for such arguments.
 REFUSALS = (TypeError, ValueError, OverflowError, MemoryError, RuntimeError, AttributeError)
 
 
@@ -202,14 +202,14 @@ def test_every_wrong_argument_is_refused_or_does_no_harm(call):
 
 
 def test_attributes_are_refused_by_what_can_have_none():
-    """Of a subclass's instance: the type itself has no place for them."""
+    """Instances of subclasses have attributes; the type itself has no room for them."""
     folded = rows()
     with pytest.raises(AttributeError, match="__dict__"):
         folded.__setstate__((folded.__reduce__()[2][0], {"name": 1}))
 
 
-def test_the_collector_sees_what_objects_hold():
-    """Types hold the module, the module its types, objects their type."""
+def test_the_garbage_collector_sees_what_objects_hold():
+    """Types refer to the module, the module to its types, and objects to their type."""
     held = [Unwilling(k) for k in range(4)]
     folded, machine, curve = rows(), _core.Machine(*machine_arguments()), _core.Curve(*held)
     for kind, thing in (_core.RowAccumulator, folded), (_core.Machine, machine), (_core.Curve, curve):
@@ -219,7 +219,7 @@ def test_the_collector_sees_what_objects_hold():
 
 
 def test_a_compiled_function_of_more_residuals_than_memory_holds(library):
-    """And nothing to fit is a TypeError with compiled functions too."""
+    """And no parameters are a TypeError with compiled functions too."""
     endless = CFunction(library.linear_full_rank, 2 ** 61)
     with pytest.raises(MemoryError):
         leastsq(endless, X)
@@ -230,7 +230,7 @@ def test_a_compiled_function_of_more_residuals_than_memory_holds(library):
 
 
 class Unwilling:
-    """No array can be made of it."""
+    """An object of which no array can be made."""
 
     def __init__(self, error):
         self.error = error
@@ -240,7 +240,7 @@ class Unwilling:
 
 
 @pytest.mark.parametrize("error", [TypeError("no"), ValueError("no")])
-def test_what_cannot_be_an_array_is_named_and_the_cause_kept(error):
+def test_what_cannot_become_an_array_is_named_and_the_cause_kept(error):
     with pytest.raises(type(error), match="the array that func returns must be an array of real numbers, got an "
                                           "unusable Unwilling") as caught:
         leastsq(lambda p: Unwilling(error), X)
@@ -255,7 +255,7 @@ def test_names_are_refused_where_there_are_none():
 
 
 def test_a_curve_without_a_name_has_its_place_for_one():
-    """And what asking for it raises arrives."""
+    """An exception raised by looking the name up arrives."""
     class Named:
         @property
         def __name__(self):

@@ -1,4 +1,4 @@
-"""What the user's functions return and is no plain array of numbers, through every public door."""
+"""Results of the user's functions that are not plain arrays of numbers, through every public entry point."""
 import functools
 import importlib
 
@@ -14,7 +14,7 @@ HAVE_ARRAYS = ("func", "Dfun", "jac", "loss")
 
 
 class Quantity(np.ndarray):
-    """Stands in for astropy's: an array with a unit."""
+    """A stand-in for astropy's Quantity: an array with a unit."""
 
     def __array_finalize__(self, other):
         self.unit = getattr(other, "unit", "")
@@ -26,7 +26,7 @@ class Quantity(np.ndarray):
 
 
 class Measured:
-    """Stands in for pint's: magnitude and units, and no array."""
+    """A stand-in for pint's Quantity: a magnitude and units, but not an array."""
 
     def __init__(self, values, units):
         self.magnitude, self.units = values, units
@@ -38,7 +38,7 @@ class Measured:
 
 
 class Wrapped:
-    """As pandas' and others': an array when NumPy asks."""
+    """Like pandas' objects: becomes an array when NumPy asks."""
 
     def __init__(self, values):
         self.values = values
@@ -70,7 +70,7 @@ REFUSED = {"masked": (some_masked, r"must not be masked, got 1 masked of \d+ val
 
 
 def returning(make, only, at=1):
-    """What `only`, one of the user's functions, returns at its `at`-th call and later is made something else."""
+    """From call number `at` on, convert what the function named `only` returns."""
     count = 0
 
     def wrap(function, name):
@@ -87,7 +87,7 @@ def returning(make, only, at=1):
 
 
 def functions_of(door):
-    """Those that return arrays, of what calls the door makes."""
+    """The functions that return arrays, among those that the entry calls."""
     seen = []
 
     def wrap(function, name):
@@ -98,16 +98,16 @@ def functions_of(door):
 
 
 CASES = [(door, name) for door in DOORS for name in functions_of(door)
-         # the loop of the user's own makes arrays of func's results; strict is tested in test_strict.py
+         # the user's own loop converts func's results; strict is tested in test_strict.py
          if not (door == "ask/tell" and name == "func" or door == "strict")]
 IDS = [f"{door}, {name}" for door, name in CASES]
 
 
 @pytest.mark.parametrize("how", PASS)
 @pytest.mark.parametrize(("door", "name"), CASES, ids=IDS)
-def test_what_holds_no_more_than_numbers_passes(door, name, how):
+def test_objects_that_hold_only_numbers_pass(door, name, how):
     if how == "wrapped" and name == "func" and "curve_fit" in door:
-        pytest.skip("an operand of the user's: it is for the object to say what it minus an array is")
+        pytest.skip("the object itself decides what it gives minus an array")
     clean = entries.values(DOORS[door]())
     assert entries.values(DOORS[door](returning(PASS[how], name))) == clean
 
@@ -118,11 +118,11 @@ def test_what_holds_no_more_than_numbers_passes(door, name, how):
 def test_masks_units_and_dates_are_refused(door, name, how, at):
     make, words = REFUSED[how]
     if how == "masked" and name == "func" and door.startswith("blocks"):
-        pytest.skip("blocks leave masked residuals out: test_kinds.py")
+        pytest.skip("blocks leave out masked residuals: test_kinds.py")
     counting = []
     DOORS[door](returning(lambda v: counting.append(1) or v, name))
     if len(counting) < at:
-        pytest.skip("it is called once")
+        pytest.skip("the function is called once")
     with pytest.raises(TypeError, match=words) as caught:
         DOORS[door](returning(make, name, at))
     said = str(caught.value)
@@ -130,7 +130,7 @@ def test_masks_units_and_dates_are_refused(door, name, how, at):
     assert door == "ask/tell" or any(f"the array that {called} returns" in said for called in names)
 
 
-def test_a_masked_model_is_told_of_its_data():
+def test_an_error_about_a_masked_model_advises_to_mask_the_data():
     mask = np.arange(entries.T.size) == 3
 
     def f(t, a, b):
@@ -152,7 +152,7 @@ def test_the_tools_refuse_them_too(tool):
 
 
 @pytest.mark.parametrize("library", ["astropy.units", "pint"])
-def test_of_the_libraries_themselves(library):
+def test_quantities_of_the_libraries_themselves(library):
     units = pytest.importorskip(library)
     if library == "pint":
         make = lambda v, unit: units.UnitRegistry().Quantity(np.asarray(v), unit)       # noqa: E731
@@ -164,8 +164,8 @@ def test_of_the_libraries_themselves(library):
         entries.ENTRIES["lmdif"](returning(lambda v: make(v, "m"), "func"))
 
 
-def test_plain_results_do_not_ask_what_they_are(monkeypatch):
-    """The look costs nothing where nothing is to be seen."""
+def test_plain_results_are_not_examined_further(monkeypatch):
+    """The check costs nothing for plain arrays."""
     def never(*args):
         raise AssertionError("looked at")
     monkeypatch.setattr("leastsq._problem.kinds.plain", never)
@@ -175,7 +175,7 @@ def test_plain_results_do_not_ask_what_they_are(monkeypatch):
     curve_fit(entries.model, entries.T, entries.Y, entries.X0, jac=entries.slopes)
 
 
-def test_that_importing_fails_is_an_error_of_its_own(monkeypatch):
+def test_a_failing_import_is_an_error_of_its_own(monkeypatch):
     monkeypatch.setitem(importlib.sys.modules, "leastsq._problem.kinds", None)
     with pytest.raises(ImportError):
         leastsq.leastsq(lambda p: np.ma.masked_array(entries.residual(p)), entries.X0)

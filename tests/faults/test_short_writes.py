@@ -1,4 +1,4 @@
-"""Compiled functions that write less than they should: what was in memory is never fitted."""
+"""Compiled functions that write less than they should: old contents of memory are never fitted."""
 import ctypes as ct
 
 import numpy as np
@@ -9,7 +9,7 @@ from leastsq import CFunction, StrictError, leastsq, leastsq_batch
 
 M, N = 5, 2
 T = np.arange(M)/M
-HONEST, SHORT_F, SHORT_J = 0.0, 1.0, 2.0        # what a problem's data say
+HONEST, SHORT_F, SHORT_J = 0.0, 1.0, 2.0        # values of a problem's data
 
 
 def f_of(x):
@@ -38,7 +38,7 @@ def functions(default, m=M):
 
 @pytest.fixture(autouse=True)
 def memory_full_of_numbers():
-    """What the heap gives next holds numbers that would make a fit."""
+    """Fill freed memory with numbers that a fit would accept."""
     junk = [np.full(size, 7.5) for size in (M, M*N, 4*M, 60, 200) for _ in range(200)]
     del junk
 
@@ -59,7 +59,7 @@ def test_what_is_not_written_is_named(short, options):
     if short == SHORT_F:
         _, _, info, message, ier = leastsq(func, [3.0, 3.0], full_output=True, **options)
         assert named(ier, info, message, short)
-    # also after a fit that has left its own numbers in memory
+    # also after a fit whose numbers are still in memory
     good = functions(HONEST)
     for _ in range(3):
         assert leastsq(good[0], [3.0, 3.0], Dfun=good[1], full_output=True, **options)[4] in (1, 2, 3, 4)
@@ -69,7 +69,7 @@ def test_what_is_not_written_is_named(short, options):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("short", [SHORT_F, SHORT_J])
 @pytest.mark.parametrize("options", [{}, {"bounds": (-5, 5), "loss": "soft_l1"}], ids=str)
-def test_each_problem_of_a_batch_starts_from_nothing(short, threads, options):
+def test_each_problem_of_a_batch_starts_from_clean_memory(short, threads, options):
     func, Dfun = functions(HONEST)
     data = np.resize([HONEST, HONEST, short], (30, 1))
     result = leastsq_batch(func, np.full((30, N), 3.0), data, Dfun=Dfun, threads=threads, return_fvec=True, **options)
@@ -80,7 +80,7 @@ def test_each_problem_of_a_batch_starts_from_nothing(short, threads, options):
         assert (leastsq_batch(func, np.full((30, N), 3.0), data, threads=threads).ier[bad] == 9).all()
 
 
-def test_one_that_writes_less_later_is_found_by_strict():
+def test_strict_finds_a_function_that_writes_less_later():
     calls = []
 
     @SIGNATURE

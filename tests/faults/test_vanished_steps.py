@@ -40,7 +40,7 @@ def test_where_bits_are_promised_the_message_says_it(options, small):
         warnings.simplefilter("error")
         x, cov, info, message, ier = leastsq(func, [1.0, small], full_output=True, **options)
     assert x[1] == small and ier in (1, 2, 3, 4) and info["nfev"] == len(func.points)
-    assert np.isclose(x[0], T @ Y/(T @ T)) and cov is None            # the best without x[1]
+    assert np.isclose(x[0], T @ Y/(T @ T)) and cov is None            # the best fit without x[1]
     assert message.endswith(f"\n  Not fitted: x[1] = {small:g}, so close to zero that no difference step changed a residual. "
                             "Start from exactly 0, or from the right size.")
     with pytest.warns(RuntimeWarning, match=ADVICE):
@@ -58,10 +58,10 @@ def test_the_points_are_those_of_the_original():
         assert got[3] == want[3] and got[0].tobytes() == want[0].tobytes()
 
 
-def test_where_it_is_not_so_nothing_is_said():
+def test_other_fits_get_no_such_message():
     cases = [(line, [1.0, 0.0]), (line, [1.0, 1e-5]), (line, [1.0, 1e-6]), (shift, [1e-5]),
-             (lambda p: np.append(line([p[0], 1.0]), 0.0), [1.0, 0.5]),            # of ordinary size, without effect
-             (lambda p: 1e12*p - 1.0, [1e-12]), (lambda p: 0*p, [1e-9]),            # has effect; nothing to fit
+             (lambda p: np.append(line([p[0], 1.0]), 0.0), [1.0, 0.5]),            # x[1] has an ordinary size, and no effect
+             (lambda p: 1e12*p - 1.0, [1e-12]), (lambda p: 0*p, [1e-9]),            # has an effect; has nothing to fit
              (lambda p: np.array([(p[0]*1e9)**2 - 1, p[0]*1e9 - 1]), [1e-9])]
     for func, start in cases:
         with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def test_where_it_is_not_so_nothing_is_said():
             message = leastsq(func, start, full_output=True)[3]
             leastsq(func, start)
         assert "Not fitted" not in message
-    # an exact Jacobian sees what it sees
+    # with an exact Jacobian there are no steps
     assert "Not fitted" not in leastsq(lambda p: 0*p + 1, [1e-9], Dfun=lambda p: np.zeros((1, 1)), full_output=True)[3]
     assert "Not fitted" not in leastsq(line, [1.0, 1e-11], bounds=([-9, 1e-11], [9, 1e-11]), full_output=True)[3]      # fixed
 
@@ -83,7 +83,7 @@ def test_several_are_named_and_failures_keep_their_reason():
         leastsq(lambda p: [10*(p[0] - 2)**3, p[1] - 3.0], [1.0, 1e-12], maxfev=2)
 
 
-def test_the_other_doors_that_promise_bits_say_it_too():
+def test_the_other_functions_that_promise_bits_say_it_too():
     with pytest.warns(package.OptimizeWarning):
         message = curve_fit(lambda t, a, b: a*t + b, T, Y, [1.0, 1e-11], full_output=True)[3]
     assert "Not fitted" in message
@@ -97,7 +97,7 @@ def test_the_other_doors_that_promise_bits_say_it_too():
 @pytest.mark.parametrize("options", [{"bounds": (-9, 9)}, {"bounds": (-9, 9), "qr": "blocked"}, {"loss": "soft_l1"},
                                      {"loss": "huber", "qr": "blocked"}, {"bounds": (-9, 9), "loss": "cauchy", "workers": 1},
                                      {"bounds": (-9, 9), "Dfun": "3-point"}, {"Dfun": "3-point"}], ids=str)
-def test_where_they_are_not_the_step_grows(options, small):
+def test_where_no_bits_are_promised_the_step_grows(options, small):
     func = counted(line)
     x, cov, info, message, ier = leastsq(func, [1.0, small], full_output=True, **options)
     assert ier in (1, 2, 3, 4) and info["nfev"] == len(func.points) and "Not fitted" not in message
@@ -113,7 +113,7 @@ def test_steps_grow_by_a_factor_and_no_more_than_three_times():
         leastsq(func, [small], bounds=(-9, 9), maxfev=1, full_output=True)
         steps = np.ravel(func.points[1:2 + growths]) - small
         np.testing.assert_allclose(steps, [root*small*1e4**k for k in range(growths + 1)], rtol=1e-6)
-    dead = counted(lambda p: p[:1]*T + 0*p[1] - Y)          # of ordinary size: once less, and it is found again each time
+    dead = counted(lambda p: p[:1]*T + 0*p[1] - Y)          # x[1] of ordinary size: one growth less, at each Jacobian
     for p1, growths in ((1.0, 2), (1e-9, 3), (0.0, 0), (5e-324, 3)):
         dead.points.clear()
         _, _, info, message, _ = leastsq(dead, [1.0, p1], bounds=(-9, 9), maxfev=1, full_output=True)
@@ -164,11 +164,11 @@ def test_all_schedulers_go_through_the_same_points(options):
 
 @pytest.mark.parametrize("options", [{}, {"bounds": (-9, 9)}, {"loss": "soft_l1"}], ids=str)
 @pytest.mark.parametrize("small", STARTS[:5])
-def test_blocks_lengthen_steps_by_what_all_of_them_see(options, small):
+def test_a_step_grows_only_if_it_changes_no_residual_of_any_block(options, small):
     blocks = [slice(0, 7), slice(7, 8), slice(8, 20)]
     x, ier = leastsq_blocks(lambda p, part: line(p)[part], [1.0, small], blocks, **options)
     np.testing.assert_allclose(x, [2, 1], rtol=1e-6)
-    # a parameter of one block alone is none of theirs
+    # a parameter of one block has no effect in the others
     calls = counted(lambda p, part: np.append(line(p)[part], p[2] - 1e-8 if part.start == 7 else 0.0))
     x, _, info, _, _ = leastsq_blocks(calls, [1.0, 0.5, 1e-8], blocks, full_output=True, maxfev=1, **options)
     assert info["nfev"] <= 1 + 3 + 1
@@ -184,13 +184,13 @@ def test_fits_with_bounds_have_error_bars_from_there():
 
 @pytest.mark.parametrize("small", [*STARTS[:3], 1e-40])
 def test_strict_finds_it(small):
-    """In words of its own, and no second time."""
+    """With a message of its own, and only once."""
     with pytest.warns(StrictWarning, match=r"x\[1\] is too near zero .*start from exactly 0") as caught:
         leastsq(line, [1.0, small], strict=True)
     assert len(caught) == 1
 
 
-def test_entries_that_do_not_start_there_make_no_call_more():
-    """No growth in any of them: their Jacobians are not zero."""
+def test_entries_that_start_elsewhere_make_no_further_calls():
+    """Their Jacobians have no column of zeros, so no step grows."""
     for name in ("bounds", "own loss", "batch, own loss", "threads, loss"):
         assert "Not fitted" not in str(entries.values(entries.ENTRIES[name]()))

@@ -1,4 +1,4 @@
-"""`LevenbergMarquardt`: a loop of one's own has the iterates of `leastsq`, wherever it stops and goes on."""
+"""`LevenbergMarquardt`: a loop written by the user has the iterates of `leastsq`, wherever it is saved and resumed."""
 import copy
 import doctest
 import gc
@@ -20,7 +20,7 @@ import problems
 from leastsq import LevenbergMarquardt, RowAccumulator, leastsq
 from leastsq._many.lock_step import STATE
 
-# (a quick part of each: the classic runs and the others of the paper)
+# (some of the classic runs, and some of the paper's other problems)
 PROBLEMS = {f"{p.name}-{p.n}-{factor:g}": (p, p.start(factor)) for _, p, factor in problems.minpack_cases()}
 PROBLEMS |= {f"{p.name}-{p.n}": (p, p.start()) for p in problems.extra_problems() if p.m >= p.n}
 EVERY_PROBLEM = pytest.mark.parametrize("name", PROBLEMS)
@@ -37,7 +37,7 @@ def by_differences(lm, f, residual, evaluate=map):
 
 
 def answer(lm, residual, jacobian=None, f=None, tell=None):
-    """One answer; returns the residuals at x, for the next model."""
+    """Answer one request; returns the residuals at x, for the next model."""
     if lm.request == "norm":
         trial = residual(lm.x_eval)
         lm.tell_norm(trial)
@@ -83,7 +83,7 @@ def assert_is_that_of_leastsq(lm, out, fnorm=True):
 
 @BOTH_WAYS
 @EVERY_PROBLEM
-def test_every_trial_is_that_of_leastsq(name, analytic):
+def test_every_trial_point_is_that_of_leastsq(name, analytic):
     p, x0 = PROBLEMS[name]
     with np.errstate(all="ignore"):
         asked = []
@@ -174,7 +174,7 @@ def test_accumulators_agree_to_rounding(name, blocks, analytic):
 @pytest.mark.parametrize("n", [3, 63, 64, 80])
 @pytest.mark.parametrize("bounds", [None, (-0.2, 0.2)])
 def test_an_accumulator_has_the_steps_of_the_blocked_fit(n, bounds):
-    """Also with so many parameters that the damped step is by blocks."""
+    """Also with enough parameters for the damped step to be computed by blocks."""
     rng = np.random.default_rng(n)
     m = 4*n
     A, y = rng.standard_normal((m, n)), 3*rng.standard_normal(m)
@@ -240,7 +240,7 @@ def test_arrays_handed_out_are_copies():
     np.testing.assert_array_equal(lm.bounds, [[0]*3, [9]*3])
 
 
-def test_default_maxfev_is_by_who_makes_the_jacobian():
+def test_default_maxfev_depends_on_where_the_jacobian_comes_from():
     for cost, limit in ((0, 100), (3, 200)):
         lm = LevenbergMarquardt(np.zeros(3))
         lm.tell_norm([1, 1, 1])
@@ -269,7 +269,7 @@ def test_points_are_where_leastsq_calls_func():
 
         def residual(x):
             asked.append(x)
-            return [1, 1, 1, 1e300, 1]*(x - [0, 1, 2, 0, 4])        # the steps change it
+            return [1, 1, 1, 1e300, 1]*(x - [0, 1, 2, 0, 4])        # the difference steps change it
 
         leastsq(residual, x0, maxfev=1, full_output=True, **options)
         lm = LevenbergMarquardt(x0, **options)
@@ -307,7 +307,7 @@ def test_points_may_be_evaluated_by_any_pool():
 @BOTH_WAYS
 @pytest.mark.parametrize("how", ["pickle", "protocol 0", "copy", "deepcopy"])
 @pytest.mark.parametrize("name", ["bard-3-1", "meyer-3-1", "osborne2-11-1", "powell_singular-4-10"])
-def test_a_fit_saved_at_every_step_goes_on_to_the_same_end(name, how, analytic):
+def test_a_fit_that_is_saved_at_every_step_ends_the_same(name, how, analytic):
     p, x0 = PROBLEMS[name]
     jacobian = p.jacobian if analytic else None
     hop = {"pickle": lambda lm: pickle.loads(pickle.dumps(lm)), "copy": copy.copy, "deepcopy": copy.deepcopy,
@@ -324,7 +324,7 @@ def test_a_fit_saved_at_every_step_goes_on_to_the_same_end(name, how, analytic):
 
 @pytest.mark.parametrize("n, bounds, tell", [(5, ([-1]*5, [0.3]*5), None), (70, None, through_accumulators(2)),
                                              (70, (-0.2, 0.3), through_accumulators(2))])
-def test_so_does_one_with_bounds_or_accumulators(n, bounds, tell):
+def test_a_saved_fit_with_bounds_or_accumulators_ends_the_same(n, bounds, tell):
     rng = np.random.default_rng(n)
     A, y = rng.standard_normal((3*n, n)), rng.standard_normal(3*n)
 
@@ -351,7 +351,7 @@ def test_so_does_one_with_bounds_or_accumulators(n, bounds, tell):
     assert result(left_behind) == expected
 
 
-def test_a_pickle_goes_on_in_another_process(tmp_path):
+def test_a_pickle_continues_in_another_process(tmp_path):
     p = problems.problem("bard")
     lm = LevenbergMarquardt(p.x0)
     f = None
@@ -402,7 +402,7 @@ def test_every_damaged_byte_is_noticed(halfway):
 
 
 def sealed(state, word, value):
-    """The state with one word changed and the check made right: somebody meant it."""
+    """The state with one word changed and a valid checksum: a deliberate change."""
     words = np.frombuffer(state, np.uint64).copy()
     words[2 + word] = np.array(value, np.int64 if isinstance(value, int) else float).view(np.uint64)
     check = 0xcbf29ce484222325
@@ -412,7 +412,7 @@ def sealed(state, word, value):
     return words.tobytes()
 
 
-def test_a_state_that_cannot_be_is_refused_even_if_it_is_whole(halfway):
+def test_an_impossible_state_is_refused_even_with_a_valid_checksum(halfway):
     state = halfway.__reduce__()[2][0]
     s = {name: k for k, name in enumerate(
         ["n", "maxfev", "scaling", "ftol", "xtol", "gtol", "factor", "request", "info", "accepted", "nfev",
@@ -420,7 +420,7 @@ def test_a_state_that_cannot_be_is_refused_even_if_it_is_whole(halfway):
     refused_words = [(s["n"], 4), (s["n"], 0), (s["maxfev"], 0), (s["scaling"], 3), (s["ftol"], np.nan),
                      (s["factor"], 0.0), (s["request"], 3), (s["request"], 0), (s["info"], 9), (s["info"], 12),
                      (s["accepted"], 2), (s["nfev"], -1), (s["njev"], 0), (s["iteration"], 0)]
-    x = STATE.itemsize//8 + 7               # behind the machine's own state
+    x = STATE.itemsize//8 + 7               # after the machine's own state
     bounded = halfway.bounds is not None
     ipvt = len(state)//8 - 2 - 6 - 3
     refused_words += [(ipvt, 4), (ipvt, 0), (ipvt + 1, 1 << 40)]
@@ -509,7 +509,7 @@ def test_a_model_of_the_wrong_kind_is_refused(model, error, match):
     ({"bounds": 3}, ValueError, "2 elements"), ({"x0": []}, TypeError, "x0 must have at least one"),
     ({"x0": ["1"]}, TypeError, "x0 must be real"), ({"x0": [1j]}, TypeError, "x0 must be real"),
     ({"nonsense": 1}, TypeError, "nonsense")], ids=str)
-def test_settings_that_cannot_be_are_refused_as_by_leastsq(options, error, match):
+def test_impossible_settings_are_refused_as_by_leastsq(options, error, match):
     with pytest.raises(error, match=match):
         LevenbergMarquardt(**({"x0": np.ones(3)} | options))
     if "nonsense" not in options:
@@ -538,7 +538,7 @@ def test_a_trial_that_is_not_finite_is_a_rejected_step(value):
 
 @BOTH_WAYS
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_said_as_by_leastsq(value, analytic):
+def test_what_is_not_finite_is_reported_as_by_leastsq(value, analytic):
     p = problems.problem("bard")
 
     def bad_residual(x):
@@ -556,7 +556,7 @@ def test_what_is_not_finite_is_said_as_by_leastsq(value, analytic):
         assert lm.fault is not None
 
 
-def test_in_an_accumulator_or_a_number_it_is_said_too():
+def test_in_an_accumulator_or_a_norm_it_is_reported_too():
     lm = LevenbergMarquardt([1.0, 2.0])
     lm.tell_norm(np.nan)
     assert (lm.ier, lm.message) == (9, "The norm of the residuals is nan at x = [1. 2.].")
@@ -597,7 +597,7 @@ def test_subclasses_keep_their_attributes():
     assert gone() is None
 
 
-def test_there_is_nothing_to_misspell():
+def test_misspelled_attributes_are_errors():
     lm = LevenbergMarquardt([1.0])
     for name in ("x", "request", "ier", "radius", "anything"):
         with pytest.raises(AttributeError):
@@ -612,7 +612,7 @@ def test_too_many_parameters_are_a_memory_error():
 
 
 def test_memory_may_run_out_at_any_allocation():
-    """Every event then raises MemoryError, changes nothing, and goes well the next time."""
+    """Each event then raises MemoryError, changes nothing, and succeeds the next time."""
     run_out = pytest.importorskip("_testcapi")
     J, f = np.eye(3, 2), np.ones(3)
     rows = pushed(J, f)
@@ -685,7 +685,7 @@ def test_no_answer_is_taken_for_the_next_request_of_the_same_kind(tell, how):
     state = lm.__reduce__()[2]
 
     def answer():
-        """And go on until the same is wanted again."""
+        """Continue until the machine makes the same kind of request again."""
         if how == "state":
             lm.__setstate__(state)
             return
@@ -723,7 +723,7 @@ def test_no_answer_is_taken_for_the_next_request_of_the_same_kind(tell, how):
             lm.tell_model(*stale["model"], evaluations=late)
         else:
             lm.tell_model(late, stale["model"][1])
-    np.testing.assert_equal(answers_of(lm), late.seen)          # the refused answer has changed nothing
+    np.testing.assert_equal(answers_of(lm), late.seen)          # the refused answer changed nothing
     while lm.request:
         if lm.request == "norm":
             lm.tell_norm(p.residual(lm.x_eval))
@@ -780,19 +780,19 @@ def test_nothing_leaks():
         gc.collect()
         return tracemalloc.get_traced_memory()[0] - before
 
-    for _ in range(100):        # caches of the interpreter fill
+    for _ in range(100):        # fills caches of the interpreter
         use()
     tracemalloc.start()
     try:
-        growth()                # and those that only a traced process has
+        growth()                # fills those that only a traced process has
         count = sys.getrefcount(LevenbergMarquardt), sys.getrefcount(p.x0)
-        assert min(growth() for _ in range(3)) < 10000      # of the least object from each use: 12000
+        assert min(growth() for _ in range(3)) < 10000      # 12000 if each use lost the smallest object
         assert (sys.getrefcount(LevenbergMarquardt), sys.getrefcount(p.x0)) == count
     finally:
         tracemalloc.stop()
 
 
-def test_what_stands_in_the_docstring_is_there():
+def test_attributes_in_the_docstring_exist():
     section = inspect.cleandoc(LevenbergMarquardt.__doc__).split("Attributes\n")[1].split("Methods\n")[0]
     names = [name.strip() for line in section.splitlines() if line and not line.startswith((" ", "-"))
              for name in line.split(" : ")[0].split(",")]

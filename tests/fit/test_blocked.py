@@ -1,8 +1,7 @@
-"""The blocked path of `leastsq`: the answers of the minpack path, to rounding, and
-the same bits for any number of threads and any layout of the Jacobian.
+"""The blocked path of `leastsq` gives the answers of the minpack path, to rounding, and the same bits for
+any number of threads and any layout of the Jacobian.
 
-The accumulator alone is tested in test_tsqr.py; faults, memory and processes in
-test_blocked_faults.py.
+test_tsqr.py tests the accumulator alone; test_blocked_faults.py tests faults, memory and processes.
 """
 import json
 import subprocess
@@ -29,7 +28,7 @@ from leastsq import leastsq
 EPS = np.finfo(float).eps
 TINIEST = np.finfo(float).smallest_subnormal
 CONVERGED = (1, 2, 3)
-# Shapes of one block and of several chunks; a whole number of blocks and not.
+# Shapes of one block and of several chunks, with and without a partial block.
 SHAPES = [(40, 4), (256, 3), (1000, 12), (3000, 37), (400, 150), (20000, 2), (30000, 6)]
 SEVERAL_CHUNKS = [(20000, 2), (50001, 7), (20000, 60), (300000, 1)]
 
@@ -42,8 +41,8 @@ def quiet():
 
 
 class Smooth:
-    """Residuals A g(x) - b with g(x) = x + x²/8, of any size; no BLAS, so that the
-    bits do not depend on its threads."""
+    """Residuals A g(x) - b with g(x) = x + x²/8, of any size, without BLAS: its threads
+    would change bits."""
 
     def __init__(self, m, n, seed=0):
         rng = np.random.default_rng([m, n, seed])
@@ -76,10 +75,10 @@ def minpack(func, x0, **options):
 
 # ----------------------------------------------------- the classic problems
 
-# Fits that may end somewhere else, by the last bits that the instruction set
-# makes, for each way to have the derivatives.  Why:
-WITHOUT_END = "maxfev stops them on a long flat way, where roundings have grown to digits"
-TWO_MINIMA = "roundings choose between minima, both of the problem's own"
+# Fits that may end elsewhere, depending on the last bits of the instruction set, for each
+# kind of derivatives.  The reasons:
+WITHOUT_END = "maxfev stops the fit on a long flat path, where rounding errors have grown to digits"
+TWO_MINIMA = "rounding decides between two minima of the problem"
 FALSE_END = "12 polynomial coefficients, condition 1e10: xtol may be met on the way"
 ELSEWHERE = {
     ("kowalik_osborne-4-11-x100", "lmder"): WITHOUT_END,
@@ -132,7 +131,7 @@ class minima:
     def __init__(self, p):
         self.norms = [np.sqrt(least.ssq) for least in p.minima]
         if p.name == "biggs_exp6":
-            self.norms.append(0.5535040854848168)       # x0 far out: a flat minimum
+            self.norms.append(0.5535040854848168)       # from a distant x0: a flat minimum
 
     def __contains__(self, norm):
         return any(norm == pytest.approx(own, rel=1e-5, abs=1e-6) for own in self.norms)
@@ -145,8 +144,8 @@ def assert_same_end(norm, want, run, method):
 
 
 def assert_minpack_hangs_on_roundings(run, method):
-    """The order of the residuals is no matter but for roundings: it leads MINPACK's
-    own path apart too."""
+    """The order of the residuals changes only rounding, and yet the minpack path too ends at different
+    minima for different orders."""
     p, factor = RUNS[run]
     norms = []
     for seed in range(120):
@@ -158,11 +157,11 @@ def assert_minpack_hangs_on_roundings(run, method):
         norms.append(np.linalg.norm(result[2]["fvec"]))
         if max(norms) - min(norms) > 1e-7 * max(norms) + 1e-7:
             return
-    pytest.fail(f"every one of {len(norms)} fits ends at {norms[0]}")
+    pytest.fail(f"all {len(norms)} fits end at {norms[0]}")
 
 
 @pytest.mark.parametrize("run, method", ELSEWHERE)
-def test_where_the_paths_part_minpack_itself_hangs_on_roundings(run, method):
+def test_where_the_paths_differ_minpacks_own_end_depends_on_rounding(run, method):
     assert_minpack_hangs_on_roundings(run, method)
 
 
@@ -195,18 +194,18 @@ def nist_digits(fit, qr):
 
 @pytest.mark.parametrize("fit", FITS, ids=fit_id)
 def test_nist_problems_keep_their_digits(fit):
-    """SciPy's, as they are when the model's last bits move at random."""
+    """At least the digits that SciPy keeps when the model's last bits change at random."""
     got = nist_digits(fit, "blocked")
     assert got >= fit["digits under noise"]
     assert got >= nist_digits(fit, "minpack") - 1
 
 
-def test_nist_problems_lose_as_many_digits_as_they_win():
+def test_nist_problems_lose_as_many_digits_as_they_gain():
     moved = [nist_digits(fit, "blocked") - nist_digits(fit, "minpack") for fit in FITS]
     assert abs(np.mean(moved)) < 0.2
 
 
-# --------------------------------------------------------- what comes back
+# ----------------------------------------------------------------- results
 
 @pytest.mark.parametrize("door", METHODS)
 @pytest.mark.parametrize("m, n", SHAPES)
@@ -271,9 +270,9 @@ def test_one_residual_of_one_parameter(convert, options):
     assert np.ndim(info["fvec"]) == np.ndim(convert(1.0))
 
 
-# ------------------------------------------------- whose array the residuals are in
+# --------------------------------------------- who owns the array of residuals
 
-def test_residuals_that_nobody_else_has_are_not_copied():
+def test_residuals_that_only_the_solver_holds_are_not_copied():
     p, places = Smooth(20000, 3), set()
 
     def func(x):
@@ -290,8 +289,8 @@ def test_residuals_that_nobody_else_has_are_not_copied():
 @pytest.mark.parametrize("full_output, vectors", [(False, 0), (True, 2)])
 @pytest.mark.parametrize("door", ["lmdif", "lmder"])
 def test_residuals_are_not_kept_for_a_caller_who_does_not_want_them(door, full_output, vectors):
-    """Beside those that func makes at a trial point there are then none.  Else those at x, and an
-    array that serves where func keeps its own, untouched here."""
+    """Without full output there is no vector besides the one that func makes at a trial point.  With it there
+    is the vector at x, and a spare for functions that keep their result, which is unused here."""
     p, lying = Smooth(20000, 3), []
 
     def func(x):
@@ -310,13 +309,13 @@ def test_residuals_are_not_kept_for_a_caller_who_does_not_want_them(door, full_o
 
 
 class Own(np.ndarray):
-    """An array of a class of the user's."""
+    """A subclass of ndarray defined by the user."""
 
 
 @pytest.mark.parametrize("door", ["lmdif", "lmder"])
 @pytest.mark.parametrize("way", ["kept", "weak", "view", "buffer", "read-only", "class", "mixed"])
-def test_residuals_that_somebody_can_reach_are_copied(way, door):
-    """Whoever it is writes into all of them at the next call, and after the fit."""
+def test_residuals_with_other_references_are_copied(way, door):
+    """The holder of the other reference writes into all of them at the next call, and after the fit."""
     p, kept, buffer = Smooth(20000, 3), [], np.empty(20000)
     clean = blocked(p.residual, p.x0, **p.doors()[door])
 
@@ -369,7 +368,7 @@ KINDS = ["dense", "zero rows", "zero columns", "equal columns"]
     *(pytest.param(m, n, kind, marks=pytest.mark.slow) for m, n in [(600, 256), (2300, 300), (517, 517)]
       for kind in KINDS if kind != "dense" or n == 517)])
 def test_threads_on_one_triangle_change_no_bit(m, n, kind):
-    """So few rows that the threads fold them into one triangle together."""
+    """With few rows the threads work together on one triangle."""
     rng = np.random.default_rng([m, n])
     a = rng.standard_normal((m, n))
     if kind == "zero rows":
@@ -381,12 +380,12 @@ def test_threads_on_one_triangle_change_no_bit(m, n, kind):
     b = rng.standard_normal(m)
 
     def fit(threads):
-        # small first steps, so that damped systems are solved too
+        # small first steps make the solver solve damped systems too
         return blocked(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=4,
                        Dfun=lambda x: a * (1 + 0.1 * np.cos(a @ x))[:, None], threads=threads)
 
     one = fit(1)
-    if kind == "dense":         # of the others' steps only the length is determined
+    if kind == "dense":         # for the other kinds only the length of a step is determined
         want = leastsq(lambda x: a @ x + 0.1 * np.sin(a @ x) - b, np.zeros(n), factor=0.1, maxfev=4,
                        Dfun=lambda x: a * (1 + 0.1 * np.cos(a @ x))[:, None], qr="minpack",
                        full_output=True)
@@ -395,12 +394,12 @@ def test_threads_on_one_triangle_change_no_bit(m, n, kind):
         assert_same(fit(threads), one)
 
 
-def test_more_threads_than_rows_are_no_matter():
+def test_more_threads_than_rows_are_allowed():
     p = Smooth(40, 4)
     assert_same(blocked(p.residual, p.x0, threads=256), blocked(p.residual, p.x0))
 
 
-def test_runs_repeat_themselves_to_the_bit():
+def test_a_repeated_fit_has_the_same_bits():
     p = Smooth(50001, 7)
     first = blocked(p.residual, p.x0, Dfun=p.jacobian, threads=3)
     for _ in range(5):
@@ -427,7 +426,7 @@ def read_only(a):
 
 
 def field_of_records(a):
-    """A float64 field 12 bytes apart from the next: strides that are no multiple of 8."""
+    """A float64 field every 12 bytes, so that strides are not multiples of 8."""
     records = np.zeros(a.shape, np.dtype([("tag", "i4"), ("value", "f8")]))
     records["value"] = a
     return records["value"]
@@ -435,7 +434,7 @@ def field_of_records(a):
 
 @cache
 def whole_numbers(m, n):
-    """Jacobian and residuals in whole numbers that fit in any dtype."""
+    """Jacobian and residuals of integers that every dtype can hold."""
     rng = np.random.default_rng([m, n])
     jac = rng.integers(-30, 31, (m, n)) + 60.0 * np.eye(m, n)
     return jac, rng.integers(-9, 10, m) / 4
@@ -512,7 +511,7 @@ def test_residuals_of_every_layout_are_read_alike(door):
                                     {"factor": 0.1}, {"gtol": 0.5}], ids=str)
 @pytest.mark.parametrize("m", [40, 20000])
 @pytest.mark.parametrize("door", METHODS)
-def test_functions_run_exactly_as_often_as_is_said(door, m, limits):
+def test_functions_run_exactly_as_often_as_reported(door, m, limits):
     p = Smooth(m, 2)
     func, options = At(p.residual, None, None), p.doors()[door]
     dfun = At(options.get("Dfun"), None, None)
@@ -526,7 +525,7 @@ def test_functions_run_exactly_as_often_as_is_said(door, m, limits):
 
 @pytest.mark.parametrize("m", [40, 20000])
 @pytest.mark.parametrize("door", METHODS)
-def test_x_is_fresh_and_stays_as_it_was(door, m):
+def test_x_is_fresh_and_never_changed_afterwards(door, m):
     p = Smooth(m, 2)
     kept, copies = [], []
 
@@ -607,13 +606,13 @@ def scaled_norm(f):
 
 @pytest.mark.parametrize("name", HARD)
 @pytest.mark.parametrize("copies", [1, 300], ids=["one block", "chunks"])
-def test_hard_jacobians_get_the_verdict_of_the_minpack_path(name, copies):
+def test_hard_jacobians_end_as_on_the_minpack_path(name, copies):
     a, b = HARD[name]
     a, b = np.tile(a, (copies, 1)), np.tile(b, copies)
     x0 = np.zeros(5) if name == "f zero" else np.ones(5)
     want, got = (solver(lambda x: np.einsum("ij,j->i", a, x) - b, x0, Dfun=lambda x: a, maxfev=40)
                  for solver in (minpack, partial(blocked, threads=2)))
-    # Which of ftol and xtol is met first hangs on last bits.
+    # Whether ftol or xtol is met first depends on the last bits.
     assert want[4] == got[4] or {want[4], got[4]} <= set(CONVERGED)
     assert scaled_norm(got[2]["fvec"]) == pytest.approx(scaled_norm(want[2]["fvec"]), rel=1e-9)
     assert (want[1] is None) == (got[1] is None) or "columns" in name or name == "one direction"
@@ -637,7 +636,7 @@ def test_norms_that_overflow_end_the_fit(copies):
 # --------------------------------------------------------------- which path
 
 def was_blocked(result):
-    """Below R stand zeros; MINPACK leaves its Householder vectors there."""
+    """The blocked path leaves zeros below R, MINPACK its Householder vectors."""
     info = result[2]
     n, m = info["fjac"].shape
     return not info["fjac"].T[np.tril_indices(m, -1, n)].any()
@@ -681,13 +680,13 @@ def test_other_numbers_of_threads_are_refused(threads):
 
 
 @pytest.mark.parametrize("threads", [1.0, "2", True, [1], np.float64(2)], ids=repr)
-def test_what_is_no_integer_is_no_number_of_threads(threads):
+def test_a_number_of_threads_that_is_not_an_integer_is_refused(threads):
     with pytest.raises(TypeError, match="leastsq: threads must be an integer, got "):
         leastsq(lambda x: x, [1.0], threads=threads)
 
 
 @pytest.mark.parametrize("threads", [1, 256, np.int8(3), np.uint64(2)], ids=repr)
-def test_any_integer_type_is_a_number_of_threads(threads):
+def test_a_number_of_threads_may_be_of_any_integer_type(threads):
     assert leastsq(lambda x: x, [1.0], threads=threads)[1] in (1, 2, 3, 4)
 
 
@@ -717,8 +716,8 @@ def test_benchmark_of_large_fits_measures_every_solver():
         assert set(row["memory"]) == {"blocked, Dfun", "SciPy, Dfun"}
 
 
-def test_an_order_that_stays_and_then_changes_is_followed():
-    """It is tried first after two models with the same; each end is that of MINPACK's path."""
+def test_an_order_of_columns_that_stays_and_then_changes_is_followed():
+    """After two models with the same order it is tried first; each fit ends as on the minpack path."""
     n, m = 120, 1100
     rng = np.random.default_rng(3)
     a = rng.standard_normal((m, n))*np.geomspace(1, 3, n)
@@ -746,7 +745,7 @@ def test_an_order_that_stays_and_then_changes_is_followed():
     np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-8)
     np.testing.assert_array_equal(ends[1][1], ends[0][1])
 
-    # It stays for three models, changes, and stays again.
+    # The order stays for three models, changes, and stays again.
     alone = [leastsq(lambda x, j=j: j @ x - target, np.zeros(n), Dfun=lambda x, j=j: j, full_output=True, qr="minpack",
                      maxfev=1)[2]["ipvt"] for j in made]
     stays = [np.array_equal(one, other) for one, other in zip(alone, alone[1:])]

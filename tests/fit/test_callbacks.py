@@ -1,4 +1,4 @@
-"""How leastsq calls the user's functions, and what it takes back from them."""
+"""How leastsq calls the user's functions, and which results of theirs it accepts."""
 import array
 import sys
 import warnings
@@ -58,7 +58,7 @@ def test_first_call_is_at_x0_and_columns_follow():
     np.testing.assert_allclose(seen[:3], [[2, 3], [2.02, 3], [2, 3.03]], rtol=1e-12)
 
 
-# -------------------------------------------------------------- the x given
+# -------------------------------------------------------------- the argument x
 
 
 @WITH_AND_WITHOUT
@@ -96,7 +96,7 @@ def keep_reversed(p):
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("keep", [keep_array, keep_view, keep_memoryview, keep_reversed])
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_stored_x_stays_as_it_was(options, keep, every):
+def test_a_stored_x_is_never_changed(options, keep, every):
     kept, copies, calls = [], [], [0]
 
     def store(p):
@@ -158,7 +158,7 @@ def sort_in_place(p):
 
 def read_as_integers(p, dtype=np.int64):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)     # NumPy means to forbid it
+        warnings.simplefilter("ignore", DeprecationWarning)     # NumPy is about to forbid this
         p.dtype = dtype
 
 
@@ -170,7 +170,7 @@ def swap_bytes(p):
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("harm", [overwrite, make_read_only, enlarge, shrink, make_column,
                                   sort_in_place, read_as_integers, swap_bytes], ids=lambda f: f.__name__)
-def test_what_is_done_to_x_changes_nothing(options, harm, keep):
+def test_changing_x_does_not_change_the_fit(options, harm, keep):
     kept = []
 
     def harmed(function):
@@ -198,7 +198,7 @@ def test_x_itself_may_be_the_result():
     assert_same(full(lambda p: p[::-1], [3.0, -4.0]), full(lambda p: p[::-1].copy(), [3.0, -4.0]))
 
 
-# --------------------------------------------------------------- what comes back
+# ------------------------------------------------------------------- results
 
 
 def unaligned(a):

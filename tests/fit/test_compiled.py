@@ -187,7 +187,7 @@ def test_capsule(library):
     b"int (int64_t, int64_t, double *, double *, void *)",
     b"int(long,long,const double*,double*,void*)",
     b"int (int64_t, int64_t, double const *, double *, void *)"])
-def test_capsule_with_the_signature_in_other_words(name, library):
+def test_capsule_with_the_signature_spelled_differently(name, library):
     assert_same_fit(full(CFunction(capsule(library.rosenbrock, name), 2)), by_python())
 
 
@@ -226,7 +226,7 @@ def test_scipy_low_level_callable(library_path):
     y = np.array([1.0, 4.0, 7.0])
     with_data = scipy.LowLevelCallable(function, y.ctypes.data_as(ct.c_void_p))
     assert leastsq(CFunction(with_data, 3), 0.0)[0] == pytest.approx(4)
-    # data= goes before the callable's own
+    # data= takes precedence over the callable's own
     assert leastsq(CFunction(with_data, 3, y + 1), 0.0)[0] == pytest.approx(5)
     assert leastsq(CFunction(scipy.LowLevelCallable(capsule(function)), 3, y), 0.0)[0] \
         == pytest.approx(4)
@@ -247,7 +247,7 @@ def test_numba_cfunc():
 
 
 # ---------------------------------------------------------------------------
-# numba's boilerplate written for you
+# from_numba writes numba's boilerplate
 
 
 @pytest.fixture(scope="module")
@@ -610,7 +610,7 @@ def test_data_is_not_copied(library):
 
 
 class Array(np.ndarray):
-    """One that weakref can watch, and that spoils what it leaves behind."""
+    """An array that weakref can watch, and that overwrites its memory when it dies."""
 
     def __del__(self):
         if self.base is None:
@@ -636,7 +636,7 @@ def test_data_outlives_the_callers_reference(library):
 
 
 def test_data_of_a_temporary_lives_through_the_fit(library):
-    """Nobody but the running fit holds the CFunction."""
+    """Only the running fit holds a reference to the CFunction."""
     alive = []
 
     def functions():
@@ -675,7 +675,7 @@ def test_function_of_a_temporary_lives_through_the_fit():
 
 
 # ---------------------------------------------------------------------------
-# a compiled function says stop
+# a compiled function stops the fit
 
 
 @methods
@@ -690,7 +690,7 @@ def test_a_nonzero_return_stops_the_fit_at_any_call(code, method, library):
     total = info["nfev"] + info.get("njev", 0)
     assert counter.calls == total and total > 30
 
-    trials, jacobians = [], []                       # the call numbers of each in Python
+    trials, jacobians = [], []                       # the numbers of these calls, counted in Python
     def note(kind, function):
         def call(x):
             kind.append((len(trials) + len(jacobians) + 1, x.copy()))
@@ -715,7 +715,7 @@ def test_a_nonzero_return_stops_the_fit_at_any_call(code, method, library):
             assert np.all(np.isnan(info["fvec"])) and info["fvec"].shape == (2,)
         else:
             assert_same_bits(info["fvec"], p.residual(x), "fvec")
-        if method == "lmder" and stop_at > 1:       # the best of the trials so far
+        if method == "lmder" and stop_at > 1:       # the best trial so far
             norms = [(np.linalg.norm(p.residual(t)), t) for k, t in trials if k < stop_at]
             assert_same_bits(x, min(norms, key=lambda pair: pair[0])[1], "x")
 
@@ -745,7 +745,7 @@ def test_a_nonzero_return_stops_a_mixed_fit(method, library):
     assert_same_fit(full(func, Dfun=dfun), want)
 
 
-def test_not_finite_residuals_at_the_start_are_a_failure_of_its_own(library):
+def test_not_finite_residuals_at_the_start_have_their_own_message(library):
     y = np.array([1.0, np.nan, 7.0])
     _, _, _, message, ier = full(CFunction(library.mean, 3, y), 0.0)
     assert ier == 9
@@ -762,7 +762,7 @@ def test_mixed_use_has_the_same_bits(rosenbrock):
     assert_same_fit(full(rosenbrock[0], Dfun=p.jacobian), want)
     assert_same_fit(full(p.residual, Dfun=rosenbrock[1]), want)
     assert_same_fit(full(rosenbrock[0], Dfun=lambda x: p.jacobian(x).T, col_deriv=True), want)
-    # col_deriv is of Python's functions only
+    # col_deriv applies to Python functions only
     assert_same_fit(full(rosenbrock[0], Dfun=rosenbrock[1], col_deriv=True), want)
 
 
@@ -771,7 +771,7 @@ class Special(BaseException):
 
 
 @pytest.mark.parametrize("python_half", ["func", "Dfun"])
-def test_an_exception_of_the_python_half_arrives_from_any_call(python_half, rosenbrock):
+def test_an_exception_of_the_python_function_arrives_from_any_call(python_half, rosenbrock):
     p = problems.problem("rosenbrock")
     info = by_python(method="lmder")[2]
     for k in range(info["nfev" if python_half == "func" else "njev"]):
@@ -796,7 +796,7 @@ def test_an_exception_of_the_python_half_arrives_from_any_call(python_half, rose
 
 
 def test_a_compiled_function_may_call_python_and_leastsq(rosenbrock, library):
-    """C calls Python, which fits, with Python's and with compiled functions."""
+    """C calls Python, which runs fits with Python functions and with compiled ones."""
     p = problems.problem("rosenbrock")
     inner_want, inner = by_python(), []
 
@@ -831,7 +831,7 @@ def test_a_python_function_may_fit_with_compiled_ones(rosenbrock):
 
 
 def resident():
-    """Bytes of this process that are in memory."""
+    """The resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -857,15 +857,15 @@ def test_no_leak_over_1e5_fits(library, rosenbrock):
         return sys.getallocatedblocks() - blocks, resident() - memory
 
     fits(2000)
-    blocks, memory = zip(*(growth(33_000) for _ in range(3)))       # the allocator takes pages for others' sake, now and then
-    assert min(blocks) < 300 and min(memory) < 1 << 18              # one block a fit would be 33 000
+    blocks, memory = zip(*(growth(33_000) for _ in range(3)))       # now and then the allocator takes pages for other reasons
+    assert min(blocks) < 300 and min(memory) < 1 << 18              # one block for each fit would be 33 000
 
 
 SLOW_N = 60
 
 
 def slow(library, milliseconds):
-    """A fit of SLOW_N parameters whose every call takes so long."""
+    """A fit of SLOW_N parameters in which each call sleeps."""
     func = CFunction(library.slow, SLOW_N, np.array([int(1e6 * milliseconds)]))
     return lambda: full(func, np.ones(SLOW_N))
 
@@ -886,7 +886,7 @@ def test_other_threads_run_during_a_fit(library):
         ticks += 1
     thread.join()
     assert result[0][4] in (1, 2, 3, 4)
-    assert result[0][2]["nfev"] > 100               # 2 ms each
+    assert result[0][2]["nfev"] > 100               # 2 ms for each call
     assert ticks > 50
 
 
@@ -915,7 +915,7 @@ import numpy as np
 from leastsq import CFunction, leastsq
 
 library = ctypes.CDLL(sys.argv[1])
-slow = CFunction(library.slow, 400, np.array([1_000_000]))     # 1 ms a call, 400 a Jacobian
+slow = CFunction(library.slow, 400, np.array([1_000_000]))     # 1 ms for each call, 400 ms for a Jacobian
 jacobian = CFunction(library.linear_full_rank_jacobian, 400)
 mixed = {"func": {}, "both": {"Dfun": jacobian}}[sys.argv[2]]
 if mixed:
@@ -937,8 +937,8 @@ print(x.round(6).tolist(), ier in (1, 2, 3, 4), flush=True)
 
 @pytest.mark.parametrize("functions", ["func", "both"])
 def test_ctrl_c_is_honoured_within_a_tenth_of_a_second(functions, library_path):
-    """In the middle of one fit of half a second or more, in a script without
-    threads; the best of three, for the machine may be busy."""
+    """In the middle of a fit of half a second or more, in a script without threads.  The best of three
+    tries counts, because the machine may be busy."""
     process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(library_path), functions],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     delays = []
@@ -960,7 +960,7 @@ def test_ctrl_c_is_honoured_within_a_tenth_of_a_second(functions, library_path):
 
 
 # ---------------------------------------------------------------------------
-# what is shipped
+# the header that is shipped
 
 
 def test_the_header_is_shipped_and_compiles_as_c_and_cxx(need_program, tmp_path):
@@ -979,7 +979,7 @@ const char *name = LEASTSQ_SIGNATURE;
                        check=True)
 
 
-def test_the_headers_signature_is_the_one_that_is_checked(library):
+def test_the_signature_in_the_header_is_the_one_that_is_checked(library):
     header = (Path(package.get_include()) / "leastsq.h").read_text()
     assert f'#define LEASTSQ_SIGNATURE "{C_SIGNATURE.decode()}"' in header
     CFunction(capsule(library.rosenbrock), 2)

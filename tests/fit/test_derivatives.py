@@ -1,4 +1,4 @@
-"""Derivatives by name and side by side; check_gradient's verdicts."""
+"""Derivatives by name, by several workers, and the verdicts of check_gradient."""
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -38,7 +38,7 @@ class Recorded:
 
 
 def assert_same(one, other):
-    """Bit for bit; below R's diagonal lmpar leaves what it last tried."""
+    """Equal bit for bit, except below R's diagonal, where lmpar leaves its last trial."""
     n = one[0].size
     for a, b in ((one[0], other[0]), (one[2]["fvec"], other[2]["fvec"]),
                  (np.triu(one[2]["fjac"].T[:n]), np.triu(other[2]["fjac"].T[:n])),
@@ -50,7 +50,7 @@ def assert_same(one, other):
 
 
 # ---------------------------------------------------------------------------
-# workers: bit for bit one worker's
+# workers: the same bits as with one worker
 
 
 @pytest.mark.parametrize("qr", ["minpack", "blocked"])
@@ -132,7 +132,7 @@ def test_pools_as_workers():
         assert_same(got, leastsq(np.square, [2.0, 1], full_output=True))
 
 
-def test_threads_run_side_by_side():
+def test_threads_run_in_parallel():
     together = threading.Barrier(3, timeout=10)
     first = []
 
@@ -155,7 +155,7 @@ def test_bad_workers(workers, error):
         leastsq(residual, [2, 1, .4], workers=workers)
 
 
-def test_what_does_not_go_together_is_refused():
+def test_options_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match="workers evaluate differences"):
         leastsq(residual, [2, 1, .4], Dfun=jacobian, workers=2)
     with pytest.raises(TypeError, match="must be callable, None or one of"):
@@ -242,7 +242,7 @@ def test_difference_points_stay_within_bounds(scheme, lo, hi):
     lambda p: np.array([float(np.real(v)) for v in residual(p)]),
     lambda p: residual(p.real),
 ], ids=["real", "abs", "float", "real part"])
-def test_dropped_imaginary_part_is_said(func):
+def test_a_dropped_imaginary_part_is_reported(func):
     with pytest.raises(TypeError, match=r"drops the imaginary part .*3-point"):
         leastsq(func, [2, 1, .4], Dfun="cs")
 
@@ -257,7 +257,7 @@ def test_functions_that_are_not_analytic_are_detected(func):
         leastsq(func, [2, 1, .4], Dfun="cs")
 
 
-def test_check_of_complex_steps_passes_what_is_right():
+def test_check_of_complex_steps_passes_correct_functions():
     for name in strd.NAMES:
         data = strd.load(name)
         for start in data.starts:
@@ -314,7 +314,7 @@ def test_flipped_signs():
     assert "signs of columns [0, 1]" in check.message
 
 
-def test_rows_are_chkders():
+def test_rows_are_those_of_chkder():
     def wrong(p):
         out = jacobian(p)
         out[7] *= 1.5
@@ -323,7 +323,7 @@ def test_rows_are_chkders():
     assert rows[7] < .3 and np.all(np.delete(rows, 7) > .5)
 
 
-def test_rows_alone_take_two_calls(minpack):
+def test_checking_rows_only_takes_two_calls(minpack):
     calls = []
 
     def counted(p):
@@ -348,7 +348,7 @@ def test_rows_alone_take_two_calls(minpack):
     np.testing.assert_array_equal(transposed.rows, good.rows)
 
 
-def test_rows_that_cannot_be_told_are_said():
+def test_rows_that_cannot_be_checked_are_named():
     check = check_gradient(lambda x: np.array([x[0], 0.0, 3.0]), [2.0], lambda x: np.array([[1.0], [0], [0]]),
                            method="chkder")
     assert check.ok and check.rows.tolist()[1:] == [0, 0] and "Not told: 1, 2, whose residuals are zero" in str(check)
@@ -371,7 +371,7 @@ def test_arguments_and_refusals():
 
 @pytest.mark.parametrize("Dfun", ["2-point", "3-point", "cs"])
 def test_stop_iteration_of_func_arrives(Dfun):
-    """It must not be taken for the end of the points."""
+    """It must not be mistaken for the end of the points."""
     calls = []
 
     def func(x):
@@ -386,7 +386,7 @@ def test_stop_iteration_of_func_arrives(Dfun):
 # ---------------------------------------------------------------- the rule for steps
 
 def steps_by_words(x, relative, largest, low, high):
-    """(moved, step) of one coordinate, as fdjac2.f90's opening comment says."""
+    """(moved, step) of one coordinate, by the rule in the opening comment of fdjac2.f90."""
     size = abs(x) if largest is None else max(abs(x), 2.0**-10*largest)
     step = relative*size or relative
     if high is not None and x + step > high:
@@ -400,7 +400,7 @@ def steps_by_words(x, relative, largest, low, high):
 @pytest.mark.parametrize("sized", [False, True])
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("relative", ["one", "each"])
-def test_steps_are_what_the_rule_says_to_the_bit(bounded, sized, many, relative):
+def test_steps_have_the_bits_of_the_rule(bounded, sized, many, relative):
     rng = np.random.default_rng(5)
     n, shape = 40, (7, 40) if many else (40,)
     x = rng.standard_normal(shape)*10.0**rng.integers(-12, 6, shape)
@@ -432,7 +432,7 @@ def test_steps_of_rows_take_one_pair_of_bounds_for_all():
     np.testing.assert_array_equal(steps, moved - x)
 
 
-def test_what_is_not_a_number_stays_so_in_a_step():
+def test_nan_stays_nan_in_a_step():
     x = np.array([np.nan, np.inf])
     for largest in (None, np.ones(2)):
         moved, steps = _core.difference_steps(x, .5, largest, None, None)

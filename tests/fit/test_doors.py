@@ -1,5 +1,7 @@
-"""leastsq with bounds and callbacks: SciPy's minima, no point outside, every bad input;
-and without them, the bits of before."""
+"""leastsq with bounds and callbacks: SciPy's minima, no point outside the bounds, every bad input.
+
+Without them the bits are unchanged.
+"""
 import contextlib
 import io
 import re
@@ -46,7 +48,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def bounded():
-    """For every fifth problem: (case, problem, points, result), by differences."""
+    """(case, problem, points, result) of a fit by differences, for every fifth problem."""
     fits = []
     for case in CASES[::5]:
         p = problems.problem(case["problem"], n=case["n"], m=case["m"])
@@ -68,7 +70,7 @@ def test_never_an_evaluation_outside_the_bounds(bounded):
 def test_minima_are_those_of_trf(qr):
     compared = 0
     for case in CASES[::3]:
-        # osborne1: from its corners, where columns depend on each other, rounding chooses the minimum
+        # osborne1: at its corners columns are dependent, and rounding decides which minimum is found
         if case["name"] in ELSEWHERE or case["problem"] == "osborne1":
             continue
         p = problems.problem(case["problem"], n=case["n"], m=case["m"])
@@ -97,15 +99,15 @@ def test_minima_by_differences_are_those_of_trf():
 
 @pytest.mark.parametrize("how", [{}, {"qr": "blocked"}, {"Dfun": "2-point", "workers": 2},
                                  {"Dfun": "3-point"}, {"Dfun": "cs"}], ids=str)
-def test_parameter_that_passes_by_zero_keeps_its_derivative(how):
-    """A difference with MINPACK's step would be zero there."""
+def test_a_parameter_that_passes_near_zero_keeps_its_derivative(how):
+    """With MINPACK's step the difference would be zero there."""
     (case,) = [c for c in CASES if c["name"] == "rosenbrock-2-2-classic-random"]
     p = problems.problem(case["problem"], n=case["n"], m=case["m"])
     func = Recorded(p.residual)
     bounds = case["lo"], case["hi"]
     x, ier = leastsq(func, case["x0"], bounds=bounds, factor=1.0, **how)
     sizes = np.abs(np.array(func.points, complex))
-    assert sizes[sizes > 0].min() < 1e-8, "none passes by zero"
+    assert sizes[sizes > 0].min() < 1e-8, "no point passes near zero"
     assert ier in (1, 2, 3, 4) and as_good(case, .5 * p.ssq(x))
     if "2-point" in how.values():
         np.testing.assert_array_equal(x, leastsq(p.residual, case["x0"], bounds=bounds, factor=1.0)[0])
@@ -115,7 +117,7 @@ def test_parameter_that_passes_by_zero_keeps_its_derivative(how):
         np.testing.assert_array_equal(many.x, [x, x])
 
 
-def test_active_mask_tells_the_bounds(bounded):
+def test_active_mask_shows_the_bounds(bounded):
     for case, _, _, (x, _, info, mesg, _) in bounded:
         mask = info["active_mask"]
         np.testing.assert_array_equal(mask == -1, x == case["lo"])
@@ -143,7 +145,7 @@ def test_bounded_fit_by_every_way(qr, Dfun):
     np.testing.assert_allclose(info["multipliers"], np.where(held, gradient, 0), rtol=1e-4)
 
 
-def test_fixed_parameter_stays_and_is_said():
+def test_a_fixed_parameter_stays_and_is_named():
     x, cov, info, mesg, ier = leastsq(residual, [2, 1, .4], full_output=True,
                                       bounds=([-np.inf, 1, 0], [np.inf, 1, .45]))
     assert x[1] == 1 and np.isnan(cov[1]).all() and info["active_mask"][1] == -1
@@ -188,7 +190,7 @@ def test_bad_bounds(bounds, words):
 
 
 def test_every_infeasible_start_is_refused():
-    """Of each bounded problem, its start put beyond one bound and then the other."""
+    """For each bounded problem, the start moved beyond one bound and then beyond the other."""
     refused = 0
     for case in CASES:
         lo, hi, x0 = (np.array(case[key], float) for key in ("lo", "hi", "x0"))
@@ -214,7 +216,7 @@ def test_maxfev_is_named(maxfev, got):
             leastsq(residual, [2, 1, 0], maxfev=maxfev, **options)
 
 
-def test_failures_tell_the_same_with_bounds():
+def test_failures_have_the_same_messages_with_bounds():
     with pytest.warns(RuntimeWarning, match="maxfev = 3"):
         assert leastsq(residual, X0, bounds=(0, 9), maxfev=3)[1] == 5
     with pytest.warns(RuntimeWarning, match=r"func\(x\)\[0\] is nan"):
@@ -255,7 +257,7 @@ def test_callback_may_stop(stop):
     np.testing.assert_array_equal(x, seen[-1])
     np.testing.assert_array_equal(info["fvec"], residual(x))
     assert len(seen) == 3
-    assert leastsq(residual, X0, callback=stop)[1] == 11          # and warns of nothing
+    assert leastsq(residual, X0, callback=stop)[1] == 11          # it warns too of nothing
 
 
 def test_callback_may_raise():
@@ -316,7 +318,7 @@ def test_bad_losses(options, error, words):
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
-def test_loss_that_is_not_finite_is_said(row):
+def test_a_loss_that_is_not_finite_is_named(row):
     def loss(z):
         rho = np.array([z, np.ones_like(z), np.zeros_like(z)])
         rho[row, 7] = np.nan
@@ -328,7 +330,7 @@ def test_loss_that_is_not_finite_is_said(row):
 
 
 def test_page_about_fitting_runs():
-    """docs/fitting.md: its examples assert what it says, one after another."""
+    """The examples of docs/fitting.md run one after another."""
     page = (ROOT / "docs" / "fitting.md").read_text(encoding="utf-8")
     names = {}
     with contextlib.redirect_stdout(io.StringIO()):

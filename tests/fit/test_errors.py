@@ -1,4 +1,4 @@
-"""What leastsq refuses, how it says so, and how a fit may end."""
+"""What leastsq refuses, with which messages, and how a fit may end."""
 import re
 import sys
 import warnings
@@ -66,7 +66,7 @@ def test_no_parameters_are_refused(x0):
 @WITH_AND_WITHOUT
 @NOTHING
 def test_no_parameters_with_full_output_are_answered_as_by_scipy(x0, dfun):
-    """lmfit's conf_interval2d holds all parameters fixed, and reads ier and fvec."""
+    """lmfit's conf_interval2d fixes all parameters, and reads ier and fvec."""
     seen = []
 
     def constant(p, offset):
@@ -139,7 +139,7 @@ def test_infinite_options_are_not_improper(option):
 
 
 def corner(a, b):
-    """Residuals (x - a, b): a minimum at a that leaves b."""
+    """Residuals (x - a, b), whose minimum at a leaves b."""
     return lambda x: np.array([x[0] - a, b])
 
 
@@ -249,7 +249,7 @@ def assert_failed_at_start(result, *numbers):
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d])", mesg), (number, mesg)
     assert info["fjac"].shape == (3, 24) and info["fvec"].shape == (24,)
     assert info["qtf"].shape == (3,) and np.isnan(info["qtf"]).all()
-    assert np.isnan(info["fjac"]).all()                 # no factors: nothing left over
+    assert np.isnan(info["fjac"]).all()                 # no factors of an earlier Jacobian
     np.testing.assert_array_equal(sorted(info["ipvt"]), [1, 2, 3])
 
 
@@ -344,7 +344,7 @@ REFUSED = {
     "longdouble": (lambda a: a.astype("longdouble"), str(np.dtype("longdouble"))),
     "object": (lambda a: a.astype(object), "object"), "None": (lambda a: None, ""),
     "dict": (lambda a: {}, ""), "bytes": (lambda a: b"1", ""), "text": (lambda a: "1", ""),
-    "texts": (lambda a: a.astype(str), ""), "times": (lambda a: a.astype("m8[s]"), "timedelta64"),
+    "strings": (lambda a: a.astype(str), ""), "times": (lambda a: a.astype("m8[s]"), "timedelta64"),
     "generator": (lambda a: iter(a), "")}
 REFUSED_CASES = [pytest.param(*v, id=k, marks=[LONG] * (k == "longdouble"))
                  for k, v in REFUSED.items()]
@@ -424,7 +424,7 @@ def test_jacobian_of_wrong_shape_is_refused_at_any_call(change, k, col_deriv):
     assert dfun.calls == k
 
 
-def test_sum_of_squares_in_place_of_residuals_is_suspected():
+def test_a_sum_of_squares_instead_of_residuals_is_suspected():
     with pytest.raises(TypeError, match="N=2 must not exceed func output vector length M=1") as error:
         leastsq(lambda p: residual(p) @ residual(p), X0)
     assert "not the sum of their squares" in error.value.__notes__[0]

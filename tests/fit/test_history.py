@@ -1,4 +1,4 @@
-"""history and verbose: what they record and print is what happened."""
+"""history and verbose record and print what happened."""
 import sys
 
 import numpy as np
@@ -45,12 +45,12 @@ def test_every_trial_is_recorded(name, qr):
     assert np.isnan(h["ratio"][0]) and np.all(h["radius"][1:] > 0) and np.all(h["par"][1:] >= 0)
 
 
-def test_rejected_trials_are_there():
+def test_rejected_trials_are_recorded():
     p = problems.problem("rosenbrock")
     h = leastsq(p.residual, p.x0, full_output=True, history=True)[2]["history"]
     rejected = ~h["accepted"]
     assert rejected.any() and np.all(h["radius"][1:][rejected[:-1]] <= h["radius"][:-1][rejected[:-1]])
-    assert np.all(np.diff(h["nfev"])[h["accepted"][:-1]] == 3)      # a Jacobian and a trial
+    assert np.all(np.diff(h["nfev"])[h["accepted"][:-1]] == 3)      # one Jacobian and one trial
     assert np.all(np.diff(h["nfev"])[rejected[:-1]] == 1)
 
 
@@ -159,6 +159,6 @@ def test_bad_verbose(verbose):
         leastsq(lambda x: x - 1, [0.0], verbose=verbose)
 
 
-def test_verbose_fit_that_fails_tells_so_once(capsys):
+def test_a_verbose_fit_that_fails_says_so_once(capsys):
     with pytest.warns(RuntimeWarning, match="maxfev"):
         run(capsys, verbose=1, maxfev=2)

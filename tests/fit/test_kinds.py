@@ -1,4 +1,4 @@
-"""Data that are more than numbers: masks, units, dates."""
+"""Data with masks or units, and dates."""
 import numpy as np
 import pytest
 
@@ -20,7 +20,7 @@ def masked(values, fill=np.nan):
 
 
 class Quantity(np.ndarray):
-    """Stands in for astropy's: an array with a unit."""
+    """A stand-in for astropy's Quantity: an array with a unit."""
 
     def __new__(cls, values, unit):
         made = np.asarray(values, float).view(cls)
@@ -37,7 +37,7 @@ class Quantity(np.ndarray):
 
 
 class Measured:
-    """Stands in for pint's: magnitude and units."""
+    """A stand-in for pint's Quantity: a magnitude and units."""
 
     def __init__(self, values, units):
         self.magnitude, self.units = np.asarray(values, float), units
@@ -68,7 +68,7 @@ def test_curve_fit_leaves_masked_points_out(where, sigma, bounds, fill):
     np.testing.assert_array_equal(got[1], want[1])
 
 
-def test_predictors_with_a_mask_are_left_out_together():
+def test_a_point_with_one_masked_predictor_is_left_out():
     x = np.ma.masked_array(np.stack([T, T**2]), mask=np.zeros((2, 40), bool))
     x[1, 5] = np.ma.masked
     keep = np.arange(40) != 5

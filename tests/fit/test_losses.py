@@ -57,7 +57,7 @@ def test_contaminated_data(scipys, loss, qr, m):
 
 
 def spoiled(name):
-    """A set of NIST's with a tenth of its data spoiled: data, residuals, f_scale."""
+    """A data set of NIST with a tenth of its data made outliers: data, residuals, f_scale."""
     data = strd.load(name)
     rng = np.random.default_rng([len(name), data.m])
     spread = np.sqrt(data.rss / (data.m - data.n))
@@ -73,8 +73,8 @@ def spoiled(name):
 @pytest.mark.parametrize("name", strd.NAMES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nist_with_outliers(scipys, name, loss):
-    """The losses that have several minima are followed from the certified parameters,
-    where both solvers fall into the same one."""
+    """Losses with several minima start from the certified parameters, from which both solvers reach the
+    same minimum."""
     data, residual, scale = spoiled(name)
     want = scipys(residual, data.certified, data.jacobian, loss=loss, f_scale=scale, x_scale="jac",
                   ftol=1e-13, xtol=1e-13, gtol=1e-15, max_nfev=2000)
@@ -88,8 +88,8 @@ def test_nist_with_outliers(scipys, name, loss):
 
 
 def test_nist_with_outliers_from_nists_starts():
-    """All with soft_l1 and huber, 100 of 112 in all (trf: 52 of 56, and 96); a few less where
-    another libm rounds otherwise.  arctan has a minimum for each set of points that it leaves out."""
+    """All 56 fits with soft_l1 and huber, and 100 of 112 with all losses (trf: 52 and 96); a few less where
+    another libm rounds differently.  arctan has a minimum for each set of points that it ignores."""
     reached = dict.fromkeys(LOSSES, 0)
     for name in strd.NAMES:
         data, residual, scale = spoiled(name)

@@ -1,4 +1,4 @@
-"""Common mistakes, and what is said about each: words that help, and none that the caller never wrote."""
+"""Common mistakes and their messages, which help, and name only what the caller has written."""
 import re
 import warnings
 
@@ -44,7 +44,7 @@ def minimize(*args, **options):
     return lambda package: package.least_squares(*args, **{"method": "lm"} | options)
 
 
-# what is done, and words that must be said; a third entry: texts are ours, where SciPy says something else or nothing
+# the mistake, and words that must be in a message; third entry: the message is ours, where SciPy has another or none
 MISTAKES = {
     "p0 too short": (curve(f, T, Y, [1, 1]), ["2 parameters", "`p0`", "(t, a, k, c)", "3 parameters"]),
     "p0 too long": (curve(f, T, Y, [1, 1, 1, 1]), ["4 parameters", "`p0`", "3 parameters"]),
@@ -120,16 +120,16 @@ MISTAKES = {
     "evaluations that run out": (
         curve(f, T, Y, maxfev=3),
         ["maxfev = 3", "a = ", "k = ", "sum of squares", "give p0", "larger maxfev"]),
-    "a method that is none": (curve(f, T, Y, method="levenberg"), ["`method`", "'levenberg'"], "ours"),
-    "a loss that is none": (curve(f, T, Y, loss="soft_l2"), ["`loss`", "'soft_l2'", "soft_l1"], "ours"),
-    "jac that is no scheme": (curve(f, T, Y, jac="3point"), ["`jac`", "3-point"], "ours"),
-    "maxfev that is no integer": (curve(f, T, Y, maxfev=1.5), ["curve_fit: maxfev must be an integer"], "ours"),
-    "jac of other arguments": (curve(f, T, Y, jac=slopes), ["jac is called as jac(xdata, *p)", "(p)"], "ours"),
+    "a method that does not exist": (curve(f, T, Y, method="levenberg"), ["`method`", "'levenberg'"], "ours"),
+    "a loss that does not exist": (curve(f, T, Y, loss="soft_l2"), ["`loss`", "'soft_l2'", "soft_l1"], "ours"),
+    "jac that is not a scheme": (curve(f, T, Y, jac="3point"), ["`jac`", "3-point"], "ours"),
+    "maxfev that is not an integer": (curve(f, T, Y, maxfev=1.5), ["curve_fit: maxfev must be an integer"], "ours"),
+    "jac with other arguments": (curve(f, T, Y, jac=slopes), ["jac is called as jac(xdata, *p)", "(p)"], "ours"),
     "a model that drops the imaginary part": (
         curve(lambda t, a, k, c: f(t, a, k, c).real, T, Y, jac="cs"),
         ["'3-point'", "f(xdata, *p) with a complex a", "imaginary part"], "ours"),
 }
-# of SciPy, as it says them: they name leastsq's arguments whatever was called
+# SciPy's messages, to the letter: they name leastsq's arguments whichever function was called
 SCIPYS = [r"leastsq: there is a mismatch between the input and output shape of the 'Dfun' argument '.*'\.", r"\(func parameters=",
           r"The number of func parameters=", r"Improper input: func input vector length N=\d+ must not exceed func output vector",
           r"The cosine of the angle between func\(x\)", r"unexpected keyword argument 'Dfun'"]
@@ -139,7 +139,7 @@ NOT_THEIRS = {"curve_fit": r"\bfunc\b|\bDfun\b|leastsq\(\)|leastsq:|\bx0\b|x\[\d
 
 
 def everything_said(call, package=leastsq):
-    """(error or None, its text, all other texts: notes, warnings, the fit's message)."""
+    """(error or None, its message, all other messages: notes, warnings, the fit's message)."""
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         try:
@@ -154,14 +154,14 @@ def everything_said(call, package=leastsq):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_what_is_said_helps_and_names_nothing_foreign(name):
+def test_messages_help_and_name_only_what_the_caller_wrote(name):
     call, wanted, *_ = MISTAKES[name]
     _, text, others = everything_said(call)
     everything = "\n".join([text, *others])
     assert [words for words in wanted if words not in everything] == [], everything
     for words in SCIPYS:
         everything = re.sub(words, "", everything)
-    if name == "arguments in another order":            # SciPy's text shows the whole array
+    if name == "arguments in another order":            # SciPy's message shows the whole array
         everything = "\n".join(others)
     caller = {curve: "curve_fit", solve: "leastsq", minimize: "least_squares"}[_door(call)]
     assert re.findall(INTERNAL, everything) == re.findall(NOT_THEIRS[caller], everything) == [], everything
@@ -186,14 +186,14 @@ def test_a_long_array_is_not_printed_in_a_note():
     assert isinstance(error, TypeError) and max(map(len, notes)) < 100
 
 
-# ------------------------------------------------------------ what must stay as it is
+# ------------------------------------------------------------ what must not change
 
 @pytest.mark.parametrize("raised", [
     TypeError("takes 2 positional arguments but 3 were given"), ValueError("operands could not be broadcast together"),
     TypeError("leastsq: the array that func returns must be 0-d or 1-D, got shape (1, 2)"),
     TypeError("unsupported operand type(s) for -: 'a'")])
 @pytest.mark.parametrize("door", ["leastsq", "curve_fit", "least_squares"])
-def test_errors_of_the_users_own_function_get_no_note_and_no_other_words(raised, door):
+def test_errors_of_the_users_own_function_arrive_unchanged_and_without_notes(raised, door):
     text = str(raised)
 
     def fails(*args):
@@ -203,7 +203,7 @@ def test_errors_of_the_users_own_function_get_no_note_and_no_other_words(raised,
     assert caught.value is raised and str(raised) == text and not hasattr(raised, "__notes__")
 
 
-def test_errors_of_a_fit_within_the_model_keep_its_words():
+def test_errors_of_a_fit_within_the_model_keep_their_words():
     def model(t, a):
         return a*leastsq.leastsq(lambda p: p[:1] + 0j, [1.0])[0]
     error, text, _ = everything_said(curve(model, T, Y))
@@ -227,7 +227,7 @@ def test_fits_that_start_at_the_answer_are_not_warned_of(options, full_output):
             assert not full_output or "No step" not in result[3] and "All deriv" not in result[3]
 
 
-def test_a_success_at_the_start_costs_no_call():
+def test_a_success_at_the_start_needs_no_further_call():
     calls = []
 
     def func(p):
@@ -242,7 +242,7 @@ def test_a_success_at_the_start_costs_no_call():
 
 
 def test_a_start_in_the_middle_of_equal_residuals_is_a_minimum():
-    """Derivatives that are orthogonal to the residuals, not zero."""
+    """The derivatives are orthogonal to the residuals, but not zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         x, ier = leastsq.leastsq(lambda p: np.array([p[0] - 1, p[0] + 1]), [0.0])
@@ -250,7 +250,7 @@ def test_a_start_in_the_middle_of_equal_residuals_is_a_minimum():
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-9, 1.0, 1e9, 1e150])
-def test_units_of_residuals_and_parameters_do_not_matter_to_what_is_said(scale):
+def test_units_of_residuals_and_parameters_do_not_change_the_messages(scale):
     for in_x in (1.0, 1e-12, 1e12):
         message = leastsq.leastsq(lambda p: scale*residual(p*in_x), np.array([1, 1, 0.1])/in_x,
                                   Dfun=lambda p: -scale*in_x*slopes(p*in_x), full_output=True)[3]

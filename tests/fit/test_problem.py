@@ -1,4 +1,4 @@
-"""What a result knows of the problem that was fitted, and what a copy of it does not."""
+"""A result knows the problem that was fitted; a copy of it does not."""
 import copy
 import gc
 import pickle
@@ -15,7 +15,7 @@ def model(t, a, b):
     return a*t/(b + t)
 
 
-def test_infodict_knows_what_was_fitted():
+def test_infodict_knows_the_problem():
     info = leastsq(residual, X0, (), jacobian, True)[2]
     assert info.problem.func is residual and info.problem.Dfun is jacobian and info.problem.bounds is None
     info = leastsq(residual, X0, Dfun="3-point", full_output=True, bounds=(0, [9, np.inf]), loss="huber",
@@ -39,13 +39,13 @@ def test_infodict_of_curve_fit_knows_the_data():
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, dict.copy, lambda d: d.copy(),
                                        lambda d: pickle.loads(pickle.dumps(d))])
 def test_copies_and_pickles_are_plain_dicts(duplicate):
-    info = leastsq(lambda p: residual(p), X0, full_output=True)[2]           # a function that does not pickle
+    info = leastsq(lambda p: residual(p), X0, full_output=True)[2]           # lambdas do not pickle
     other = duplicate(info)
     assert type(other) is dict and list(other) == list(info)
     assert all(np.array_equal(other[key], info[key]) for key in info)
 
 
-def test_equality_and_display_are_a_dicts():
+def test_equality_and_display_are_those_of_a_dict():
     info = leastsq_blocks(lambda x, block: residual(x), X0, [0], full_output=True)[2]
     assert info == info.copy() and repr(info) == repr(info.copy()) and info.problem.func is not None
 

@@ -1,4 +1,4 @@
-"""What leastsq gives back: types, shapes, and the algebra that ties them together."""
+"""The results of leastsq: types, shapes, and the algebra that relates them."""
 import sys
 from types import SimpleNamespace
 
@@ -29,8 +29,8 @@ EVERY_FIT = pytest.mark.parametrize("name, door", CASES)
 
 
 def last_differenced(points, n):
-    """The last point where forward differences were taken: n points in a row
-    that differ from an earlier one in one component each, and by a tiny step."""
+    """The last point at which forward differences were taken: it is followed by n points in a row
+    that differ from it by a tiny step in one component each."""
     for i in range(len(points) - n, 0, -1):
         for base in points[i - 1::-1]:
             steps = np.array(points[i:i + n]) - base
@@ -42,7 +42,7 @@ def last_differenced(points, n):
 
 
 def run(name, door, **options):
-    """A full fit, with the last point where a Jacobian was made and that Jacobian."""
+    """A fit with full output, its last Jacobian, and the point where that was taken."""
     func, jac, x0 = FITS[name]
     points, bases = [], []
 
@@ -113,7 +113,7 @@ def test_results_of_two_fits_share_no_memory(name, door):
     assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
 
 
-def test_results_are_held_by_nobody_else():
+def test_results_have_no_other_references():
     result = leastsq(residual, X0, full_output=True)
     control = (np.ones(2), {"fvec": np.ones(2)})
     for i in (0, 1):
@@ -301,5 +301,5 @@ def test_given_scaling_is_kept_through_the_fit():
     fixed = leastsq(residual, X0, Dfun=jacobian, diag=columns, factor=0.1, full_output=True)
     grown = leastsq(residual, X0, Dfun=jacobian, factor=0.1, full_output=True)
     np.testing.assert_allclose(fixed[0], grown[0], rtol=1e-5)
-    # The first steps agree, then the default scale has grown with the columns.
+    # The first steps agree; then the default scale has grown with the columns.
     assert not np.array_equal(fixed[0], grown[0])

@@ -1,4 +1,4 @@
-"""What leastsq takes: its signature, and which values of each argument."""
+"""The signature of leastsq, and the values that each argument may have."""
 import inspect
 import sys
 from collections import namedtuple
@@ -19,7 +19,7 @@ SCIPY_SIGNATURE = ("(func, x0, args=(), Dfun=None, full_output=False, col_deriv=
 
 
 class Recorder:
-    """A function that remembers the points it saw, consecutive repeats once."""
+    """A function that records its points; consecutive equal points once."""
 
     def __init__(self, function):
         self.function, self.points, self.calls = function, [], 0
@@ -238,7 +238,7 @@ def test_ragged_x0_is_refused_before_func_is_called():
 
 
 def slow(x):
-    """Gauss-Newton steps of length one for ever: exp(-x)."""
+    """exp(-x), on which Gauss-Newton takes steps of length one forever."""
     return np.exp(-x)
 
 

@@ -1,4 +1,4 @@
-"""strict=True finds what is wrong with callbacks, and is silent about what is not."""
+"""strict=True finds faulty callbacks, and is silent about correct ones."""
 import multiprocessing
 import pickle
 import re
@@ -33,7 +33,7 @@ def fit(func, x0=(1.0, 1.0), **options):
 
 
 def warned(func, x0=(1.0, 1.0), **options):
-    """The warnings' texts; they point here."""
+    """The messages of the warnings, which must point to this file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(func, x0, **options)
@@ -64,7 +64,7 @@ def test_workspaces_lists_scalars_and_small_types_pass():
     assert fit(lambda x, a: a*good(x), args=2.0)[0] == pytest.approx(ANSWER, rel=1e-6)
 
 
-def test_the_users_exceptions_and_the_solvers_errors_stay_themselves():
+def test_the_users_exceptions_and_the_solvers_errors_stay_unchanged():
     class Mine(Exception):
         pass
 
@@ -129,8 +129,8 @@ def test_an_x_kept_and_changed_later_is_reported():
 
 
 def test_a_change_of_dtype_is_reported():
-    texts = warned(lambda x: good(x).astype(np.float32 if x[0] > 1.5 else np.float64))
-    assert any("float32 after float64" in text for text in texts)
+    messages = warned(lambda x: good(x).astype(np.float32 if x[0] > 1.5 else np.float64))
+    assert any("float32 after float64" in text for text in messages)
 
 
 def test_the_first_nan_is_located_with_the_parameters_that_moved():
@@ -149,8 +149,8 @@ def test_a_parameter_without_effect_is_reported():
     (lambda x: x[0]*np.exp(-T) + np.exp(x[1]*T) - Y, (1.0, 1e-9), "too near zero for a step relative to it"),
 ])
 def test_forward_differences_that_mislead_are_reported(func, x0, words):
-    texts = warned(func, x0)
-    assert texts and all("% off" in text for text in texts) and any(words in text for text in texts)
+    messages = warned(func, x0)
+    assert messages and all("% off" in text for text in messages) and any(words in text for text in messages)
 
 
 def test_a_start_so_small_that_its_step_vanishes_is_reported():
@@ -164,7 +164,7 @@ def transit(t0):
     return lambda x: 1 - x[0]*np.exp(-((t - x[1])/x[2])**2) - y
 
 
-def test_at_an_epoch_an_offset_is_the_cure_and_it_cures():
+def test_at_an_epoch_subtracting_an_offset_is_advised_and_helps():
     (text,) = warned(transit(2457957.0), (0.008, 2457957.0, 0.04))
     assert "Subtract an offset, so that x[1] counts from 2457957" in text and "epsfcn" not in text
     assert warned(transit(0.0), (0.008, 0.0, 0.04)) == []
@@ -173,9 +173,9 @@ def test_at_an_epoch_an_offset_is_the_cure_and_it_cures():
 def test_the_epsfcn_that_is_advised_is_enough():
     def single(x):
         return good(x).astype(np.float32).astype(float)
-    texts = warned(single)
-    assert texts
-    for text in texts:
+    messages = warned(single)
+    assert messages
+    for text in messages:
         epsfcn = float(text.partition("epsfcn=")[2].partition(",")[0])
         assert not any(text.split(" = ")[0] in again for again in warned(single, epsfcn=epsfcn))
 
@@ -186,9 +186,9 @@ def test_the_epsfcn_that_is_advised_is_enough():
     (good, (0.0, 1.0)),                                         # x[1] has no effect where x[0] is 0
     (lambda x: x[0]**2*np.exp(-x[1]*T) - Y, (0.0, 1.0)),        # a saddle, which a forward step leaves
     (lambda x: x[0]*T + x[1] - np.cos(20*T), (1.0, 0.0)),       # an answer near zero
-    (lambda x: x[0]*np.cos(T) + x[1] - np.cos(T), (0.5, 0.0)),  # one that is zero but for rounding
+    (lambda x: x[0]*np.cos(T) + x[1] - np.cos(T), (0.5, 0.0)),  # an answer that is zero up to rounding
 ])
-def test_parameters_that_the_fit_moves_are_not_said_to_stay(func, x0):
+def test_parameters_that_the_fit_moves_are_not_reported_as_stuck(func, x0):
     assert warned(func, x0) == []
 
 
@@ -211,7 +211,7 @@ def test_a_product_of_zeros_is_a_saddle_and_the_way_down_is_shown():
 
 
 def test_the_way_down_from_a_bound_without_slope_is_taken_or_shown():
-    """The solver tries such a bound from inside; strict shows the way where a fit ended there all the same."""
+    """The solver tries to leave such a bound; where a fit ends there all the same, strict shows the way down."""
     def square(x):
         return x[0]**2*T - Y
     bounds = ([0], [9])
@@ -234,11 +234,11 @@ def test_a_bound_that_holds_its_parameter_is_fine():
 
 
 def spike(x):
-    """A rate so fast that the data show the first point only."""
+    """A rate so fast that only the first point differs from zero."""
     return x[0]*np.exp(-x[1]*5*T) - np.where(T == 0, 1.0, 0.0) - 1e-3*np.cos(9*T)
 
 
-def test_a_parameter_that_ran_off_is_named_with_where_it_went():
+def test_a_parameter_that_ran_away_is_named_with_its_value():
     (text,) = warned(spike)
     found = float(re.search(r"x\[1\] went from 1 to ([\d.]+), where larger values", text)[1])
     a = leastsq.leastsq(spike, (1.0, 1.0))[0]
@@ -260,12 +260,12 @@ VERDICTS = {
 @pytest.mark.parametrize("powers", [(20, -20, 13), (-40, 40, -7)])
 @pytest.mark.parametrize("name", VERDICTS)
 def test_other_units_change_no_verdict(name, powers):
-    """By powers of two, so that the fit is the same to the bit."""
+    """Units differ by powers of two, so that the fits have the same bits."""
     func, x0, options = VERDICTS[name]
     units = 2.0**np.array(powers[:len(x0)])
 
-    def verdicts(texts):
-        return [re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?(?!\])", "#", text) for text in texts]
+    def verdicts(messages):
+        return [re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?(?!\])", "#", text) for text in messages]
     scaled = {"bounds": tuple(options["bounds"]/units)} if options else {}
     assert (verdicts(warned(func, x0, **({"bounds": tuple(options["bounds"])} if options else {})))
             == verdicts(warned(lambda x: func(x*units), np.array(x0)/units, **scaled)))
@@ -380,7 +380,7 @@ def test_bounds_are_kept_and_fixed_parameters_pass():
 # -------------------------------------------------------- functions called elsewhere
 
 def test_a_process_pool_evaluates_what_strict_watches():
-    """The watched function itself goes to the processes; what they see stays there."""
+    """The watched function is sent to the processes; what it records there stays there."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         x, ier = fit(good, workers=pool.map)
         again, _ = fit(good, Dfun="3-point", workers=pool.map)

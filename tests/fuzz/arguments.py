@@ -1,11 +1,10 @@
-"""Random arguments for leastsq, curve_fit and least_squares (front_doors.py), and for SciPy's:
-the same outcome, or a difference that stands in the README's table or a row of front_doors.py.
+"""Random arguments for leastsq, curve_fit and least_squares (front_doors.py), compared with SciPy's functions.
 
     python tests/fuzz/arguments.py --cases 100000
 
-needs SciPy 1.18 or newer, whose bits are MINPACK's.  Where the outcomes differ, the rows
-must have a row whose condition holds for the arguments and whose end is ours; a difference
-without a row is a finding.
+The outcomes must be the same, or differ as a row of the README's table or of front_doors.py says: the row's
+condition must hold for the arguments, and our outcome must be the one that the row gives.  A difference
+without a row is a finding.  Needs SciPy 1.18 or newer, whose bits are MINPACK's.
 """
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def fails(*args, **kwargs):
 
 
 def returning(change):
-    """The residual, as something else."""
+    """The residuals, converted to something else."""
     def func(p, *args):
         return change(residual(p))
     return func
@@ -59,7 +58,7 @@ def _spoil(value):
     return change
 
 
-# name of an argument: {name of a value: value}; the first is what is mostly taken
+# name of an argument: {name of a value: value}; the first value is drawn most often
 FUNC = {
     "plain": returning(lambda f: f), "list": returning(list), "tuple": returning(tuple),
     "float32": returning(np.float32), "float16": returning(np.float16), "integers": returning(np.rint),
@@ -126,7 +125,7 @@ def ill_typed(c):
             or c["gtol"] in ("none", "text", "complex"))
 
 
-# (the README's row, its condition, our end: an exception's name, or ier)
+# (the README's row, its condition, our outcome: an exception's name, or ier)
 ROWS = [
     ("improper input", improper, ("TypeError",)),
     ("diag of the wrong length", lambda c: c["diag"] == "long", ("ValueError",)),
@@ -138,7 +137,7 @@ ROWS = [
     ("a bool of NumPy's", lambda c: c["full_output"] == "numpy", (1, 2, 3, 4, 5, 6, 7, 8)),
     ("a warning where every derivative is zero at the start", lambda c: c["full_output"] in ("no", "0") and (
         c["func"] == "integers" or c["Dfun"] == "zeros" or c["x0"] == "inf"), (4,)),
-    ("residuals None or texts", lambda c: c["func"] in ("none", "text"), ("TypeError",)),
+    ("residuals None or strings", lambda c: c["func"] in ("none", "text"), ("TypeError",)),
     ("not finite", lambda c: c["func"] in ("nan", "inf") or c["Dfun"] == "nan" or c["x0"] in (
         "nan", "inf", "far") or c["epsfcn"] == "inf", (9,)),
 ]
@@ -180,21 +179,21 @@ def _limit(ours):
 
 @dataclass(frozen=True)
 class Door:
-    """A function of ours, and what is to be compared with SciPy's of the same name."""
+    """One of our functions, to be compared with SciPy's of the same name."""
 
     function: Callable
-    arguments: dict             # {name: {name of a value: value}}; a value named None: left out
-    rows: list                  # as ROWS
-    same: Callable              # (our result, SciPy's): are they?
-    end: Callable = itemgetter(-1)      # of our result, for the rows
-    peer: Callable = lambda scipys: scipys   # SciPy's function as it is called
+    arguments: dict             # {name: {name of a value: value}}; an argument whose value is named None is left out
+    rows: list                  # like ROWS
+    same: Callable              # (our result, SciPy's result) -> bool
+    end: Callable = itemgetter(-1)      # our result -> the outcome in rows
+    peer: Callable = lambda scipys: scipys   # SciPy's function -> the function to call
 
 
 LEASTSQ = Door(leastsq, ARGUMENTS, ROWS, same_result)
 
 
 def draw(chance, door):
-    """{argument: name of a value}: the first of each, but for a few."""
+    """{argument: name of a value}: the first value for each argument except a few."""
     case = {name: next(iter(values)) for name, values in door.arguments.items()}
     for name in chance.sample(sorted(case), chance.choice((1, 1, 2, 2, 3, 4))):
         case[name] = chance.choice(list(door.arguments[name]))
@@ -202,7 +201,7 @@ def draw(chance, door):
 
 
 def outcome(solver, case, door):
-    """("result", it) or (name of an exception, text), and the warnings."""
+    """("result", the result) or (name of an exception, its message), and the warnings."""
     values = {name: door.arguments[name][value] for name, value in case.items() if value is not None}
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), \
             contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):   # SciPy prints causes
@@ -219,13 +218,13 @@ def changes(case, door):
 
 
 def faults(changed, door):
-    """The exceptions that each of the changed arguments leads to alone, which other draws compare."""
+    """The exceptions that each changed argument raises on its own; other draws compare those."""
     usual = {name: next(iter(values)) for name, values in door.arguments.items()}
     return {outcome(door.function, usual | {name: value}, door)[0] for name, value in changed.items()} - {"result"}
 
 
 def compare(case, door, scipys):
-    """None: the same; or the row that explains the difference; or "?" and what it was."""
+    """None if the outcomes are the same; else the row that explains the difference, or "?" and a description."""
     ours = outcome(door.function, case, door)
     theirs = outcome(door.peer(scipys), case, door)
     related = ours[0] == theirs[0] or (ours[0], theirs[0]) == ("TypeError", "UFuncTypeError")
@@ -243,7 +242,7 @@ def compare(case, door, scipys):
 
 
 def run(door, cases, seed, scipys):
-    """(counts by row, findings)."""
+    """Returns (counts by row, findings)."""
     chance, rows, findings = random.Random(seed), collections.Counter(), []
     for _ in range(cases):
         verdict = compare(draw(chance, door), door, scipys)
@@ -259,14 +258,14 @@ def main():
     import scipy.optimize
     from front_doors import CURVE_FIT, LEAST_SQUARES
     if not guards.scipy_has_minpacks_bits():
-        print(f"arguments: not compared, for SciPy {scipy.__version__} has not MINPACK's bits (1.18 has)")
+        print(f"arguments: not compared, because SciPy {scipy.__version__} does not have MINPACK's bits (1.18 has)")
         return
     doors = {door.function.__name__: door for door in (LEASTSQ, CURVE_FIT, LEAST_SQUARES)}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000, help="of each function")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=doors, help="one function")
-    parser.add_argument("--show", type=int, default=20, help="so many findings")
+    parser.add_argument("--show", type=int, default=20, help="the most findings to describe")
     options = parser.parse_args()
     found = 0
     for name in [options.only] if options.only else doors:

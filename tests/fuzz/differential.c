@@ -1,16 +1,16 @@
 /* Random fits by our core and by MINPACK's library, call by call and bit for bit.
 
-   A case is made of its number alone: sizes, residuals, start, tolerances, scales.
-   differential.py builds this and counts.  MINPACK's constants are IEEE's, as in
-   src/shim/fit/reference.c.
+   The number of a case determines everything in it: sizes, residuals, start, tolerances, scales.
+   differential.py builds this file and counts the outcomes.  MINPACK's constants are IEEE's, as
+   in src/shim/fit/reference.c.
 
-   Where the two may part, and what must hold then (enum outcome, below):
-   - a tolerance or scale that is nan: improper for us;
-   - residuals at x0 or a Jacobian not finite, by MINPACK's own norm: ours ends there;
-   - a gradient D^-1 R'Q'f, a length |D p| or a radius that overflows: what the minima and
-     maxima of lmpar make of the nan that follows is the compiler's choice, in MINPACK's
-     library too, and a step with nan in it is taken by MINPACK, and rejected by us.
-   Everything before must be the same, and our answer the best point seen.              */
+   The two may differ in these cases (enum outcome, below):
+   - a tolerance or scale is nan, which is improper input for us;
+   - residuals at x0 or a Jacobian are not finite, by MINPACK's own norm: our fit ends there;
+   - a gradient D^-1 R'Q'f, a length |D p| or a radius overflows.  The nan that follows goes through
+     minima and maxima in lmpar, whose result is the compiler's choice, in MINPACK's library too;
+     and MINPACK accepts a step with nan in it, while we reject it.
+   All calls before that must be the same, and our answer must be the best point evaluated. */
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
@@ -39,7 +39,7 @@ dpmpar_(const int *which)
     return *which == 1 ? DBL_EPSILON : *which == 2 ? DBL_MIN : DBL_MAX;
 }
 
-/* What a case came to.  From PARTED on it is a finding. */
+/* The outcome of a case.  PARTED and those after it are findings. */
 enum {
     SAME, IMPROPER_NAN, NOT_FINITE_START, NOT_FINITE_JACOBIAN, STEP_OVERFLOW,
     PARTED, WRONG_END, WRONG_ANSWER, ENDLESS, OUTCOMES
@@ -50,17 +50,17 @@ enum { MOST_N = 12, MOST_M = 60, MOST_CALLS = 8192, FAMILIES = 12 };
 typedef struct {
     uint64_t seed;
     int m, n, family, analytic;         /* analytic: with a Jacobian */
-    int jacobian;                       /* of differences, with errors, of noise */
+    int jacobian;                       /* by differences, with errors, random */
     double a[MOST_M * MOST_N], t[MOST_M], y[MOST_M], sx[MOST_N], sf[MOST_M], x0[MOST_N];
     double noise;
-    uint64_t poison;                    /* one call in so many is spoiled; 0: none */
+    uint64_t poison;                    /* one call in `poison` returns bad values; 0: none does */
     double ftol, xtol, gtol, factor, epsfcn;
     int maxfev, scaled;
     double diag[MOST_N];
 } problem;
 
 typedef struct {
-    int calls, overflow_at;     /* calls made when a step first overflowed, or -1 */
+    int calls, overflow_at;     /* number of calls when a step first overflowed, or -1 */
     uint64_t trace[MOST_CALLS];
     double x[MOST_N], fvec[MOST_M], fjac[MOST_M * MOST_N], qtf[MOST_N], diag[MOST_N];
     int64_t info, nfev, njev, ipvt[MOST_N];
@@ -69,7 +69,7 @@ typedef struct {
 static _Thread_local const problem *current;    /* MINPACK's callbacks carry no data */
 static _Thread_local run *recording;
 
-/* ------------------------------------------------------------------ chance */
+/* ---------------------------------------------------------- random numbers */
 
 static uint64_t
 mix(uint64_t z)
@@ -103,7 +103,7 @@ within(uint64_t *state, double low, double high)
     return low + (high - low) * uniform(state);
 }
 
-/* Something that somebody might hand over. */
+/* A number that a user might pass. */
 static double
 silly(uint64_t *state)
 {
@@ -122,7 +122,7 @@ tolerance(uint64_t *state)
     return below(state, 12) == 0 ? silly(state) : usual[below(state, 7)];
 }
 
-/* Powers of ten: mostly moderate, now and then the whole range. */
+/* Powers of ten: mostly moderate ones, sometimes from the whole range. */
 static double
 magnitude(uint64_t *state, int wild)
 {
@@ -150,7 +150,7 @@ make(problem *p, uint64_t number)
     p->poison = below(s, 6) == 0 ? 2 + (uint64_t)below(s, 60) : 0;
     for (int k = 0; k < p->m * p->n; k++)
         p->a[k] = below(s, 12) == 0 ? 0 : within(s, -2, 2);
-    if (below(s, 5) == 0)               /* dependent columns: twice the same, or one of zeros */
+    if (below(s, 5) == 0)               /* dependent columns: two equal ones, or one of zeros */
         for (int j = below(s, p->n), k = below(s, p->n), i = 0; i < p->m; i++)
             p->a[i + j * p->m] = j == k ? 0 : p->a[i + k * p->m];
     if (below(s, 8) == 0)               /* rank one */
@@ -190,7 +190,7 @@ hash(const double *x, int n, uint64_t h)
     uint64_t bits;
 
     for (int j = 0; j < n; j++) {
-        double value = isnan(x[j]) ? NAN : x[j];        /* IEEE 754 leaves its bits open */
+        double value = isnan(x[j]) ? NAN : x[j];        /* IEEE 754 leaves the bits of nan open */
         memcpy(&bits, &value, sizeof bits);
         h = mix(h ^ bits) + 0x9e3779b97f4a7c15u;
     }
@@ -254,7 +254,7 @@ evaluate(const problem *p, const double *x, double *f)
         f[(h >> 32) % (uint64_t)p->m] = spoils[(h >> 20) % 7];
 }
 
-/* Need not be right: both get the same. */
+/* The Jacobian may be wrong: both solvers get the same one. */
 static void
 differentiate(const problem *p, const double *x, double *fjac)
 {
@@ -312,8 +312,8 @@ overflows(double value)
     return !(fabs(value) <= DBL_MAX);
 }
 
-/* Is what lmpar starts from finite: the gradient, of which its upper bound for the
-   parameter is made, and the length of the undamped step? */
+/* Are the numbers finite from which lmpar starts: the gradient, which gives its upper bound for
+   the parameter, and the length of the undamped step? */
 static int
 start_overflows(const run *r, const double *w)
 {
@@ -440,7 +440,7 @@ any_nan_setting(const problem *p)
     return found;
 }
 
-/* Is what we return the best of what we saw: f(x), no worse than at x0? */
+/* Is our answer the best point evaluated, with its residuals, and no worse than x0? */
 static int
 sound(const problem *p, const run *r)
 {
@@ -460,7 +460,7 @@ finite_columns(const problem *p, const double *fjac)
     return 1;
 }
 
-/* Call by call, and in everything that comes out? */
+/* Are all calls and all results the same? */
 static int
 equal(const problem *p, const run *a, const run *b)
 {
@@ -515,8 +515,8 @@ try(const problem *p, run *a, run *b)
     return compare(p, a, b);
 }
 
-/* Cases first to first + count: how many came to what, which infos and families, and the
-   numbers of up to `room` findings.  Returns how many of those there are. */
+/* Run cases first to first + count - 1: counts by outcome, info and family, and the numbers of up to
+   `room` findings.  Returns the number of findings. */
 int64_t
 fuzz(uint64_t first, uint64_t count, int64_t *outcomes, int64_t *infos, int64_t *calls,
      uint64_t *findings, int64_t room)

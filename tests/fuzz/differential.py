@@ -1,9 +1,9 @@
-"""Random fits by our core and by MINPACK's library: differential.c, built and run.
+"""Build and run differential.c: random fits by our core and by MINPACK's library.
 
     python tests/fuzz/differential.py --cases 1000000
 
-says how many cases came to what, and describes the findings; the exit status is 1 if
-there are any.  `--first` continues where another run ended, `--describe N` shows a case.
+Prints the number of cases for each outcome, and describes the findings; the exit status is 1 if there
+are any.  `--first` continues where another run ended, `--describe N` shows a case.
 """
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FINDINGS = OUTCOMES[5:]
 
 
 def archive(gfortran="gfortran"):
-    """Path of libminpack.a, or None."""
+    """The path of libminpack.a, or None."""
     path = Path(subprocess.run([gfortran, "-print-file-name=libminpack.a"], capture_output=True,
                                text=True, check=True).stdout.strip())
     return path if path.is_absolute() and path.exists() else None
 
 
 def build(folder, level="-O3", contraction="off", gfortran="gfortran", cc="cc"):
-    """Compile our Fortran, differential.c and the library into one, in `folder`."""
+    """Compile our Fortran and differential.c, and link them with the library, in `folder`."""
     library, folder = Path(folder) / "libdifferential.so", Path(folder)
     subprocess.run([cc, "-std=c11", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fPIC",
                     f"-I{FORTRAN / 'api'}", f"-I{ROOT / 'src' / 'leastsq' / 'include'}",
@@ -44,7 +44,7 @@ def build(folder, level="-O3", contraction="off", gfortran="gfortran", cc="cc"):
 
 
 def run(library, first, count, room=20):
-    """({outcome: cases}, {info: cases}, calls of ours, [numbers of findings])."""
+    """Returns ({outcome: cases}, {info: cases}, number of our calls, [numbers of the findings])."""
     outcomes, infos = (ct.c_int64 * len(OUTCOMES))(), (ct.c_int64 * 12)()
     findings, calls = (ct.c_uint64 * room)(), ct.c_int64()
     library.fuzz.restype = ct.c_int64

@@ -1,7 +1,7 @@
-"""Random arguments for curve_fit and least_squares, and for SciPy's: see arguments.py.
+"""Random arguments for our curve_fit and least_squares and for SciPy's: see arguments.py.
 
-Where SciPy's own end is not Levenberg-Marquardt's (bounds: trf), the answers agree to
-what either's tolerances leave open.
+Where SciPy does not use Levenberg-Marquardt (with bounds it uses trf), the answers agree within the tolerances
+of the two methods.
 """
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ CURVE_FIT_ARGUMENTS = {
               "text": ["q"]*12, "complex": Y + 0j, "object": Y.astype(object), "swapped": Y.astype(">f8")},
     "p0": {"none": None, "list": [1.0, 1.0], "array": np.array([2.0, .1]), "integers": (1, 2), "2-D": [[1.0, 2.0]],
            "float32": np.float32([1, 2]), "scalar": 2.0, "three": [1.0, 1, 0], "empty": [], "nan": [1.0, np.nan],
-           "text": "ab", "texts": ["1", "2"], "complex": [1j, 1], "zeros": [0.0, 0.0], "far": [1e3, -20.0],
+           "text": "ab", "strings": ["1", "2"], "complex": [1j, 1], "zeros": [0.0, 0.0], "far": [1e3, -20.0],
            "bools": [True, True], "object": np.array([1.0, 2.0], object)},
     "sigma": {"none": None, "vector": SD, "scalar": .3, "list": SD.tolist(), "integers": list(range(1, 13)),
               "one": [.3], "covariance": COV, "column": SD[:, None], "negative": -SD, "zero": marked(SD, 0, 3),
@@ -103,7 +103,7 @@ def near(a, b, rtol):
 
 
 def same_curve(ours, theirs):
-    """To 1e-6 (bounded, that is by trf: 1e-3), the covariance to 1e-3 (1e-2); the words of an end that is no success differ."""
+    """Parameters to 1e-6 (1e-3 with bounds, where SciPy uses trf), the covariance to 1e-3 (1e-2); messages of failures differ."""
     if len(ours) != len(theirs):
         return False
     bounded = len(theirs) == 5 and "ipvt" not in theirs[2]
@@ -173,7 +173,7 @@ LEAST_SQUARES_ARGUMENTS = {
 
 
 def by_trf(scipys):
-    """SciPy's function; trf where its "lm" has no bounds and losses."""
+    """SciPy's function, with trf for bounds and losses, which its "lm" does not have."""
     def solver(fun, x0, bounds, loss, **options):
         free = isinstance(bounds, tuple) and len(bounds) == 2 and np.ndim(bounds[0]) == 0 and bounds[0] == -np.inf
         return scipys(fun, x0, bounds=bounds, loss=loss, method="lm" if free and loss == "linear" else "trf", **options)
@@ -189,7 +189,7 @@ def refused_by_type(c):
         or c["jac"] == "complex" or c["sigma"] == "complex" or c["p0"] == "complex"
 
 
-# as in arguments.py; an end is "result" or an exception
+# as in arguments.py; an outcome is "result" or an exception
 CURVE_FIT_ROWS = [
     ("improper input", lambda c: bounded(c) and (c["factor"] == "zero" or c["ftol"] == "negative"), ("RuntimeError",)),
     ("diag of the wrong length", lambda c: c["diag"] == "long" or c["diag"] == "graded" and (
@@ -201,7 +201,7 @@ CURVE_FIT_ROWS = [
     ("residuals or derivatives not real, or 2-D", refused_by_type, ("TypeError", "ValueError")),
     ("p0 without elements", lambda c: c["p0"] == "empty", ("ValueError",)),
     ("p0 is float64 from the start", lambda c: c["p0"] == "bools", ("result",)),
-    ("checked before f is called", lambda c: bounded(c) or c["p0"] in ("texts", "text", "object"), ("ValueError", "TypeError")),
+    ("checked before f is called", lambda c: bounded(c) or c["p0"] in ("strings", "text", "object"), ("ValueError", "TypeError")),
     ("checked though not used", lambda c: c["epsfcn"] == "text" and c["jac"] != "none"
      or c["check_finite"] == "yes" and c["nan_policy"] in ("word", "3", "propagate"), ("TypeError", "ValueError")),
     ("nan_policy looks at arrays only", lambda c: c["xdata"] in ("range", "None", "dict") and c["nan_policy"] != "none",
@@ -214,13 +214,13 @@ CURVE_FIT_ROWS = [
      ("ValueError", "TypeError")),
     ("a number as sigma, with jac", lambda c: c["sigma"] == "scalar" and c["jac"] != "none",
      ("result", "TypeError", "RuntimeError")),
-    ("rows weighted before their shape is looked at", lambda c: c["jac"] == "flat" and c["sigma"] != "none", ("ValueError",)),
+    ("rows weighted before their shape is checked", lambda c: c["jac"] == "flat" and c["sigma"] != "none", ("ValueError",)),
     ("another whitening rounds otherwise", lambda c: c["sigma"] in ("covariance", "lower"), ("result",)),
     ("bounds of an object of any class", lambda c: c["bounds"] == "object", ("result",)),
     ("Levenberg-Marquardt has bounds", lambda c: bounded(c), ("result", "RuntimeError", "TypeError", "UFuncTypeError", "Mine")),
     ("settings checked before functions are called", lambda c: c["ftol"] == "text", ("TypeError",)),
 ]
-# an end is `status`, or an exception
+# an outcome is `status` or an exception
 LEAST_SQUARES_ROWS = [
     ("improper input", lambda c: any(c[name] in ("negative", "nan") for name in ("ftol", "xtol", "gtol")), ("TypeError",)),
     ("tolerances below SciPy's least", lambda c: any(c[name] in ("tiny", "none", "zero") for name in ("ftol", "xtol", "gtol")),
@@ -230,11 +230,11 @@ LEAST_SQUARES_ROWS = [
      ("TypeError", "ValueError")),
     ("derivatives not real", lambda c: c["jac"] in ("complex", "none") or c["fun"] in ("complex", "object", "2-D"),
      ("TypeError", "ValueError")),
-    ("a Jacobian that is not finite is no success", lambda c: c["jac"] == "nan", (-3,)),
+    ("a Jacobian that is not finite is a failure", lambda c: c["jac"] == "nan", (-3,)),
     ("no option is ignored", lambda c: c["tr_solver"] != "none" or c["diff_step"] in ("zero", "long", "text", "vector"),
      ("ValueError", "TypeError")),
     ("no fewer residuals than parameters", lambda c: c["fun"] in ("one", "scalar", "empty"), ("ValueError",)),
-    ("another way to a place that is no minimum, or nearly one", lambda c: c["jac"] == "no rank" or c["fun"] == "float32"
+    ("another path to a point that is not a minimum, or hardly one", lambda c: c["jac"] == "no rank" or c["fun"] == "float32"
      or "large" in (c["ftol"], c["xtol"], c["gtol"]), (0, 1, 2, 3, 4)),
     ("trf is elsewhere after three evaluations", lambda c: c["max_nfev"] == "3", (0,)),
     ("complex steps need complex residuals", lambda c: c["fun"] == "float32" and c["jac"] == "cs", ("TypeError",)),

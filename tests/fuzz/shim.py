@@ -2,7 +2,7 @@
 
     tests/fuzz/shim.sh -max_total_time=600
 
-builds the shim with clang's coverage and address sanitizer and runs this under atheris
+builds the shim with clang's coverage and address sanitizer and runs this file under atheris
 (from PyPI).  A fit may end in a result or in an ordinary exception; anything else (a
 SystemError, a crash, a report of the sanitizer, a changed argument) is a finding.
 """
@@ -63,7 +63,7 @@ class IndexRaises:
 
 
 class Interface:
-    """An __array_interface__ of its own memory."""
+    """An object with an __array_interface__ to its own memory."""
     def __init__(self, size, typestr):
         self.memory = (ctypes.c_double*8)(1.0, 2.0, 3.0)
         self.__array_interface__ = {"shape": (size,), "typestr": typestr, "version": 3,
@@ -71,7 +71,7 @@ class Interface:
 
 
 def thing(data, depth=0):
-    """An object to hand over, or to return."""
+    """An object to pass, or to return."""
     kind = data.ConsumeIntInRange(0, 19)
     if kind <= 7:
         shape = [data.ConsumeIntInRange(0, 4) for _ in range(data.ConsumeIntInRange(0, 3))]
@@ -109,7 +109,7 @@ def thing(data, depth=0):
 
 
 def functions(data):
-    """func and Dfun: right, odd, or now and then odd."""
+    """func and Dfun: correct, odd, or odd now and then."""
     m, at = data.ConsumeIntInRange(1, 6), data.ConsumeIntInRange(0, 12)
     odd, nest = thing(data), data.ConsumeIntInRange(0, 9) == 0
     kind, odd_jacobian = data.ConsumeIntInRange(0, 5), thing(data)
@@ -145,7 +145,7 @@ def fit(data):
     if data.ConsumeIntInRange(0, 3) == 0:
         options["qr"] = data.PickValueInList(["minpack", "blocked"])
     if type(options["maxfev"]) is int and options["maxfev"] > 1000:
-        options["maxfev"] = 40                  # odd numbers, but none that takes hours
+        options["maxfev"] = 40                  # numbers may be odd, but no fit may take hours
     before = x0.tobytes() if type(x0) is np.ndarray and x0.dtype != object else None
     try:
         out = leastsq.leastsq(func, x0, **options)
@@ -174,12 +174,12 @@ def curve(data):
 
 
 def affordable(value):
-    """No number of parameters whose square fits in memory, slowly."""
+    """A number of parameters, but none with which a fit would be slow."""
     return value % 99 if type(value) is int and 1000 < value < 2**60 else value
 
 
 def changed(data, made):
-    """By a pickle with another byte in it, or another part."""
+    """Restore an object from a pickle in which a byte or a part was changed."""
     make, parts, *rest = made.__reduce__()
     parts, at = list(parts), data.ConsumeIntInRange(0, 3)
     for values in (parts, rest):
@@ -216,7 +216,7 @@ def rows(data):
 
 
 def machine(data):
-    """A fit without a loop, told the right and the odd."""
+    """An ask/tell fit that is told correct and odd values."""
     n = data.ConsumeIntInRange(1, 3)
     options = {name: thing(data) for name in ("ftol", "xtol", "gtol", "maxfev", "factor", "diag", "bounds", "epsfcn")
                if data.ConsumeIntInRange(0, 9) == 0}
@@ -247,7 +247,7 @@ def one_input(data):
             return
         try:
             (curve, curve, rows, machine, machine)[kind - 3](data)
-        except (*ALLOWED, AttributeError):              # the last is np.ma's own, for a model's values of 1j
+        except (*ALLOWED, AttributeError):              # AttributeError comes from np.ma, if a model returns 1j
             pass
 
 

@@ -1,4 +1,4 @@
-"""A short stretch of each fuzz of tests/fuzz, the same every time; `make fuzz` runs the long one."""
+"""A short part of each fuzz test of tests/fuzz, always the same; `make fuzz` runs the long ones."""
 import sys
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_random_fits_have_minpacks_bits(fuzzer):
     outcomes, infos, calls, findings = differential.run(fuzzer, 0, CASES)
     assert not findings
     assert sum(outcomes.values()) == sum(infos.values()) == CASES and calls > CASES
-    # it does look: every way to end but one that needs a compiled function, and most fits the same
+    # the cases end in every possible way (one needs a compiled function), and most fits are the same
     assert set(infos) == set(range(10))
     assert outcomes["same"] > 0.75*CASES
     assert all(outcomes[name] > 0 for name in differential.OUTCOMES if name not in differential.FINDINGS)
@@ -36,7 +36,7 @@ def test_random_fits_have_minpacks_bits(fuzzer):
 
 @pytest.mark.slow
 def test_a_changed_bit_is_a_finding(need_program, fuzzer, tmp_path):
-    """With contraction into fused multiply-adds it finds many."""
+    """With contraction into fused multiply-adds there are many findings."""
     guards.need_processor({"fma", "avx2", "bmi2"})
     contracted = differential.build(tmp_path, "-O2 -march=x86-64-v3", contraction="fast")
     assert differential.run(contracted, 0, 500)[3]
@@ -45,7 +45,7 @@ def test_a_changed_bit_is_a_finding(need_program, fuzzer, tmp_path):
 @pytest.mark.parametrize("door, cases", [(arguments.LEASTSQ, 12_000), (front_doors.CURVE_FIT, 6000),
                                          (front_doors.LEAST_SQUARES, 2500)],
                          ids=["leastsq", "curve_fit", "least_squares"])
-def test_random_arguments_do_what_they_do_in_scipy(door, cases):
+def test_random_arguments_have_the_same_outcome_as_in_scipy(door, cases):
     optimize = pytest.importorskip("scipy.optimize", reason="SciPy is not installed")
     guards.need_scipys_bits()
     rows, findings = arguments.run(door, cases, 0, getattr(optimize, door.function.__name__))
@@ -57,7 +57,7 @@ def test_random_arguments_do_what_they_do_in_scipy(door, cases):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_blocked_fits_agree_with_minpacks(seed):
-    """Random long problems: curved, noisy, scaled, of all ranks."""
+    """Random long problems: nonlinear, noisy, badly scaled, of all ranks."""
     rng = np.random.default_rng(seed)
     for _ in range(25):
         n, m = int(rng.integers(1, 12)), int(rng.integers(12, 600))

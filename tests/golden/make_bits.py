@@ -1,13 +1,13 @@
-"""Write bits.json: what MINPACK computes on the elementary problems, to the bit.
+"""Write bits.json: the bits of what MINPACK computes on the elementary problems.
 
 Made with Debian's libminpack1 (the Fortran of 1980), bound to IEEE constants as
-oracle.py says:
+oracle.py describes:
 
     python tests/golden/make_bits.py
 
-The residuals use + - * / and sqrt only, so they have the same bits on every machine,
-and so must have every point at which they are evaluated, R, the Householder vectors,
-Q'f and the scale factors.  A fit's arrays are kept as hashes of their bits, but for x.
+The residuals use only + - * / and sqrt, so they have the same bits on every machine.  The
+same must hold for every point at which they are evaluated, for R, the Householder vectors,
+Q'f and the scale factors.  Arrays are stored as hashes of their bits, except x.
 """
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TOLERANCES = dict(ftol=1.49012e-8, xtol=1.49012e-8)
 
 
 def digest(array) -> str:
-    """A hash of float64s, in Fortran's order."""
+    """A hash of float64 values in Fortran order."""
     values = np.asarray(array, np.float64).ravel(order="F")
     if np.isnan(values).any():
-        values = np.where(np.isnan(values), np.nan, values)     # IEEE 754 leaves their bits open
+        values = np.where(np.isnan(values), np.nan, values)     # IEEE 754 leaves the bits of nan open
     return hashlib.sha256(values.astype("<f8").tobytes()).hexdigest()[:16]
 
 
 def bits(fit) -> dict:
-    """Of a fit by oracle.py or kernels.py."""
+    """The entry for a fit by oracle.py or kernels.py."""
     arrays = {"points": [x for _, x in fit.trace], "fvec": fit.fvec, "fjac": fit.fjac,
               "qtf": fit.qtf, "diag": fit.diag}
     return {"info": fit.info, "nfev": fit.nfev, "njev": fit.njev, "x": fit.x.tolist(),
@@ -42,7 +42,7 @@ def bits(fit) -> dict:
 
 
 def fit(where, solver, p, factor):
-    """By `where`: the oracle, or a compiled core."""
+    """A fit by `where`, the oracle or a compiled core."""
     library = {"lib": "fortran-ieee"} if getattr(where, "__name__", "") == "oracle" else {}
     with np.errstate(all="ignore"):
         if solver == "lmdif":

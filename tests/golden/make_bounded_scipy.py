@@ -1,12 +1,12 @@
-"""Write bounded_scipy.json: bounded forms of the problem collection, and where
-SciPy's least_squares ends on them.
+"""Write bounded_scipy.json: bounded versions of the problem collection, and the points at
+which SciPy's least_squares ends on them.
 
     python tests/golden/make_bounded_scipy.py        (SciPy 1.18.1, two minutes)
 
-Boxes: "classic", chosen by hand so that some bounds hold at the minimum; "cut",
-half of the variables may not reach the free minimum; "nonneg", x >= 0; "tight",
-a small one around the standard start.  Starts: the standard one moved into the
-box, the lower corner, and one at random.
+Boxes: "classic", chosen by hand so that some bounds are active at the minimum; "cut",
+in which half of the variables cannot reach the free minimum; "nonneg", x >= 0; "tight",
+a small box around the standard start.  Starts: the standard one moved into the box, the
+lower corner, and a random one.
 """
 import json
 import sys

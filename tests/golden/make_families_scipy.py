@@ -1,11 +1,11 @@
-"""Write families_scipy.json: of every problem of families.py the best minimum known, and where
-SciPy's trf (as it is, and with x_scale="jac") and dogbox end.
+"""Write families_scipy.json: for every problem of families.py the best minimum known, and the points at
+which SciPy's trf (with its defaults, and with x_scale="jac") and dogbox end.
 
     python tests/golden/make_families_scipy.py        (SciPy 1.18.1 and leastsq, half an hour)
 
 Costs are half the sum of squares, evaluations are calls of the function.  The best minimum is the
-lowest cost from many starts: the truth, rough ones, and some anywhere in the box, by leastsq_batch with tight
-tolerances; or what SciPy found, if that is lower.
+lowest cost that leastsq_batch reaches with tight tolerances from many starts (the truth, rough guesses, random points
+in the box), or that SciPy found.
 """
 import json
 import sys
@@ -28,7 +28,7 @@ STARTS = 40
 
 
 def best_known(problems, found):
-    """The lowest cost from many starts, and from where SciPy's methods end."""
+    """The lowest cost from many starts, among them the points at which SciPy's methods end."""
     family, rng = problems.family, np.random.default_rng(0)
     lowest, where = np.full(families.COUNT, np.inf), problems.truth.clip(problems.low, problems.high)
     usual = np.where(problems.truth == 0, .3*problems.truth.mean(0), problems.truth)
@@ -58,7 +58,7 @@ def lower(problems, x0, lowest, where):
 
 
 def by_scipy(name):
-    """Costs, evaluations and ends of each method."""
+    """Costs, evaluations and end points of each method."""
     np.seterr(all="ignore")
     warnings.simplefilter("ignore")
     problems = families.FAMILIES[name].problems

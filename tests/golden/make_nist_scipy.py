@@ -1,16 +1,16 @@
-"""Write nist_scipy.json: the digits SciPy's leastsq reaches on NIST's regressions.
+"""Write nist_scipy.json: the digits that SciPy's leastsq reaches on NIST's regressions.
 
-Made with SciPy 1.18.1, the reference the tests name:
+Made with SciPy 1.18.1, the reference of the tests:
 
     python3.12 -m venv /tmp/reference
     /tmp/reference/bin/pip install scipy==1.18.1 numpy
     python tests/golden/make_nist_scipy.py
 
-How many digits lmdif reaches depends on the last bits of the model (of exp, that
-is: on NumPy's version and the processor's vector unit).  So every fit is also
-repeated with the model's last bit moved at random, and the fewest digits of all
-those runs are kept.  A fingerprint of the residuals tells the test whether it
-runs with the same last bits, and so which of the two numbers it may demand.
+The digits that lmdif reaches depend on the last bits of the model, in particular of exp:
+on NumPy's version and on the processor's vector unit.  So every fit is also repeated
+with random changes of the model's last bit, and the fewest digits of these runs are
+kept too.  A fingerprint of the residuals tells the test whether it runs with the same
+last bits, and so which of the two numbers it may demand.
 """
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fingerprint(dataset: strd.Dataset) -> str:
 
 
 def digits(x, dataset) -> int:
-    """Correct digits of the worst parameter, rounded down."""
+    """The correct digits of the worst parameter, rounded down."""
     return int(strd.correct_digits(x, dataset.certified).min())
 
 
@@ -74,7 +74,7 @@ def main() -> None:
             "fits": [golden(d, start, with_jacobian, leastsq, rng)
                      for d in datasets for start in (0, 1) for with_jacobian in (False, True)],
         }
-    # One fit a line: a changed number is one changed line.
+    # One fit on each line, so that a changed number is one changed line.
     fits = ",\n".join("  " + json.dumps(fit) for fit in record.pop("fits"))
     text = json.dumps(record, indent=1)[:-2] + ',\n "fits": [\n' + fits + "\n ]\n}\n"
     json.loads(text)

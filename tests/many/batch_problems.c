@@ -1,7 +1,7 @@
 /* A curve through 8 points for test_batch.py, and functions that misbehave.
 
-   Every operation stands in the order of the curve in test_batch.py, so that with
-   contraction off both have the same bits.                                      */
+   Operations come in the order of the curve in test_batch.py, so that with
+   contraction off both give the same bits.                                      */
 #include <leastsq.h>
 #include <stddef.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-"""`RowAccumulator`: however the rows come, the triangle is that of all of them."""
+"""`RowAccumulator`: however the rows are split, the triangle is that of all rows."""
 import copy
 import doctest
 import gc
@@ -42,7 +42,7 @@ def assert_same(one, other):
 
 
 def assert_is_triangle_of(T, A):
-    """T'T = A'A, each element as well as the norms of its columns allow."""
+    """Assert T'T = A'A, each element relative to the norms of its two columns."""
     assert T.dtype == np.float64 and T.flags.c_contiguous and T.flags.writeable and T.flags.owndata
     assert T.shape == 2*(A.shape[1],)
     np.testing.assert_array_equal(T, np.triu(T))
@@ -90,7 +90,7 @@ def test_small_columns_keep_their_digits():
 
 
 def _packed(a):
-    """Elements nine bytes apart: not aligned."""
+    """A matrix whose elements are nine bytes apart, and so not aligned."""
     records = np.zeros(a.shape, "i1,f8")
     records["f1"] = a
     return records["f1"]
@@ -143,13 +143,13 @@ def test_repeated_rows_need_no_memory():
 
 @pytest.mark.parametrize("n, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), ("2", TypeError),
                                       (None, TypeError), ([2], TypeError), (1 << 80, OverflowError)])
-def test_n_that_cannot_be_is_refused_by_name(n, error):
+def test_impossible_n_is_refused_by_name(n, error):
     with pytest.raises(error, match="n must"):
         RowAccumulator(n)
 
 
 @pytest.mark.parametrize("n", [1 << 28, 1 << 40, (1 << 63) - 1])
-def test_no_room_is_a_memory_error(n):
+def test_out_of_memory_is_a_memory_error(n):
     with pytest.raises(MemoryError):
         RowAccumulator(n)
 
@@ -175,12 +175,12 @@ def test_rows_of_the_wrong_kind_are_refused_by_name(J, f, error, match):
     assert_same(a, before)
 
 
-def test_push_wants_both():
+def test_push_needs_both_arguments():
     with pytest.raises(TypeError):
         RowAccumulator(1).push(np.ones((1, 1)))
 
 
-def test_an_exception_of_the_users_is_the_same_object():
+def test_the_users_exception_is_the_same_object():
     class Array:
         def __init__(self, raised):
             self.raised = raised
@@ -220,7 +220,7 @@ def test_merging_adds_the_rows_and_leaves_the_other(m, n, part):
     assert a.merge(b) is None
     assert a.rows == m
     assert_is_triangle_of(a.triangle(), np.column_stack([J, f]))
-    b.push(J[:5], f[:5])                    # as if nobody had looked
+    b.push(J[:5], f[:5])                    # as if it had not been read in between
     kept.push(J[:5], f[:5])
     assert_same(b, kept)
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_merged_is_refused():
     assert_same(a, before)
 
 
-def test_looking_changes_no_bit():
+def test_reading_changes_no_bit():
     J, f = rows_of(1000, 4)
     looked_at, left_alone = RowAccumulator(4), RowAccumulator(4)
     for k in range(0, 1000, 100):
@@ -273,7 +273,7 @@ def test_the_first_row_that_is_not_finite_is_named(value, size, make):
     J, f = rows_of(1000, 3)
     for row, column in [(r, c) for r in PLACES for c in range(4)]:
         bad = np.column_stack([J, f])
-        bad[row:, column] = value           # and those behind it
+        bad[row:, column] = value           # and the elements after it
         bad[row + 1:] = value
         a = RowAccumulator(3)
         for k in range(0, 1000, size):
@@ -283,7 +283,7 @@ def test_the_first_row_that_is_not_finite_is_named(value, size, make):
         assert [type(part) for part in a.fault] == [int, int, float]
 
 
-def test_a_fault_is_counted_behind_the_rows_it_is_merged_with():
+def test_the_row_of_a_fault_is_counted_after_the_rows_it_is_merged_with():
     good, bad = accumulated(rows_of(300, 2)), accumulated(rows_of(40, 2))
     bad.push([[1, 2]], [np.inf])
     good.merge(bad)
@@ -294,7 +294,7 @@ def test_a_fault_is_counted_behind_the_rows_it_is_merged_with():
     assert bad.fault == (40, 2, np.inf)
 
 
-def test_a_norm_that_overflows_is_no_rows_fault():
+def test_a_norm_that_overflows_is_not_the_fault_of_a_row():
     a = accumulated((np.array([[1.5e308], [1.5e308], [1.0]]), np.ones(3)))
     assert (a.finite, a.fault) == (False, None)
     a = accumulated((np.array([[1e308], [1e308]]), np.ones(2)))
@@ -309,7 +309,7 @@ COPIES |= {"copy": copy.copy, "deepcopy": copy.deepcopy}
 
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("m, n", SIZES)
-def test_a_copy_and_the_original_go_on_alike(m, n, how):
+def test_a_copy_continues_like_the_original(m, n, how):
     J, f = rows_of(m, n)
     a = accumulated((J, f))
     b = COPIES[how](a)
@@ -429,7 +429,7 @@ def test_a_subclass_is_collected():
     assert gone() is None
 
 
-def test_the_type_is_what_it_says():
+def test_the_type_describes_itself():
     assert RowAccumulator.__module__ == "leastsq" and "RowAccumulator" in leastsq.__all__
     with pytest.raises(TypeError):
         RowAccumulator.extra = 1
@@ -467,7 +467,7 @@ def test_nothing_leaks():
     tracemalloc.start()
     try:
         before = [sys.getrefcount(thing) for thing in counted]
-        assert min(growth() for _ in range(3)) < 10000      # of the least object from each use: 12000
+        assert min(growth() for _ in range(3)) < 10000      # 12000 if each use lost the smallest object
         assert [sys.getrefcount(thing) for thing in counted] == before
     finally:
         tracemalloc.stop()
@@ -480,7 +480,7 @@ def test_the_docstrings_examples_run():
     assert runner.summarize(verbose=False) == (0, runner.tries) and runner.tries > 5
 
 
-def test_as_many_rows_wait_in_c_as_in_fortran():
+def test_c_and_fortran_collect_the_same_number_of_rows():
     fortran = re.search(r"BLOCK_ROWS = (\d+)", (ROOT / "fortran/kernels/tsqr.F90").read_text())
     header = re.search(r"LSQ_BLOCK_ROWS = (\d+)", (ROOT / "fortran/kernels/kernels.h").read_text())
     assert fortran[1] == header[1]
@@ -524,7 +524,7 @@ def test_threads_may_share_one():
     assert_is_triangle_of(T, np.column_stack([J, f]))
 
 
-def test_two_that_merge_each_other_do_not_hang():
+def test_two_that_merge_each_other_do_not_deadlock():
     a, b = accumulated(rows_of(300, 10)), accumulated(rows_of(300, 10, seed=1))
 
     def merges(one, other):
@@ -555,10 +555,10 @@ def test_long_work_releases_the_gil(what):
     gate.acquire()
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
-    sys.setswitchinterval(1000)             # nobody is asked to let go
+    sys.setswitchinterval(1000)             # so that no thread is asked to release the GIL
     try:
         gate.release()
-        for _ in range(100):                # the other thread may be late, on a busy machine
+        for _ in range(100):                # on a busy machine the other thread may be late
             if what == "push":
                 a.push(J, f)
             elif what == "merge":

@@ -1,4 +1,4 @@
-"""leastsq_batch: the same fits as one by one, whatever happens to some of them."""
+"""leastsq_batch gives the same fits as leastsq one by one, whatever happens to some of them."""
 import ctypes
 import json
 import os
@@ -23,7 +23,7 @@ T = 0.25 * np.arange(M)
 
 
 # ---------------------------------------------------------------------------
-# a curve with IEEE operations only: the same bits for one problem as for many
+# a curve of IEEE operations only, so that one problem has the same bits as many
 
 
 def curve(x, y):
@@ -57,7 +57,7 @@ def curves(count, seed=0, noise=0.05):
 
 
 def with_hopeless_ones(x0, y, seed=1):
-    """Spoil 5 %, each in one of seven ways."""
+    """Make 5 % of the problems hopeless, each in one of seven ways."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(x0), len(x0) // 20, replace=False)
     for way, rows in enumerate(np.array_split(chosen, 7)):
@@ -100,7 +100,7 @@ def compiled(library):
 
 
 def one_by_one(func, x0, y, **keywords):
-    """The arrays of a BatchResult, from leastsq."""
+    """The arrays of a BatchResult, made by leastsq."""
     fits = [leastsq(func, start, (row,), full_output=True, **keywords)
             for start, row in zip(x0, y, strict=True)]
     return {"x": np.array([f[0] for f in fits]), "ier": np.array([f[4] for f in fits]),
@@ -160,7 +160,7 @@ def test_the_slab_changes_nothing(method, slab):
 
 @pytest.mark.parametrize("kind", ["python", "compiled"])
 def test_neighbours_change_nothing(kind, compiled):
-    """Four Jacobians are factored at once, or fewer."""
+    """Up to four Jacobians are factored at once."""
     func, dfun = (curve, curve_jacobian) if kind == "python" else compiled
     x0, y = curves(9, seed=5)
     y[3] = np.nan
@@ -170,8 +170,8 @@ def test_neighbours_change_nothing(kind, compiled):
         assert_same(result, {name: values[:count] for name, values in wanted.items()})
 
 
-@pytest.mark.parametrize("m", [1365, 1366])     # 3 m elements: the last that are factored at once, and more
-def test_many_points_are_no_other_matter(m):
+@pytest.mark.parametrize("m", [1365, 1366])     # 3 m elements: the most that are factored at once, and more
+def test_problems_with_many_points_repeat_leastsq(m):
     t = np.linspace(0, 2, m)
 
     def long_curve(x, y):
@@ -193,7 +193,7 @@ def test_settings_mean_what_they_mean_for_leastsq(method, keywords):
 
 
 @pytest.mark.parametrize("kind", ["python", "compiled"])
-def test_scale_factors_may_be_each_problems_own(kind, compiled):
+def test_each_problem_may_have_its_own_scale_factors(kind, compiled):
     x0, y = curves(40, seed=6)
     diag = np.random.default_rng(6).uniform(0.1, 10, (40, N))
     func, dfun = (curve, curve_jacobian) if kind == "python" else compiled
@@ -205,7 +205,7 @@ def test_scale_factors_may_be_each_problems_own(kind, compiled):
 
 
 @pytest.mark.parametrize("kind", ["python", "compiled"])
-def test_an_improper_scale_factor_is_the_matter_of_its_problem(kind, compiled):
+def test_an_improper_scale_factor_concerns_its_problem_only(kind, compiled):
     x0, y = curves(100, seed=7)
     diag = np.ones((100, N))
     diag[[0, 70], 1] = 0, -1
@@ -269,7 +269,7 @@ def test_weights_multiply_residuals_and_rows(method, compiled):
 
 @pytest.mark.parametrize("dtype", [bool, float, np.float32, int])
 @pytest.mark.parametrize("method", ["lmdif", "lmder", "compiled lmdif", "compiled lmder"])
-def test_what_is_absent_may_be_nan(method, dtype, compiled):
+def test_data_of_weight_zero_may_be_nan(method, dtype, compiled):
     x0, y = curves(60, seed=11, noise=1e-4)
     present = np.random.default_rng(11).random(y.shape) > 0.3
     present[:, 0] = present[:, -1] = True
@@ -294,7 +294,7 @@ def test_what_is_absent_may_be_nan(method, dtype, compiled):
 
 
 class Recorder:
-    """A function that keeps what it was called with."""
+    """A function that records its arguments."""
 
     def __init__(self, function):
         self.function, self.calls = function, []
@@ -323,7 +323,7 @@ def test_every_row_is_evaluated_nfev_times(method):
         np.testing.assert_array_equal(rows, y[index])
 
 
-def test_arrays_handed_out_are_never_reused():
+def test_arrays_passed_to_functions_are_never_reused():
     x0, y = curves(100, seed=13)
     func = Recorder(curve)
     leastsq_batch(func, x0, y)
@@ -357,7 +357,7 @@ def test_differences_take_n_calls_for_all_problems():
     assert len(func.calls) <= rounds + N        # not 50 times as many
 
 
-def test_lists_and_whole_numbers_are_residuals():
+def test_residuals_may_be_lists_and_integers():
     target = np.arange(20)
 
     def func(x, y):
@@ -383,7 +383,7 @@ def test_arguments_come_after_the_rows():
                                   leastsq_batch(curve, x0, y).x)
 
 
-def test_the_input_is_left_alone():
+def test_the_input_is_not_changed():
     x0, y = curves(100, seed=17)
     x0.flags.writeable = y.flags.writeable = False
     result = leastsq_batch(curve, x0, y)
@@ -407,7 +407,7 @@ def test_compiled_functions_may_have_strided_rows_of_data(compiled):
     np.testing.assert_array_equal(leastsq_batch(compiled[0], x0[::-1], y[::-1]).x, wanted[::-1])
 
 
-def test_without_batch_data_compiled_functions_get_their_own(library):
+def test_without_batch_data_compiled_functions_get_the_data_of_their_cfunction(library):
     x0, y = curves(5, seed=20)
     own = CFunction(library.curve, M, y[2])
     result = leastsq_batch(own, x0)
@@ -448,7 +448,7 @@ def test_batches_may_nest_and_run_in_threads(compiled):
 # the result
 
 
-def test_the_result_says_what_became_of_each():
+def test_the_result_says_how_each_problem_ended():
     x0, y = curves(10, seed=31)
     y[2, 3] = np.nan
     x0[5, 0] = 0                # no Jacobian with respect to the second parameter
@@ -501,7 +501,7 @@ def test_covariances_may_be_left_out(kind, compiled):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_memory_is_bounded_by_the_slab(method):
-    """What is taken beside the output, and by func, is what the documentation says."""
+    """Memory besides the output and that of func is as documented."""
     x0, y = curves(30_000)
     keywords = METHODS[method]
     leastsq_batch(curve, x0[:100], y[:100], **keywords)
@@ -519,7 +519,7 @@ def test_memory_is_bounded_by_the_slab(method):
 
 
 # ---------------------------------------------------------------------------
-# the private side
+# private functions
 
 
 def test_the_state_record_is_that_of_c():
@@ -568,7 +568,7 @@ def test_the_extension_refuses_arrays_that_do_not_fit():
 
 
 # ---------------------------------------------------------------------------
-# what is shown
+# documentation and examples
 
 
 def test_the_documentations_examples_run():
@@ -576,7 +576,7 @@ def test_the_documentations_examples_run():
     assert tried >= 7 and wrong == ""
 
 
-def test_the_pixels_have_the_errors_of_the_bound(tmp_path):
+def test_the_pixels_have_the_standard_errors_of_the_bound(tmp_path):
     done = subprocess.run([sys.executable, ROOT / "examples" / "pixels.py", "--size=80", "--no-plot"],
                           cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
                           env=os.environ | {"PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
@@ -585,7 +585,7 @@ def test_the_pixels_have_the_errors_of_the_bound(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_pixels_tell_when_the_errors_are_larger():
+def test_the_pixels_say_when_the_standard_errors_are_larger():
     import pixels
     fits = pixels.experiment(80)
     assert pixels.as_good_as_can_be(fits)
@@ -613,8 +613,8 @@ def benchmark(tmp_path, *options):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux tells the peak")
-def test_a_million_problems_take_less_than_a_gigabyte_beside_input_and_output(need_program, tmp_path):
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory is read from Linux's /proc")
+def test_a_million_problems_take_less_than_a_gigabyte_besides_input_and_output(need_program, tmp_path):
     need_program("cc")
     cases = benchmark(tmp_path, "--memory", "--sizes=1000000")
     assert len(cases) == 2

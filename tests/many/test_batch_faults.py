@@ -1,4 +1,4 @@
-"""leastsq_batch when something goes wrong: bad input, exceptions, stops, and what progress is told."""
+"""leastsq_batch when something goes wrong: bad input, exceptions, stops; and reports of progress."""
 import os
 import signal
 import sys
@@ -21,7 +21,7 @@ assert compiled and library and quiet       # fixtures
 
 
 def compiled_only(x):
-    raise AssertionError("not to be called")
+    raise AssertionError("must not be called")
 
 
 @pytest.mark.parametrize("x0", [np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(3), 1.0, np.zeros((2, 3, 1)), []],
@@ -82,7 +82,7 @@ def test_functions_of_two_kinds_do_not_go_together(compiled):
         leastsq_batch(curve, x0, y, Dfun=3)
 
 
-def test_what_compiled_functions_cannot_have_is_refused(library, compiled):
+def test_options_that_compiled_functions_cannot_have_are_refused(library, compiled):
     x0, y = curves(4)
     with pytest.raises(TypeError, match="args must be empty"):
         leastsq_batch(compiled[0], x0, y, (1,))
@@ -132,7 +132,7 @@ def test_a_changed_shape_at_a_later_call_is_described(method, call):
         leastsq_batch(func, x0, y, **METHODS[method])
 
 
-def test_a_transposed_jacobian_is_called_so():
+def test_a_transposed_jacobian_is_recognised():
     x0, y = curves(4)
     with pytest.raises(TypeError, match=r"Dfun must return shape \(4, 8, 3\) for x of shape \(4, 3\), "
                                         r"got \(4, 3, 8\); col_deriv=True is for that"):
@@ -145,7 +145,7 @@ def test_a_transposed_jacobian_is_called_so():
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
 @methods
-def test_an_exception_arrives_with_the_problems_it_is_about(method, error):
+def test_an_exception_arrives_with_the_problems_that_it_concerns(method, error):
     x0, y = curves(200)
     for call in range(1, 12):
         raised, calls = error("sic"), []
@@ -168,7 +168,7 @@ def test_an_exception_arrives_with_the_problems_it_is_about(method, error):
 
 
 # ---------------------------------------------------------------------------
-# compiled functions that stop, or take their time
+# compiled functions that stop the fit, or are slow
 
 
 def test_a_compiled_function_stops_its_problem_only(library, compiled):
@@ -203,7 +203,7 @@ class Alarm(Exception):
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals")
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_signal_ends_it_within_a_tenth_of_a_second(threads, library):
+def test_a_signal_ends_a_batch_within_a_tenth_of_a_second(threads, library):
     rung = []
 
     def ring(*_):
@@ -228,7 +228,7 @@ def test_a_signal_ends_it_within_a_tenth_of_a_second(threads, library):
     assert len(rung) == 3
 
 
-def test_threads_leave_with_the_call(compiled):
+def test_threads_end_with_the_call(compiled):
     x0, y = curves(500)
     before = len(os.listdir("/proc/self/task")) if Path("/proc/self/task").exists() else None
     for _ in range(20):
@@ -249,7 +249,7 @@ def test_threads_may_be_many_or_as_many_as_there_are_processors(compiled):
 
 
 @pytest.mark.parametrize("kind", ["python", "compiled"])
-def test_progress_is_told_how_many_are_done(kind, compiled):
+def test_progress_gets_the_number_of_finished_problems(kind, compiled):
     x0, y = curves(2000)
     told = []
     leastsq_batch(curve if kind == "python" else compiled[0], x0, y, slab=100,
@@ -261,7 +261,7 @@ def test_progress_is_told_how_many_are_done(kind, compiled):
 
 
 @pytest.mark.parametrize("kind", ["python", "compiled"])
-def test_an_exception_of_progress_ends_it(kind, compiled, library):
+def test_an_exception_of_progress_ends_the_batch(kind, compiled, library):
     x0, y = curves(2000)
 
     def fed_up(done, total):

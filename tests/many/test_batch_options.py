@@ -1,4 +1,4 @@
-"""leastsq_batch with bounds and losses: the fits of leastsq, whatever happens to some of them."""
+"""leastsq_batch with bounds and losses gives the fits of leastsq, whatever happens to some of them."""
 import tracemalloc
 
 import numpy as np
@@ -15,37 +15,37 @@ LOSSES = ["soft_l1", "huber", "cauchy", "arctan"]
 
 
 def log_loss(z):
-    """Of z of any shape; cauchy, but with the bits of NumPy's log1p."""
+    """The cauchy loss, for z of any shape, with the bits of NumPy's log1p."""
     return np.array([np.log1p(z), 1 / (1 + z), -1 / (1 + z)**2])
 
 
 def loss_id(loss):
-    """A name without an address in it: parallel runs have to collect the same ones."""
+    """A test id without an address in it: all processes of pytest-xdist must collect the same ids."""
     return loss if isinstance(loss, str) else loss.__name__
 
 
 def rational_loss(z):
-    """With IEEE operations only: the same bits for one problem as for many."""
+    """Only IEEE operations, so that one problem has the same bits as many."""
     return np.array([z / (1 + z), 1 / (1 + z)**2, -2 / (1 + z)**3])
 
 
 def random_bounds(x0, seed):
-    """Far, near, at the start or none at all: on either side of each parameter."""
+    """For each parameter and side a bound far away, near, at the start, or none."""
     rng = np.random.default_rng(seed)
     down, up = rng.choice([0, 0.3, 2, np.inf, np.inf], (2, *x0.shape))
-    down[::10] = up[::10] = np.inf          # a row without any
+    down[::10] = up[::10] = np.inf          # no bounds at all
     return x0 - down, x0 + up
 
 
 def spoiled_data(x0, y, seed=1):
-    """One point in ten is off, far in some problems."""
+    """One point in ten is an outlier, far off in some problems."""
     rng = np.random.default_rng(seed)
     size = rng.choice([1, 3, 100], (len(x0), 1))
     return y + size * rng.standard_normal(y.shape) * (rng.random(y.shape) < 0.1)
 
 
 def loop(func, x0, y, bounds=None, **keywords):
-    """What leastsq gives for each problem alone, as arrays, and its messages."""
+    """The results of leastsq for each problem alone, as arrays, and its messages."""
     fits = []
     for i, (start, row) in enumerate(zip(x0, y, strict=True)):
         if bounds is not None:
@@ -74,7 +74,7 @@ def test_bounded_problems_with_hopeless_ones_repeat_leastsq_bit_for_bit(method):
     low, high = np.fmin(low, x0), np.fmax(high, x0)
     result = leastsq_batch(curve, x0, y, bounds=(low, high), maxfev=100, return_fvec=True,
                            **METHODS[method])
-    # for a start that is nan leastsq alone raises
+    # leastsq raises for a start that is nan, leastsq_batch does not
     nan, limited = np.isnan(x0).any(1), (np.isfinite(low) | np.isfinite(high)).any(1)
     assert (result.ier[nan & ~limited] == Status.NOT_FINITE).all()
     lost = nan & limited
@@ -126,7 +126,7 @@ def test_bounds_may_be_shared(method, kind, bounds, compiled):
     assert result.active_mask.any() and result.active_mask.dtype == np.int8
 
 
-def test_one_side_may_be_shared_and_the_other_each_problems_own():
+def test_one_side_may_be_shared_and_the_other_differ_between_problems():
     x0, y = curves(60, seed=43)
     low, high = random_bounds(x0, 43)
     result = leastsq_batch(curve, x0, y, bounds=(-100, high))
@@ -142,7 +142,7 @@ def test_one_side_may_be_shared_and_the_other_each_problems_own():
 @pytest.mark.parametrize("slab", [1, 7, 64, 300])
 @pytest.mark.parametrize("loss", ["linear", "soft_l1", rational_loss], ids=loss_id)
 @methods
-def test_the_slab_changes_nothing_with_options_either(method, loss, slab):
+def test_the_size_of_the_slab_changes_nothing_with_options_either(method, loss, slab):
     x0, y = curves(200, seed=44)
     keywords = dict(bounds=random_bounds(x0, 44), loss=loss, f_scale=0.1, maxfev=60, return_fvec=True,
                     **METHODS[method])
@@ -169,7 +169,7 @@ def test_nothing_is_evaluated_outside_the_bounds_nor_more_often_than_counted(met
     assert ((low <= result.x) & (result.x <= high)).all()
 
 
-def test_what_is_fixed_in_all_problems_is_not_moved_for_differences():
+def test_parameters_fixed_in_all_problems_are_not_moved_for_differences():
     x0, y = curves(40, seed=46)
     func = Recorder(curve)
     leastsq_batch(func, x0, y, bounds=([-9, 1, -9], [9, 1, 9]))
@@ -179,7 +179,7 @@ def test_what_is_fixed_in_all_problems_is_not_moved_for_differences():
     assert len(func.calls) < len(free.calls)
 
 
-def test_bounds_that_bound_nothing_change_nothing(compiled):
+def test_infinite_bounds_change_nothing(compiled):
     x0, y = curves(100, seed=47)
     for func in (curve, compiled[0]):
         plain = leastsq_batch(func, x0, y)
@@ -188,7 +188,7 @@ def test_bounds_that_bound_nothing_change_nothing(compiled):
         assert plain.active_mask is None and result.message(3) == plain.message(3)
 
 
-def test_a_start_that_is_not_a_number_says_so():
+def test_a_start_that_is_nan_is_named_in_the_message():
     x0, y = curves(80, seed=48)
     x0[[3, 70], 1] = np.nan
     result = leastsq_batch(curve, x0, y, bounds=(-9, 9))
@@ -221,7 +221,7 @@ def test_robust_problems_with_hopeless_ones_repeat_leastsq_bit_for_bit(method, l
     result = leastsq_batch(curve, x0, y, return_fvec=True, **keywords)
     wanted, messages = loop(curve, x0, y, **keywords)
     assert_same(result, wanted)
-    for i in range(0, 800, 9):              # of what is not finite a batch says less
+    for i in range(0, 800, 9):              # a batch says less about what is not finite
         assert result.message(i) == messages[i] or result.ier[i] == Status.NOT_FINITE
     assert result.success.mean() > 0.3      # 60 evaluations are few for "arctan"
     tame = np.abs(result.fvec).max(1) < 1e6
@@ -302,7 +302,7 @@ def test_a_callable_loss_gives_what_the_named_one_does():
     assert np.median(np.abs(named.x - called.x)[both]) < 1e-7
 
 
-def test_linear_is_no_loss_whatever_the_scale(compiled):
+def test_linear_is_no_loss_whatever_f_scale_is(compiled):
     x0, y = curves(50, seed=55)
     for func in (curve, compiled[0]):
         assert_same(leastsq_batch(func, x0, y, loss="linear", f_scale=3.0), arrays(leastsq_batch(func, x0, y)))
@@ -385,7 +385,7 @@ def test_the_wrong_result_of_a_loss_is_described(returned, error, message):
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 6])
-def test_an_exception_of_a_loss_arrives_with_the_problems_it_is_about(call):
+def test_an_exception_of_a_loss_arrives_with_the_problems_that_it_concerns(call):
     x0, y = curves(100)
     raised, calls = ZeroDivisionError("sic"), []
 
@@ -403,12 +403,12 @@ def test_an_exception_of_a_loss_arrives_with_the_problems_it_is_about(call):
 
 
 # ---------------------------------------------------------------------------
-# memory, and the private side
+# memory, and private functions
 
 
 @pytest.mark.parametrize("options", [dict(bounds=True), dict(loss=rational_loss), dict(bounds=True, loss="huber")],
                          ids=["bounds", "callable loss", "both"])
-def test_options_take_what_is_documented(options):
+def test_options_take_as_much_memory_as_documented(options):
     x0, y = curves(20_000)
     if "bounds" in options:
         options = options | {"bounds": (np.full_like(x0, -9), np.full_like(x0, 9))}
@@ -441,7 +441,7 @@ def test_the_extension_refuses_vectors_and_losses_that_do_not_fit():
     slots, f = np.arange(2), np.ones((2, M))
     slab = Slab(4, M, N)
     slab.state["n"] = N
-    slab.state["bounded"][1] = 1            # but no room for bounds
+    slab.state["bounded"][1] = 1            # without arrays for bounds
     with pytest.raises(ValueError, match="not set up"):
         _core.batch_start(slab.arrays, slots)
     slab = Slab(4, M, N, bounded=True)

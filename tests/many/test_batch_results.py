@@ -1,4 +1,4 @@
-"""What the results of a batch say of uncertainties, and single fits taken out of one."""
+"""Uncertainties of the results of a batch, and single fits taken out of a batch."""
 import copy
 import pickle
 
@@ -53,7 +53,7 @@ def test_data_without_weight_do_not_count(data):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_problems_without_data_end_alone_where_functions_are_compiled(compiled_decay, data, threads):
+def test_only_problems_without_data_end_where_functions_are_compiled(compiled_decay, data, threads):
     weights = np.ones(data.shape)
     weights[[0, 3]] = 0
     result = leastsq_batch(compiled_decay, np.ones((6, 2)), data.copy(), weights=weights, threads=threads, return_fvec=True,
@@ -100,7 +100,7 @@ def test_one_fit_is_a_full_output_for_every_tool(data, options):
         assert np.isfinite(confidence_intervals(fit).upper).any()
 
 
-def test_a_batch_itself_is_no_fit_and_a_copy_knows_no_functions(data):
+def test_a_batch_itself_is_not_a_fit_and_a_copy_knows_no_functions(data):
     result = fitted(data)
     with pytest.raises(TypeError, match=r"result\.fit\(i\)"):
         report(result)
@@ -112,7 +112,7 @@ def test_a_batch_itself_is_no_fit_and_a_copy_knows_no_functions(data):
             other.fit(0)
 
 
-def test_failed_fits_are_told_too(data):
+def test_failed_fits_can_be_taken_out_too(data):
     spoiled = data.copy()
     spoiled[1] = np.nan
     x, cov_x, info, message, ier = fitted(spoiled).fit(1)

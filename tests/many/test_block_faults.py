@@ -41,7 +41,7 @@ def never(x, block):
     (b"data.f64", TypeError, r"one file name is \[name\]"),
     (None, TypeError, "NoneType"), (3, TypeError, "int"),
 ])
-def test_blocks_that_are_none(blocks, error, match):
+def test_objects_that_are_not_blocks_are_refused(blocks, error, match):
     refuses(error, match, func=never, blocks=blocks)
 
 
@@ -81,7 +81,7 @@ def test_more_parameters_than_residuals():
 
 
 class Changed:
-    """enzyme's function, but that call number k for the block is changed."""
+    """enzyme's function, with the result of call number k for a block changed."""
 
     def __init__(self, function, change, k=0, block=1):
         self.function, self.change, self.k, self.block, self.calls = function, change, k, ENZYME[block], 0
@@ -105,7 +105,7 @@ BAD_RESIDUALS = {
 
 @pytest.mark.parametrize("k", [0, 3])
 @pytest.mark.parametrize("bad", BAD_RESIDUALS)
-def test_residuals_that_are_none_name_the_block(bad, k):
+def test_errors_about_residuals_name_the_block(bad, k):
     change, error, match = BAD_RESIDUALS[bad]
     caught = refuses(error, match, func=Changed(enzyme_residual, change, k), Dfun=enzyme_jacobian)
     assert caught.__notes__ == ["leastsq_blocks: in block 1"]
@@ -166,7 +166,7 @@ def test_an_exception_arrives_as_it_is_from_any_call(error, which):
         k += 1
 
 
-def test_stop_iteration_ends_no_map_in_silence():
+def test_stop_iteration_does_not_end_a_map_silently():
     def throw(value):
         raise StopIteration
     caught = refuses(RuntimeError, "StopIteration was raised in block 1",
@@ -189,7 +189,7 @@ def test_an_exception_of_the_blocks_arrives_as_it_is():
     assert refuses(OSError, "gone", blocks=Gone()) is error
 
 
-def test_blocks_that_become_fewer_or_more():
+def test_a_changed_number_of_blocks_is_an_error():
     class Fickle:
         def __init__(self, *counts):
             self.counts = list(counts)

@@ -1,4 +1,4 @@
-"""leastsq_blocks: who evaluates the blocks, and what of them is in memory and travels."""
+"""leastsq_blocks: the maps that evaluate blocks, the blocks in memory, and what is sent between processes."""
 import concurrent.futures
 import functools
 import multiprocessing
@@ -42,12 +42,12 @@ def assert_same_bits(got):
     assert (got[2]["nfev"], got[2]["fnorm"], got[3:]) == (want[2]["nfev"], want[2]["fnorm"], want[3:])
 
 
-def test_threads_make_the_bits_of_the_builtin_map():
+def test_threads_give_the_bits_of_the_builtin_map():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert_same_bits(in_blocks(residual, start(4), WORK, loss="huber", map=pool.map))
 
 
-def test_processes_make_the_bits_of_the_builtin_map():
+def test_processes_give_the_bits_of_the_builtin_map():
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=SPAWN) as pool:
         assert_same_bits(in_blocks(residual, start(4), WORK, loss="huber", map=pool.map))
         with pytest.raises(blocks_of.Refused) as caught:
@@ -57,7 +57,7 @@ def test_processes_make_the_bits_of_the_builtin_map():
 
 
 @pytest.mark.parametrize("method", ["map", "imap"])
-def test_a_pool_of_multiprocessing_makes_the_bits_of_the_builtin_map(method):
+def test_a_pool_of_multiprocessing_gives_the_bits_of_the_builtin_map(method):
     with SPAWN.Pool(2) as pool:
         assert_same_bits(in_blocks(residual, start(4), WORK, loss="huber", map=getattr(pool, method)))
 
@@ -65,14 +65,14 @@ def test_a_pool_of_multiprocessing_makes_the_bits_of_the_builtin_map(method):
 def test_a_pool_may_return_blocks_out_of_order():
     with SPAWN.Pool(2) as pool:
         got = in_blocks(residual, start(4), WORK, loss="huber", map=pool.imap_unordered)
-    # Each time another order of the sums: forward differences carry roundings of 1e-8, and where
-    # the iteration stops within xtol = 1.5e-8 is a matter of chance.
+    # The order of the sums changes each time.  Forward differences have rounding errors of 1e-8, so it
+    # is chance where the iteration stops within xtol = 1.5e-8.
     np.testing.assert_allclose(got[0], by_builtin()[0], rtol=1e-8)
     assert got[4] in (1, 2, 3)
 
 
 @pytest.mark.slow
-def test_mpi_makes_the_bits_of_the_builtin_map(need_program):
+def test_mpi_gives_the_bits_of_the_builtin_map(need_program):
     pytest.importorskip("mpi4py")
     mpiexec = need_program("mpiexec")
     done = subprocess.run(
@@ -89,7 +89,7 @@ def test_a_killed_worker_is_an_error():
         leastsq_blocks(blocks_of.dies, start(4), WORK, map=pool.map)
 
 
-def test_a_map_that_loses_blocks_is_found_out():
+def test_a_map_that_loses_blocks_is_detected():
     with pytest.raises(ValueError, match="map must return a result for each of the 4 blocks, got 3"):
         leastsq_blocks(decay, [2, 1, .4], ROWS, map=lambda f, blocks: list(map(f, blocks))[1:])
 
@@ -97,7 +97,7 @@ def test_a_map_that_loses_blocks_is_found_out():
 # -------------------------------------------------------------------- memory
 
 class Live:
-    """Blocks that know how many of them there are."""
+    """Blocks that count how many of them exist."""
 
     def __init__(self):
         self.alive, self.most = weakref.WeakSet(), 0
@@ -126,7 +126,7 @@ def test_one_block_is_in_memory_at_a_time(Dfun):
 
 @pytest.mark.parametrize("n", [1, 7, 30])
 @pytest.mark.parametrize("Dfun", ["2-point", jacobian])
-def test_only_triangles_travel(Dfun, n):
+def test_only_triangles_are_sent(Dfun, n):
     problem = BlockTask(residual, Dfun=Dfun if callable(Dfun) else None)
     sizes = []
     for m in (n, 100, 20000):
@@ -139,7 +139,7 @@ def test_only_triangles_travel(Dfun, n):
     assert max(norms) < 400 and np.ptp(norms) < 16
 
 
-def test_row_accumulators_are_what_travels():
+def test_row_accumulators_are_sent():
     problem = BlockTask(residual)
     part = problem.model(Point(start(4), Differences(), 0.0, True), 0, WORK[0])
     assert type(part.accumulator) is RowAccumulator and part.evaluations == 4

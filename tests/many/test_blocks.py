@@ -1,4 +1,4 @@
-"""leastsq_blocks: the answers of leastsq, however the data are cut and whoever evaluates."""
+"""leastsq_blocks gives the answers of leastsq, however the data are divided and whichever map evaluates them."""
 import functools
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from test_blocked import (ELSEWHERE, FALSE_END, TWO_MINIMA, WITHOUT_END, assert_
 from test_nist import FITS, digits, fit_id
 from test_parity import RUNS
 
-FAR_OUT = "the model underflows at the start: roundings choose between its minimum and a flat end"
+FAR_OUT = "the model underflows at the start: rounding decides between its minimum and a flat region"
 HERE = Path(__file__).resolve().parent
 
 
@@ -30,10 +30,10 @@ def in_blocks(func, x0, blocks, **options):
     return leastsq_blocks(func, x0, blocks, full_output=True, **options)
 
 
-# --------------------------------------------------- the collections, in pieces
+# --------------------------------------------------- the collections, in blocks
 
 def ways_to_cut(m):
-    """Slices of range(m): single rows, all in one, uneven and with none."""
+    """Slices of range(m): single rows, all rows in one, uneven ones, and empty ones."""
     third = m // 3
     return {"rows": [slice(i, i + 1) for i in range(m)],
             "one": [slice(0, m)],
@@ -43,8 +43,8 @@ def ways_to_cut(m):
 
 
 CUTS = ["uneven", *(pytest.param(way, marks=pytest.mark.slow) for way in ways_to_cut(9) if way != "uneven")]
-# Besides those of test_blocked.py: MINPACK's own path ends elsewhere too if x0 moves by its
-# last bit and the residuals stand in another order.
+# In addition to those of test_blocked.py: the minpack path too ends elsewhere if the last bit of x0
+# changes and the residuals come in another order.
 ALSO_ELSEWHERE = {("watson-12-31-x10", "lmdif"): FALSE_END, ("gaussian-3-15-x100", "lmder"): FAR_OUT}
 
 
@@ -79,14 +79,14 @@ def test_classic_problems_end_in_the_same_minimum(run, method, cuts):
 
 
 @pytest.mark.parametrize("run, method", ALSO_ELSEWHERE)
-def test_where_the_paths_part_minpack_itself_hangs_on_roundings(run, method):
+def test_where_the_paths_differ_minpacks_own_end_depends_on_rounding(run, method):
     assert_minpack_hangs_on_roundings(run, method)
 
 
 @pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("fit", FITS, ids=fit_id)
 def test_nist_problems_keep_their_digits(fit, cuts):
-    """SciPy's, as they are when the model's last bits move at random."""
+    """At least the digits that SciPy keeps when the model's last bits change at random."""
     data = strd.load(fit["data set"])
     func, Dfun = whole(data, None)
     x0 = data.starts[fit["start"] - 1]
@@ -102,7 +102,7 @@ M, N = 5000, 7
 
 @functools.cache
 def large():
-    """The data, and what leastsq makes of them, by differences and with Dfun."""
+    """The data, and leastsq's fits to them, by differences and with Dfun."""
     (data,) = (rows.load() for rows in cut(M, N, M))
     return data, {method: leastsq(residual, start(N), args=(data,), full_output=True, **options)
                   for method, options in (("lmdif", {}), ("lmder", {"Dfun": jacobian}))}
@@ -124,7 +124,7 @@ def assert_same_fit(got, want, rtol=1e-10):
 
 @pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 7, 64, 999, 2500, M])
 @pytest.mark.parametrize("door", DOORS)
-def test_large_fits_agree_with_memory(door, size):
+def test_large_fits_agree_with_fits_in_memory(door, size):
     want = large()[1]["lmdif" if door == "lmdif" else "lmder"]
     got = in_blocks(residual, start(N), pieces(size), **DOORS[door])
     assert_same_fit(got, want)
@@ -151,7 +151,7 @@ def test_blocks_may_be_merged_in_any_order(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_any_tree_of_merges_is_a_model_of_the_same_rows(seed):
+def test_any_tree_of_merges_gives_the_model_of_the_same_rows(seed):
     rng = np.random.default_rng(seed)
     problem = BlockTask(residual, Dfun=jacobian)
     point = Point(start(N) + rng.random(N), Differences(), 0.0, True)
@@ -172,7 +172,7 @@ def test_any_tree_of_merges_is_a_model_of_the_same_rows(seed):
     assert norm.norm == pytest.approx(np.linalg.norm(residual(point.x, large()[0])), rel=1e-14)
 
 
-def test_merging_leaves_the_parts_as_they_are():
+def test_merging_does_not_change_the_parts():
     problem = BlockTask(residual, Dfun=jacobian)
     parts = [problem.model(Point(start(N), Differences(), 0.0, True), k, b) for k, b in enumerate(pieces(1000))]
     before = [part.accumulator.triangle() for part in parts]
@@ -281,7 +281,7 @@ def test_bounds_are_kept_in_every_block():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_steps_fit_the_precision_of_func(dtype):
+def test_difference_steps_suit_the_precision_of_func(dtype):
     def func(x, rows=slice(None)):
         return np.asarray(decay(x, rows), dtype)
     want = leastsq(func, [2, 1, .4], full_output=True, history=True)

@@ -1,4 +1,4 @@
-"""Fits on a cluster, which the tests start themselves: of two processes where that matters, else of two threads."""
+"""Fits on a cluster that the tests start: of two processes where that matters, otherwise of two threads."""
 import importlib.util
 import os
 import pickle
@@ -23,7 +23,7 @@ from leastsq import leastsq_blocks                                  # noqa: E402
 from leastsq._many.dask_schedulers import Cluster                                   # noqa: E402
 from leastsq.dask import leastsq_blocks as on_dask                  # noqa: E402
 
-# Dask's own warnings (ports in use, slow starts on a busy machine) are not ours to judge.
+# Warnings by Dask itself (ports in use, slow starts on a busy machine) do not concern these tests.
 pytestmark = pytest.mark.filterwarnings("default")
 
 TRUTH = np.array([2.0, 0.7, 0.3])
@@ -42,7 +42,7 @@ def client():
 
 @pytest.fixture(scope="module")
 def processes():
-    """Two workers that are processes; one that is killed comes back."""
+    """Two workers that are processes; one that is killed is restarted."""
     with config.set({"distributed.comm.timeouts.connect": "60s"}), cluster() as local, \
             Client(local, set_as_default=False) as client:
         yield client
@@ -80,7 +80,7 @@ def test_agrees_with_one_machine(request, where, options, Dfun):
     client = request.getfixturevalue(where)
     here = leastsq_blocks(residual, [1, 1, 0.1], cut(t, y, 750), Dfun=Dfun, full_output=True, **options)
     there = on_dask(residual, [1, 1, 0.1], cut(t, y, 750), Dfun=Dfun, full_output=True, client=client, **options)
-    # Fewer than nine blocks are merged in one task, in their order: the bits of the builtin map.
+    # Fewer than nine blocks are merged in one task, in order, so that the bits are those of the builtin map.
     np.testing.assert_array_equal(there[0], here[0])
     np.testing.assert_array_equal(there[1], here[1])
     assert (there[4], there[2]["nfev"], there[3]) == (here[4], here[2]["nfev"], here[3])
@@ -145,7 +145,7 @@ def test_an_error_names_its_block(processes):
     assert "in block 1" in " ".join(caught.value.__notes__)
 
 
-def test_a_timeout_of_the_function_is_not_ours(client):
+def test_a_timeout_raised_by_the_function_arrives_as_its_own(client):
     def slow(x, block):
         raise TimeoutError("the instrument is off")
 
@@ -162,8 +162,8 @@ def test_residuals_that_are_not_finite_name_block_and_row(client):
     assert "[234]" in message
 
 
-def test_the_driver_receives_three_triangles_a_worker_at_most(processes):
-    """In an iteration, of everything that its connections bring, Dask's own messages with it."""
+def test_the_driver_receives_at_most_three_triangles_for_each_worker(processes):
+    """In an iteration, counting everything that its connections receive, Dask's own messages included."""
     path = Path(__file__).parents[2] / "benchmarks" / "scale.py"
     scale = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("scale", path))
     spec.loader.exec_module(scale)
@@ -177,8 +177,8 @@ def test_the_driver_receives_three_triangles_a_worker_at_most(processes):
     assert triangle < np.max(np.diff(received)) <= 2*3*triangle
 
 
-def test_what_comes_back_is_one_triangle(client, monkeypatch):
-    """However many blocks there are."""
+def test_one_triangle_comes_back(client, monkeypatch):
+    """Whatever the number of blocks."""
     real = Cluster.result
     sizes = []
 
@@ -217,7 +217,7 @@ def test_bad_input_is_refused(client, arguments, error, says):
         on_dask(**{"func": residual, "x0": [1, 1, 0], "blocks": cut(*data(), 1000), "client": client} | arguments)
 
 
-def test_without_a_client_it_says_what_to_make():
+def test_without_a_client_the_error_says_how_to_make_one():
     import distributed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "default_client", lambda: (_ for _ in ()).throw(ValueError("none")))
@@ -233,7 +233,7 @@ def test_importing_leastsq_does_not_import_dask():
 # ---- lost workers ------------------------------------------------------------------
 
 def killing(x, block, marker):
-    """Kill the worker once, in the middle of the fit."""
+    """Kills its worker once, in the middle of the fit."""
     if abs(x[0] - TRUTH[0]) < 0.5:
         try:
             open(marker, "x").close()
@@ -245,7 +245,7 @@ def killing(x, block, marker):
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["sent from here", "made there"])
-def test_a_killed_worker_costs_nothing_but_time(processes, tmp_path, sent):
+def test_a_killed_worker_costs_only_time(processes, tmp_path, sent):
     t, y = data()
     blocks = cut(t, y, 600)
     expected = leastsq_blocks(residual, [1, 1, 0], blocks, full_output=True)
@@ -280,8 +280,8 @@ def test_a_block_that_kills_its_worker_again_is_named():
 
 
 @pytest.mark.slow
-def test_a_block_that_goes_down_with_its_worker_is_not_sent_for_ever(monkeypatch):
-    # Two of the five times: a nanny whose worker is killed while it starts may give up.
+def test_a_block_whose_workers_die_is_not_sent_forever(monkeypatch):
+    # Two kills instead of five: a nanny whose worker is killed while it starts may give up.
     monkeypatch.setattr("leastsq._many.dask_schedulers._TIMES_LOST", 2)
     with cluster() as local, Client(local, set_as_default=False) as client, \
             pytest.raises(RuntimeError, match="were lost 2 times in one evaluation: does func end its process"):
@@ -289,7 +289,7 @@ def test_a_block_that_goes_down_with_its_worker_is_not_sent_for_ever(monkeypatch
 
 
 @pytest.mark.slow
-def test_a_cluster_that_starts_anew_gets_its_data_again():
+def test_a_restarted_cluster_gets_its_data_again():
     blocks, restarted = cut(*data(), 600), []
 
     def restart(state):
@@ -297,7 +297,7 @@ def test_a_cluster_that_starts_anew_gets_its_data_again():
             restarted.append(state.nfev)
             client.restart()
 
-    # One of its own: to restart nannies that just put up a killed worker again may take Dask minutes.
+    # A cluster of its own: restarting nannies that have just restarted a killed worker may take Dask minutes.
     with cluster() as local, Client(local, set_as_default=False) as client:
         x, ier = on_dask(residual, [1, 1, 0], blocks, client=client, callback=restart)
     want, its_ier = leastsq_blocks(residual, [1, 1, 0], blocks)
@@ -327,7 +327,7 @@ def waiting(x, block):
 
 
 def test_a_client_that_is_closed_ends_the_fit():
-    """From another thread, while the fit waits for a task."""
+    """The client is closed in another thread, while the fit waits for a task."""
     def close():
         BEGUN.wait(600)
         client.close()
@@ -344,8 +344,8 @@ def test_a_client_that_is_closed_ends_the_fit():
             thread.join()
 
 
-def test_without_a_worker_left_it_ends():
-    """No nanny starts another one in its place."""
+def test_the_fit_ends_if_no_worker_is_left():
+    """Without a nanny no other worker is started."""
     with cluster(0) as local, Client(local, set_as_default=False) as client:
         worker = subprocess.Popen([sys.executable, "-m", "dask", "worker", local.scheduler_address,
                                    "--no-nanny", "--nthreads", "1", "--no-dashboard"],
@@ -360,7 +360,7 @@ def test_without_a_worker_left_it_ends():
 
 
 class Vanishing:
-    """A client of one worker, gone while a block is sent to it, and another that comes later."""
+    """A client with one worker, which vanishes while a block is sent to it; another worker comes later."""
 
     def __init__(self, error, listed):
         self.error, self.listed, self.sent, self.status = error, listed, [], "running"

@@ -1,4 +1,4 @@
-"""`fit` beside `curve_fit`, on bounded problems and NIST's: never a worse minimum, fewer evaluations in all."""
+"""`fit` compared with `curve_fit` on bounded problems and NIST's: no minimum is worse, and evaluations are fewer in total."""
 import warnings
 
 import numpy as np
@@ -10,7 +10,7 @@ import problems
 import strd
 
 def of_vector(residual):
-    """A problem's residuals as a model of no x: (model, y)."""
+    """A problem's residuals as a model without x: (model, y)."""
     return lambda _, *p: residual(np.array(p))
 
 
@@ -19,7 +19,7 @@ def model_of(data):
 
 
 def tried(call):
-    """(cost, evaluations) of a fit, infinite where there is none."""
+    """(cost, evaluations) of a fit; both are infinite if it fails."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -40,7 +40,7 @@ def by_curve_fit(*args, **options):
 
 def test_bounded_problems():
     worse, calls = [], np.zeros(2)
-    for case in bounded.CASES[::3]:         # of every family; all 471 take a third of a minute
+    for case in bounded.CASES[::3]:         # some of every family; all 471 take 20 seconds
         p = problems.problem(case["problem"], n=case["n"], m=case["m"])
         model, y = of_vector(p.residual), np.zeros(p.m)
         low, high = (np.array(case[side], float) for side in ("lo", "hi"))
@@ -64,7 +64,7 @@ def test_nists_data():
             assert ours[0] <= 1.01*theirs[0] + 1e-20, name
             if theirs[0] <= 1.01*ours[0] + 1e-20:       # both are at the minimum
                 calls += ours[1], theirs[1]
-    assert calls[0] <= calls[1] + 1             # where a model's values look rounded they are looked at
+    assert calls[0] <= calls[1] + 1             # one more call where the model's values look rounded
 
 
 @pytest.mark.parametrize("name", ["Misra1a", "Thurber", "MGH17", "Gauss1"])

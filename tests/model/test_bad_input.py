@@ -1,4 +1,4 @@
-"""Every argument of `fit` that is off: an error at once with its name, what it got, what was wanted, the nearest name."""
+"""Every wrong argument of `fit` is an error at once that gives its name, the value, what was wanted, and the nearest name."""
 import numpy as np
 import pytest
 
@@ -132,7 +132,7 @@ BAD_SETS = [
 
 
 @pytest.mark.parametrize("given, kind, words", BAD + [({**TWO, **one[0]}, *one[1:]) for one in BAD_SETS])
-def test_what_is_off_is_said_at_once(given, kind, words):
+def test_wrong_arguments_are_named_at_once(given, kind, words):
     with pytest.raises(kind, match=words):
         lsq.fit(**{**GOOD, **given})
 
@@ -146,7 +146,7 @@ def test_the_data_are_not_written_to():
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip((x, y, sigma), kept))
 
 
-def test_data_that_changed_since_are_an_error():
+def test_data_changed_after_the_fit_are_an_error():
     y = Y.copy()
     result = lsq.fit(decay, T, y, GOOD["start"])
     y += T

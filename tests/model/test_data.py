@@ -41,7 +41,7 @@ def same(a, b, rtol=1e-7):
 # ------------------------------------------------------------------ shapes
 
 @pytest.mark.parametrize("sigma", [None, 0.05, np.linspace(0.04, 0.06, U.size).reshape(U.shape)])
-def test_an_image_is_its_pixels_in_a_row(sigma):
+def test_an_image_is_fitted_like_a_vector_of_its_pixels(sigma):
     image = lsq.fit(blob, (U, V), IMAGE, BLOB_START, sigma=sigma)
     row = lsq.fit(blob, (U.ravel(), V.ravel()), IMAGE.ravel(), BLOB_START, sigma=sigma if np.ndim(sigma) < 2 else sigma.ravel())
     same(image, row, 0)
@@ -61,7 +61,7 @@ def test_data_of_three_axes_come_back_in_shape():
     assert result.residuals.shape == cube.shape and result["ratio"] == pytest.approx(2)
 
 
-def test_integers_lists_and_numbers_alone_are_data():
+def test_data_may_be_integers_lists_and_single_numbers():
     counts = [100, 61, 37, 22, 14, 8]
     assert lsq.fit(decay, list(range(6)), counts, [90, 0.5, 0]).success
     a, b = (lsq.fit(decay, np.arange(6), np.array(counts, kind), [90, 0.5, 0]) for kind in (np.int16, float))
@@ -83,7 +83,7 @@ def test_a_model_may_return_a_list():
 
 @pytest.mark.parametrize("sigma", [None, 0.03, np.linspace(0.02, 0.04, 40)])
 @pytest.mark.parametrize("absolute", [False, True])
-def test_complex_data_are_both_parts(sigma, absolute):
+def test_complex_data_are_fitted_as_both_parts(sigma, absolute):
     start = [1, 0, 1]
     both = lsq.fit(resonance, F, ANSWER, start, sigma=sigma, absolute_sigma=absolute)
 
@@ -102,7 +102,7 @@ def test_complex_data_are_both_parts(sigma, absolute):
     assert both.r_squared == pytest.approx(stacked.r_squared)
 
 
-def test_complex_sigma_is_that_of_either_part():
+def test_complex_sigma_gives_one_sigma_for_each_part():
     a = lsq.fit(resonance, F, ANSWER, [1, 0, 1], sigma=0.03 + 0.06j)
     b = lsq.fit(lambda f, *p: np.concatenate([resonance(f, *p).real, resonance(f, *p).imag]), F,
                 np.concatenate([ANSWER.real, ANSWER.imag]), [1, 0, 1], sigma=np.repeat([0.03, 0.06], 40))
@@ -116,14 +116,14 @@ def test_derivatives_of_complex_models_are_complex():
     same(lsq.fit(resonance, F, ANSWER, [1, 0, 1], jac=derivatives), lsq.fit(resonance, F, ANSWER, [1, 0, 1]), 1e-6)
 
 
-# ------------------------------------------------------------------ what does not count
+# ------------------------------------------------------------------ data that do not count
 
 KEEP = random.random(T.size) > 0.2
 MISSING = np.where(KEEP, Y, np.nan)
 
 
 @pytest.mark.parametrize("given", ["masked y", "masked x", "nan in y", "nan in x", "inf sigma", "nan sigma", "masked sigma"])
-def test_what_does_not_count_is_as_if_it_were_not_there(given):
+def test_data_that_do_not_count_are_as_if_absent(given):
     sigma = np.linspace(0.01, 0.03, T.size)
     wanted = lsq.fit(decay, T[KEEP], Y[KEEP], START, sigma=sigma[KEEP])
     x, y, s = {"masked y": (T, np.ma.array(Y, mask=~KEEP), sigma), "masked x": (np.ma.array(T, mask=~KEEP), Y, sigma),
@@ -159,7 +159,7 @@ def test_rows_and_columns_of_a_covariance_are_left_out():
     same(result, lsq.fit(decay, T[KEEP], Y[KEEP], START, sigma=matrix[np.ix_(KEEP, KEEP)]), 0)
 
 
-def test_of_several_predictors_any_nan_leaves_the_point_out():
+def test_nan_in_any_of_several_predictors_leaves_the_point_out():
     x = np.array([T, np.where(KEEP, 1.0, np.nan)])
     result = lsq.fit(lambda x, a, b, c: decay(x[0], a, b, c)*x[1], x, Y, START, nan_policy="omit")
     same(result, lsq.fit(decay, T[KEEP], Y[KEEP], START), 0)

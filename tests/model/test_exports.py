@@ -1,4 +1,4 @@
-"""What leaves Python: dicts, CSV, LaTeX, pandas, uncertainties, files, pickles; and what a notebook shows."""
+"""Exports: dicts, CSV, LaTeX, pandas, uncertainties, files, pickles; and the display in a notebook."""
 import copy
 import csv
 import io
@@ -93,22 +93,22 @@ def test_ufloats_are_correlated():
 
 
 @pytest.mark.parametrize("package, ask", [("pandas", RESULT.to_dataframe), ("uncertainties", RESULT.ufloats)])
-def test_what_is_not_installed_is_said(package, ask, monkeypatch):
+def test_a_package_that_is_not_installed_is_named(package, ask, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(ImportError, match=f"needs .*{package}"):
         ask()
 
 
-@pytest.mark.parametrize("args, texts", [
+@pytest.mark.parametrize("args, strings", [
     ((1.3036, 0.0121), ("1.304 ± 0.012", "1.304(12)", r"1.304 \pm 0.012")),
     ((-2.5e-7, 3e-9), ("(-2.500 ± 0.030)e-07", "-2.500(30)e-07", r"(-2.500 \pm 0.030) \times 10^{-7}")),
     ((5.0, np.inf), ("5 ± inf", "5 ± inf", r"5 \pm \infty")), ((5.0, np.nan), ("5", "5", "5")), ((5.0,), ("5", "5", "5")),
     ((12.0, 3.4, 1), ("12 ± 3", "12(3)", r"12 \pm 3")), ((0, 0.5), ("0.00 ± 0.50", "0.00(50)", r"0.00 \pm 0.50"))])
-def test_values_are_rounded_to_their_errors(args, texts):
-    assert tuple(lsq.format_value(*args, style=style) for style in ("plain", "short", "latex")) == texts
+def test_values_are_rounded_to_their_uncertainties(args, strings):
+    assert tuple(lsq.format_value(*args, style=style) for style in ("plain", "short", "latex")) == strings
 
 
-def test_values_of_results_know_their_errors():
+def test_values_of_results_know_their_uncertainties():
     assert lsq.format_value(RESULT["rate_1"]) == lsq.format_value(RESULT["rate_1"].value, RESULT["rate_1"].stderr)
     for bad in ({"style": "html"}, {"digits": 0}, {"digits": True}, {"digits": 2.0}):
         with pytest.raises(ValueError, match="format_value: "):
@@ -118,7 +118,7 @@ def test_values_of_results_know_their_errors():
 # ------------------------------------------------------------------ files
 
 @pytest.mark.parametrize("of", EVERYTHING)
-def test_a_file_has_everything_but_the_code(of, tmp_path):
+def test_a_file_has_everything_except_functions(of, tmp_path):
     result, path = EVERYTHING[of](), tmp_path/"fit.json"
     result.save(path)
     json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -156,7 +156,7 @@ def test_a_file_of_pandas(tmp_path):
     assert other.residuals.equals(result.residuals)
 
 
-def test_what_json_does_not_hold_is_given_again(tmp_path):
+def test_what_json_cannot_hold_is_given_again(tmp_path):
     class Times:
         t = T
     def scaled(z):

@@ -1,4 +1,4 @@
-"""`fit`: parameters by the model's own names, x as it is, the answers of the solver."""
+"""`fit`: parameters by the names of the model's arguments, x unchanged, the answers of the solver."""
 import warnings
 from functools import partial
 
@@ -66,7 +66,7 @@ def test_defaults_of_arguments_are_starts():
     assert np.array_equal(lsq.fit(model, T, Y, {"height": 1, "level": 0.2}).start, [1, 1, 0.2])
 
 
-def test_options_of_a_model_are_no_parameters():
+def test_options_of_a_model_are_not_parameters():
     def model(t, height, kind="exp", flag=True, what=None, rate=1, *, level=0.5, base):     # noqa: ARG001
         return height*base**(-rate*t) + level
     result = lsq.fit(partial(model, base=np.e), T, Y, [1, 1])
@@ -74,7 +74,7 @@ def test_options_of_a_model_are_no_parameters():
     assert np.allclose(result.x, [2.5, 1.3], atol=0.05)
 
 
-def test_a_bound_argument_is_no_parameter():
+def test_a_bound_argument_is_not_a_parameter():
     result = lsq.fit(partial(decay, rate=1.3), T, Y, {"height": 1, "level": 0})
     held = lsq.fit(decay, T, Y, {"height": 1, "rate": 1.3, "level": 0}, fixed="rate")
     assert result.names == ("height", "level")
@@ -119,7 +119,7 @@ def test_the_model_gets_x_as_it_is(x):
     assert np.allclose(result.x, lsq.fit(decay, T, Y, START).x)
     result.stderr, result.band(), result.predict()
     if isinstance(x, list):
-        assert all(isinstance(one, np.ndarray) and np.array_equal(one, T) for one in seen)      # a list of numbers can do nothing
+        assert all(isinstance(one, np.ndarray) and np.array_equal(one, T) for one in seen)      # numbers become an array
     else:
         assert all(one is x for one in seen)
 
@@ -134,7 +134,7 @@ def test_derivatives_may_be_given(jac, sigma):
 
 
 @pytest.mark.parametrize("bounds", [{"rate": (0, 1.2)}, [None, (0, 1.2), (None, None)]])
-def test_bounds_hold_and_are_said(bounds):
+def test_bounds_hold_and_are_reported(bounds):
     result = lsq.fit(decay, T, Y, START, bounds=bounds)
     assert result["rate"] == 1.2 and np.isnan(result["rate"].stderr)
     assert result["rate"].bounds == (0, 1.2) and result["level"].bounds == (-np.inf, np.inf)
@@ -210,14 +210,14 @@ def test_an_exception_of_the_model_arrives_unchanged():
         assert caught.value is error
 
 
-def test_the_model_is_called_as_often_as_is_said():
+def test_the_model_is_called_as_often_as_reported():
     calls = [0]
 
     def model(t, height, rate, level):
         calls[0] += 1
         return decay(t, height, rate, level)
     result = lsq.fit(model, T, Y, START, sigma=0.02)
-    assert calls[0] == result.nfev and result.extra_nfev == 0          # uncertainties are not made yet
+    assert calls[0] == result.nfev and result.extra_nfev == 0          # uncertainties have not been computed yet
     result.stderr
     made = result.extra_nfev
     assert calls[0] == result.nfev + made > result.nfev
@@ -254,5 +254,5 @@ def test_a_model_of_low_precision_is_counted_in_full():
     result = lsq.fit(rounded, T, Y, START)
     assert calls[0] == result.nfev
     calls[0] = 0
-    whole = lsq.fit(lambda t, a: rounded(t, 0, 0, 0).astype(float) + a, T, np.round(Y), [0])     # looks rounded at first
+    whole = lsq.fit(lambda t, a: rounded(t, 0, 0, 0).astype(float) + a, T, np.round(Y), [0])     # values look rounded at first
     assert calls[0] == whole.nfev

@@ -1,4 +1,4 @@
-"""What must hold between fits, whatever their numbers are: other units, other orders, more of the same."""
+"""Relations that must hold between fits, whatever the numbers: other units, other orders, repeated data."""
 import numpy as np
 import pytest
 
@@ -29,7 +29,7 @@ def fitted(options, model=decay, x=T, y=Y, start=START):
 
 
 def scaled(options, factors, of_y):
-    """The same options in other units: parameters by their factors, y and sigma by theirs."""
+    """The same options in other units: parameters, y and sigma multiplied by their factors."""
     out = dict(OPTIONS[options])
     if "sigma" in out:
         out["sigma"] = out["sigma"]*of_y
@@ -82,7 +82,7 @@ def test_permuted_points(options):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_data_of_other_forms(options):
-    """A column of an image, a masked point more, a nan more, pandas: all the same fit, to the bit."""
+    """A column of an image, one more point that is masked or nan, pandas: the fit has the same bits."""
     wanted = fitted(options)
     sigma = OPTIONS[options].get("sigma")
 
@@ -100,7 +100,7 @@ def test_data_of_other_forms(options):
 
 @pytest.mark.parametrize("options", ["absolute", "absolute prior"])
 def test_a_parameter_for_each_of_two_equal_sets(options):
-    """Two sets of the same data: shared parameters have errors smaller by the root of two, own ones not."""
+    """With the same data twice, standard errors of shared parameters shrink by sqrt(2), those of own ones do not."""
     given = {name: value for name, value in OPTIONS[options].items() if name != "prior"}
     one = fitted({**given, **TIGHT})
     shared = lsq.fit([decay, decay], T, [Y, Y], START, **{**given, **TIGHT, "sigma": [SIGMA, SIGMA]})
@@ -110,8 +110,8 @@ def test_a_parameter_for_each_of_two_equal_sets(options):
 
 
 @pytest.mark.parametrize("options", ["plain", "sigma", "absolute", "loss"])
-def test_another_parameter_in_the_place_of_one(options):
-    """A half-life as the parameter, and as what derives from the rate."""
+def test_a_parameter_replaced_by_a_function_of_it(options):
+    """A half-life as a parameter, and derived from the rate."""
     given = {**OPTIONS[options], **TIGHT}
 
     def by_halflife(t, height, halflife, level):

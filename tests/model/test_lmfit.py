@@ -1,4 +1,4 @@
-"""docs/fit_and_lmfit.md: ten tasks with `fit` and with lmfit; numbers agree, and no version with `fit` is longer."""
+"""docs/fit_and_lmfit.md: ten tasks with `fit` and with lmfit; the numbers agree, and no version with `fit` is longer."""
 import re
 import warnings
 from pathlib import Path
@@ -12,19 +12,19 @@ pytest.importorskip("lmfit")
 pytest.importorskip("scipy")
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fit_and_lmfit.md"
-ROBUST = "4. Outliers"          # whose standard errors are Huber's here
+ROBUST = "4. Outliers"          # with `fit`, standard errors are Huber's
 
 
 @pytest.fixture(scope="module")
 def tasks():
-    """{heading: (code with fit, its result, code with lmfit, its result)}; what stands before them is set-up."""
+    """{heading: (code with fit, its result, code with lmfit, its result)}; the code before the headings is set-up."""
     names, found = {}, {}
     for section in re.split("^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE):
         blocks = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
         pair = []
         for code in blocks:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")         # lmfit's and uncertainties' own
+                warnings.simplefilter("ignore")         # by lmfit and uncertainties
                 exec(compile(code, PAGE.name, "exec"), names)
             if "lsq.fit(" in code:
                 pair += [code, (names["result"], names.get("derived"))]
@@ -48,7 +48,7 @@ def test_no_version_with_fit_is_longer(tasks):
     assert longer == {}
 
 
-def test_numbers_are_lmfits(tasks):
+def test_numbers_agree_with_lmfit(tasks):
     for name, (_, (result, derived), _, best) in tasks.items():
         numbers = dict(result) | dict(derived or {})
         theirs = {one: best.params[re.sub(r"\[(\d)\]", r"_\1", one)] for one in numbers}
@@ -62,7 +62,7 @@ def test_numbers_are_lmfits(tasks):
             assert (result.aic, result.bic) == pytest.approx((best.aic, best.bic), rel=1e-9), name
 
 
-def test_uncertainties_are_iminuits_where_residuals_are_small():
+def test_uncertainties_agree_with_iminuit_where_residuals_are_small():
     iminuit, cost = pytest.importorskip("iminuit"), pytest.importorskip("iminuit.cost")
     t = np.linspace(0, 4, 60)
 

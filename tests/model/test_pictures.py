@@ -1,4 +1,4 @@
-"""Pictures of `FitResult`: each kind of data gets the one that suits it."""
+"""Pictures of `FitResult`: each kind of data gets a suitable one."""
 import numpy as np
 import pytest
 
@@ -39,7 +39,7 @@ def test_profiles_and_regions():
     assert RESULT.contour("height", "rate_1", points=8).plot(ax=ax) is ax.figure
 
 
-def test_what_plot_fit_does_not_draw_is_said():
+def test_what_plot_fit_cannot_draw_is_an_error():
     with pytest.raises(TypeError, match="drawn by result.plot"):
         lsq.plot.fit(EVERYTHING["sets"]())
     with pytest.raises(TypeError, match="prediction goes with one data set"):

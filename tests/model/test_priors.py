@@ -1,4 +1,4 @@
-"""Priors of `fit`: rows of the residual, which neither a loss nor reduced chi2 touches."""
+"""Priors of `fit`: rows of the residuals, which neither a loss nor reduced chi-squared affects."""
 import numpy as np
 import pytest
 
@@ -15,7 +15,7 @@ def decay(t, height, rate, level):
     return height*np.exp(-rate*t) + level
 
 
-def test_a_prior_is_a_datum():
+def test_a_prior_acts_like_a_datum():
     result = lsq.fit(decay, T, Y, START, sigma=SIGMA, absolute_sigma=True, prior=PRIOR)
 
     def model(t, height, rate, level):
@@ -30,7 +30,7 @@ def test_a_prior_is_a_datum():
         assert np.allclose(a.lower, b.lower, rtol=1e-5) and np.allclose(a.upper, b.upper, rtol=1e-5)
 
 
-def test_the_report_says_what_is_whose():
+def test_the_report_separates_data_and_priors():
     result = lsq.fit(decay, T, Y, START, sigma=SIGMA, prior=PRIOR)
     found = result.report()
     r = (decay(T, *result.x) - Y)/SIGMA
@@ -48,19 +48,19 @@ def test_the_report_says_what_is_whose():
     assert "1.250 ± 0.010" in found._repr_html_()
 
 
-def test_a_contradiction_is_said():
+def test_a_contradiction_between_data_and_prior_is_reported():
     assert "contradict" in str(lsq.fit(decay, T, Y, START, sigma=SIGMA, prior={"rate": (0.3, 0.01)}))
 
 
 def test_the_width_of_a_prior_is_not_scaled():
-    """Data of any scatter leave a parameter that only the prior determines with the prior's width."""
+    """A parameter that only the prior determines has the prior's width, whatever the scatter of the data."""
     for scatter in (0.1, 1, 10):
         y = Y*scatter
         result = lsq.fit(lambda t, a, b, c, other: decay(t, a, b, c) + 0*other, T, y, [*START, 0], sigma=SIGMA,
                          prior={"other": (3, 0.7)})
         assert result["other"] == pytest.approx(3) and result["other"].stderr == pytest.approx(0.7)
         plain = lsq.fit(decay, T, y, START, sigma=SIGMA)
-        assert result["b"].stderr == pytest.approx(plain["rate"].stderr, rel=1e-5)     # dof: a datum and a parameter more
+        assert result["b"].stderr == pytest.approx(plain["rate"].stderr, rel=1e-5)     # dof: 1 datum, 1 parameter more
 
 
 @pytest.mark.parametrize("loss", ["linear", "huber", "cauchy"])
@@ -77,18 +77,18 @@ def test_a_wide_prior_changes_nothing(loss):
 
 @pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy", "arctan"])
 def test_no_loss_applies_to_a_prior(loss):
-    """A narrow prior far off pulls as its square: the parameter goes there, as if it were fixed."""
+    """The square of a narrow prior far away is not damped: the parameter goes there, as if it were fixed."""
     options = {"sigma": SIGMA, "loss": loss, "f_scale": 5, "ftol": 1e-12, "xtol": 1e-12}
     narrow = lsq.fit(decay, T, Y, [2, 1.1, 0.4], prior={"rate": (1.1, 1e-5)}, **options)
     held = lsq.fit(decay, T, Y, [2, 1.1, 0.4], fixed={"rate": 1.1}, **options)
     assert narrow["rate"] == pytest.approx(1.1, abs=1e-4)
     assert np.allclose(narrow.x, held.x, rtol=1e-3)
-    assert np.allclose(narrow.stderr[[0, 2]], held.stderr[[0, 2]], rtol=0.1)    # Huber's correction counts the parameters
+    assert np.allclose(narrow.stderr[[0, 2]], held.stderr[[0, 2]], rtol=0.1)    # Huber's correction depends on n
     assert narrow["rate"].stderr == pytest.approx(1e-5, rel=1e-3)
 
 
 def test_uncertainties_with_a_prior_are_those_of_repeated_fits():
-    """Scatter that sigma does not know, and a prior that is right: errors come out as large as they are."""
+    """With more scatter than sigma says and a correct prior, standard errors equal the scatter of repeated fits."""
     random, pulls = np.random.default_rng(11), []
     for _ in range(150):
         y = decay(T, 2.5, 1.3, 0.5) + 0.06*random.standard_normal(T.size)

@@ -1,4 +1,4 @@
-"""Several data sets in one `fit`: parameters of one name are one, `own` ones are each set's."""
+"""Several data sets in one `fit`: parameters of the same name are shared, except `own` ones."""
 import numpy as np
 import pytest
 
@@ -32,7 +32,7 @@ def three(**options):
                    sigma=[0.02, 0.02, 0.05], **options)
 
 
-def test_parameters_of_one_name_are_one():
+def test_parameters_of_the_same_name_are_shared():
     result = three()
     assert result.names == ("height[0]", "height[1]", "height[2]", "rate", "level")
     fit = lsq.leastsq(by_hand, [1, 1, 1, 1, 0], full_output=True)
@@ -41,7 +41,7 @@ def test_parameters_of_one_name_are_one():
     assert result.dof == 105 - 5
 
 
-def test_residuals_predictions_and_the_report_are_of_each_set():
+def test_residuals_predictions_and_the_report_are_given_for_each_set():
     result = three()
     assert [one.shape for one in result.residuals] == [(40,), (40,), (25,)] == [one.shape for one in result.predict()]
     assert np.allclose(np.concatenate(result.residuals), by_hand(result.x))
@@ -57,7 +57,7 @@ def test_residuals_predictions_and_the_report_are_of_each_set():
 
 
 @pytest.mark.parametrize("options", [{}, {"bounds": {"height": (0, 2), "rate": (1.4, None)}}, {"fixed": {"rate": 1.2}}])
-def test_only_own_parameters_are_separate_fits(options):
+def test_own_parameters_only_are_the_same_as_separate_fits(options):
     sets = (A, B, decay(T, 2, 0.7))
     joined = lsq.fit([decay]*3, T, sets, [1, 1.5], own=["height", "rate"], sigma=0.02, absolute_sigma=True, **options)
     for i, y in enumerate(sets):
@@ -83,7 +83,7 @@ def test_starts_of_own_parameters(start):
     assert np.array_equal(result.start, [2, 1, 3, 1, 0])
 
 
-def test_what_is_said_of_a_name_holds_for_each_set_and_of_a_number_for_one():
+def test_settings_by_name_hold_for_each_set_and_by_number_for_one():
     result = three(bounds={"height": (0, 2.0), "height[1]": (0, 1.0)}, fixed={"height[2]": 1.0})
     assert [result[f"height[{i}]"].bounds for i in range(3)] == [(0, 2), (0, 1), (0, 2)]
     assert [result[f"height[{i}]"].fixed for i in range(3)] == [False, False, True]
@@ -116,5 +116,5 @@ def test_sets_have_vectors_matrices_and_derivatives():
     assert np.isfinite(made.r_squared)
 
 
-def test_a_list_of_one_is_one():
+def test_a_list_of_one_set_is_one_set():
     assert np.array_equal(lsq.fit([decay], [T], [A], [1, 1]).x, lsq.fit(decay, T, A, [1, 1]).x)

@@ -1,4 +1,4 @@
-"""What `FitResult` says of how sure it is: intervals, bands, derived quantities, joint regions."""
+"""Uncertainties of `FitResult`: intervals, bands, derived quantities, joint regions."""
 import numpy as np
 import pytest
 
@@ -22,7 +22,7 @@ RESULT = lsq.fit(decay, T, Y, START, sigma=0.02)
 LINE = lsq.fit(straight, T, 2*T + 1 + 0.3*random.standard_normal(T.size), [1, 0])
 
 
-def test_tools_take_the_result():
+def test_tools_accept_the_result():
     problem = lsq.curve_fit(decay, T, Y, START, sigma=np.full(30, 0.02), full_output=True, covariance="accurate")
     assert str(lsq.report(RESULT)) == str(RESULT.report()) == repr(RESULT)
     assert np.allclose(lsq.covariance(RESULT).cov, lsq.covariance(problem).cov, rtol=1e-6)
@@ -71,8 +71,8 @@ def test_derived_quantities_of_a_linear_model_are_exact():
     assert derived.cov[0, 2] == pytest.approx((a @ LINE.cov)[0], rel=1e-7)
 
 
-def test_a_profile_of_a_ratio_is_fiellers():
-    """The zero of a line: the interval of a ratio of two normal numbers, known in closed form."""
+def test_a_profile_of_a_ratio_gives_fiellers_interval():
+    """The zero of a line is a ratio of two normal numbers, whose interval is known in closed form."""
     t = lsq.confidence_intervals(LINE).t
     (vs, c), (_, vl) = LINE.cov
     slope, level = LINE.x
@@ -129,7 +129,7 @@ def test_the_region_of_a_linear_model_is_an_ellipse(absolute):
     assert np.allclose(np.einsum("ki,ij,kj->k", off, np.linalg.inv(line.cov), off), limit, rtol=1e-3)
 
 
-def test_points_of_a_region_are_where_the_best_fit_of_the_others_is_no_better():
+def test_at_points_of_a_region_the_best_fit_of_the_others_reaches_the_limit():
     region = RESULT.contour("rate", "level", points=8)
     from scipy.stats import f
     limit = RESULT.chi2*(1 + 2/27*f.ppf(0.95, 2, 27))
@@ -147,7 +147,7 @@ def oxygen(t, plateau, rate):
 
 
 def test_a_bent_region_is_followed_into_its_tail():
-    """Of which the profile of each parameter knows the ends, and rays from the answer see little."""
+    """Rays from the answer see little of the region; the profiles of the parameters give its ends."""
     from scipy.stats import f
     result = lsq.fit(oxygen, *OXYGEN, [20, 0.5])
     region = result.contour("plateau", "rate", level=0.8, points=30)
@@ -167,7 +167,7 @@ def _two_sided(t, dof):
     return 2*student.cdf(t, dof) - 1
 
 
-def test_a_region_that_nothing_bounds_says_so():
+def test_an_unbounded_region_says_so():
     result = lsq.fit(oxygen, *OXYGEN, [20, 0.5])
     region = result.contour("plateau", "rate", level=0.95, points=12)
     assert not region.bounded and "the data do not bound it" in repr(region)
@@ -175,7 +175,7 @@ def test_a_region_that_nothing_bounds_says_so():
     assert within.contour("plateau", "rate", level=0.95, points=12).bounded
 
 
-def test_a_derived_interval_ends_where_its_parameter_does():
+def test_an_interval_of_a_derived_quantity_ends_where_its_parameter_does():
     result = lsq.fit(oxygen, *OXYGEN, [20, 0.5], bounds={"rate": (0.3, 0.8)})
     low, high = result.derive(halflife=lambda p: np.log(2)/p["rate"])["halflife"].interval(method="profile")
     assert (low, high) == pytest.approx((np.log(2)/0.8, np.log(2)/0.3))
@@ -203,7 +203,7 @@ def test_regions_follow_priors():
     (lambda r: r.derive(a=lambda p: p["rate"])["a"].interval(1.5), "between 0 and 1"),
     (lambda r: r.derive(a=lambda p: 3)["a"].interval(method="profile"), "no free parameter moves it"),
     (lambda r: lsq.fit(decay, T, Y, START, fixed="rate").contour("rate", "level"), "must be a free parameter")])
-def test_questions_that_have_no_answer(ask, error):
+def test_questions_without_an_answer_are_errors(ask, error):
     with pytest.raises(ValueError, match=error):
         ask(RESULT)
 
@@ -211,7 +211,7 @@ def test_questions_that_have_no_answer(ask, error):
 # ------------------------------------------------------------------ coverage
 
 @pytest.mark.parametrize("prior", [None, {"rate": (1.3, 0.05)}])
-def test_intervals_hold_the_truth_as_often_as_they_say(prior):
+def test_intervals_cover_the_truth_as_often_as_they_say(prior):
     truth, held, fits = np.array([2.5, 1.3, 0.5]), np.zeros(4), 200
     for seed in range(fits):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Every example in a docstring and on a page of docs/ runs and gives what it says."""
+"""Every example in a docstring and on a page of docs/ runs and prints what it says it prints."""
 import contextlib
 import importlib
 import io
@@ -49,7 +49,7 @@ def test_every_public_function_has_an_example():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page, tmp_path, monkeypatch):
-    """A page's Python blocks run one after another; what stands in the next ```text block is printed."""
+    """Run a page's Python blocks in order; each must print what the ```text block after it shows."""
     monkeypatch.chdir(tmp_path)                         # pictures are saved there
     source = page.read_text(encoding="utf-8")
     if "leastsq.dask" in source:

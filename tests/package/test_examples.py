@@ -1,4 +1,4 @@
-"""The examples and the benchmark run as a user runs them, and say what they should."""
+"""The examples and benchmarks run as a user runs them, and print what they should."""
 import importlib
 import json
 import os
@@ -19,7 +19,7 @@ ROW = re.compile(r"^(\w+) +(Lower|Average|Higher) +([12]) +(\d+) +(\d+) +(\d) +(
 
 
 def run(script, *arguments, cwd, without=()):
-    """Run a script of ours in a process of its own, as if some packages were not installed."""
+    """Run one of our scripts in a process of its own, as if some packages were not installed."""
     environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
     if without:
         for package in without:
@@ -56,7 +56,7 @@ def test_nist_reaches_the_certified_values(tmp_path):
     assert "FAILED" not in done.stdout
 
 
-def test_nist_columns_stand_under_their_headings(tmp_path):
+def test_nist_columns_are_aligned_with_their_headings(tmp_path):
     lines = run("examples/nist.py", "--no-plot", cwd=tmp_path).stdout.splitlines()
     heading = next(line for line in lines if line.startswith("data set"))
     ends = [match.end() for match in re.finditer(r"start|\bn\b|\bm\b|ier|nfev|parameters|std\. errors|time \(ms\)",
@@ -98,7 +98,7 @@ def test_nist_picture_has_two_axes_for_each_data_set(tmp_path, monkeypatch):
         assert axes.lines, "an empty panel"
 
 
-def test_nist_exit_status_tells_of_a_failed_fit(monkeypatch, capsys):
+def test_nist_exit_status_reports_a_failed_fit(monkeypatch, capsys):
     def stays_at_the_start(func, x0, full_output):
         return np.array(x0), None, {"fvec": func(x0), "nfev": 1}, "", 5
 
@@ -123,7 +123,7 @@ def test_overhead_benchmark_reports_every_case(tmp_path):
                        "curve_fit sigma jac") for full in (False, True)} | {
         (problem, method, False) for problem in ("decay n=3 m=100", "decay n=2 m=20")
         for method in ("fit", "fit sigma", "fit bounds", "fit, stderr")}
-    for case in cases:                      # SciPy learns shapes from calls that it throws away,
+    for case in cases:                      # SciPy makes extra calls to learn shapes,
         more = {calls: case[calls]["scipy"] - case[calls]["ours"] for calls in ("residual_calls", "jacobian_calls")}
         if case["method"] == "fit, stderr":
             assert more["residual_calls"] < -20             # derivatives made afresh
@@ -145,7 +145,7 @@ def test_overhead_benchmark_prints_a_table(tmp_path):
     assert all(re.search(r" [-\d.]+x ", line) for line in lines)
 
 
-def test_compiled_example_compares_what_is_at_hand(tmp_path, need_program):
+def test_compiled_example_compares_what_is_installed(tmp_path, need_program):
     need_program("cc")
     done = run("examples/compiled.py", "--rounds", "1", cwd=tmp_path, without=["numba"])
     assert done.returncode == 0, done.stderr
@@ -204,7 +204,7 @@ def test_out_of_core_example_finds_the_truth(tmp_path, block):
     table = [line.split() for line in lines if re.match(r" +-?\d+\.\d{7} ", line)]
     assert len(table) == 10 and all(abs(float(off)) < 5 for *_, off in table)
     assert float(re.search(r"that is ([\d.]+) of the time in the residuals", done.stdout)[1]) >= 1
-    if guards.IS_LINUX:             # it tells the peak
+    if guards.IS_LINUX:             # where it prints the peak memory
         assert float(re.search(r"memory ([\d.]+) MiB above", done.stdout)[1]) < 200
 
 
@@ -221,7 +221,7 @@ def test_scale_benchmark_checks_its_model(tmp_path):
     sizes = [3, 10, 30, 100]
     assert [(row["n"], row["blocks"]) for row in figures["iterations"]] == [
         (n, blocks) for n in sizes for blocks in (10, 100, 1000)]
-    for row in figures["iterations"]:           # a packed triangle, and some words
+    for row in figures["iterations"]:           # a packed triangle and a few more numbers
         triangle = 4 * (row["n"] + 1) * (row["n"] + 2)
         assert triangle < row["bytes"] / row["blocks"] < triangle + 400
     assert [row["n"] for row in figures["merges"]] == sizes
@@ -241,7 +241,7 @@ def test_scale_benchmark_fits_on_dask(tmp_path):
     assert (one["workers"], two["workers"]) == (1, 2)
     assert (one["x"], one["nfev"]) == (two["x"], two["nfev"])
     for row in (one, two):
-        assert row["triangle"] < row["bytes"] < 2 * 3 * row["triangle"] * 1.5     # half more: a fit that lasts is told it lives
+        assert row["triangle"] < row["bytes"] < 2 * 3 * row["triangle"] * 1.5     # 1.5: longer fits also send heartbeats
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples" / "gallery").glob("*.py")), ids=lambda path: path.stem)
@@ -274,5 +274,5 @@ def test_lmfit_runs_on_leastsq(tmp_path):
     done = run("examples/lmfit_on_leastsq.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     errors, ours, theirs = re.search(r": (\S+) standard errors; (\d+) calls of the model, (\d+) with SciPy", done.stdout).groups()
-    assert float(errors) < 1e-6 and int(theirs) == int(ours) + 2        # so it did not run on SciPy's
+    assert float(errors) < 1e-6 and int(theirs) == int(ours) + 2        # SciPy makes two more: lmfit ran on ours
     assert float(re.search(r"reduced chi-square = (\S+)", done.stdout)[1]) == pytest.approx(1, abs=0.25)    # 3.5 sigma

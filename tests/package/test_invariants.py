@@ -1,5 +1,4 @@
-"""What must stay true of the sources and of the built module, whatever else
-changes (ARCHITECTURE.md lists the invariants)."""
+"""The invariants of the sources and of the built module, as ARCHITECTURE.md lists them."""
 import graphlib
 import re
 import subprocess
@@ -24,8 +23,8 @@ N_SIZED = sorted(p.name for p in (FORTRAN / "core").glob("*.f90") if p.name not 
 
 
 def statements(text):
-    """The statements of free-form Fortran: lower case, joined over continuation
-    lines, without comments, labels, preprocessor lines and what strings hold."""
+    """The statements of free-form Fortran, in lower case, with continuation lines joined and
+    without comments, labels, preprocessor lines and the contents of strings."""
     out, pending = [], ""
     for line in text.splitlines():
         if line.startswith("#"):
@@ -69,7 +68,7 @@ def _outside_parentheses(text):
 
 
 def complaints(text):
-    """What in a Fortran source breaks the rules."""
+    """Descriptions of what breaks the rules in a Fortran source."""
     found = []
     code = statements(text)
     scopes = []                     # of "module", "procedure"; "type" and "interface" blocks
@@ -169,7 +168,7 @@ def test_the_n_sized_half_never_mentions_m(name):
 
 @pytest.mark.parametrize("name", ["qrfac.f90", "lm_drive.f90"])
 def test_the_m_sized_half_does(name):
-    """The test above would see it."""
+    """So the test above can fail."""
     assert any(re.search(r"\bm\b", s) for s in statements(SOURCES[name].read_text()))
 
 
@@ -185,7 +184,7 @@ SHIM = ROOT / "src" / "shim"
 
 
 def _calls():
-    """For each C file of the shim, the others whose functions, tables and texts it uses."""
+    """For each C file of the shim, the other files whose functions, tables and strings it uses."""
     text = {path.relative_to(SHIM).as_posix(): re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\])*"', "", path.read_text(), flags=re.S)
             for path in SHIM.rglob("*.c")}
     home = {}
@@ -197,7 +196,7 @@ def _calls():
             for name, code in text.items()}
 
 
-def test_no_circle_of_c_files():
+def test_c_files_do_not_depend_on_each_other_in_a_circle():
     calls = _calls()
     assert {"fit/solve.c", "machine/type.c"} <= calls["module.c"]
     for name in calls:                  # a type may ask its module for its state
@@ -311,10 +310,10 @@ def test_the_header_declares_what_fortran_binds():
     assert bound == declared
 
 
-def test_what_tests_ask_of_processor_and_versions_stands_in_guards():
+def test_only_guards_asks_for_processors_and_versions():
     asked = re.compile(r"sys\.version_info|(?:scipy|numpy|np)\.__version__|cpuinfo|platform\.(machine|libc_ver|python_version)|"
                        r"sys\.platform|__cpu_features__")
-    # what these print or compare is the version itself
+    # these print or compare versions
     known = {"guards.py", "tsqr_build.py", "test_invariants.py", "test_wheels.py", "test_readme.py",
              "make_nist_scipy.py", "make_bounded_scipy.py", "make_families_scipy.py", "arguments.py"}
     found = {f"{path.name}:{number}: {line.strip()}" for path in sorted((ROOT / "tests").rglob("*.py")) if path.name not in known
@@ -328,7 +327,7 @@ def test_what_tests_ask_of_processor_and_versions_stands_in_guards():
 
 @pytest.fixture(scope="module")
 def inspect(need_program):
-    """inspect("nm", "-D", path) is the program's output, as lists of words."""
+    """inspect("nm", "-D", path) returns the program's output, each line as a list of words."""
     guards.need_elf()
 
     def run(program, *arguments):
@@ -364,8 +363,8 @@ def _stack_flags(inspect, path):
 
 
 def test_the_modules_stack_is_not_executable(inspect, extension):
-    """gfortran makes a trampoline on the stack of an internal procedure that is
-    passed as an argument; the linker then asks for an executable stack."""
+    """It would be if an internal procedure were passed as an argument: gfortran then makes a
+    trampoline on the stack."""
     assert _stack_flags(inspect, extension) == "RW"
 
 
@@ -378,7 +377,7 @@ def test_the_cores_stack_is_not_executable_at_any_level(inspect, core):
 
 def test_the_wheel_holds_exactly_what_git_has_of_the_package(tmp_path, need_program):
     need_program("gfortran")
-    made = Path(sys.prefix) / "build"       # by tools/setup.sh: what is up to date need not be compiled again
+    made = Path(sys.prefix) / "build"       # made by tools/setup.sh: files that are up to date are not compiled again
     build = made if made.is_dir() else tmp_path / "build"
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps",

@@ -1,4 +1,4 @@
-"""What users can pickle names the package and the extension, not the rooms, whose names may change."""
+"""Pickles name the package and the extension only: the folders inside the package may be renamed."""
 import pickle
 import pickletools
 
@@ -41,13 +41,13 @@ _KNOWN = {
 
 
 def _modules(data):
-    """Names of the modules that a pickle of protocol 2 looks things up in."""
+    """Names of the modules in which a pickle of protocol 2 looks up classes and functions."""
     return {argument.split()[0] for opcode, argument, _ in pickletools.genops(data) if opcode.name == "GLOBAL"}
 
 
 @pytest.mark.parametrize("name", ["LevenbergMarquardt", "RowAccumulator"])
 @pytest.mark.parametrize("protocol", range(6))
-def test_what_the_extension_pickles_any_numpy_reads(name, protocol):
+def test_any_numpy_reads_what_the_extension_pickles(name, protocol):
     """numpy._core does not exist in NumPy 1."""
     made = _KNOWN[name]()
     data = pickle.dumps(made, protocol=protocol)
@@ -57,7 +57,7 @@ def test_what_the_extension_pickles_any_numpy_reads(name, protocol):
 
 
 @pytest.mark.parametrize("name", _KNOWN)
-def test_pickles_name_the_package_and_not_its_rooms(name):
+def test_pickles_name_the_package_and_not_its_folders(name):
     made = _KNOWN[name]()
     data = pickle.dumps(made, protocol=2)
     modules = {module for module in _modules(data) if module.startswith("leastsq")}

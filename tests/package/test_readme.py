@@ -1,6 +1,6 @@
-"""What the README says is so: its examples run, its commands exist, its table is complete.
+"""The README is true: its examples run, its commands exist, its table is complete.
 
-Also what the first of its commands says on a machine that lacks a compiler.
+Also tested: what `make demo` prints on a machine without a compiler.
 """
 import contextlib
 import io
@@ -54,7 +54,7 @@ def test_the_two_commands_are_on_the_first_screen():
     assert "    make test" in first_screen
 
 
-def test_every_make_command_of_the_papers_is_a_target():
+def test_every_make_command_that_is_documented_is_a_target():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for paper in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
         text = (ROOT / paper).read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def test_links_and_pictures_of_the_readme_are_absolute():
             if not (ROOT / link.removeprefix("https://raw.githubusercontent.com/leastsq/leastsq/main/")).is_file()] == []
 
 
-@pytest.mark.parametrize("row", [           # each deliberate difference: words its row has to have
+@pytest.mark.parametrize("row", [           # for each deliberate difference, the words that its row must contain
     ["ipvt", "one-based", "zero-based since 1.15", "ipvt - 1"],
     ["not finite", "`ier` 9", "`ier` 4"],
     ["exactly nfev and njev", "nfev + 2"],
@@ -112,14 +112,14 @@ def test_the_readme_has_the_first_six_differences_and_ipvt_is_the_loudest():
     assert "ipvt" in table[2] and table[2].count("**") == 6
 
 
-# ------------------------------------------- the first command, in poor places
+# ------------------------------------------- the first command, where tools are missing
 
 SYSTEM_TOOLS = ["sh", "dirname", "cat", "cksum", "env", "find", "mktemp", "rm", "sort", "tail", "tr", "pwd", "make"]
 
 
 @pytest.fixture
 def machine(tmp_path):
-    """A machine with Python and a C compiler, and no more: its PATH, and a way to add programs."""
+    """A machine that has only Python and a C compiler: its PATH, and a way to add programs."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in SYSTEM_TOOLS:
@@ -203,7 +203,7 @@ def test_apt_refreshes_its_lists_when_the_first_try_fails(machine, sudo):
     ("pacman", "-Sy --needed --noconfirm gcc-fortran"),
     ("brew", "install gcc"),
 ])
-def test_other_package_managers_are_asked_in_their_words(machine, manager, call):
+def test_other_package_managers_get_their_own_commands(machine, manager, call):
     machine.add(manager, f'echo "$@" >>"{machine.log}"; exit 1')
     machine.add("id", "echo 0")
     assert_says_what_to_type(machine.setup(), "gfortran")

@@ -1,7 +1,7 @@
-"""Every script that a person may call runs: those of benchmarks/, examples/ and tools/.
+"""Every script that a user may call runs: those of benchmarks/, examples/ and tools/.
 
-QUICK has the arguments that keep a script to seconds, and words that it then prints.  test_examples.py
-looks closer at some scripts, and runs the gallery's.
+QUICK has arguments with which a script takes seconds, and words that it then prints.  test_examples.py
+tests some scripts more closely, and runs those of the gallery.
 """
 import os
 import subprocess
@@ -42,7 +42,7 @@ SLOW = {
     "tools/sanitize.sh": (["threads"], "clean"),
     "tools/coverage.sh": (["tests/parity/test_nist.py"], "TOTAL"),
 }
-# What a script cannot do without; the script is not run where it is absent.
+# Packages without which a script is not run.
 NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/groups.py": ["scipy"], "benchmarks/large.py": ["scipy"]}
 NOT_CALLED_BY_PEOPLE = {
     "benchmarks/accelerated.py": "geodesic acceleration, a peer that benchmarks/strategies.py imports",

@@ -1,6 +1,6 @@
-"""A first look at an installed copy, with nothing but NumPy and pytest there.
+"""Quick tests of an installed copy that need only NumPy and pytest.
 
-`tools/wheels.py` and cibuildwheel run this file alone, on every wheel; it imports nothing of the
+`tools/wheels.py` and cibuildwheel run this file alone, on every wheel, so it imports nothing from the
 other tests.
 """
 import importlib.metadata
@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+import sysconfig
 import threading
 
 import numpy as np
@@ -56,10 +57,17 @@ def test_completion_shows_public_names_only():
     assert dir(package) == sorted(package.__all__)
 
 
-def test_importing_it_brings_neither_scipy_nor_matplotlib():
+def test_importing_it_imports_neither_scipy_nor_matplotlib():
     code = "import sys, leastsq; print(sorted({'scipy', 'matplotlib', 'numba', 'cffi'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has the GIL")
+def test_importing_it_leaves_the_gil_off():
+    code = "import sys, leastsq; print(sys._is_gil_enabled())"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
 
 
 @pytest.mark.parametrize("qr", ["minpack", "blocked"])
@@ -102,14 +110,14 @@ def test_curve_fit_and_least_squares_find_them_too():
     assert result.success and result.x == pytest.approx(TRUTH, rel=1e-6)
 
 
-def test_a_batch_is_its_single_fits():
+def test_a_batch_gives_the_same_as_single_fits():
     starts = np.array([START, [2.0, 1.0, 0.1], [1.0, 2.0, 0.3]])
     batch = package.leastsq_batch(lambda p: p[:, :1] * np.exp(-p[:, 1:2] * T) + p[:, 2:] - Y, starts)
     for k, start in enumerate(starts):
         assert batch.x[k] == pytest.approx(leastsq(residual, start)[0], rel=1e-9)
 
 
-def test_errors_are_reported_in_words(capsys):
+def test_uncertainties_are_reported(capsys):
     fit = leastsq(lambda p: residual(p) + 0.01 * np.sin(40 * T), START, full_output=True)
     text = str(package.report(fit, func=lambda p: residual(p) + 0.01 * np.sin(40 * T)))
     assert re.search(r"\d", text)
@@ -117,7 +125,7 @@ def test_errors_are_reported_in_words(capsys):
     assert package.__version__ in capsys.readouterr().out
 
 
-def test_an_exception_of_the_users_arrives_unchanged():
+def test_the_users_exception_arrives_unchanged():
     mistake = KeyError("mine")
 
     def fails(p):
@@ -155,7 +163,7 @@ def test_fits_run_in_threads_and_within_each_other():
         assert np.array_equal(result, alone)
 
 
-def test_a_status_survives_a_pickle_and_the_module_a_command_line():
+def test_a_status_survives_pickling_and_the_module_runs_from_a_command_line():
     status = package.Status(1)
     assert pickle.loads(pickle.dumps(status)) is status
     done = subprocess.run([sys.executable, "-m", "leastsq"], capture_output=True, text=True, check=True)

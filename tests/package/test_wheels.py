@@ -1,4 +1,4 @@
-"""tools/wheels.py finds what is wrong with a wheel, and the Pythons to build for."""
+"""tools/wheels.py finds the faults of a wheel, and the Pythons to build for."""
 import subprocess
 import sys
 import zipfile
@@ -20,7 +20,7 @@ INIT = "__attribute__((visibility(\"default\"))) void *PyInit__core(void) { retu
 
 @pytest.fixture
 def library(tmp_path, need_program):
-    """library(source, *arguments) is a shared library, as bytes."""
+    """library(source, *arguments) returns a shared library as bytes."""
     guards.need_elf()
     need_program("readelf"), need_program("nm")
 
@@ -47,7 +47,7 @@ def test_a_good_wheel_has_no_complaints(pack, library):
     assert wheels.complaints(pack(GOOD | {EXTENSION: library(INIT)}), [Path("/nowhere/at/all")]) == []
 
 
-def test_files_too_many_and_too_few_are_named(pack, library):
+def test_unexpected_and_missing_files_are_named(pack, library):
     files = GOOD | {EXTENSION: library(INIT), "leastsq/core.h": b"", "leastsq.libs/libgfortran.so": b""}
     del files["leastsq/py.typed"]
     assert wheels.complaints(pack(files)) == [
@@ -94,14 +94,14 @@ def test_the_newest_patch_of_each_final_cpython_is_found(monkeypatch):
         "cp312": Path("/b/python3.12"), "cp313t": Path("/d/python3"), "cp313": Path("/i/python3.13")}
 
 
-def test_programs_that_are_no_python_are_not_asked(monkeypatch, tmp_path):
+def test_programs_other_than_python_are_not_run(monkeypatch, tmp_path):
     for name in ("python3", "python3.13t", "python3-config", "python3.12-gdb.py", "pythonw"):
         (tmp_path / name).touch()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert {path.name for path in pythons.candidates() if path.parent == tmp_path} == {"python3", "python3.13t"}
 
 
-def test_what_a_python_says_of_itself():
+def test_identity_describes_an_interpreter():
     facts = pythons.identity(sys.executable)
     assert tuple(facts["version"]) == sys.version_info[:3]
     assert pythons.identity("/nowhere/python3") is None

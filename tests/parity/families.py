@@ -1,13 +1,13 @@
-"""Bounded fits as people make them: 30 families of 200 problems each, in two halves.
+"""Realistic bounded fits: 30 families of 200 problems each, in two halves.
 
-A family is a model, its bounds, and how truths, noise and starts are drawn; fixed seeds make the
-problems.  Families come in pairs of one kind, one in each half: the step between bounds was chosen on
-the half "tuning" alone, "judging" says how good it is.  golden/families_scipy.json holds the best minimum
-known of every problem, and where SciPy's trf and dogbox end.
+A family is a model, its bounds, and rules for drawing truths, noise and starts; fixed seeds make the
+problems.  Families come in pairs of the same kind, one in each half: the step between bounds was chosen on
+the half "tuning" alone, and "judging" shows how good it is.  golden/families_scipy.json holds the best
+minimum known of every problem, and the points at which SciPy's trf and dogbox end.
 
-Of five problems three start roughly (each parameter off by up to 3.3 times, or by up to its `shift`),
-one so but with one variable on a bound, one with every variable that has bounds on one of them (or
-most of them: starts at which residuals are not finite are drawn again).
+Of five problems, three have a rough start (each parameter off by a factor of up to 3.3, or by up to its
+`shift`), one has such a start with one variable on a bound, and in one all variables with bounds are on one
+of them (or most of them: starts at which residuals are not finite are drawn again).
 """
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -24,11 +24,11 @@ STARTS = [ROUGH, ON_BOUND, ROUGH, CORNER, ROUGH]
 class Family:
     """`model(t, *p)` takes t of shape (..., m) or (..., 2, m), and parameters that broadcast with it.
 
-    truth : each parameter's least and largest value: drawn evenly in its logarithm, or evenly if it
-        has a `shift`.
+    truth : the least and largest value of each parameter, which is drawn evenly in its logarithm, or
+        evenly if it has a `shift`.
     bounds : a pair of n-tuples, or a function of t and y that returns a pair of arrays (count, n).
     noise : standard deviation of the errors, in units of the data's range.
-    shift : parameters that are places or phases, and how far off they start.
+    shift : for parameters that are positions or phases, the largest distance of the start from the truth.
     zero : parameters whose true value is 0 in three of ten problems.
     """
 
@@ -41,7 +41,7 @@ class Family:
     noise: float = .02
     shift: dict = None
     zero: tuple = ()
-    weigh: bool = False         # noise and residuals relative to the data
+    weigh: bool = False         # are noise and residuals relative to the data?
 
     @property
     def names(self):
@@ -68,12 +68,12 @@ class Problems:
     family: Family
     t: np.ndarray
     y: np.ndarray               # (count, m)
-    weight: np.ndarray          # (count, 1 or m), what residuals are multiplied by
+    weight: np.ndarray          # (count, 1 or m), factor on the residuals
     low: np.ndarray             # (count, n)
     high: np.ndarray
     truth: np.ndarray
     x0: np.ndarray
-    starts: np.ndarray          # one of STARTS for each
+    starts: np.ndarray          # one of STARTS for each problem
 
     def residual(self, x, t, y, weight):
         return (self.family.values(t, x) - y)*weight
@@ -83,7 +83,7 @@ class Problems:
         return self.t, self.y, np.broadcast_to(self.weight, self.y.shape)
 
     def one(self, i):
-        """Residuals of the i-th problem, of an x of shape (n,)."""
+        """Residuals of problem number i at x of shape (n,)."""
         model, t, y, weight = self.family.model, self.t[i], self.y[i], self.weight[i]
 
         def residual(x):
@@ -132,7 +132,7 @@ def start_of(rng, family, shift, usual, low, high, kind, attempt=0):
     for name, reach in shift.items():
         j = family.names.index(name)
         x[j] = usual[j] + reach*rng.uniform(-1, 1)
-    x = np.clip(x, low, high)           # what is beyond starts inside, near the bound
+    x = np.clip(x, low, high)           # a start beyond a bound is moved inside, near it
     inside = np.where(np.isfinite(high - low), .02*(high - low), 0)
     x = np.clip(x, low + inside, high - inside)
     sides = [[b for b in (low[j], high[j]) if np.isfinite(b)] for j in range(n)]
@@ -309,5 +309,5 @@ def half(name):
 
 
 def missed(cost, best):
-    """Of another minimum, or of none: more than 1 % above the best that is known (data are of size 1)."""
+    """Is this the cost of another minimum, or of none: more than 1 % above the best known?  (Data are of size 1.)"""
     return ~(cost <= 1.01*best + 1e-12)

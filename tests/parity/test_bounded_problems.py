@@ -1,6 +1,6 @@
 """Bounds in the ask/tell core: minima as good as SciPy's, in fewer evaluations.
 
-Every third problem; all of them, and other optimisation levels, among the slow tests.
+These tests take every third problem; the slow tests take all, and other optimisation levels.
 """
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def cases(request):
 
 @pytest.fixture(scope="module")
 def fits(core):
-    """fits(case) is its fit, made when first asked for."""
+    """fits(case) returns the fit, made on first use."""
     done = {}
 
     def get(case, **options):
@@ -47,14 +47,14 @@ def named(name):
 
 
 def test_minima_are_as_low_as_scipys(fits, cases):
-    """With the default tolerances; those that end elsewhere are named, with their reasons."""
+    """With the default tolerances; the problems that end elsewhere are listed with their reasons."""
     missed = {case["name"] for case in cases if not as_good(case, fits(case).cost)}
     assert missed <= ELSEWHERE.keys(), missed - ELSEWHERE.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
-def test_slow_ones_arrive(fits, name):
+def test_slow_problems_reach_the_minimum(fits, name):
     case = named(name)
     options = {"ftol": 1e-14, "xtol": 1e-14, "maxfev": 20000}
     if not name.startswith("watson"):
@@ -65,7 +65,7 @@ def test_slow_ones_arrive(fits, name):
 
 @pytest.mark.parametrize("name", OTHER_MINIMA)
 def test_other_minima_are_minima(fits, name):
-    """No descent along any free variable, and nothing lower nearby within the bounds."""
+    """There is no descent along any free variable, and no lower point nearby within the bounds."""
     case = named(name)
     got = fits(case, ftol=1e-14, xtol=1e-14, maxfev=20000)
     assert got.state.info in CONVERGED
@@ -97,13 +97,13 @@ def test_evaluations_are_mostly_fewer_than_trfs(fits, cases):
 
 
 def test_trf_itself_falls_short_more_often():
-    """docs/fitting.md says how often, with its default tolerances, of what it reaches with 1e-13."""
+    """docs/fitting.md gives the number: trf with default tolerances, compared with trf at 1e-13."""
     assert sum(as_good(case, case["usual"]) for case in CASES) == 430
 
 
 @pytest.mark.slow
-def test_one_scale_for_all_serves_parameters_of_like_size_only(build_core):
-    """D = 1 gains on these problems, and loses in units that differ by up to 2**20: why D is the norms."""
+def test_one_scale_for_all_suits_only_parameters_of_similar_size(build_core):
+    """D = 1 gains on these problems, and loses in units that differ by up to 2**20.  So D is the column norms."""
     core, rng = build_core("-O2"), np.random.default_rng(1)
     reached = {}
     for scale in ("norms", "one", "units"):
@@ -116,7 +116,7 @@ def test_one_scale_for_all_serves_parameters_of_like_size_only(build_core):
 
 
 def test_active_sets_change_on_the_way(fits, cases):
-    """A bound that held an iterate lets go again before the end."""
+    """Some bounds are active at an iterate and not at the end."""
     left = 0
     for case in cases:
         got = fits(case)

@@ -1,6 +1,6 @@
-"""Bounded fits as people make them (families.py): as good as SciPy's methods, and better in all.
+"""Realistic bounded fits (families.py): as good as SciPy's methods in each family, and better in total.
 
-Every fifth problem; all of them among the slow tests.  docs/fitting.md gives the whole table.
+These tests take every fifth problem, the slow tests all.  docs/fitting.md gives the whole table.
 """
 import json
 import warnings
@@ -15,9 +15,9 @@ from leastsq import LevenbergMarquardt, Status, curve_fit, least_squares, leasts
 HERE = Path(__file__).resolve().parent
 GOLDEN = {row["family"]: row for row in
           json.loads((HERE.parent / "golden" / "families_scipy.json").read_text(encoding="utf-8"))["families"]}
-WHICH = np.arange(families.COUNT) // 5 % 5 == 0         # problems with every kind of start
+WHICH = np.arange(families.COUNT) // 5 % 5 == 0         # includes every kind of start
 SUCCESS = (1, 2, 3, 4)
-# Behind the better of trf's two settings by more than three of 200.
+# Families with more than three (of 200) misses more than the better of trf's two settings.
 BEHIND = {"gompertz": "stationary points with the lag at 0, or a step for a rate, from starts on bounds"}
 
 
@@ -50,7 +50,7 @@ def cost(got):
 
 
 def misses(family, which, u=1.0):
-    """Of ours, and of the better of trf's settings."""
+    """Results of our fits, and of the better of trf's settings."""
     best = known(family, "best", which)
     theirs = min((families.missed(known(family, peer, which), best) for peer in ("trf", "trf_jac")), key=np.sum)
     return families.missed(cost(fit(family, which, u)), best), theirs
@@ -103,7 +103,7 @@ def test_evaluations_are_fewer_than_trfs(half):
 
 @pytest.mark.parametrize("name", ["decay_time", "two_peaks", "solar_cell", "variogram", "michaelis_menten"])
 def test_units_of_the_parameters_change_nothing_from_rough_starts(name):
-    """But rounding: pivots come in another order, and what is small differs from what is smaller."""
+    """Except rounding: pivots come in another order."""
     family = families.FAMILIES[name]
     which = family.problems.starts == families.ROUGH
     u = units_of(family, 1)
@@ -115,8 +115,8 @@ def test_units_of_the_parameters_change_nothing_from_rough_starts(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("half", ["tuning", "judging"])
 def test_units_at_random_change_how_often_a_half_misses_by_less_than_a_fifth(half):
-    """But for those of the tuning half that start at 0 in all: nothing tells a size there but the search, whose
-    first trial is 1."""
+    """Except for problems of the tuning half that start at 0 in all parameters: there only the search, whose
+    first trial is 1, gives a size."""
     counts = []
     for seed in range(4):
         some = []
@@ -129,7 +129,7 @@ def test_units_at_random_change_how_often_a_half_misses_by_less_than_a_fifth(hal
 
 @pytest.mark.parametrize("unit", [2.0 ** -30, 2.0 ** 30])
 def test_units_of_the_residuals_change_nothing_from_a_corner(unit):
-    """Where f feels a parameter only once another has left its bound, no unit gives the first radius."""
+    """Where a parameter has no effect until another has left its bound, no unit may decide the first radius."""
     family = families.FAMILIES["saturation"]
     p, which = family.problems, family.problems.starts == families.CORNER
 
@@ -142,8 +142,8 @@ def test_units_of_the_residuals_change_nothing_from_a_corner(unit):
     np.testing.assert_array_equal(got.nfev, plain.nfev)
 
 
-def test_a_search_moves_all_that_bounds_do_not_hold():
-    """s**h/(k**h + s**h): where h is 0 nothing depends on k, and with k alone off its bound nothing changes."""
+def test_a_search_moves_all_parameters_that_bounds_do_not_hold():
+    """In s**h/(k**h + s**h) nothing depends on k while h is 0, so moving k alone off its bound changes nothing."""
     family = families.FAMILIES["hill"]
     p = family.problems
     which = (p.starts == families.CORNER) & (p.x0 == 0).all(1)
@@ -167,7 +167,7 @@ def test_the_order_of_the_parameters_changes_only_rounding(name):
 
 @pytest.mark.parametrize("name", ["decay_time", "saturation", "stretched", "inhibited_by_substrate", "two_peaks"])
 def test_every_way_to_fit_takes_the_same_points(name):
-    """Batch, one by one, and by asking and telling: to the bit, with starts in corners and probes."""
+    """Batch, single fits and ask/tell have the same bits, also with starts in corners and with probes."""
     family = families.FAMILIES[name]
     p = family.problems
     which = np.arange(0, 40)
@@ -192,7 +192,7 @@ def test_every_way_to_fit_takes_the_same_points(name):
                     lm.tell_model(np.transpose(columns), kept, evaluations=lm.n)
             np.testing.assert_array_equal(lm.x, x)
             assert lm.message == mesg
-            # where a whole column vanishes, the others may look farther
+            # where a whole column vanishes, the others may search farther
             assert lm.nfev <= info["nfev"] if vanished else lm.nfev == info["nfev"]
             np.testing.assert_array_equal(lm.multipliers, info["multipliers"])
 
@@ -242,7 +242,7 @@ def test_a_decay_does_not_end_where_its_time_is_zero():
 
 
 def test_variograms_from_upper_bounds():
-    """Where geostatistics starts: at (max h, 1.2 max y), the corner of the box."""
+    """With the usual start of geostatistics, (max h, 1.2 max y), in the corner of the box."""
     rng, h = np.random.default_rng(5), np.linspace(2, 60, 15)
 
     def model(h, r, c):
@@ -257,8 +257,8 @@ def test_variograms_from_upper_bounds():
         assert costs[0] <= 1.01 * costs[1]
 
 
-def test_zero_over_zero_on_a_bound_is_no_failure():
-    """V s/(K + s) with zeros in s, and K that the data take to its bound 0."""
+def test_zero_over_zero_on_a_bound_is_not_a_failure():
+    """V s/(K + s) with zeros in s, and data that lead K to its bound 0."""
     rng, s = np.random.default_rng(5), np.repeat([0, .1, .2, .5, 1, 2, 5.], 2)
 
     def model(s, v, k):
@@ -269,7 +269,7 @@ def test_zero_over_zero_on_a_bound_is_no_failure():
         y = np.where(s > 0, v * s / (k + s + 1e-300), 0) + .05 * v * rng.standard_normal(s.size)
         start = [v * rng.uniform(.3, 3), rng.uniform(.1, 3)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")         # pcov, where K ends beside the bound
+            warnings.simplefilter("ignore")         # about pcov, if K ends next to the bound
             *_, ier = curve_fit(model, s, y, start, bounds=(0, np.inf), full_output=True)
         assert ier in SUCCESS
 
@@ -290,7 +290,7 @@ def enzyme_slopes(x, s=S):
 @pytest.mark.parametrize("start", [[3.0, 0], [0, 0]])
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_start_where_zero_is_divided_by_zero_begins_inside(start, exact):
-    """In every way to fit, at the same points."""
+    """In every way to fit, with the same points."""
     y = enzyme(np.array([3, .4])) + .05 * np.cos(9 * S)
     x0, bounds = np.array(start), ([0, 0], [np.inf, np.inf])
     options = {"factor": 1, "ftol": 1e-10, "xtol": 1e-10}
@@ -317,7 +317,7 @@ def test_a_start_where_zero_is_divided_by_zero_begins_inside(start, exact):
 @pytest.mark.parametrize("root", [0.0, .02, .3])
 @pytest.mark.parametrize("start", [[1.0, 0], [1.0, 1], [0, 0]])
 def test_a_jacobian_that_is_not_finite_on_a_bound_is_retreated_from(root, start):
-    """The square root's: residuals are finite there."""
+    """Such as the derivative of a square root at 0, where residuals are finite."""
     t = np.linspace(0, 1, 20)
     y = 2 * np.sqrt(root + t) + .01 * np.cos(50 * t)
 
@@ -335,7 +335,7 @@ def test_a_jacobian_that_is_not_finite_on_a_bound_is_retreated_from(root, start)
 @pytest.mark.parametrize("offset", [0, 1e3, 1e6])
 @pytest.mark.parametrize("far", [np.inf, 1e15])
 def test_a_start_on_a_bound_far_from_zero_goes_inside_by_what_the_model_allows(offset, far):
-    """Dates: a part of |x|, or of a box that says nothing, would be thousands of years."""
+    """A fraction of |x|, or of the width of a wide box, would be thousands of years for a date."""
     t = np.linspace(0, 6, 60)
     y = 3 * np.exp(-(t - 2.6)**2) + .5 + .02 * np.sin(40 * t)
     f = lambda x: x[0] * np.exp(-((t + offset) - x[1])**2) + x[2] - y  # noqa: E731
@@ -358,7 +358,7 @@ def test_a_bound_without_a_finite_neighbour_is_a_failure_at_the_start():
 
 
 # ---------------------------------------------------------------------------
-# verdicts
+# messages about bounds
 
 
 def test_a_bound_that_holds_is_named_with_its_multiplier():
@@ -370,8 +370,8 @@ def test_a_bound_that_holds_is_named_with_its_multiplier():
     assert f"Held: c at the lower bound (multiplier {f.sum():.2g})." in mesg
 
 
-def test_a_bound_at_which_nothing_depends_on_a_parameter_is_said_and_warned_of():
-    """A shift that the data do not feel anywhere."""
+def test_a_bound_at_which_nothing_depends_on_a_parameter_is_reported_and_warned_of():
+    """A shift that has no effect on the residuals anywhere."""
     t = np.linspace(0, 3, 20)
 
     def model(t, a, shift):
@@ -384,7 +384,7 @@ def test_a_bound_at_which_nothing_depends_on_a_parameter_is_said_and_warned_of()
     assert mesg.endswith("Nothing depends on shift at its bound 0.")
 
 
-def test_evaluations_that_run_out_on_the_way_back_are_no_success():
+def test_running_out_of_evaluations_on_the_way_back_is_not_a_success():
     t = np.linspace(.05, 5, 40)
     y = decay(t, 2, 1.5, .8)
     f, bounds = (lambda x: decay(t, *x) - y), (0, np.inf)

@@ -41,7 +41,7 @@ def fit_by_scipy(fit, dataset):
 
 
 def same_last_bits(dataset):
-    """Whether NumPy's exp, cos, ... give here the bits they gave when the reference was made."""
+    """Do NumPy's exp, cos, ... give the same bits here as when the reference was made?"""
     with np.errstate(all="ignore"):
         return fingerprint(dataset) == GOLDEN["fingerprints"][dataset.name]
 
@@ -63,7 +63,7 @@ def test_as_many_correct_digits_as_scipy(fit):
 def test_same_evaluations_and_reason_as_scipy(fit):
     dataset, (_, _, info, _, ier) = fit_by_us(fit)
     wanted = fit["ier"], fit["nfev"]
-    if not same_last_bits(dataset):                         # the reference is of another processor
+    if not same_last_bits(dataset):                         # the reference was made on another processor
         guards.need_scipys_bits()
         wanted = fit_by_scipy(fit, dataset)
     assert (ier, info["nfev"]) == wanted
@@ -78,7 +78,7 @@ def test_sum_of_squares_is_the_certified_one(fit):
 
 @pytest.mark.parametrize("name", strd.NAMES)
 def test_certified_values_belong_to_the_model(name):
-    """The data, the model and the certified values agree: guards the reader of NIST's files."""
+    """The data, the model and the certified values agree, so the files were read correctly."""
     dataset = strd.load(name)
     f = dataset.residual(dataset.certified)
     J = dataset.jacobian(dataset.certified)

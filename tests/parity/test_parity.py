@@ -1,13 +1,13 @@
 """Whole fits have the bits of the original MINPACK.
 
-Not only the answer: R, the Householder vectors, Q'f, the permutation, the
-scale factors, the counts, and every point at which a user's function was
-called, in order.  lmder is compared with the library as it is, lmdif with the
-same library bound to IEEE constants (its own machine epsilon is cut short) and
-with the library as it is where epsfcn is large enough to hide that.
+Not only the answer is compared, but also R, the Householder vectors, Q'f, the permutation, the
+scale factors, the counts, and the sequence of points at which the user's function was called.
+lmder is compared with the unchanged library.  lmdif is compared with the same library bound to
+IEEE constants (its own machine epsilon has too few digits), and with the unchanged library where
+epsfcn is large enough to hide that.
 
-None of the 113 runs meets what we do differently on purpose: no residual at x0
-and no Jacobian is other than finite (`test_no_run_ends_as_not_finite`).
+None of the 113 runs comes upon our deliberate differences: residuals at x0 and Jacobians are all
+finite (`test_no_run_ends_as_not_finite`).
 """
 import functools
 import json
@@ -35,9 +35,9 @@ SETTINGS = {
     "lmder": ("lmder", "fortran", LEASTSQ),
     "lmder-minpack1": ("lmder", "fortran", MINPACK1),
 }
-# Where the plain library, given a large enough epsfcn, still goes its own way:
-# its epsilon cut short turns a branch of qrfac (a column norm is or is not
-# recomputed, and another column becomes the pivot).  Compared with the IEEE one.
+# Runs in which the plain library differs even with a large epsfcn: its epsilon, which has too few
+# digits, decides a branch of qrfac differently (whether a column norm is recomputed), and another
+# column becomes the pivot.  They are compared with the IEEE library.
 TURNED_BRANCHES = {("extended_powell_singular-12-12-x100", "lmdif-epsfcn1e-15")}
 
 runs = pytest.mark.parametrize("run", RUNS)
@@ -72,7 +72,7 @@ def reference(run, setting):
 
 
 def assert_same_calls(got, want, kinds):
-    """Every call: the point, and (kinds) what was asked for there."""
+    """Every call: the point, and with `kinds` what was evaluated there."""
     assert len(got) == len(want), f"{len(got)} calls, wanted {len(want)}"
     if kinds:
         assert [k for k, _ in got] == [k for k, _ in want]
@@ -101,7 +101,7 @@ def test_the_core_repeats_minpack(run, setting, core, minpack):
 
 
 @pytest.mark.parametrize("run, setting", TURNED_BRANCHES)
-def test_the_libraries_part_at_a_qr_where_we_follow_the_ieee_one(run, setting, minpack):
+def test_the_libraries_differ_at_a_qr_where_we_follow_the_ieee_one(run, setting, minpack):
     p, factor = RUNS[run]
     plain, ieee = (fit(minpack, "lmdif", p, p.start(factor), lib=lib, **SETTINGS[setting][2])
                    for lib in ("fortran", "fortran-ieee"))
@@ -117,7 +117,7 @@ def test_the_libraries_part_at_a_qr_where_we_follow_the_ieee_one(run, setting, m
 
 @runs
 def test_no_run_ends_as_not_finite(run, minpack):
-    """No entry in a list of exceptions is needed."""
+    """So the comparison needs no list of exceptions."""
     p, factor = RUNS[run]
     assert np.all(np.isfinite(p.residual(p.start(factor))))
     for kind, x in reference(run, "lmder").trace:
@@ -187,8 +187,8 @@ POISONS = {
 
 
 def poisoned(function, trace, which, poison):
-    """`function`, poisoned at the trial points number `which` of a fit that
-    went as `trace`, wherever they come up."""
+    """`function`, which returns a bad value at the trial points number `which` of `trace`, whenever
+    it is called there."""
     trials = [x.tobytes() for k, x in trace if k == 1]
     bad = {trials[k] for k in which if k < len(trials)} - {trials[0]}
 
@@ -236,7 +236,7 @@ def test_residuals_not_finite_at_the_start_end_the_fit(solver, bad, core):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_jacobian_not_finite_ends_the_fit(bad, core):
-    """At any Jacobian; fjac is left as the user made it, to say where."""
+    """At any Jacobian; fjac stays as the user returned it, so that the message can say where."""
     p = problems.problem("bard")
     plain = fit(core, "lmder", p, p.x0, **LEASTSQ)
     assert plain.njev > 3
@@ -295,7 +295,7 @@ def leastsq():
 
 
 class Recorder:
-    """The functions of a problem, noting every call as the oracle does."""
+    """The functions of a problem, recording every call as the oracle does."""
 
     def __init__(self, p):
         self.p, self.trace = p, []
@@ -356,8 +356,8 @@ def test_leastsq_repeats_minpack_with_derivatives_down_the_columns(run, leastsq,
 @pytest.mark.parametrize("golden", GOLDEN,
                          ids=lambda g: f"{g['problem']}-{g['n']}-{g['m']}-x{g['factor']:g}")
 def test_leastsq_repeats_the_golden_runs(golden, leastsq):
-    """Needs no MINPACK: bits where the residual has the same bits everywhere,
-    else the final norm where that does not hang on the last bits."""
+    """Needs no MINPACK.  Bits are compared where the residuals have the same bits everywhere, and
+    otherwise the final norm, where it does not depend on the last bits."""
     p = problems.problem(golden["problem"], n=golden["n"], m=golden["m"])
     for solver in {"lmdif", "lmder"} & golden.keys():
         want = golden[solver]

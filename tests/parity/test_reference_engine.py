@@ -1,8 +1,8 @@
-"""`engine="reference"`: MINPACK's own library behind the same arguments, with the same
-bits, and as well-mannered as ours.
+"""`engine="reference"`: MINPACK's own library with the same arguments, the same bits, and the same
+treatment of exceptions, threads and nested fits.
 
-Needs a build with -Dreference=enabled (tools/setup.sh makes one where it finds the
-library), but for the refusals.
+All tests except those of refusals need a build with -Dreference=enabled (tools/setup.sh makes one
+where it finds the library).
 """
 import ctypes as ct
 import subprocess
@@ -51,7 +51,7 @@ def assert_same_fit(got, want):
 
 
 def by_both(func, x0, Dfun=None, **options):
-    """The full outputs of both engines, once they are found equal, calls included."""
+    """The full outputs of both engines, after asserting that they and all calls are equal."""
     outs, calls = [], []
     for engine in ENGINES:
         seen = []
@@ -74,13 +74,13 @@ def by_both(func, x0, Dfun=None, **options):
 
 
 def test_the_original_is_in_the_module_and_is_called(reference, need_program):
-    """Not ours under another name: the library's procedures are there, and none of
-    them is exported."""
+    """It is not our solver under another name: the library's procedures are in the module, and none
+    is exported."""
     module = package._core.__file__
     nm = need_program("nm")
     names = subprocess.run([nm, module], capture_output=True, text=True, check=True).stdout.split()
     assert {"lmdif_", "lmder_", "qrfac_", "lmpar_", "fdjac2_", "enorm_"} <= set(names)
-    # it may be asked for more than 2**31 calls; the original counts in 32 bits
+    # maxfev may exceed 2**31; the original counts in 32 bits
     assert leastsq(residual, X0, maxfev=2 ** 31)[1] in (1, 2, 3)
     with pytest.raises(ValueError, match="counts in 32 bits"):
         leastsq(residual, X0, maxfev=2 ** 31, engine="reference")
@@ -137,13 +137,13 @@ def test_without_full_output_and_from_curve_fit(reference):
 
 
 # ---------------------------------------------------------------------------
-# not finite: our rule, in both
+# not finite: our rule, in both engines
 
 
 @solvers
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
-def test_what_is_not_finite_ends_or_rejects_alike(bad, solver, reference):
-    """At every call of func: residuals at x0, at trials, for differences."""
+def test_both_engines_treat_residuals_not_finite_alike(bad, solver, reference):
+    """At every call of func: at x0, at trial points, for differences."""
     p = problems.problem("bard")
     Dfun = p.jacobian if solver == "lmder" else None
     total = leastsq(p.residual, p.x0, Dfun=Dfun, full_output=True)[2]["nfev"]
@@ -178,8 +178,8 @@ def test_a_jacobian_not_finite_ends_both_alike(bad, reference):
 
 
 def test_only_the_original_accepts_a_step_that_is_not_finite(reference):
-    """All but overflowing residuals make a step of nan.  The original takes no comparison
-    with nan to mean that the step is good; for us it is a rejected one."""
+    """Residuals that nearly overflow give a step of nan.  In the original, comparisons with nan
+    happen to accept it; we reject it."""
     p = problems.problem("bard")
 
     def spoiled(f):
@@ -224,7 +224,7 @@ def test_an_exception_at_any_call_arrives_unchanged(kind, solver, reference):
 
 @solvers
 def test_fits_nest_at_any_call(solver, reference):
-    """Other sizes, other solver, other engine; also when the inner one fails."""
+    """With other sizes, another solver, the other engine; also when the inner fit fails."""
     outer, inner = problems.problem("bard"), problems.problem("extended_rosenbrock", n=10, m=10)
     options = dict(Dfun=outer.jacobian if solver == "lmder" else None, full_output=True,
                    engine="reference")
@@ -263,7 +263,7 @@ def test_fits_nest_deeply(reference):
 
 
 def test_fits_of_two_greenlets_take_turns(reference):
-    """Within a thread, each giving way to the other in every callback."""
+    """Within one thread, each greenlet switches to the other in every callback."""
     import greenlet
     tasks = [problems.problem("bard"), problems.problem("kowalik_osborne")]
     want = [leastsq(p.residual, p.x0, full_output=True, engine="reference") for p in tasks]
@@ -291,7 +291,7 @@ def test_fits_of_two_greenlets_take_turns(reference):
 
 
 def test_fits_run_in_threads(reference):
-    """Python's functions, and compiled ones that hold no lock."""
+    """With Python functions, and with compiled ones, which run without the GIL."""
     tasks = [RUNS[run] for run in SMALL[:8]]
 
     @SIGNATURE
@@ -368,7 +368,7 @@ def test_what_the_original_cannot_do_is_refused_by_name(option, monkeypatch):
 @pytest.mark.parametrize("option", [
     dict(qr="minpack"), dict(threads=1), dict(bounds=None), dict(loss="linear"), dict(callback=None),
     dict(verbose=0), dict(Dfun="2-point"), dict(strict=True)], ids=str)
-def test_what_changes_nothing_is_not_refused(option, reference):
+def test_options_that_change_nothing_are_not_refused(option, reference):
     assert_same_fit(leastsq(residual, X0, full_output=True, engine="reference", **option),
                     leastsq(residual, X0, full_output=True))
 
@@ -395,11 +395,11 @@ def test_more_than_32_bits_can_count_is_refused_before_anything_is_allocated(m, 
     assert not called
 
 
-def test_the_configuration_tells_whether_it_is_there():
+def test_show_config_says_whether_the_reference_is_built_in():
     shown = package.show_config("dicts")["reference"]
     assert shown == ("MINPACK's own library" if _build.reference else "not in this build")
 
 
-def test_a_wheel_has_it_only_when_asked():
+def test_a_wheel_has_the_reference_only_on_request():
     options = (Path(__file__).parents[2] / "meson.options").read_text()
     assert "option('reference', type: 'feature', value: 'disabled'" in options

@@ -1,7 +1,7 @@
 """The same bits from every build of the dense path, on every x86-64 processor.
 
 golden/bits.json holds what MINPACK computes on the elementary problems
-(golden/make_bits.py says how it was made); it needs no MINPACK here.
+(golden/make_bits.py says how it was made), so that MINPACK is not needed here.
 """
 import json
 import sys
@@ -21,11 +21,11 @@ RUNS = problems.runs()
 GOLDEN = json.loads((GOLDEN_FOLDER / "bits.json").read_text())
 SOLVERS = ("lmdif", "lmder")
 
-# What the psABI's levels add; the first has nothing that a processor could lack.
+# Flags that the levels of the psABI add; every processor has the first level.
 NEEDED = {"x86-64": set(), "x86-64-v2": {"ssse3", "sse4_1", "sse4_2", "popcnt", "cx16"},
           "x86-64-v3": {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm"},
           "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}}
-# Beside test_parity.py's, which are -O0, -O2 and -O3 for the first level.
+# In addition to those of test_parity.py: -O0, -O2 and -O3 for the first level.
 QUICK = ["-O2 -march=x86-64-v2", "-O3 -march=x86-64-v3"]
 SLOW = [f"{optimise} -march={level}" for optimise in ("-O0", "-O1", "-O2", "-O3", "-Os")
         for level in NEEDED if f"{optimise} -march={level}" not in QUICK]
@@ -33,7 +33,7 @@ SLOW = [f"{optimise} -march={level}" for optimise in ("-O0", "-O1", "-O2", "-O3"
 
 @pytest.fixture
 def build(build_core):
-    """build(flags): our Fortran compiled so, if this processor can run it."""
+    """build(flags) returns our Fortran compiled with these flags, if this processor can run it."""
     def make(flags, contraction="off"):
         guards.need_processor(NEEDED[flags.split("-march=")[1]])
         return build_core(flags, contraction)
@@ -50,7 +50,7 @@ def unoptimised(build_core):
     return every_fit(build_core("-O0"))
 
 
-def test_the_golden_file_is_of_all_elementary_problems():
+def test_the_golden_file_has_all_elementary_problems():
     assert set(GOLDEN) == {name for name, (p, _) in RUNS.items() if p.elementary}
     assert len(GOLDEN) == 77 and len(RUNS) == 113
 
@@ -64,7 +64,7 @@ def test_every_build_has_the_same_bits(flags, build, unoptimised):
 
 
 def test_contraction_would_change_them(build, unoptimised):
-    """Why -ffp-contract=off: and the test above would see it."""
+    """So -ffp-contract=off is needed, and the test above can fail."""
     contracted = every_fit(build("-O2 -march=x86-64-v3", contraction="fast"), step=8)
     assert sum(contracted[key] != unoptimised[key] for key in contracted) > len(contracted) // 2
 

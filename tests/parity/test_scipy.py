@@ -1,5 +1,5 @@
-"""Side by side with scipy.optimize.leastsq: the same results, ends, messages,
-warnings and exceptions, apart from the differences that are asserted here."""
+"""Compared with scipy.optimize.leastsq: the same results, status codes, messages, warnings and exceptions,
+except for the differences that are asserted here."""
 import warnings
 from functools import partial
 
@@ -13,8 +13,8 @@ from leastsq import leastsq
 scipy = pytest.importorskip("scipy", reason="SciPy, which this compares with, is not installed")
 from scipy.optimize import leastsq as scipy_leastsq  # noqa: E402
 
-# Between 1.15 and 1.17 SciPy read one element too many in its QR factorization;
-# before 1.15 it was the Fortran with decimal constants, compiled as it came.
+# SciPy 1.15 to 1.17 read one element too many in the QR factorization.
+# Before 1.15 it was the Fortran with decimal constants, compiled with any options.
 SAME_BITS = guards.scipy_has_minpacks_bits()
 ZERO_BASED = guards.scipy_version() >= (1, 15)
 
@@ -22,7 +22,7 @@ from enzyme import T, X0, Y, by_columns, jacobian, residual  # noqa: E402
 
 
 def outcome(solver, func, x0, **options):
-    """Result or exception of a solver, and what it warned of."""
+    """The result or exception of a solver, and its warnings."""
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         try:
@@ -33,7 +33,7 @@ def outcome(solver, func, x0, **options):
 
 
 def assert_same(func, x0, bits=True, **options):
-    """Both solvers give the same, bit for bit where that can be had."""
+    """Assert that both solvers give the same, bit for bit where SciPy has MINPACK's bits."""
     (ours, our_warnings), (theirs, their_warnings) = (
         outcome(solver, func, x0, **options) for solver in (leastsq, scipy_leastsq))
     assert our_warnings == their_warnings
@@ -62,7 +62,7 @@ def assert_same(func, x0, bits=True, **options):
     if bits:
         assert (cov is None) == (their_cov is None)
     if cov is not None and their_cov is not None:
-        # Inverses of R made in two ways agree as far as R is from singular.
+        # Inverses of R computed in two ways agree the better, the farther R is from singular.
         scale = np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
         r = np.triu(info["fjac"].T[:len(cov)])
         loss = np.linalg.cond(r / np.linalg.norm(r, axis=0)) * 1e-14
@@ -138,7 +138,7 @@ def test_negative_maxfev_is_the_default(maxfev, door):
                                        for solver in (leastsq, scipy_leastsq))
     np.testing.assert_allclose(ours[0], theirs[0])
     assert ours[1] == theirs[1] == 5
-    # Ours says the limit that was used, SciPy the argument.
+    # Our message has the limit that was used, SciPy's the argument.
     ((_, text),), ((_, their_text),) = warned, their
     assert text.replace(" 400.", f" {maxfev}.") == their_text
 

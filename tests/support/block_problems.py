@@ -1,7 +1,7 @@
 """A problem in blocks, for tests that evaluate it in other processes too.
 
-The model is A g(x) with g(x) = x + x²/8 and made of sums in NumPy's own order, so that
-a block has the same bits wherever it is evaluated.
+The model is A g(x) with g(x) = x + x²/8, computed by sums in NumPy's own order, so that
+a block has the same bits in whichever process it is evaluated.
 """
 import os
 import signal
@@ -52,7 +52,7 @@ def start(n):
 
 
 class Refused(Exception):
-    """Of two arguments, so that its pickle is not a matter of course."""
+    """An exception with two arguments, which does not pickle by default."""
 
     def __init__(self, what, where):
         super().__init__(what, where)
@@ -72,7 +72,7 @@ def dies(x, block):
 
 
 def main():
-    """For mpi4py.futures: a fit by its pool, compared with the builtin map's."""
+    """A fit by the pool of mpi4py.futures, compared with one by the builtin map."""
     from mpi4py.futures import MPIPoolExecutor
     blocks = cut(600, 4, 100)
     want = leastsq_blocks(residual, start(4), blocks, full_output=True)

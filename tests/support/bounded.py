@@ -1,6 +1,6 @@
-"""Bounded problems with SciPy's minima, and bounded fits by asking and telling the core.
+"""Bounded problems with SciPy's minima, and bounded fits through the core's ask/tell machine.
 
-golden/bounded_scipy.json holds the problems, and where SciPy's trf and dogbox end on them.
+golden/bounded_scipy.json holds the problems and the points at which SciPy's trf and dogbox end.
 """
 import ctypes as ct
 import json
@@ -16,10 +16,10 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = json.loads((GOLDEN / "bounded_scipy.json").read_text())["cases"]
 CONVERGED = (1, 2, 3, 4)
 
-# Where a fit with the default tolerances does not end at trf's minimum or below, and why.
-# Other minima: which of several is found is the first steps' choice.  trf moves a start on a
-# bound into the box and stays off the bounds on its way.  `test_other_minima_are_minima`
-# looks at each of these.
+# Problems on which a fit with the default tolerances ends above trf's minimum, and why.
+# Here it ends at another local minimum: the first steps decide which one is found.  trf moves a
+# start on a bound into the box and stays off the bounds on its way.
+# `test_other_minima_are_minima` checks each of these.
 OTHER_MINIMA = {
     "chebyquad-8-8-cut-random": "as many minima as orders of the points, one on each face",
     "chebyquad-8-8-tight-standard": "the same",
@@ -33,26 +33,27 @@ OTHER_MINIMA = {
     "gulf-3-10-nonneg-standard": "flat where the exponentials have died out",
     "gulf-3-10-nonneg-random": "the same",
 }
-# Reached, but not with the default tolerances or maxfev.
+# trf's minimum is reached, but not with the default tolerances or maxfev.
 SLOW = {
     "watson-9-31-cut-standard": "a narrow curved valley: steps across it, with ratios of 0.3 to 0.5, stay short",
     "watson-9-31-cut-corner": "the same; 2e-8 to 2e-6 above it when ftol ends the fit",
     "watson-9-31-cut-random": "the same; 6e-6 above",
     "chebyquad-9-9-tight-standard": "4e-6 above it when ftol ends the fit",
 }
-# Missed for good: a valley on which the exponentials have changed places, too flat to be left,
-# with D = 1 as well.  trf gets across.
+# Never reached: the fit ends in a valley in which the exponentials have changed places, too flat
+# to leave, with D = 1 too.  trf gets across.
 MISSED = {"biggs_exp6-6-13-nonneg-corner": "the exponentials have changed places"}
 # Other choices of D were tried on half of the problems, to be confirmed on the other half (220 of
-# 237 and 230 of 234 are reached as it is): the present column norms (216, 224), max(norms, c*D) for
+# 237 and 230 of 234 are reached without any change): the present column norms (216, 224), max(norms, c*D) for
 # c of 0.1 to 0.9, always or after good steps only (217-222, 223-229), D at most 2 to 1e4 times the
 # norms (217-220, 226-230), the norms at x0 (215, 229).  So were doubling the radius from a ratio of
-# 0.4, 0.5, 0.6 or 0.9 on (220-223, 229-230), with more evaluations where more are reached, and other
-# factors than two (218-220, 226-228).  None gains in both halves, and most lose: the memory is what
-# keeps a step short where a column happens to vanish (Moré, LNM 630, 1978, "Scaled variables", found
-# the same without bounds).  D = 1 gains in both (222, 230, 9 % fewer evaluations), for these
-# problems' parameters are alike in size; in units that differ it loses (test_bounded_problems.py).
-# By forward differences alone.
+# 0.4, 0.5, 0.6 or 0.9 upwards (220-223, 229-230), with more evaluations where more are reached, and other
+# factors than two (218-220, 226-228).  None gains in both halves, and most lose: remembering the
+# largest norms keeps a step short where a column happens to vanish (Moré, LNM 630, 1978, "Scaled
+# variables", found the same without bounds).  D = 1 gains in both (222, 230, 9 % fewer evaluations),
+# because these problems' parameters are similar in size; in units that differ it loses
+# (test_bounded_problems.py).
+# By forward differences only.
 BY_DIFFERENCES = {
     "chebyquad-10-10-nonneg-random": "as many minima as orders of the points, one on each face",
     "osborne1-5-33-classic-random": "the two exponentials change places",
@@ -61,7 +62,7 @@ ELSEWHERE = {**OTHER_MINIMA, **SLOW, **MISSED}
 
 
 def as_good(case, cost):
-    """At trf's minimum to 1e-6, or below it; zero is a cost 1e-13 of the start's."""
+    """Is a cost at trf's minimum to 1e-6, or below it?  Costs below 1e-13 of the start's count as zero."""
     p = problems.problem(case["problem"], n=case["n"], m=case["m"])
     with np.errstate(all="ignore"):
         start = p.ssq(case["x0"])
@@ -84,7 +85,7 @@ class Fit:
 
 def fit(core, residual, jacobian, x0, lo=None, hi=None, *, ftol=1.49012e-8, xtol=1.49012e-8,
         gtol=0.0, maxfev=3000, factor=1.0, diag=None):
-    """A fit by asking and telling; without bounds if `lo` is None."""
+    """A fit through the ask/tell machine; without bounds if `lo` is None."""
     x0 = np.array(x0, float)
     n = x0.size
     bounded = int(lo is not None)

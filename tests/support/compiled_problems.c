@@ -1,9 +1,9 @@
 /* The elementary problems of problems.py, and a few functions that misbehave, as
    compiled functions for test_compiled.py.
 
-   Every operation stands in the order of problems.py, sums start from zero and
-   run left to right, so that with contraction off both have the same bits.
-   A Jacobian is column by column: entry (i, j) is at fjac[i + j * m].           */
+   Operations come in the order of problems.py, and sums start from zero and run
+   left to right, so that with contraction off both give the same bits.
+   A Jacobian is stored by columns: entry (i, j) is at fjac[i + j * m].          */
 #include <leastsq.h>
 #include <math.h>
 #include <stddef.h>
@@ -693,7 +693,7 @@ broyden_banded_jacobian(int64_t m, int64_t n, const double *x, double *fjac, voi
 
 /* ----------------------------------------------------- for faults and threads */
 
-/* Rosenbrock's functions; call number stop_at of either returns `code`. */
+/* Rosenbrock's function and its Jacobian; call number `stop_at` of either returns `code`. */
 typedef struct {
     int64_t calls, stop_at, code;
 } counter;
@@ -718,7 +718,7 @@ counted_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *data
     return rosenbrock_jacobian(m, n, x, fjac, NULL);
 }
 
-/* linear_full_rank, each call *data nanoseconds long, without the processor. */
+/* linear_full_rank; each call sleeps for *data nanoseconds. */
 int
 slow(int64_t m, int64_t n, const double *x, double *f, void *data)
 {
@@ -761,7 +761,7 @@ mean(int64_t m, int64_t n, const double *x, double *f, void *data)
     return 0;
 }
 
-/* A function of the kind that must be refused. */
+/* A function whose signature must be refused. */
 double
 half(double x)
 {

@@ -1,5 +1,5 @@
-"""compiled_problems.c as a library: built with the C compiler at hand, its
-functions as ctypes pointers, and what of problems.py's data they want."""
+"""compiled_problems.c, built as a library with the C compiler of this machine: its functions as
+ctypes pointers, and the data of problems.py that they need."""
 from __future__ import annotations
 
 import ctypes as ct
@@ -12,7 +12,7 @@ import leastsq
 import problems
 
 SOURCE = Path(__file__).with_suffix(".c")
-# the same bits as NumPy's loops: no fused multiply-adds
+# no fused multiply-adds: the same bits as NumPy's loops
 FLAGS = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O2", "-ffp-contract=off", "-Wall", "-Wextra",
          "-Werror", "-shared", "-fPIC"]
 
@@ -25,7 +25,7 @@ ALIASES = {"extended_rosenbrock": "rosenbrock", "extended_powell_singular": "pow
 
 
 class Counter(ct.Structure):
-    """`counter`: call number `stop_at` returns `code`; 0 is none."""
+    """`counter`: call number `stop_at` returns `code`; 0 stops at no call."""
     _fields_ = [("calls", ct.c_int64), ("stop_at", ct.c_int64), ("code", ct.c_int64)]
 
 

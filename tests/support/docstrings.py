@@ -1,5 +1,7 @@
-"""The examples in docstrings, run one docstring at a time: doctest's own search passes public names over,
-for they say that they are the package's and not the module's."""
+"""Run the examples in docstrings, one docstring at a time.
+
+Doctest's own search skips the public names, whose `__module__` is the package instead of the module that holds them.
+"""
 import ast
 import contextlib
 import doctest
@@ -16,7 +18,7 @@ def docstrings(module):
 
 
 def run_examples(text, names=(), of="docstring"):
-    """(what is wrong with the examples of a text, or an empty string; how many there are)."""
+    """(what is wrong with the examples of a docstring, or an empty string; the number of examples)."""
     test = doctest.DocTestParser().get_doctest(text, dict(names), of, None, 0)
     report = io.StringIO()
     with contextlib.redirect_stdout(report):

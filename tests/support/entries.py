@@ -1,8 +1,8 @@
-"""Every public door to a fit, with a small problem behind it: what the tests go
-through that put in faults, take away memory, interrupt, or run them all at once.
+"""Every public entry point to a fit, with a small problem for each.
 
-An entry is called with `wrap`, which gets each of the user's functions and its
-name and returns what is called in its place; it returns what the user gets.
+Tests go through these entries to inject faults, exhaust memory, interrupt fits, or run all of them at once.
+An entry is called with `wrap`: wrap(function, name) gets each of the user's functions and returns the function
+to call instead.  The entry returns what the user would get.
 """
 import ctypes as ct
 import importlib.util
@@ -24,7 +24,7 @@ from leastsq import (
     leastsq_blocks,
 )
 
-LONG = 9000                     # rows enough for three chunks of the blocked QR
+LONG = 9000                     # enough rows for three chunks of the blocked QR
 _T = np.linspace(1.0, 13.0, LONG)
 _Y = 3 * _T / (2 + _T) + np.resize([1, -2, 3, -1, 0, 2, -3, 1, 1, -2, 0, 1], LONG) / 64
 STARTS = np.array([[1.0, 1.0], [2.0, 1.0], [1.5, 3.0]])
@@ -155,7 +155,7 @@ BLOCKS = [(T[:5], Y[:5]), (T[5:6], Y[5:6]), (T[6:], Y[6:])]
 
 
 def ask_tell(wrap=same):
-    """A loop of the user's own."""
+    """A loop written by the user."""
     func, Dfun, lm = wrap(residual, "func"), wrap(jacobian, "Dfun"), LevenbergMarquardt(X0)
     while lm.request:
         if lm.request == "norm":
@@ -178,7 +178,7 @@ def intervals(wrap=same):
     return found.x, found.lower, found.upper
 
 
-# Those whose loop runs in Python, or that put Python of ours between the user's and the core.
+# Entries whose loop runs in Python, or with our Python between the user's functions and the core.
 IN_PYTHON = {
     "curve_fit, bounds": curve(slopes, bounds=BOUNDS, sigma=T, loss="soft_l1", f_scale=0.05),
     "curve_fit, 3-point": curve("3-point", covariance="accurate"),
@@ -196,7 +196,7 @@ _PARTS = (_ROWS[:5000], _F[:5000]), (_ROWS[5000:].astype("f4"), _F[5000:])
 
 
 def accumulate():
-    """Rows into two accumulators, merged: no function of the user's."""
+    """Rows pushed into two accumulators, which are merged; calls no function of the user."""
     one, other = RowAccumulator(2), RowAccumulator(2)
     one.push(*_PARTS[0])
     other.push(*_PARTS[1])
@@ -205,7 +205,7 @@ def accumulate():
 
 
 def told():
-    """The machine told of what `ask_tell` tells it: no function of the user's."""
+    """The machine is told what `ask_tell` tells it; calls no function of the user."""
     lm = LevenbergMarquardt(X0)
     for tell, values in _TOLD:
         getattr(lm, tell)(*values)
@@ -228,7 +228,7 @@ _TOLD = list(_what_is_told())
 
 
 def restored(thing):
-    """Out of its pickle."""
+    """A copy made by pickling."""
     make, arguments, state = thing.__reduce__()
     again = make(*arguments)
     again.__setstate__(state)
@@ -236,13 +236,13 @@ def restored(thing):
 
 
 def pickled():
-    # no generator expression: CPython 3.12.1 crashes where there is no memory for one
+    # no generator expression: CPython 3.12.1 crashes when it cannot allocate one
     rows, model, norm = restored(_PICKLED[0]), restored(_PICKLED[1]), restored(_PICKLED[2])
     return rows.triangle(), model.points(), model.x_eval, [(lm.x, lm.bounds, lm.fault, lm.qtf, lm.ipvt) for lm in (model, norm)]
 
 
 def _what_is_pickled():
-    """An accumulator; a machine with bounds that wants a model, one without that wants a norm."""
+    """An accumulator; a machine with bounds that asks for a model, and one without bounds that asks for a norm."""
     rows = RowAccumulator(2)
     rows.push(*_PARTS[0])
     model, norm = LevenbergMarquardt(X0, bounds=BOUNDS, diag=[1.0, 2.0]), LevenbergMarquardt(X0)
@@ -260,14 +260,14 @@ _AT_X0 = np.array(X0), residual(X0), jacobian(X0)
 
 
 def checked():
-    """Jacobians by MINPACK's check, losses, what stands for a compiled function."""
+    """MINPACK's check of Jacobians, losses, and the object made of a compiled function."""
     x, f, J = _AT_X0
     return (_core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True),
             _core.weigh(lambda z: _RHO, 0.1, f, True), _core.compiled(1, 2, 3, None) is None)
 
 
 def loaded():
-    """The module itself, once more."""
+    """Load the module again."""
     spec = importlib.util.find_spec("leastsq._core")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -282,7 +282,7 @@ class _Unnamed:
 
 
 def refused(*args, **options):
-    """What leastsq says to a mistake."""
+    """What leastsq says about a mistaken call."""
     def entry(wrap=same):
         given = {name: wrap(value, name) if hasattr(value, "__name__") else value for name, value in options.items()}
         try:
@@ -327,7 +327,7 @@ REFUSED = {
 
 
 def compiled_entries(path):
-    """Those without a user's Python function; `path` is compiled_problems.c, built."""
+    """Entries without a Python function of the user; `path` is the library built from compiled_problems.c."""
     library = ct.CDLL(str(path))
     rosenbrock = CFunction(library.rosenbrock, 2), CFunction(library.rosenbrock_jacobian, 2)
     linear = CFunction(library.linear_full_rank, LONG), CFunction(library.linear_full_rank_jacobian, LONG)
@@ -347,7 +347,7 @@ def compiled_entries(path):
 
 
 def values(result):
-    """All that a result holds, as one list in which equal fits are equal."""
+    """Everything that a result holds, as a list; the lists of equal fits are equal."""
     if isinstance(result, dict):
         return [v for key in sorted(result) for v in [key, *values(result[key])]]
     if isinstance(result, (tuple, list)):

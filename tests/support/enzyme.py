@@ -1,6 +1,6 @@
-"""A small problem that tests of leastsq's manners share: Michaelis-Menten kinetics.
+"""Michaelis-Menten kinetics: a small problem that tests of the interface share.
 
-Residuals and Jacobian use + - * / only: the same bits wherever they are evaluated.
+Residuals and Jacobian use only + - * /, so that they have the same bits on every machine.
 """
 import numpy as np
 
@@ -22,7 +22,7 @@ def by_columns(p, t=T, y=Y):
 
 
 class At:
-    """`function`, its result changed by `change` at call number k only."""
+    """`function`, with its result changed by `change` at call number k only."""
 
     def __init__(self, function, change, k):
         self.function, self.change, self.k, self.calls = function, change, k, 0

@@ -1,5 +1,5 @@
-/* malloc, calloc and realloc that fail on demand, and a count of the blocks in use;
-   to be preloaded (LD_PRELOAD) into a process of glibc's.  For starve.py.         */
+/* malloc, calloc and realloc that fail on demand, and a count of the blocks in use.
+   For starve.py; to be preloaded (LD_PRELOAD) into a process that uses glibc.     */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -13,13 +13,13 @@ void __libc_free(void *block);
 static atomic_int hungry;               /* allocations are counted, and may fail */
 static atomic_long made, first, last, live;
 
-/* Functions whose allocations do not fail, nor those of what they call: where they begin. */
+/* Start addresses of functions whose allocations, and those of the functions that they call, never fail. */
 enum { MOST_SPARED = 8 };
 static _Unwind_Ptr spared[MOST_SPARED];
 static int spared_count;
-static atomic_int learning;             /* the next allocation is to tell of one */
+static atomic_int learning;             /* record the caller of the next allocation as one of these */
 
-/* Count from 1 again; numbers k to `end` are to fail. */
+/* Restart the count at 1; allocations number k to `end` will fail. */
 void
 starve(long k, long end)
 {
@@ -28,21 +28,21 @@ starve(long k, long end)
     atomic_store(&last, end);
 }
 
-/* Begin to count (and fail), or leave off; what it was before. */
+/* Start (1) or stop (0) counting and failing; returns the previous setting. */
 int
 hunger(int now)
 {
     return atomic_exchange(&hungry, now);
 }
 
-/* Allocations counted. */
+/* The number of allocations counted. */
 long
 counted(void)
 {
     return atomic_load(&made);
 }
 
-/* Blocks in use. */
+/* The number of blocks in use. */
 long
 blocks(void)
 {
@@ -51,8 +51,8 @@ blocks(void)
 
 typedef int example(void *first, void *second, void *third, void *null);
 
-/* Spare this function, which allocates when it is called with these: or what it is a mere
-   jump to.  0, or -1: there are too many, or it did not allocate. */
+/* Spare the allocations of this function, or of the one that it only jumps to.  It must allocate when
+   it is called with these arguments.  Returns 0, or -1 if it did not allocate or the table is full. */
 int
 spare(example *function, void *first_argument, void *second, void *third)
 {
@@ -64,7 +64,7 @@ spare(example *function, void *first_argument, void *second, void *third)
     return spared_count > before ? 0 : -1;
 }
 
-/* Who asks for memory, from malloc outwards. */
+/* The callers of malloc, innermost first. */
 typedef struct {
     _Unwind_Ptr last;           /* looked at */
     _Unwind_Ptr example;        /* what `spare` called, if it is among them */

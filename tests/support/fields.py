@@ -1,6 +1,6 @@
-"""Models of many fields, to draw fits from: vectorised, and analytic in their parameters.
+"""Models from many fields of science, from which tests draw fits: vectorised, and analytic in their parameters.
 
-Each model takes float64 and complex parameters, and object arrays of mpmath's numbers.
+Each model takes float64 and complex parameters, and object arrays of mpmath numbers.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FIELDS", "Field"]
 
 
 def _either(name):
-    """A function of NumPy's numbers, and of arrays of mpmath's."""
+    """A function that takes NumPy numbers and arrays of mpmath numbers."""
     plain = getattr(np, name)
 
     def function(z):
@@ -31,23 +31,23 @@ exp, log, sqrt, sin, cos, tanh = map(_either, ("exp", "log", "sqrt", "sin", "cos
 @dataclass(frozen=True)
 class Field:
     """
-    A model and where its parameters and data lie.
+    A model and the ranges of its parameters and data.
 
     Attributes
     ----------
     model : callable
         ``model(x, *parameters)``.
     ranges : tuple of (float, float)
-        For each parameter; positive ones of more than a factor of two are drawn evenly in their logarithm.
+        One for each parameter. Positive ranges that span more than a factor of two are drawn evenly in the logarithm.
     design : (float, float)
         First and last x.
     spacing : {"even", "log"}
     location : int or None
-        A parameter that moves with the origin of x.
+        Index of a parameter that shifts with the origin of x.
     near_zero : int or None
-        A parameter that may be zero.
+        Index of a parameter that may be zero.
     points : int
-        At least.
+        The least number of points.
     """
 
     model: Callable
@@ -57,7 +57,7 @@ class Field:
     location: int | None = None
     near_zero: int | None = None
     points: int = 24
-    noise: float = 0.02             # of the model's spread
+    noise: float = 0.02             # as a fraction of the model's range
 
     @property
     def name(self):

@@ -1,6 +1,6 @@
-"""Guards: where a test depends on the processor, the system, Python, NumPy or SciPy, by name and with the reason.
+"""Guards for tests that depend on the processor, the system, Python, NumPy or SciPy, each with the reason.
 
-No other file of the tests asks for a version or a processor; test_invariants.py sees to that.
+No other file of the tests asks for a version or a processor; test_invariants.py checks that.
 """
 import platform
 import re
@@ -49,7 +49,7 @@ def need_scipy(version, why):
 
 
 def processor_flags():
-    """Linux's words for what the processor can do; empty where Linux does not tell."""
+    """The processor's features by their names in /proc/cpuinfo; empty where there is no such file."""
     cpuinfo = Path("/proc/cpuinfo")
     return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
 
@@ -73,19 +73,19 @@ LONGDOUBLE = pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="lo
 SUBINTERPRETERS = pytest.mark.skipif(sys.version_info < (3, 12),
                                      reason="no sub-interpreter has a lock of its own before Python 3.12")
 
-# Functions of CPython's C that leave a ruin behind, which crashes later, where an allocation of theirs fails:
-# from which version on, in which it is mended ((4,): in none yet), and arguments with which they allocate.
+# C functions of CPython that leave a corrupt object behind, which crashes later, if one of their allocations fails:
+# the first version with the bug, the first without it ((4,): none yet), and arguments with which they allocate.
 _RUINOUS = {
-    # for `lambda` and `def`: MAKE_FUNCTION then gives up its code object twice (gh-122752)
+    # for `lambda` and `def`: MAKE_FUNCTION then releases its code object twice (gh-122752)
     "PyFunction_NewWithQualName": ((3, 12), (3, 14), lambda: (_numbers.__code__, {}, "name")),
-    # for a type's methods and attributes: goes on as if the table had grown, with one key too many (gh-109700)
+    # for a type's methods and attributes: continues as if the table had grown, with one key too many (gh-109700)
     "PyDict_SetDefaultRef": ((3, 13), (3, 13, 6), lambda: (dict.fromkeys("abcde"), "sixth", None)),
-    # for numpy.errstate: gives up a token that it could not make
+    # for numpy.errstate: releases a token that it could not make
     "PyContextVar_Set": ((3, 7), (4,), lambda: (ContextVar("name"), "value", None)),
 }
 
 
 def ruinous_functions():
-    """Those of this Python, and arguments: starve.py spares their allocations."""
+    """The functions with such a bug in this Python, with their arguments: starve.py spares their allocations."""
     return [(name, arguments()) for name, (first, mended, arguments) in _RUINOUS.items()
             if first <= sys.version_info[:3] < mended]

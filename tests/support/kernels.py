@@ -1,11 +1,9 @@
-"""Our Fortran core without Python's extension module: compiled as it stands,
-at a chosen optimisation level, and called through ctypes as fortran/api/core.h
-says.  The header is read, not repeated: codes, the state record and the
-columns of the machine's vectors come from it.
+"""Our Fortran core without the extension module: compiled at a chosen optimisation level and called
+through ctypes.
 
-Workspaces and outputs are handed over full of NaN, longer than asked for, and
-their tails are looked at afterwards: a routine that reads what it has not
-written, or writes past its end, is found out.
+Codes, the state record and the columns of the machine's vectors are read from fortran/api/core.h.
+Workspaces and outputs are filled with NaN and longer than they need to be, and the extra elements are checked
+afterwards: this finds routines that read what they have not written, or write past the end.
 """
 from __future__ import annotations
 
@@ -21,14 +19,14 @@ import numpy as np
 from oracle import Result, read, write
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What else our Fortran is compiled with here: tools/coverage.sh puts counters in.
+#: Further flags for our Fortran: tools/coverage.sh adds counters.
 MORE_FLAGS = os.environ.get("LEASTSQ_TEST_FFLAGS", "").split()
 FORTRAN = ROOT / "fortran"
 HEADER = FORTRAN / "api" / "core.h"
 
 _i64, _dbl = ct.c_int64, ct.c_double
 _pdbl, _pi64 = ct.POINTER(_dbl), ct.POINTER(_i64)
-# (m, n, x, out, data) -> status: the residual and the Jacobian alike
+# (m, n, x, out, data) -> status, for residuals and Jacobians alike
 CALLBACK = ct.CFUNCTYPE(ct.c_int, _i64, _i64, ct.c_void_p, ct.c_void_p, ct.c_void_p)
 
 
@@ -81,7 +79,7 @@ class State(ct.Structure):
 
 
 def compile_order(files):
-    """The sources sorted so that a module comes before its users."""
+    """The sources, sorted so that each module comes before the files that use it."""
     provides, uses = {}, {}
     for path in files:
         text = path.read_text().lower()
@@ -129,8 +127,8 @@ def build(gfortran, level, folder, contraction="off"):
 
 
 def same_bits(a, b):
-    """Equal bit patterns, so that -0.0 and 0.0 differ.  NaN equals NaN: IEEE
-    754 leaves open whose payload and sign an operation hands on."""
+    """Assert equal bit patterns: -0.0 and 0.0 differ.  NaN equals NaN, because IEEE 754 leaves open
+    which operand's payload and sign an operation propagates."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         return False
@@ -157,7 +155,7 @@ _CANARY = -1.2345e-67
 
 
 class _Room:
-    """Arrays lent to the core; `check` looks at what lies behind each."""
+    """Arrays passed to the core; `check` verifies that nothing was written past their ends."""
 
     def __init__(self):
         self._lent = []
@@ -191,8 +189,8 @@ def _p(a):
 
 
 class _User:
-    """A Python function as a callback.  It notes every x in `trace`, may return
-    an int to stop the fit, and its exceptions come out after the Fortran."""
+    """A Python function as a callback.  It records every x in `trace`, may return an int to
+    stop the fit, and its exceptions are raised after the Fortran returns."""
 
     def __init__(self, m, n):
         self.m, self.n = m, n
@@ -297,7 +295,7 @@ class Core:
         return fjac, user.trace, status.value
 
     def qrfac(self, a, pivot=True, b=None, lda=None):
-        """(a, ipvt, rdiag, acnorm), and Q'b after them when b is given."""
+        """(a, ipvt, rdiag, acnorm), followed by Q'b if b is given."""
         a = np.asarray(a, float)
         m, n = a.shape
         lda = m if lda is None else lda
@@ -437,8 +435,8 @@ class Core:
 
 
 class Machine:
-    """The ask/tell machine and the arrays its caller owns.  `state` is the
-    record; `vector("QTF")` and `triangle` are views to read and to fill."""
+    """The ask/tell machine and the arrays that its caller owns.  `state` is the record;
+    `vector("QTF")` and `triangle` are views for reading and filling."""
 
     def __init__(self, core, n, bounded=0, strategy=0, changes=0):
         self.lib, self.n = core.lib, n

@@ -1,20 +1,20 @@
 """ctypes bindings to the original Fortran MINPACK (Debian: libminpack1).
 
-Everything that decides an iterate is done by the shared library; this file
-only moves arrays.  Besides MINPACK's outputs, the drivers return the *trace*:
-the ordered list of ``(iflag, x)`` with which MINPACK called the user routine
+The shared library computes every iterate; this file only passes arrays.  Besides
+MINPACK's outputs, the drivers return the *trace*: the ordered list of ``(iflag, x)``
+with which MINPACK called the user routine
 (iflag 1 = residual at a trial point, 2 = residual for a forward difference
 (lmdif) or a Jacobian (lmder), 0 = "print" call when nprint > 0).
 
-``lib="fortran"`` uses libminpack.so.1 as it is: its dpmpar holds truncated
+``lib="fortran"`` uses libminpack.so.1 unchanged: its dpmpar holds truncated
 decimals, dpmpar(1) = 2.22044604926e-16 > 2**-52, so lmdif's step is not 2**-26.
 ``lib="fortran-ieee"`` is the same binary with dpmpar bound to exact IEEE
 constants (needs a C compiler).
 
-Pivot indices are one-based, as the library gives them, in ``ipvt`` and
+Pivot indices are one-based in ``ipvt``, as the library returns them, and
 zero-based in ``perm``.
 
-MINPACK never checks bounds of what we hand over; the wrappers do.
+MINPACK never checks the sizes of its arguments; the wrappers do.
 """
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def fortran_ieee_lib():
         finally:
             shutil.rmtree(tmp)
         _FI.enorm_.restype = _dbl
-        # is the interposition in force, and only there?  fdjac2's step tells
+        # does the interposition work, and for the copy only?  fdjac2's step shows it
         assert _probe_eps(_FI) == 2.0 ** -26, "interposition failed"
         assert _probe_eps(plain) == np.sqrt(plain.dpmpar_(_ri(1))), "plain library changed"
     return _FI
@@ -119,11 +119,11 @@ def _pick(lib):
 
 
 def why_missing():
-    """None when both libraries can be used, else the reason why not."""
+    """None if both libraries can be used, else the reason why not."""
     try:
         fortran_ieee_lib()
     except (OSError, StopIteration, subprocess.CalledProcessError) as exc:
-        return f"the original MINPACK cannot be had: {exc}"
+        return f"the original MINPACK is not available: {exc}"
     return None
 
 
@@ -196,7 +196,7 @@ class Result:
         return np.triu(self.fjac[:n, :])
 
     def trials(self):
-        """Points at which the residual was asked for as a trial (iflag == 1)."""
+        """Trial points at which the residual was evaluated (iflag == 1)."""
         return np.array([x for k, x in self.trace if k == 1])
 
     def accepted(self):

@@ -62,7 +62,7 @@ class Problem:
 
 
 def _vec(*parts):
-    """1-d array from scalars, keeping complex if any part is."""
+    """1-d array from scalars; complex if any of them is."""
     return np.array(parts)
 
 
@@ -849,7 +849,7 @@ MINPACK_INPUT = [
 
 
 def minpack_cases():
-    """List of 53 (case number from 1, Problem, factor)."""
+    """A list of 53 tuples (case number from 1, Problem, factor)."""
     out = []
     for nprob, n, m, tries in MINPACK_INPUT:
         p = problem(_BY_NPROB[nprob - 1], n=n, m=m)

@@ -1,9 +1,9 @@
-"""Fits whose k-th allocation fails, for k = 1, 2, ... to their end.
+"""Fits in which allocation number k fails, for k = 1, 2, ... until none fails any more.
 
-A program for test_memory.py: python starve.py fail_malloc.so library where entry...,
-the first preloaded, and PYTHONMALLOC=malloc, so that every allocation, Python's too, is
-malloc's.  Allocations fail in the extension `module`, or in all of a `fit`; never in the
-user's functions.  Prints what it found, as JSON.
+A program for test_memory.py: python starve.py fail_malloc.so library where entry...
+fail_malloc.so must be preloaded, and PYTHONMALLOC=malloc set, so that every allocation, Python's
+included, goes through malloc.  Allocations fail in the extension only (where = module) or in the
+whole fit (where = fit), but never in the user's functions.  Prints the findings as JSON.
 """
 import ctypes as ct
 import gc
@@ -16,8 +16,8 @@ import guards
 
 FUNCTIONS = ("batch_collect", "batch_compiled", "batch_difference", "batch_start",
              "batch_tell_model", "batch_tell_norm", "compiled", "solve")
-OWN = ("accumulator", "machine", "pickles", "checks", "load")      # all the module's
-WIDTHS = (0, 100)               # one allocation fails, or the next hundred too
+OWN = ("accumulator", "machine", "pickles", "checks", "load")      # run entirely in the module
+WIDTHS = (0, 100)               # one allocation fails, or it and the next hundred
 ROUNDS = 3
 
 
@@ -33,17 +33,17 @@ class Malloc:
         spare = ct.PyDLL(path).spare
         for name, arguments in guards.ruinous_functions():
             if spare(ct.cast(getattr(ct.pythonapi, name), ct.c_void_p), *map(ct.py_object, arguments)) < 0:
-                raise RuntimeError(f"allocations of {name} cannot be told from others")
+                raise RuntimeError(f"the allocations of {name} cannot be distinguished from others")
 
     def change(self, now):
         while True:
             try:
                 return self.hunger(now)
-            except MemoryError:                 # that was one of those to fail
+            except MemoryError:                 # this allocation was one of those that fail
                 pass
 
     def around(self, function, now):
-        """`function`, with allocations that may fail (1) or may not (0)."""
+        """`function`, in which allocations may fail (1) or may not (0)."""
         def call(*args, **keywords):
             before = self.change(now)
             try:
@@ -54,7 +54,7 @@ class Malloc:
 
 
 def starved_modules(malloc):
-    """The extension's functions, wherever the package keeps them."""
+    """The places in the package that hold functions of the extension."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "leastsq":
             for function in FUNCTIONS:
@@ -69,7 +69,7 @@ def attempt(fit):
         return error.with_traceback(None)
 
 
-# The cache of the types' attributes holds the last names that were looked up.
+# Python's cache of type attributes keeps references to the names looked up last.
 forget_names = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
 
 
@@ -100,7 +100,7 @@ def starve(malloc, fit):
                     said["next"].append(k)
         gc.collect()
         forget_names()
-        if turn > 0:                            # in the first, caches fill
+        if turn > 0:                            # the first turn fills caches
             said["growth"].append(malloc.blocks() - before)
     return said
 

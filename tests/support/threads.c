@@ -1,7 +1,7 @@
-/* Our Fortran and its team of threads without Python: what ThreadSanitizer and valgrind
-   look at (tools/sanitize.sh).  Fits of compiled functions in THREADS threads at once; row
-   blocks in as many accumulators at once, merged; and one triangle by a team of as many.
-   Each must give the bits that one thread gives.                                        */
+/* Our Fortran and its team of threads without Python, for ThreadSanitizer and valgrind
+   (tools/sanitize.sh).  THREADS threads fit compiled functions at the same time, fold row
+   blocks into one accumulator each, which are merged, and work as a team on one triangle.
+   Each result must have the bits that one thread gives.                                 */
 #include "../../src/shim/blocked/team.c"
 
 #include <math.h>
@@ -14,7 +14,7 @@ enum { THREADS = 8, M = 64, N = 3, ROUNDS = 20 };
 LSQ_TSQR_DECLARE(baseline);
 static const lsq_tsqr_kernels kernel = LSQ_TSQR_TABLE(baseline);
 
-/* Python's signals are not here. */
+/* There are no Python signals here. */
 int
 callbacks_poll_signals(callbacks *cb)
 {
@@ -51,7 +51,7 @@ differ(const char *what, const void *a, const void *b, size_t size)
 {
     if (memcmp(a, b, size) == 0)
         return 0;
-    printf("threads: %s: other bits than in one thread\n", what);
+    printf("threads: %s: bits differ from those of one thread\n", what);
     return 1;
 }
 
@@ -200,7 +200,7 @@ check_accumulators(double *rows)
     int wrong = 0;
 
     for (int k = 0; k < THREADS; k++) {
-        alone[k] = (share){rows + k, room(size)};           /* other rows each: one behind */
+        alone[k] = (share){rows + k, room(size)};           /* different rows for each thread: shifted by one */
         together[k] = (share){rows + k, room(size)};
         fold(&alone[k]);
     }

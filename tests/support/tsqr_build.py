@@ -1,7 +1,7 @@
-"""Build the row accumulator alone, once per instruction set, and call it by ctypes.
+"""Build the row accumulator alone, once for each instruction set, and call it through ctypes.
 
-Used by test_tsqr.py and benchmarks/tsqr_kernel.py: the kernels must be testable
-and measurable without the extension module.
+test_tsqr.py and benchmarks/tsqr_kernel.py test and measure the kernels with it, without the
+extension module.
 """
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import numpy as np
 from kernels import MORE_FLAGS
 
 KERNELS = pathlib.Path(__file__).resolve().parents[2] / "fortran" / "kernels"
-#: In the order in which they use each other's modules.
+#: Each file comes after those whose modules it uses.
 SOURCES = [f"{name}.F90" for name in (KERNELS / "order.txt").read_text(encoding="utf-8").split()]
-#: Contraction to FMA is welcome here: no bits of MINPACK's are at stake.
+#: Contraction to FMA is allowed: these kernels do not promise MINPACK's bits.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
-#: 256-bit vectors with the 32 registers of AVX-512: measured faster than 512-bit ones.
+#: 256-bit vectors with the 32 registers of AVX-512 measured faster than 512-bit vectors.
 ISA_FLAGS = {
     "baseline": [],
     "v3": ["-march=x86-64-v3"],
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=256"],
 }
-#: What /proc/cpuinfo must list, beyond the level below.
+#: Flags that /proc/cpuinfo must list, in addition to those of the level below.
 ISA_NEEDS = {
     "baseline": set(),
     "v3": {"avx2", "fma", "bmi2"},
@@ -76,13 +76,13 @@ def _compile(isa: str, where: pathlib.Path, extra: tuple[str, ...], library: pat
         subprocess.run([compiler(), *FLAGS, *ISA_FLAGS[isa], *extra, *MORE_FLAGS, f"-DISA={isa}", f"-J{where}",
                         "-c", str(KERNELS / name), "-o", str(target)], check=True, cwd=where)
         objects.append(str(target))
-    # gcc, not gfortran: the kernels need no Fortran run-time library (but unoptimised, with counters).
+    # gcc, not gfortran: the kernels need no Fortran run-time library (except unoptimised, with counters)
     linker = [compiler(), *MORE_FLAGS] if MORE_FLAGS else ["gcc"]
     subprocess.run([*linker, "-shared", "-Wl,--no-undefined", *objects, "-o", str(library), "-lc"], check=True)
 
 
 def aligned(length: int, fill: float = np.nan) -> np.ndarray:
-    """Doubles that start on a cache line."""
+    """An array of doubles that starts on a cache line."""
     room = np.full(length + LINE // 8, fill)
     start = (-room.ctypes.data % LINE) // 8
     return room[start:start + length]
@@ -125,7 +125,7 @@ COUNT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *3 * [ctypes.c_int64])
 
 
 class Team(ctypes.Structure):
-    """kernels.h: lsq_team, of Python's threads; cancelled at its `last`-th look, if that comes."""
+    """lsq_team of kernels.h, made of Python threads; cancelled at check number `last`, if it gets there."""
 
     _fields_ = [("size", ctypes.c_int64), ("room_size", ctypes.c_int64), ("room", ctypes.c_void_p),
                 ("run", RUN), ("await", COUNT), ("reach", COUNT)]
@@ -158,7 +158,7 @@ class Team(ctypes.Structure):
         with self.changed:
             self.look()
             while not self.cancelled and self.counters[whose] < value:
-                assert self.changed.wait(60), "nobody will ever come so far"
+                assert self.changed.wait(60), "the counter never reached the value waited for"
             return self.cancelled
 
     def say(self, team, number, whose, value) -> int:
@@ -192,7 +192,7 @@ class Accumulator:
         library.empty(n, self.work.ctypes.data)
 
     def push(self, a: np.ndarray, f: np.ndarray | None = None) -> Accumulator:
-        """Append rows; f None: it is the last column of a."""
+        """Append rows; with f None, the last column of `a` is f."""
         assert a.shape[1] == self.n + (f is None)
         f_at = (None, 0, 0) if f is None else (f.ctypes.data, TYPES[f.dtype], f.strides[0])
         self.library.push(self.n, a.shape[0], a.ctypes.data, TYPES[a.dtype], *a.strides,
@@ -204,7 +204,7 @@ class Accumulator:
         return self
 
     def finish(self, expected=None) -> Model:
-        """`expected`: its ipvt, tried first."""
+        """`expected`: a column order (ipvt) that is tried first."""
         model = Model(self.n)
         if expected is not None:
             model.ipvt[:] = expected

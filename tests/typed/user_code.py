@@ -1,5 +1,7 @@
-"""What a user writes, for `make lint`: mypy --strict and pyright have nothing to say of it, and
-know what each call returns.  tests/package/test_smoke.py's kind of fits; nothing here is run."""
+"""User code for `make lint`: mypy --strict and pyright accept it, and infer what each call returns.
+
+The fits are like those of tests/package/test_smoke.py; nothing here is run.
+"""
 from typing import Any, assert_type
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Intervals, profiles, bands and the distributions behind them."""
+"""Intervals, profiles, bands, and the distributions that they use."""
 import interval_coverage
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def best():
 # ---------------------------------------------------------------- distributions
 
 @pytest.mark.parametrize("dof", [0.5, 1, 2, 3, 7, 30, 51, 100, 1e3, 1e5, 9e5, 1e6, 1e9])
-def test_t_quantile_is_scipys(dof):
+def test_t_quantile_agrees_with_scipy(dof):
     stats = pytest.importorskip("scipy.stats")
     for level in (0.01, 0.5, 0.6827, 0.95, 0.99, 0.999, 1 - 1e-8):
         assert t_quantile(level, dof) == pytest.approx(stats.t.isf((1 - level)/2, dof), rel=1e-10)
@@ -36,7 +36,7 @@ def test_t_quantile_becomes_the_normal_one():
 
 
 @pytest.mark.parametrize("dof", [1, 2, 5, 10, 50, 1000, 100000])
-def test_chi2_tail_is_scipys(dof):
+def test_chi2_tail_agrees_with_scipy(dof):
     stats = pytest.importorskip("scipy.stats")
     for ratio in (0.0, 0.01, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0):
         assert chi2_sf(dof*ratio, dof) == pytest.approx(stats.chi2.sf(dof*ratio, dof), rel=1e-9, abs=1e-300)
@@ -44,7 +44,7 @@ def test_chi2_tail_is_scipys(dof):
 
 @pytest.mark.parametrize("dof", [1, 2, 7, 30, 1000, 1e5, 9e5, 1e6, 1e9, np.inf])
 @pytest.mark.parametrize("k", [1, 2, 5, 11, 40])
-def test_f_quantile_is_scipys(k, dof):
+def test_f_quantile_agrees_with_scipy(k, dof):
     stats = pytest.importorskip("scipy.stats")
     for level in (0.01, 0.5, 0.95, 0.999):
         want = stats.chi2.ppf(level, k)/k if dof >= 1e9 else stats.f.ppf(level, k, dof)
@@ -77,7 +77,7 @@ def test_for_a_linear_model_profile_and_t_agree():
 
 
 def test_profile_limits_are_where_the_sum_of_squares_says(best):
-    """Against a fine scan: for given x[1] the best x[0] is a linear fit, and the other way about by search."""
+    """Compared with a fine scan: the best x[0] for given x[1] by a linear fit, the best x[1] for given x[0] by a search."""
     found = confidence_intervals(oxygen, best, method="profile", level=0.9)
     limit = found.covariance.chi2*(1 + found.t**2/4)
 
@@ -116,14 +116,14 @@ def test_a_side_that_the_data_do_not_bound_is_infinite_with_a_reason():
     assert any("plateau, upper limit: none: the data do not bound it" in reason for reason in found.reasons)
 
 
-def test_a_profile_that_finds_something_better_says_that_x_is_no_minimum():
+def test_a_profile_that_finds_a_better_point_says_that_x_is_not_the_minimum():
     with np.errstate(all="ignore"):
         found = confidence_intervals(oxygen, [30.0, 0.2], method="profile")
     assert np.isnan(found.lower).any() or np.isnan(found.upper).any()
     assert any("x is not the minimum" in reason for reason in found.reasons)
 
 
-def test_a_domain_that_ends_gives_nan_with_a_reason():
+def test_the_end_of_the_domain_gives_nan_with_a_reason():
     def residual(x):
         return oxygen(x) if x[1] > 0.45 else np.full(T.size, np.nan)
     x = leastsq.leastsq(oxygen, [20.0, 0.5], ftol=1e-14, xtol=1e-14)[0]
@@ -204,7 +204,7 @@ def test_refits_start_near_their_solution(best, monkeypatch):
 # ------------------------------------------------------------- bounds and losses
 
 def inside(low, high):
-    """oxygen, which may not be called elsewhere."""
+    """`oxygen`, which must not be called outside the bounds."""
     def residual(x):
         assert (np.asarray(low) <= x).all() and (x <= np.asarray(high)).all(), x
         return oxygen(x)
@@ -237,7 +237,7 @@ def test_an_interval_ends_at_a_bound(method, best):
 
 
 def test_refits_of_a_profile_keep_within_bounds(best):
-    """For each plateau the best rate within its bounds, by a fine scan."""
+    """Compared with a fine scan: the best rate within its bounds for each plateau."""
     low, high = [0, 0.3], [40, 1.0]
     found = confidence_intervals(oxygen, best, method="profile", level=0.9, bounds=(low, high), parameters=0)
     free = confidence_intervals(oxygen, best, method="profile", level=0.9, parameters=0)
@@ -276,7 +276,7 @@ def test_a_fixed_parameter_counts_as_known(method, best):
 
 
 def test_with_a_loss_the_profile_is_that_of_the_losses():
-    """tau where the profile ends, from the losses alone; near the minimum t and profile agree."""
+    """The losses alone give tau at the ends of the profile; near the minimum t and profile agree."""
     options = {"loss": "soft_l1", "f_scale": 2.0}
     x = leastsq.leastsq(oxygen, [20.0, 0.5], ftol=1e-14, xtol=1e-14, **options)[0]
     found = confidence_intervals(oxygen, x, method="profile", level=0.9, **options)
@@ -306,7 +306,7 @@ def test_t_and_profile_agree_on_a_line_with_outliers():
     assert profile.upper - profile.lower == pytest.approx(t.upper - t.lower, rel=0.05)
 
 
-def test_losses_and_absolute_errors_exclude_each_other(best):
+def test_losses_and_absolute_sigma_exclude_each_other(best):
     with pytest.raises(ValueError, match="absolute_sigma must be False with a loss"):
         confidence_intervals(oxygen, best, loss="huber", absolute_sigma=True)
 
@@ -315,10 +315,10 @@ def test_losses_and_absolute_errors_exclude_each_other(best):
 
 @pytest.mark.parametrize("study", interval_coverage.STUDIES, ids=lambda s: s.name)
 def test_coverage_of_95_percent_intervals(study):
-    """docs/errors.md has 1000 fits of each; 2.6 binomial standard deviations here: 99 %."""
+    """docs/errors.md has 1000 fits of each; the tolerance here is 2.6 binomial standard deviations (99 %)."""
     t, profile = interval_coverage.run(study, 120)
     assert np.abs(profile.sigmas).max() < 2.6
-    if study.bent:              # all misses at one end, where there should be as many at each
+    if study.bent:              # all misses are at one end, instead of as many at each
         assert t.below[0] <= 1 and t.above[0] >= 6 > profile.above[0]
     else:
         assert np.abs(t.sigmas).max() < 2.6
@@ -344,7 +344,7 @@ def fitted():
     return leastsq.curve_fit(curve, T, Y, [20.0, 0.5], full_output=True, covariance="accurate", ftol=1e-14, xtol=1e-14)
 
 
-def test_band_is_the_propagated_covariance(best, fitted):
+def test_a_band_is_the_propagated_covariance(best, fitted):
     spread = covariance(oxygen, best)
     t = np.linspace(0, 10, 7)
     J = np.column_stack([1 - np.exp(-best[1]*t), best[0]*t*np.exp(-best[1]*t)])
@@ -400,7 +400,7 @@ def test_bad_bands_are_refused(best, fitted):
         confidence_band((best, np.eye(2)), T, model=curve, noise=1.0, simultaneous=True)
     with pytest.raises(ValueError, match="noise=True does not go with a loss"):
         confidence_band(covariance(oxygen, best, loss="huber", f_scale=9.0), T, model=curve, noise=True)
-    with pytest.raises(ValueError, match="does not know whether this function divides"):
+    with pytest.raises(ValueError, match="cannot know whether this function divides"):
         confidence_band(covariance(oxygen, best), T, model=curve, noise=True)
     with pytest.raises(TypeError, match="model must be given"):
         confidence_band(covariance(oxygen, best), T)
@@ -412,7 +412,7 @@ def test_bad_bands_are_refused(best, fitted):
         confidence_band(fitted, T, noise=[1.0, 2.0])
 
 
-def test_simultaneous_band_is_scheffes(best):
+def test_a_simultaneous_band_is_scheffes(best):
     spread = covariance(oxygen, best)
     point, whole = (confidence_band(spread, T, model=curve, simultaneous=s) for s in (False, True))
     assert whole.stderr == pytest.approx(point.stderr)
@@ -426,8 +426,8 @@ def test_simultaneous_band_is_scheffes(best):
     assert slope.upper == pytest.approx(confidence_band(spread, T, model=line).upper, rel=1e-6)
 
 
-def test_simultaneous_band_holds_the_whole_line_as_often_as_it_says():
-    """Straight lines over a wide range: 95 % give or take 2.6 binomial standard deviations; t's band less."""
+def test_a_simultaneous_band_covers_the_whole_line_as_often_as_it_says():
+    """Straight lines over a wide range: 95 % within 2.6 binomial standard deviations; the pointwise band covers fewer."""
     rng = np.random.default_rng(4)
     A = np.column_stack([np.ones(8), np.linspace(0, 1, 8)])
     far, inverse, fits = np.linspace(-20, 20, 201), np.linalg.inv(A.T @ A), 1000

@@ -1,4 +1,4 @@
-"""Covariance of fitted parameters: NIST's certified errors, parameters near zero, short rank."""
+"""Covariance of fitted parameters: NIST's certified standard errors, parameters near zero, deficient rank."""
 import ctypes
 import math
 
@@ -30,8 +30,8 @@ def test_nist_standard_errors_without_derivatives(name, method, digits):
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
 @pytest.mark.parametrize("value", [0.0, 1e-9, -1e-9, 1e-15, 1e-30, 1e-6])
 @pytest.mark.parametrize("method, tolerance", [(None, 1e-8), ("3-point", 1e-6), ("2-point", 1e-4), ("cs", 1e-8)])
-def test_a_parameter_near_zero_has_the_right_error(value, noise, method, tolerance):
-    """1e-9 +- 1e-3: a step relative to the parameter would be lost in rounding."""
+def test_a_parameter_near_zero_has_the_right_standard_error(value, noise, method, tolerance):
+    """For 1e-9 ± 1e-3, a step relative to the parameter would be lost in rounding."""
     y = 2*np.exp(-1.3*T) + np.sin(value*T) + noise*np.random.default_rng(0).standard_normal(T.size)
     J = np.column_stack([np.exp(-1.3*T), -2*T*np.exp(-1.3*T), T*np.cos(value*T)])
     right = 1e-3*np.sqrt(np.diag(np.linalg.inv(J.T @ J)))
@@ -86,7 +86,7 @@ def _logistic(x):
      lambda x: [np.sin(x[1]*T + x[2]), x[0]*T*np.cos(x[1]*T + x[2]), x[0]*np.cos(x[1]*T + x[2])]),
 ], ids=["power", "step", "wave"])
 def test_steps_suit_parameters_of_any_size_and_effect(model, jacobian):
-    """Random parameters over six decades, residuals up to 1e9 times larger than what a parameter does."""
+    """Random parameters over six decades, and residuals up to 1e9 times larger than the effect of a parameter."""
     rng = np.random.default_rng(5)
     for _ in range(150):
         with np.errstate(all="ignore"):
@@ -164,7 +164,7 @@ def test_sigma_as_number_vector_and_matrix():
     assert covariance(line, x, sigma=2.0).cov == pytest.approx(covariance(line, x).cov, rel=1e-12)
 
 
-def test_a_scaled_covariance_is_curve_fits():
+def test_a_scaled_covariance_is_that_of_curve_fit():
     optimize = pytest.importorskip("scipy.optimize")
     for absolute in (False, True):
         x, cov = optimize.curve_fit(lambda t, a, b: a*np.exp(-b*t), T, 1/(1 + T), sigma=SIGMA, absolute_sigma=absolute)
@@ -186,7 +186,7 @@ def test_fixed_parameters_count_as_known():
 # ------------------------------------------------------------- bounds and losses
 
 def within(low, high):
-    """line, which may not be called elsewhere."""
+    """`line`, which must not be called outside the bounds."""
     def residual(x):
         assert (low <= x).all() and (x <= high).all(), x
         return line(x)
@@ -194,7 +194,7 @@ def within(low, high):
 
 
 @pytest.mark.parametrize("method", [None, "3-point", "2-point"])
-def test_no_evaluation_is_outside_of_bounds(method):
+def test_no_evaluation_is_outside_the_bounds(method):
     low, high = np.array([0.3, -1, 0.1]), np.array([9, 0.2 + 1e-9, 0.1])
     found = covariance(within(low, high), [0.3, 0.2, 0.1], method=method, bounds=(low, high))
     assert found.fixed.tolist() == [True, False, True]
@@ -215,7 +215,7 @@ def test_complex_steps_keep_fixed_parameters():
     assert all(x[2] == 0.1 for x in seen) and found.fixed.tolist() == [False, False, True]
 
 
-def test_a_fit_outside_of_its_bounds_is_refused():
+def test_a_fit_outside_its_bounds_is_refused():
     with pytest.raises(ValueError, match=r"`x` is infeasible: x\[1\] = 0.2 is outside"):
         covariance(line, [0.3, 0.2, 0.1], bounds=(0.25, [1, 1, 1]))
 
@@ -236,8 +236,8 @@ def contaminated(rng, t):
 
 
 @pytest.mark.parametrize("loss, f_scale", [("huber", 0.03), ("soft_l1", 0.03), ("cauchy", 0.03)])
-def test_errors_of_robust_fits_cover_the_truth(loss, f_scale):
-    """A tenth of the data spoiled, 250 fits: 95 % give or take 2.6 binomial standard deviations."""
+def test_intervals_of_robust_fits_cover_the_truth(loss, f_scale):
+    """250 fits with a tenth of the data outliers: 95 % within 2.6 binomial standard deviations."""
     rng = np.random.default_rng(8)
     t, fits = np.linspace(0, 4, 50), 250
     hits = np.zeros(2)
@@ -252,7 +252,7 @@ def test_errors_of_robust_fits_cover_the_truth(loss, f_scale):
     assert np.abs(hits/fits - 0.95).max() < 2.6*np.sqrt(0.95*0.05/fits)
 
 
-def test_losses_that_say_nothing_about_errors_are_refused():
+def test_losses_that_give_no_standard_errors_are_refused():
     with pytest.raises(ValueError, match="absolute_sigma must be False with a loss"):
         covariance(line, [0.3, 0.2, 0.1], loss="huber", absolute_sigma=True)
     with pytest.raises(ValueError, match="nearly all residuals count as outliers"):
@@ -273,7 +273,7 @@ NOISY = decay(T, 2.0, 1.5) + 0.05*np.cos(40*T)
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("sigma", [None, 0.1, SIGMA, np.diag(SIGMA**2)], ids=["none", "number", "vector", "matrix"])
 @pytest.mark.parametrize("choice", ["accurate", "richardson", "3-point", "2-point", "cs"])
-def test_curve_fit_takes_it(choice, sigma, absolute):
+def test_curve_fit_takes_the_option(choice, sigma, absolute):
     popt, pcov, info, *_ = leastsq.curve_fit(decay, T, NOISY, [1, 1], sigma, absolute, covariance=choice,
                                              full_output=True)
     want = covariance(lambda x: decay(T, *x) - NOISY, popt, sigma=sigma, absolute_sigma=absolute, method="cs")
@@ -284,7 +284,7 @@ def test_curve_fit_takes_it(choice, sigma, absolute):
     assert (popt == plain[0]).all() and pcov == pytest.approx(plain[1], rel=1e-3) and (pcov != plain[1]).any()
 
 
-def test_curve_fits_derivatives_are_used_when_exact():
+def test_exact_derivatives_of_curve_fit_are_used():
     def jac(t, height, rate):
         return np.stack([np.exp(-rate*t), -height*t*np.exp(-rate*t)], axis=1)
     for given, method in ((jac, "Dfun"), ("cs", "cs"), ("3-point", "richardson")):
@@ -292,14 +292,14 @@ def test_curve_fits_derivatives_are_used_when_exact():
         assert info["covariance"].method == method
 
 
-def test_curve_fits_calls_are_counted():
+def test_calls_of_curve_fit_are_counted():
     calls = []
     *_, info, _, _ = leastsq.curve_fit(lambda t, a, b: calls.append(1) or decay(t, a, b), T, NOISY, [1, 1],
                                        covariance="accurate", full_output=True)
     assert info["nfev"] == len(calls) > info["covariance"].nfev > 10
 
 
-def test_curve_fit_with_bounds_has_errors_of_the_free_parameters():
+def test_curve_fit_with_bounds_has_standard_errors_of_the_free_parameters():
     bounds = ([0, -9, 0.5], [1.9, 9, 0.5])
     popt, pcov = leastsq.curve_fit(lambda t, a, b, c: decay(t, a, b) + c - 0.5, T, NOISY, [1, 1, 0.5], bounds=bounds,
                                    covariance="accurate")
@@ -308,7 +308,7 @@ def test_curve_fit_with_bounds_has_errors_of_the_free_parameters():
     assert (popt[1], pcov[1, 1]) == pytest.approx((alone[0][0], alone[1][0, 0]), rel=1e-5)
 
 
-def test_curve_fit_keeps_the_errors_of_what_is_determined():
+def test_curve_fit_keeps_the_standard_errors_of_determined_parameters():
     def twice(t, a, b, c):
         return (a + b)*t + c
     with pytest.warns(leastsq.OptimizeWarning, match="the sum of a and b"):
@@ -320,7 +320,7 @@ def test_curve_fit_keeps_the_errors_of_what_is_determined():
 
 @pytest.mark.parametrize("choice", ["accurate", "cs", "2-point"])
 @pytest.mark.parametrize("options", [{}, {"loss": "soft_l1", "f_scale": 0.1}, {"bounds": (0, [1.9, 9])}], ids=str)
-def test_least_squares_takes_it(choice, options):
+def test_least_squares_takes_the_option(choice, options):
     def fun(x, shift):
         return decay(T, *x) - NOISY + shift
     plain = leastsq.least_squares(fun, [1, 1], args=(0.01,), **options)
@@ -349,7 +349,7 @@ def test_other_covariances_are_refused_before_the_fit(choice):
             fit(lambda x: pytest.fail("called"))
 
 
-# ------------------------------------------------------------------- short rank
+# --------------------------------------------------------------- deficient rank
 
 def explained(func, x, **options):
     found = covariance(func, x, **options)
@@ -363,7 +363,7 @@ def test_a_sum_that_is_all_the_data_determine_is_named():
     assert "The data determine only the sum of gain and drift" in text
     assert "level" not in text.split("parameters.", 1)[1]
     assert np.isinf(found.stderr[:2]).all()
-    J = np.column_stack([T, np.ones(T.size)])       # what is determined keeps its error
+    J = np.column_stack([T, np.ones(T.size)])       # determined parameters keep their standard errors
     assert found.stderr[2]**2 == pytest.approx(np.linalg.inv(J.T @ J)[1, 1]*found.reduced_chi2, rel=1e-8)
     assert found.dof == T.size - 2
 
@@ -379,7 +379,7 @@ def test_usual_combinations_are_recognised(func, words):
     assert found.rank == 1 and words in text
 
 
-def test_two_undetermined_combinations_are_told_apart():
+def test_two_undetermined_combinations_are_distinguished():
     _, text = explained(lambda x: (x[0] + x[1])*T + x[2] - x[3] - np.exp(T), [1.0, 0.5, 2.0, 1.0])
     assert "the sum of x[0] and x[1]" in text and "the difference of x[2] and x[3]" in text
 
@@ -411,7 +411,7 @@ def test_no_degrees_of_freedom():
     (lambda x: np.abs(x[0])*T, "drops the imaginary part"),
     (lambda x: np.sqrt(x[0]*np.conj(x[0]))*T if np.iscomplexobj(x) else x[0]*T, "drops the imaginary part on the way"),
 ])
-def test_a_function_that_drops_the_imaginary_part_is_told(func, words):
+def test_a_function_that_drops_the_imaginary_part_is_named(func, words):
     with pytest.raises(ValueError, match=words):
         covariance(func, [1.5], method="cs")
 

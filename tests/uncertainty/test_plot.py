@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, and that matplotlib is needed only then."""
+"""Pictures show what they should, and only they need matplotlib."""
 import subprocess
 import sys
 
@@ -39,7 +39,7 @@ def closed(plt):
 
 
 def drawn(figure, tmp_path):
-    """The figure can be saved, without a warning, and is not empty."""
+    """Assert that the figure can be saved without a warning and is not empty."""
     figure.savefig(tmp_path / "figure.png")
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     assert (pixels < 128).any() and (pixels > 250).all(axis=-1).mean() > 0.3
@@ -75,12 +75,12 @@ def test_residuals_of_a_weighted_fit_are_drawn_in_sigmas(plt):
     assert left.lines[-1].get_ydata() == pytest.approx(-found[2]["fvec"])
 
 
-def test_what_a_picture_cannot_know_is_asked_for():
+def test_a_picture_asks_for_what_it_cannot_know():
     found = leastsq.leastsq(residual, [5.0, 0.5], full_output=True)
     with pytest.raises(TypeError, match="x, y, model must be given"):
         leastsq.plot.fit(found)
     assert len(leastsq.plot.fit(found, x=T, y=Y, model=model).axes) == 2
-    with pytest.raises(ValueError, match="noise=True does not know"):
+    with pytest.raises(ValueError, match="noise=True cannot know"):
         leastsq.plot.fit(found, x=T, y=Y, model=model, prediction=True)
     assert len(leastsq.plot.fit(found, x=T, y=Y, model=model, prediction=0.1).axes) == 2
     known = leastsq.curve_fit(model, T, Y, full_output=True)
@@ -88,7 +88,7 @@ def test_what_a_picture_cannot_know_is_asked_for():
         leastsq.plot.fit(known, y=Y + 1)
 
 
-def test_pictures_follow_the_style_in_force(plt):
+def test_pictures_follow_the_current_style(plt):
     found = leastsq.curve_fit(model, T, Y, full_output=True)
     with plt.style.context("dark_background"):
         figure = leastsq.plot.fit(found)
@@ -98,7 +98,7 @@ def test_pictures_follow_the_style_in_force(plt):
         assert max(top.collections[0].get_facecolor()[0][:3]) < 0.6
 
 
-def test_residuals_have_a_histogram_with_all_of_them(tmp_path):
+def test_the_histogram_counts_all_residuals(tmp_path):
     f = np.random.default_rng(0).standard_normal(60)
     figure = drawn(leastsq.plot.residuals(7*f, np.arange(60)), tmp_path)
     left, right = figure.axes
@@ -111,7 +111,7 @@ def test_residuals_have_a_histogram_with_all_of_them(tmp_path):
      "accepted": [True, False, True, True]},
     {"fnorm": [3.0, 1.0, 0.0]},
 ])
-def test_convergence_shows_what_the_record_has(history, tmp_path):
+def test_convergence_shows_what_the_history_has(history, tmp_path):
     figure = drawn(leastsq.plot.convergence(history), tmp_path)
     assert len(figure.axes) == len([key for key in history if key != "accepted"])
 
@@ -127,8 +127,8 @@ def test_convergence_takes_objects_and_refuses_the_rest():
 def test_correlation_writes_every_number(x, tmp_path):
     spread = leastsq.covariance(residual, x, names=["height", "rate"])
     figure = drawn(leastsq.plot.correlation(spread, title="decay"), tmp_path)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["1", f"{spread.correlation[0, 1]:.2f}", f"{spread.correlation[0, 1]:.2f}", "1"]
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels == ["1", f"{spread.correlation[0, 1]:.2f}", f"{spread.correlation[0, 1]:.2f}", "1"]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()][:2] == ["height", "rate"]
 
 

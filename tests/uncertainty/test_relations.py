@@ -1,11 +1,11 @@
-"""Relations that must hold between fits, and between the tools that speak about one fit.
+"""Relations that must hold between fits, and between the tools that describe one fit.
 
 Each draw takes a model of `fields`, data, and one of the 96 combinations of sigma, absolute_sigma, loss, bounds
-and covariance; each test states one relation, which it asks of all draws: no certified values are
-needed.  100 draws cover every combination; the slow tests take 1000.
+and covariance.  Each test checks one relation for all draws, so that no certified values are needed.  100 draws
+cover every combination; the slow tests take 1000.
 
-`curve_fit` without bounds, loss and covariance= promises MINPACK's numbers: its pcov is held to what forward
-differences let one ask (`OWN`), and exempt by name where it is wrong by nature.
+`curve_fit` without bounds, loss and covariance= promises MINPACK's numbers: its pcov must agree only as well as
+forward differences allow (`OWN`), and is exempt by name where they cannot give the right value.
 """
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from leastsq import confidence_band, confidence_intervals, covariance, curve_fit
 SIGMAS, LOSSES, BOUNDS = ("none", "vector", "matrix"), ("linear", "soft_l1"), ("none", "far", "active", "fixed")
 COMBINATIONS = list(itertools.product(SIGMAS, (False, True), LOSSES, BOUNDS, (None, "accurate")))
 JACOBIANS = (None, "3-point", "cs")
-FINE = 1e-6             # two covariances of accurate derivatives
-OWN = 1e-3              # one of them from the fit's forward differences, or from one central difference
-UNIT = 7.3              # of sigma, where only its ratios count
+FINE = 1e-6             # tolerance for two covariances from accurate derivatives
+OWN = 1e-3              # if one is from the fit's forward differences, or from one central difference
+UNIT = 7.3              # factor on sigma, where only its ratios count
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def has_huber(self):
-        """Do tools speak of this fit?  Not with a loss beside absolute errors."""
+        """Do the tools accept this fit?  Not with a loss and absolute_sigma together."""
         return self.loss == "linear" or not self.absolute
 
     def fit(self, **changes):
@@ -98,7 +98,7 @@ def _jacobian(model, x, p):
 
 @functools.lru_cache(maxsize=2000)
 def draw(k):
-    """Draw number k: every combination in turn, each time of other fields."""
+    """Draw number k: every combination in turn, each time with another model."""
     rng = np.random.default_rng([2718, k])
     sigma_kind, absolute, loss, kind, how = COMBINATIONS[k % len(COMBINATIONS)]
     field = FIELDS[rng.integers(len(FIELDS))]
@@ -133,7 +133,7 @@ def draw(k):
     bounds = None
     if kind != "none":
         low, high = truth - 40*scale, truth + 40*scale
-        sure = np.abs(truth) > 50*scale         # models are not defined for either sign
+        sure = np.abs(truth) > 50*scale         # models are defined for one sign only
         low = np.where(sure & (truth > 0), np.maximum(low, 0.3*truth), low)
         high = np.where(sure & (truth < 0), np.minimum(high, 0.3*truth), high)
         j = int(rng.integers(truth.size))
@@ -160,16 +160,16 @@ def fitted(k):
     return draw(k).fit()
 
 
-# ------------------------------------------------------------------ what is compared
+# ------------------------------------------------------------------ comparisons
 
 def standard(cov):
-    """Standard errors, and what fixed and held parameters have in their place: 0."""
+    """Standard errors; 0 for fixed and held parameters."""
     variances = np.diag(cov)
     return np.sqrt(np.where(np.isnan(variances), 0.0, variances))
 
 
 def off(a, b):
-    """How far apart two covariances are, in units of the standard errors."""
+    """The difference of two covariances in units of the standard errors."""
     a, b = (np.nan_to_num(np.asarray(c), nan=0.0, posinf=np.inf) for c in (a, b))
     sizes = np.sqrt(np.abs(np.diag(b)))
     if np.isinf(sizes).any() or np.isinf(a).any():
@@ -183,29 +183,29 @@ def pcov_tolerance(case):
 
 
 def spreads(case, fit):
-    """What tools say of a fit: (name, covariance matrix, tolerance)."""
+    """The covariances that the tools give for a fit: (name, covariance matrix, tolerance)."""
     yield "pcov", fit[1], pcov_tolerance(case)
     if case.has_huber:
         yield "covariance(fit)", covariance(fit).cov, FINE
 
 
 def is_lost(case, fit):
-    """Exempt by nature: a forward difference relative to a parameter near zero, in a fit that promises MINPACK's bits."""
+    """Cannot be right: a forward difference relative to a parameter near zero, in a fit that promises MINPACK's bits."""
     return case.jac is None and case.loss == "linear" and case.bounds is None and bool((np.abs(fit[0]) < 0.1*case.scale).any())
 
 
 def check_mapped(case, other, back, *, factor=lambda case, spread: 1.0, y_unit=1.0):
     """
-    The other case's fit, led back to the parameters of the first, says the same.
+    Assert that the other case's fit, converted back to the parameters of the first, agrees with it.
 
     Parameters
     ----------
     back : callable
         ``back(p)``: (the parameters of the first case, their derivatives).
     factor : callable
-        What the covariances of the other have to be divided by.
+        Divisor for the covariances of the other fit.
     y_unit : float
-        Of the other's data.
+        The unit of the other's data.
     """
     fit, second = fitted(case.number), other.fit()
     p, A = back(second[0])
@@ -223,18 +223,18 @@ def check_mapped(case, other, back, *, factor=lambda case, spread: 1.0, y_unit=1
 
 
 def distance_of(p, q, case, most):
-    """How far apart two fits ended, in standard errors, by which their covariances may differ too; no more than `most`."""
+    """The distance between two answers in standard errors, by which the covariances may differ too; at most `most`."""
     distance = float((np.abs(p - q)/case.scale).max())
     assert distance <= most, f"minima {distance:.2g} standard errors apart"
     return distance
 
 
 def for_all_draws(relation):
-    """A test that asks the relation of each draw, and says which ones broke it."""
+    """Make a test that checks the relation for each draw, and names the draws that violate it."""
     def test(draws):
         broken, asked = [], 0
         for k in [k for k in range(draws) if draw(k).admitted]:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):      # trial steps out of a model's domain
+            with warnings.catch_warnings(), np.errstate(all="ignore"):      # trial steps may leave a model's domain
                 warnings.simplefilter("ignore", leastsq.OptimizeWarning)
                 try:
                     asked += relation(draw(k), np.random.default_rng(k)) is not False
@@ -249,7 +249,7 @@ def for_all_draws(relation):
 # ------------------------------------------------------------------ relations of two fits
 
 @for_all_draws
-def test_units_of_parameters_and_data_change_errors_as_they_must(case, rng):
+def test_units_of_parameters_and_data_scale_standard_errors(case, rng):
     units = 10.0**rng.integers(-12, 13, case.p0.size)
     of_x, of_y = 10.0**rng.integers(-12, 13, 2)
     model = case.model
@@ -263,7 +263,7 @@ def test_units_of_parameters_and_data_change_errors_as_they_must(case, rng):
 
 
 @for_all_draws
-def test_permuted_parameters_permute_errors(case, rng):
+def test_permuted_parameters_permute_standard_errors(case, rng):
     order = rng.permutation(case.p0.size)
     back, model = np.argsort(order), case.model
     other = replace(case, model=lambda x, *p: model(x, *np.array(p)[back]), p0=case.p0[order], scale=case.scale[order],
@@ -274,7 +274,7 @@ def test_permuted_parameters_permute_errors(case, rng):
 @for_all_draws
 def test_permuted_points_change_nothing(case, rng):
     if case.loss != "linear" and np.ndim(case.sigma) == 2:
-        return False            # which of correlated residuals are large depends on their order
+        return False            # whitening makes correlated residuals depend on their order
     order = rng.permutation(case.x.size)
     sigma = case.sigma
     if sigma is not None:
@@ -306,7 +306,7 @@ def test_doubled_points_halve_variances(case, rng):
 
 @for_all_draws
 def test_points_of_weight_zero_change_nothing(case, rng):
-    """Where pcov is SciPy's by promise it counts them as data, and the report says so."""
+    """Where pcov promises SciPy's numbers it counts them as data, and the report says so."""
     if case.sigma is not None and case.sigma.ndim == 2:
         return False
     sigma = np.ones(case.x.size) if case.sigma is None else case.sigma
@@ -328,7 +328,7 @@ def test_far_bounds_change_nothing(case, rng):
     if case.kind not in ("none", "far"):
         return False
     wide = 1e4*(np.abs(case.p0) + case.scale)
-    low = np.where((case.p0 > 0) & (np.abs(case.p0) > 20*case.scale), case.p0/5, -wide)     # where models are defined
+    low = np.where((case.p0 > 0) & (np.abs(case.p0) > 20*case.scale), case.p0/5, -wide)     # so that models stay defined
     high = np.where((case.p0 < 0) & (np.abs(case.p0) > 20*case.scale), case.p0/5, wide)
     other = replace(case, bounds=None if case.kind == "far" else (low, high))
     if case.promises_minpack or other.promises_minpack:
@@ -342,7 +342,7 @@ def test_far_bounds_change_nothing(case, rng):
 
 
 @for_all_draws
-def test_a_parameter_expressed_by_its_logarithm_has_the_relative_error(case, rng):
+def test_the_logarithm_of_a_parameter_has_its_relative_standard_error(case, rng):
     low, high = (np.full(case.p0.size, -np.inf), np.full(case.p0.size, np.inf)) if case.bounds is None else case.bounds
     positive = np.flatnonzero((case.p0 > 20*case.scale) & ((low > 0) | (low == -np.inf)))
     if not positive.size:
@@ -367,7 +367,7 @@ def test_a_parameter_expressed_by_its_logarithm_has_the_relative_error(case, rng
 
 
 @for_all_draws
-def test_a_ratio_in_place_of_a_parameter_changes_nothing_else(case, rng):
+def test_a_ratio_instead_of_a_parameter_changes_nothing_else(case, rng):
     low, high = (np.full(case.p0.size, -np.inf), np.full(case.p0.size, np.inf)) if case.bounds is None else case.bounds
     inside = (fitted(case.number)[0] > low) & (fitted(case.number)[0] < high)
     over = np.flatnonzero((np.abs(case.p0) > 20*case.scale) & inside)
@@ -400,10 +400,10 @@ def test_a_ratio_in_place_of_a_parameter_changes_nothing_else(case, rng):
 
 
 @for_all_draws
-def test_an_offset_of_x_taken_off_in_the_model_or_by_its_location_changes_nothing(case, rng):
-    """A Julian date of 2457957 days, say: where forward differences promise MINPACK's numbers, only afterwards."""
+def test_an_offset_of_x_subtracted_in_the_model_or_by_its_location_changes_nothing(case, rng):
+    """Such as a Julian date of 2457957 days; where forward differences promise MINPACK's numbers, only the tools are compared."""
     offset = 2457957.0*np.ptp(case.x)
-    x = (case.x + offset) - offset                  # what is left of the digits
+    x = (case.x + offset) - offset                  # the digits that are left
     case = replace(case, x=x, number=-1)
     j, model = case.field.location, case.model
     if j is None or case.jac is None:
@@ -419,13 +419,13 @@ def test_an_offset_of_x_taken_off_in_the_model_or_by_its_location_changes_nothin
         other = replace(case, x=x + offset, p0=moved(case.p0, offset),
                         bounds=None if case.bounds is None else tuple(moved(side, offset) for side in case.bounds))
         if case.kind == "fixed" and (case.bounds[0] == case.bounds[1])[j]:
-            return False                            # it would be rounded
+            return False                            # the offset parameter would be rounded
 
         def back(p):
             return moved(p, -offset), np.eye(p.size)
-    fit, second = case.fit(), other.fit(xtol=1e-15)         # which is relative to the offset too
+    fit, second = case.fit(), other.fit(xtol=1e-15)         # xtol is relative to the offset too
     p, A = back(second[0])
-    tolerance = FINE if j is None else 1e-2 if case.jac == "3-point" else 1e-3      # its steps may bend; the centre is rounded
+    tolerance = FINE if j is None else 1e-2 if case.jac == "3-point" else 1e-3      # steps may be too long; rounding
     if is_lost(case, fit):
         return False
     tolerance += 3*distance_of(p, fit[0], case, 2e-2)
@@ -436,8 +436,8 @@ def test_an_offset_of_x_taken_off_in_the_model_or_by_its_location_changes_nothin
 
 
 @for_all_draws
-def test_blocks_say_what_the_whole_says(case, rng):
-    """Of residuals divided by sigma: of their own a fit in blocks has the last Jacobian; with the function, what a whole has."""
+def test_a_fit_in_blocks_agrees_with_the_whole(case, rng):
+    """With residuals divided by sigma.  Without the function, a fit in blocks has only its last Jacobian."""
     if np.ndim(case.sigma) == 2 or not case.has_huber or case.kind == "fixed" and case.p0.size == 1:
         return False
     m = case.x.size
@@ -466,7 +466,7 @@ def test_blocks_say_what_the_whole_says(case, rng):
     return True
 
 
-# ------------------------------------------------------------------ the tools, of one fit
+# ------------------------------------------------------------------ the tools, for one fit
 
 @for_all_draws
 def test_all_tools_agree(case, rng):
@@ -475,7 +475,7 @@ def test_all_tools_agree(case, rng):
     told = report(fit)
     free = np.ones(popt.size, bool) if case.bounds is None else case.bounds[0] < case.bounds[1]
     if case.covariance is None:
-        assert np.array_equal(told.covariance.cov, pcov), "pcov to the bit"
+        assert np.array_equal(told.covariance.cov, pcov), "pcov must have the same bits"
     if not case.has_huber:
         with pytest.raises(ValueError, match="absolute_sigma must be False with a loss"):
             covariance(fit)
@@ -527,7 +527,7 @@ def test_all_tools_agree(case, rng):
 
 
 @for_all_draws
-def test_errors_are_those_of_fifty_digits(case, rng):
+def test_standard_errors_agree_with_fifty_digits(case, rng):
     mpmath = pytest.importorskip("mpmath")
     fit = fitted(case.number)
     loss = fit[2].problem.loss
@@ -541,7 +541,7 @@ def test_errors_are_those_of_fifty_digits(case, rng):
 
 
 def exact_covariance(mpmath, case, p, free, loss, scipys=False):
-    """In 50 digits, and then rounded; zero for fixed parameters."""
+    """The standard errors in 50 digits, then rounded; zero for fixed parameters."""
     with mpmath.workdps(50):
         exact = np.frompyfunc(mpmath.mpf, 1, 1)
         x, y, p = exact(case.x), exact(case.y), exact(p)

@@ -1,4 +1,4 @@
-"""Reports: the numbers, the rounding, every kind of fit, and what they warn of."""
+"""Reports: the numbers, the rounding, every kind of fit, and the warnings."""
 import html.parser
 import re
 
@@ -44,7 +44,7 @@ def fit():
     (1.25, np.inf, ("1.25", "inf")),
     (np.nan, 1.0, ("nan", "1")),
 ])
-def test_errors_are_rounded_to_two_digits_and_values_as_far(value, error, text):
+def test_uncertainties_are_rounded_to_two_digits_and_values_to_the_same_place(value, error, text):
     assert value_and_error(value, error) == text
 
 
@@ -61,7 +61,7 @@ def test_report_of_a_nist_fit_has_the_certified_values(name):
         assert f" {value} " in text and f"± {error}" in text
 
 
-def test_statistics_are_their_definitions(fit):
+def test_statistics_agree_with_their_definitions(fit):
     found = report(fit, func=residual, y=Y, sigma=1)
     f = residual(fit[0])
     m, n, chi2 = T.size, 3, f @ f
@@ -85,7 +85,7 @@ def test_correlations_are_sorted_and_limited(fit):
 
 # ------------------------------------------------------------- every kind of fit
 
-def test_every_kind_of_fit_gives_the_same_errors(fit):
+def test_every_kind_of_fit_gives_the_same_standard_errors(fit):
     optimize = pytest.importorskip("scipy.optimize")
     right = report(residual, fit[0]).stderr
     start = [1.0, 1.0, 0.0]
@@ -103,7 +103,7 @@ def test_every_kind_of_fit_gives_the_same_errors(fit):
     assert report(leastsq.leastsq(residual, start), func=residual).stderr == pytest.approx(right, rel=1e-4)
 
 
-def test_absolute_covariances_are_taken_as_they_are(fit):
+def test_absolute_covariances_are_not_scaled(fit):
     optimize = pytest.importorskip("scipy.optimize")
     sigma = np.full(T.size, 0.05)
     kind = optimize.curve_fit(curve, T, Y, p0=[1, 1, 0], sigma=sigma, absolute_sigma=True, full_output=True)
@@ -123,8 +123,8 @@ def test_parameters_held_at_a_bound_are_taken_from_the_fit(fit):
     assert report(solved).stderr[:2] == pytest.approx(right[:2], rel=1e-3)
 
 
-def test_the_fits_own_covariance_is_said_to_be_that(fit):
-    copied = (*fit[:2], dict(fit[2]), *fit[3:])             # knows no function
+def test_the_fits_own_covariance_is_named_as_such(fit):
+    copied = (*fit[:2], dict(fit[2]), *fit[3:])             # a copy knows no function
     assert any("last Jacobian" in text for text in report(copied).warnings)
     assert not any("last Jacobian" in text for text in report(copied, func=residual).warnings)
     assert not any("last Jacobian" in text for text in report(fit).warnings)
@@ -147,9 +147,9 @@ def test_bad_arguments_are_named(fit):
         report(fit, y=[1, 2, 3], sigma=1)
 
 
-# ------------------------------------------------------------------------- texts
+# ------------------------------------------------------------------------ output
 
-def test_text_of_a_good_fit_says_all_and_warns_of_nothing(fit):
+def test_the_report_of_a_good_fit_is_complete_and_without_warnings(fit):
     found = report(fit, func=residual, names=NAMES, y=Y, sigma=1)
     assert found.warnings == []
     text = str(found)
@@ -188,7 +188,7 @@ def test_what_a_report_warns_of(fit):
     assert small[4] in (6, 7) and "smaller than rounding allows" in warned(small)
     assert "does not look like a minimum" in warned(residual, x + [0.1, 0, 0])
     at_level = warned(residual, x, names=NAMES, bounds=([0, 0, x[2]], [9, 9, 9]))
-    assert re.search("level is (held )?at its bound", at_level)     # which, the last bits of x decide
+    assert re.search("level is (held )?at its bound", at_level)     # the last bits of x decide which one
     assert "residual 3 is nan" in warned(lambda z: np.where(np.arange(T.size) == 3, np.nan, residual(z)), x)
     assert "only the sum of x[0] and x[1]" in warned(lambda z: (z[0] + z[1])*T - Y, [1.0, 1.0])
     assert "no more residuals than parameters" in warned(lambda z: residual(z)[:3], x)
@@ -214,7 +214,7 @@ def test_fixed_parameters_are_shown_as_such(fit):
     assert "± fixed" in text and f"degrees of freedom           {T.size - 2}" in text
 
 
-def test_the_example_shows_the_certified_errors_and_draws(capsys, tmp_path):
+def test_the_example_shows_the_certified_standard_errors_and_draws(capsys, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     uncertainty.main(["--plot", str(tmp_path / "pictures")])
     lines = capsys.readouterr().out.splitlines()

@@ -1,5 +1,5 @@
-"""Where error bars go wrong first: noisy functions, redundant parameters in odd units, data changed after the fit,
-exact data, no degrees of freedom, huge offsets, float32."""
+"""The usual causes of wrong error bars: noisy functions, redundant parameters in odd units, data changed after
+the fit, exact data, no degrees of freedom, huge offsets, float32."""
 import zlib
 
 import numpy as np
@@ -33,14 +33,14 @@ def _smooth(x, amplitude):
 @pytest.mark.parametrize("method", [None, "3-point"])
 @pytest.mark.parametrize("noise", [_random, _smooth])
 @pytest.mark.parametrize("amplitude", 10.0**np.arange(-10, -2))
-def test_noise_of_the_function_below_that_of_the_data_leaves_errors_as_they_are(amplitude, noise, method):
+def test_noise_of_the_function_below_that_of_the_data_does_not_change_standard_errors(amplitude, noise, method):
     found = covariance(lambda x: decay(T, *x) - Y + noise(x, amplitude), FIT[0], method=method)
     assert found.rank == 3
     assert found.stderr == pytest.approx(RIGHT, rel=max(0.02, 100*amplitude))
 
 
 @pytest.mark.parametrize("amplitude", [0.1, 1.0])
-def test_noise_of_the_function_above_that_of_the_data_makes_no_small_errors(amplitude):
+def test_noise_of_the_function_above_that_of_the_data_gives_no_small_standard_errors(amplitude):
     with np.errstate(all="ignore"):
         found = covariance(lambda x: decay(T, *x) - Y + _random(x, amplitude), FIT[0])
     assert (found.stderr > 0.5*RIGHT*amplitude/0.01).all()
@@ -48,7 +48,7 @@ def test_noise_of_the_function_above_that_of_the_data_makes_no_small_errors(ampl
 
 @pytest.mark.parametrize("options", [
     {"epsfcn": 1e-7}, {"jac": "3-point"}, {"jac": "3-point", "bounds": (0, 9)}, {"jac": "3-point", "covariance": "accurate"}])
-def test_float32_models_have_the_errors_of_float64(options):
+def test_float32_models_have_the_standard_errors_of_float64(options):
     def single(t, height, rate, level):
         return np.float32(height)*np.exp(-np.float32(rate)*t.astype(np.float32)) + np.float32(level)
     pcov = curve_fit(single, T, Y, [3, 1, 0.5], **options)[1]
@@ -88,13 +88,13 @@ def test_redundant_parameters_are_found_in_any_units(words, units, method):
         assert f"the {words} of a and b" in told or f"The data determine only a {sign} " in told
 
 
-def test_of_three_factors_each_pair_is_named_with_the_others_held():
+def test_each_pair_of_three_factors_is_named_with_the_others_held():
     found = covariance(lambda x: x[0]*x[1]*x[2]*np.exp(-T) - Y, [2.0, 3.0, 0.5], names="a b c")
     assert found.rank == 1 and np.isinf(found.stderr).all()
     assert found.explain().count("With the others held, the data determine only the product of") == 2
 
 
-# ----------------------------------------------------- what was changed after the fit
+# ----------------------------------------------------- data changed after the fit
 
 TOOLS = {
     "report": report, "covariance": covariance, "intervals": confidence_intervals, "band": confidence_band,
@@ -108,7 +108,7 @@ TOOLS = {
     {"sigma": 1e-4*np.eye(40), "absolute_sigma": True}], ids=["plain", "accurate", "bounds", "number", "vector", "matrix"])
 @pytest.mark.parametrize("changed", ["y", "y by little", "x", "sigma"])
 @pytest.mark.parametrize("tool", TOOLS)
-def test_what_was_overwritten_after_the_fit_is_an_error_of_every_tool(tool, changed, options):
+def test_data_overwritten_after_the_fit_are_an_error_in_every_tool(tool, changed, options):
     base, x = np.concatenate([Y, Y]), T.copy()
     if "sigma" in options:
         options = options | {"sigma": np.array(options["sigma"])}
@@ -137,7 +137,7 @@ def test_exact_data_are_a_minimum_without_patterns(offset, options):
     assert "minimum" not in told and "random" not in told
 
 
-def test_with_known_errors_as_many_data_as_parameters_have_intervals():
+def test_with_known_sigma_as_many_data_as_parameters_give_intervals():
     fit = curve_fit(lambda t, a, b: a*np.exp(-b*t), T[:2], Y[:2], [3, 1], sigma=[0.1, 0.1], absolute_sigma=True,
                     full_output=True)
     found, profiles = confidence_intervals(fit), confidence_intervals(fit, method="profile")
@@ -146,8 +146,8 @@ def test_with_known_errors_as_many_data_as_parameters_have_intervals():
     assert "nothing is left" not in "\n".join(report(fit).warnings)
 
 
-def test_a_fit_of_a_julian_date_that_xtol_ended_early_is_no_minimum():
-    """Its xtol is relative to two million days: 0.04 d."""
+def test_a_fit_of_a_julian_date_that_xtol_ended_early_is_not_a_minimum():
+    """xtol is relative to two million days, that is 0.04 days."""
     def dip(t, depth, centre, width):
         return 1 - depth*np.exp(-((t - centre)/width)**2/2)
     t = 2457957 + np.linspace(-0.1, 0.1, 80)
@@ -161,8 +161,8 @@ def test_a_fit_of_a_julian_date_that_xtol_ended_early_is_no_minimum():
         assert covariance(fit, method=method).stderr == pytest.approx(np.sqrt(np.diag(origin[1])), rel=1e-3)
 
 
-def test_an_undetermined_parameter_makes_no_other_errors_doubtful():
-    """It takes a degree of freedom in pcov and none in covariance(fit): that is no better derivative."""
+def test_an_undetermined_parameter_does_not_make_other_standard_errors_doubtful():
+    """pcov counts it as a degree of freedom and covariance(fit) does not: this must not look like a better derivative."""
     with pytest.warns(leastsq.OptimizeWarning, match="could not be estimated"):
         fit = curve_fit(lambda t, a, b, c, d: decay(t, a, b, c) + 0*d, T, Y, [3, 1, 0.5, 1], bounds=(-9, 9), full_output=True)
     assert not any("derivatives" in text for text in report(fit).warnings)
@@ -186,7 +186,7 @@ def test_pcov_between_bounds_is_right_or_infinite_for_badly_conditioned_models(f
     assert np.sqrt(np.diag(pcov)) == pytest.approx(right, rel=tolerance)
 
 
-def test_a_result_of_scipy_with_a_loss_is_seen_by_its_cost():
+def test_a_result_of_scipy_with_a_loss_is_recognised_by_its_cost():
     optimize = pytest.importorskip("scipy.optimize")
     found = report(optimize.least_squares(lambda p: decay(T, *p) - Y, [3, 1, 0.5], loss="soft_l1", f_scale=0.005))
     assert any("had a loss" in text for text in found.warnings)
@@ -196,18 +196,18 @@ def test_a_result_of_scipy_with_a_loss_is_seen_by_its_cost():
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": "soft_l1", "f_scale": 0.01}, {"bounds": (-9, 9)}])
-def test_a_result_that_was_pickled_is_not_called_no_minimum(options):
+def test_a_pickled_result_is_still_called_a_minimum(options):
     import pickle
     fit = pickle.loads(pickle.dumps(curve_fit(decay, T, Y, [3, 1, 0.5], full_output=True, **options)))
     assert not any("minimum" in text for text in report(fit).warnings)
 
 
-def test_intervals_of_fixed_parameters_alone_can_be_shown():
+def test_intervals_of_fixed_parameters_only_can_be_shown():
     fit = curve_fit(decay, T, Y, [3, 1, 0.5], bounds=([3, 1, 0.5], [3, 1, 0.5]), full_output=True)
     assert "it is fixed" in repr(confidence_intervals(fit))
 
 
-def test_a_pickled_result_says_that_it_may_have_been_absolute():
+def test_a_pickled_result_says_that_sigma_may_have_been_absolute():
     import pickle
     whole = curve_fit(decay, T, Y, [3, 1, 0.5], sigma=np.full(T.size, 0.3), absolute_sigma=True, full_output=True)
     bare = pickle.loads(pickle.dumps(whole))

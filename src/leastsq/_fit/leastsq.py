@@ -209,8 +209,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         Print nothing; how it ended; a table as it goes; a progress bar, if tqdm is
         installed.
     workers : int or callable, optional
-        The points of a difference Jacobian are evaluated side by side: by so many
-        threads (-1: one for each processor), or by a map, called as
+        The points of a difference Jacobian are evaluated in parallel: by this number
+        of threads (-1: one for each processor), or by a map, called as
         ``workers(f, points)``, such as that of a `multiprocessing.Pool`.  The iterates
         and `nfev` are those of one worker, to the bit.
     strict : bool, optional

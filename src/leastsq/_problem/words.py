@@ -53,7 +53,7 @@ class Words:
         return _listed([self.label(j) for j in which])
 
     def of(self, text):
-        """A text of this package about a fit by `leastsq`, in these words."""
+        """A message of this package about a fit by `leastsq`, in these words."""
         if self.caller == "leastsq":
             return text
         text = re.sub("^leastsq(: |[(])", rf"{self.caller}\1", text)
@@ -66,7 +66,7 @@ class Words:
         return text
 
     def translate(self, error):
-        """Let an error that this package raised speak in these words; SciPy's texts stay."""
+        """Put the message of an error that this package raised into these words; SciPy's messages stay."""
         if (type(error) in (TypeError, ValueError, OverflowError) and len(error.args) == 1 and isinstance(error.args[0], str)
                 and error.args[0].startswith("leastsq") and not any(words in error.args[0] for words in _SCIPYS)):
             error.args = (self.of(error.args[0]),)

@@ -1,4 +1,4 @@
-"""The drop-in replacement of `scipy.optimize.curve_fit`.  Long, for its docstring and SciPy's numbers, warnings and texts."""
+"""The drop-in replacement of `scipy.optimize.curve_fit`.  Long, for its docstring and SciPy's numbers, warnings and messages."""
 
 from __future__ import annotations
 

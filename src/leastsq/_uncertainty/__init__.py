@@ -1,1 +1,1 @@
-"""How sure a fit is: covariances, profiles, intervals, reports."""
+"""Uncertainties of a fit: covariances, profiles, intervals, reports."""

@@ -1,4 +1,4 @@
-"""Which combination of parameters the data determine, where they do not determine each: in words, tried out."""
+"""Name the combination of parameters that the data determine, where they do not determine each parameter."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import numpy as np
 
 __all__ = ["describe_direction"]
 
-_PARTNER = 1e-3         # of the largest effect along a direction: a smaller one takes no part
-_TANGENT = 1e-3         # relative: how well a direction has to fit a combination before that is tried
-_SAME = 1e-9            # of the change by one parameter alone: so little do residuals change along a combination
+_PARTNER = 1e-3         # of the largest effect along a direction: parameters with smaller effects are not part of it
+_TANGENT = 1e-3         # relative: how well a direction must agree with a combination before that is tried
+_SAME = 1e-9            # of the change by one parameter alone: the most that residuals may change along a combination
 _NEARLY_SAME = 1e-4
 _MOVES = (0.1, -0.1, 0.01, -0.01)
 
 
 def describe_direction(direction, effects, x, labels, evaluate, hardly=False, others=False):
     """
-    Sentences about a direction that matters little or not at all.
+    Sentences about a direction along which residuals change little or not at all.
 
     Parameters
     ----------
     direction : ndarray, shape (n,)
         In the parameters' own units.
     effects : ndarray, shape (n,)
-        Its components as changes of the residuals by each parameter alone: in these units partners are alike.
+        Its components in units of the change of the residuals by each parameter alone, which makes partners alike.
     x : ndarray, shape (n,)
     labels : sequence of str
     evaluate : callable or None
-        ``evaluate(x)`` is the residuals, or None where they are not finite: a combination is named only
+        ``evaluate(x)`` returns the residuals, or None where they are not finite. A combination is named only
         after a finite move along it has changed nothing, or hardly anything.
     hardly : bool
-        The direction matters little; else, not at all.
+        Residuals change a little along the direction; otherwise, not at all.
     others : bool
-        It is one of several directions, which may share parameters.
+        The direction is one of several, which may share parameters.
     """
     effect, determine = (("hardly changes the residuals", "determine well only") if hardly else
                          ("leaves the residuals as they are", "determine only"))
@@ -46,7 +46,7 @@ def describe_direction(direction, effects, x, labels, evaluate, hardly=False, ot
              f"{'' if found else ', to first order'}."]
     if found:
         lines.append(f"{'With the others held, the' if others else 'The'} data {determine} {found[0]}.")
-    less = "in place of them" if parts.size == 2 else "less"
+    less = "in place of them" if parts.size == 2 else "fewer"
     return [*lines, f"Fix one of {listed}, or write the model with one parameter {less}."]
 
 
@@ -59,7 +59,7 @@ def _steps(direction, x, parts, names, found):
 
 
 def _combination(direction, x, parts, names, evaluate, same):
-    """(what the data determine of two parameters, whether it is a sum) if a move along it shows that; or None."""
+    """(the combination of two parameters that the data determine, is it a sum?) if a move along it shows so; or None."""
     a, b = parts
     slope = direction[b]/direction[a]           # of b, as a grows by 1
     candidates = []

@@ -22,23 +22,23 @@ __all__ = ["BandResult", "ConfidenceResult", "confidence_band", "confidence_inte
 @dataclass(frozen=True, eq=False, repr=False)
 class ConfidenceResult:
     """
-    What `confidence_intervals` returns.
+    The result of `confidence_intervals`.
 
     Attributes
     ----------
     x, lower, upper : ndarray, shape (n,)
-        The parameters and their limits.  nan: no limit could be computed;
-        infinite: the data set none; `reasons` says why.
+        The parameters and their limits.  A limit is nan if it could not be computed, and
+        infinite if the data give none; `reasons` says why.
     level : float
     method : str
         "t" or "profile".
     t : float
-        Student's t of the level.
+        Student's t for the level.
     covariance : CovarianceResult
     profiles : dict
         A `Profile` for each profiled parameter (key: its index).
     reasons : list of str
-        Why limits are missing.
+        The reasons for missing limits.
     nfev : int
         Number of calls to `func`.
     seconds : float
@@ -56,7 +56,7 @@ class ConfidenceResult:
     reasons: list[str]
     nfev: int
     seconds: float
-    _asked: tuple | None = None         # the parameters whose intervals were wanted; None: all
+    _asked: tuple | None = None         # the parameters whose intervals were asked for; None for all
 
     def __repr__(self):
         names = self.covariance.names
@@ -82,9 +82,9 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
     Parameters
     ----------
     fit : tuple, result object, callable or CFunction
-        What was fitted: a result, or the residual function with what is known of it, as in `covariance`.
+        The fit: a result, or the residual function with facts about it, as in `covariance`.
     x : array_like, shape (n,), optional
-        The fitted parameters, at a minimum, with a function.
+        The fitted parameters, at a minimum, if `fit` is a function.
     args : tuple, optional
         Further arguments of the function and `Dfun`.
     Dfun : callable, optional
@@ -92,30 +92,30 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
     level : float, optional
         Confidence level, between 0 and 1.
     method : {"t", "profile"}, optional
-        "t": value plus and minus Student's t times the standard error; exact for a
-        model that is linear in its parameters.  "profile": the values of a
-        parameter for which the best fit of all the others is no worse than
-        the F test permits, found by refits; follows the model's curvature, so that the
-        interval need not be symmetric, nor bounded.
+        "t": value plus and minus Student's t times the standard error, which is exact for a
+        model that is linear in its parameters.  "profile": the values of a parameter for
+        which the best fit of all the others is no worse than the F test permits, found by
+        refits.  Such intervals follow the model's curvature, and need not be symmetric or
+        bounded.
     parameters : sequence of int or str, optional
-        Of which to find the intervals, by index or name.  None: all.
+        The parameters whose intervals to find, by index or name.  None: all.
     names : sequence of str, optional
     sigma : float or array_like, optional
-        As in `covariance`; this and the next must agree with what a result knows.
+        As in `covariance`; this and `absolute_sigma` must agree with a result that knows them.
     absolute_sigma : bool, optional
-        As in `covariance`; then the normal quantile takes the place of t.
+        As in `covariance`; if True, the normal quantile is used instead of t.
     points : int, optional
         Additional refits on each side of the minimum, for a smooth curve
         in `plot.profile`.
     timeout : float, optional
-        Seconds after which limits that are still missing become nan.
+        Seconds after which limits that have not been found become nan.
     progress : bool, optional
         Show an estimate of the time and a progress line (with tqdm if it is
         installed) on stderr.
     bounds : 2-tuple or object with lb and ub, optional
-        As in `leastsq`: `func` is not called outside, refits keep within, and an interval
-        ends at a bound.  For a parameter that is at its bound, "t" gives nan: its
-        estimate is not normally distributed; "profile" applies.
+        As in `leastsq`: `func` is not called outside, refits stay within, and an interval
+        ends at a bound.  For a parameter at its bound "t" gives nan, because its estimate
+        is not normally distributed; use "profile".
     loss, f_scale : optional
         As in `leastsq`, if the fit had a loss; refits have it too.  Not with
         `absolute_sigma`.
@@ -133,7 +133,7 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
 
     See Also
     --------
-    profile_time : how long profiles will take.
+    profile_time : estimate how long profiles will take.
 
     Notes
     -----
@@ -141,12 +141,12 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
     other data of the caller's are handed on as they are.
 
     The profile statistic of parameter value v is
-    :math:`\tau(v) = \pm\sqrt{(S(v) - S_{min})/s^2}`, S(v) the least sum of squares with
-    the parameter held at v; the limits are where it is plus and minus Student's t [1]_.
-    Refits start from their neighbour's solution.  Between bounds the least sum of squares
-    is that between them, and the interval of a parameter near its bound holds the truth
-    at least as often as `level` says.  With a loss, S is the sum of the losses, and
-    :math:`s^2` Huber's variance of it, mean(psi^2)/mean(psi') [2]_.
+    :math:`\tau(v) = \pm\sqrt{(S(v) - S_{min})/s^2}`, where S(v) is the least sum of squares
+    with the parameter held at v; the limits are where it equals plus and minus Student's t
+    [1]_.  Each refit starts from the solution of its neighbour.  With bounds, S(v) is the
+    least sum within them, and the interval of a parameter near its bound covers the truth at
+    least as often as `level` says.  With a loss, S is the sum of the losses, and
+    :math:`s^2` is Huber's variance, mean(psi^2)/mean(psi') [2]_.
 
     References
     ----------
@@ -156,7 +156,7 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
 
     Examples
     --------
-    Oxygen demand, of which the data do not show the plateau well:
+    Oxygen demand, with data that hardly determine the plateau:
 
     >>> import numpy as np
     >>> from leastsq import confidence_intervals, leastsq
@@ -218,7 +218,7 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
 
 
 def _cut(spread, lower, upper, method):
-    """End intervals at the bounds, in place; say what of that is worth knowing."""
+    """Cut intervals at the bounds, in place; returns remarks about that."""
     (low, high), reasons = spread.bounds, []
     for j in np.flatnonzero(low == high):
         reasons.append(f"{spread.label(j)}: it is fixed.")
@@ -244,7 +244,7 @@ def _chosen(parameters, spread):
                 raise ValueError(f"parameters: no parameter is named {p!r}")
             p = spread.names.index(p)
         if not -spread.x.size <= p < spread.x.size:
-            raise ValueError(f"parameters: there is no parameter {p}, but {spread.x.size} in all")
+            raise ValueError(f"parameters: there is no parameter {p}: the fit has {spread.x.size}")
         chosen.append(int(p) % spread.x.size)
     return chosen
 
@@ -262,8 +262,8 @@ def profile_time(fit, x=None, args=(), Dfun=None, *, parameters=None, sigma=None
     Returns
     -------
     float
-        Seconds, from one refit made on trial.  Right within a factor of two or
-        three for well-behaved models.
+        Seconds, estimated from one trial refit; within a factor of two or three for
+        well-behaved models.
 
     Examples
     --------
@@ -285,7 +285,7 @@ def profile_time(fit, x=None, args=(), Dfun=None, *, parameters=None, sigma=None
 @dataclass(frozen=True, eq=False)
 class BandResult:
     """
-    What `confidence_band` returns; all of shape (k,).
+    The result of `confidence_band`; all arrays have shape (k,).
 
     Attributes
     ----------
@@ -310,30 +310,30 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
     Parameters
     ----------
     fit : result, CovarianceResult or tuple (popt, pcov)
-        What `curve_fit` returned with ``full_output=True``, which knows model and data; another result
-        with `model`; a `CovarianceResult` with `model`; or parameters and their covariance matrix, shapes (n,) and
-        (n, n), with `model`.  If there were bounds, the model is not called outside of them,
-        and parameters that are held at one count as known.
+        The result of `curve_fit` with ``full_output=True``, which knows model and data; with `model`, another result,
+        a `CovarianceResult`, or parameters and their covariance matrix of shapes (n,) and (n, n).
+        If there were bounds, the model is not called outside them, and parameters that are
+        held at a bound count as known.
     x : array_like or object, optional
-        Where the band is wanted: what the model is called with.  None: the data's.
+        The points of the band, as passed to the model.  None: the x of the data.
     model : callable, optional
-        ``model(x, *parameters)``, as `curve_fit` takes it: the curve's values at k points.
+        ``model(x, *parameters)``, as in `curve_fit`: the values of the curve at k points.
     level : float, optional
-        Confidence level at each point, or with `simultaneous` of the whole curve.
+        Confidence level at each point, or of the whole curve with `simultaneous`.
     dof : float, optional
         Degrees of freedom for Student's t, if the covariance is a matrix; None: the normal
         distribution.
     noise : float, array_like of shape (k,), callable or True, optional
-        Standard deviation of one observation, at each point, or as a function of x: the band is then that of new
-        observations (a prediction band).  True: that of the fit's data, where it is known: sigma of the fit,
-        times the root of reduced chi2 if it is not absolute; of counts the root of their mean.  An array sigma
-        is known at the data's own x only.
+        Standard deviation of one observation, as a number, one for each point, or a function of x; the band is then
+        that of new observations (a prediction band).  True: the standard deviation of the fit's data, which is the
+        fit's sigma, times the root of reduced chi2 if sigma is not absolute; for counts it is the root of their mean.
+        If sigma is an array, it is known only at the x of the data.
     method : optional
         How to differentiate, as in `covariance`.
     simultaneous : bool, optional
-        Scheffé's band, which with confidence `level` holds the curve at all points at
-        once: wider, with sqrt(k F) for t, k the number of uncertain parameters that the
-        curve depends on and F the quantile of Fisher's F for k and `dof`.
+        Scheffé's band, which with confidence `level` covers the curve at all points at
+        once.  It is wider: sqrt(k F) replaces t, where k is the number of uncertain parameters on
+        which the curve depends, and F the quantile of Fisher's F for k and `dof`.
 
     Returns
     -------
@@ -342,10 +342,10 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
     Raises
     ------
     TypeError
-        There is no model; `fit` is nothing of the above.
+        There is no model; `fit` is none of the above.
     ValueError
-        Sizes do not agree; the model is not finite; ``noise=True`` where the fit does not know it, as with
-        a loss; `noise` and `simultaneous`, for no band holds all new observations.
+        Sizes do not agree; the model is not finite; ``noise=True`` where the standard deviation is not known,
+        as with a loss; both `noise` and `simultaneous`, because no band can hold all new observations.
 
     Examples
     --------
@@ -361,8 +361,8 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
     """
     tool = "confidence_band"
     if simultaneous and noise is not None:
-        raise ValueError("noise and simultaneous exclude each other: there is no end of new observations, and no band "
-                         "that holds them all")
+        raise ValueError("noise and simultaneous exclude each other: no band can hold all new observations, whose "
+                         "number is unlimited")
     spread, parameters, matrix, bounds = _spread_of(tool, fit)
     problem = None if spread is None else spread.problem
     own_x = x is None
@@ -370,7 +370,7 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
         if problem is None or problem.model is None:
             raise TypeError(f"{tool}: x must be given: this fit does not know where its data are")
         x = problem.xdata
-    elif isinstance(x, (list, tuple, np.ndarray)):      # as curve_fit hands them to the model
+    elif isinstance(x, (list, tuple, np.ndarray)):      # as curve_fit passes them to the model
         x = np.asarray(x, dtype=float)
     if model is None:
         if problem is None or problem.model is None:
@@ -404,7 +404,7 @@ def confidence_band(fit, x=None, *, model=None, level=0.95, dof=None, noise=None
 
 
 def _spread_of(tool, fit):
-    """(CovarianceResult or None, parameters, covariance matrix, bounds) of what a band is asked of."""
+    """(CovarianceResult or None, parameters, covariance matrix, bounds) of the fit of a band."""
     if isinstance(fit, tuple) and len(fit) == 2 and np.ndim(fit[1]) == 2:
         x, matrix = parameters_of(fit[0]), np.asarray(fit[1], dtype=float)
         if matrix.shape != (x.size, x.size):
@@ -442,7 +442,7 @@ def _known_noise(tool, spread, x, own_x, count):
     if not problem.loss.is_linear:
         raise ValueError(f"{tool}: noise=True does not go with a loss: outliers have no standard deviation; {give}")
     if problem.model is None and problem.sigma is None:
-        raise ValueError(f"{tool}: noise=True does not know whether this function divides by the data's errors; {give}")
+        raise ValueError(f"{tool}: noise=True cannot know whether this function divides by sigma; {give}")
     factor = 1.0 if spread.absolute_sigma else np.sqrt(spread.reduced_chi2)
     sigma = 1.0 if problem.sigma is None else np.asarray(problem.sigma, dtype=float)
     if np.size(sigma) == 1:

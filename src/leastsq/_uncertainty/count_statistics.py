@@ -1,4 +1,4 @@
-"""The deviance of counts beside what Poisson's distribution makes of it at the fitted means."""
+"""Compare the deviance of counts with its distribution for Poisson's counts of the fitted means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .student import chi2_sf
 
 __all__ = ["CountStatistics", "about_counts", "of_counts"]
 
-_FAR = 1e-3             # probability of so large, or so small, a deviance from which something is said
+_FAR = 1e-3             # warn if a deviance as large, or as small, has a smaller probability than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,15 +22,15 @@ class CountStatistics:
     Attributes
     ----------
     deviance : float
-        Of the counts, without what priors add.
+        Deviance of the counts, without the terms of priors.
     expectation, variance : float
-        Of the deviance, if the counts were Poisson's with the fitted means: sums over each count's distribution.  A fit of
-        k parameters makes the deviance less by about k, and its variance by 2k.
+        Mean and variance of the deviance for Poisson's counts with the fitted means, as sums over the distribution of each
+        count.  A fit of k parameters reduces the deviance by about k, and its variance by 2k.
     dispersion : float
         Pearson's ``sum((y - mu)**2/mu)`` over the degrees of freedom: 1 for Poisson's counts, however low they are.
     p_value : float
-        Probability of a larger deviance: of a scaled chi squared with this expectation and this variance, less what the
-        parameters take away.
+        Probability of a larger deviance, from a scaled chi squared with this expectation and variance, each reduced by
+        the share of the parameters.
     """
 
     deviance: float
@@ -40,7 +40,7 @@ class CountStatistics:
     p_value: float
 
     def lines(self):
-        """For a report."""
+        """The lines of a report."""
         return [("  expected at these means", f"{self.expectation:.6g} ± {np.sqrt(self.variance):.3g}"),
                 ("dispersion", f"{self.dispersion:.6g}")]
 
@@ -52,7 +52,7 @@ def of_counts(fitted, f):
     Parameters
     ----------
     fitted : Fitted
-        Of counts; where its model cannot be called there are none.
+        A fit of counts.  If its model cannot be called, None is returned.
     f : ndarray
         Its residuals.
     """
@@ -84,10 +84,10 @@ def about_counts(out):
     if found.p_value < _FAR:
         return [f"The counts are over-dispersed: a deviance of {found.deviance:.6g} or more has the probability "
                 f"{found.p_value:.1e}, and their variance is about {found.dispersion:.3g} times that of Poisson's counts. The "
-                "model misses something, or more than counting makes them scatter; these uncertainties are too small, by a "
-                f"factor of {np.sqrt(max(found.dispersion, 1.0)):.3g} if it is the latter."]
+                "model does not fit, or the counts have other noise besides that of counting; in the second case these "
+                f"uncertainties are too small by a factor of {np.sqrt(max(found.dispersion, 1.0)):.3g}."]
     if found.p_value > 1 - _FAR:
         return [f"The counts scatter less than Poisson's do (a deviance of {found.deviance:.6g} or less has the probability "
                 f"{1 - found.p_value:.1e}, the dispersion is {found.dispersion:.3g}): were they smoothed, averaged or scaled? "
-                "Then they are no counts, and these uncertainties are too large."]
+                "Then they are not counts, and these uncertainties are too large."]
     return []

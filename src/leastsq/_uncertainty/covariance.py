@@ -1,4 +1,4 @@
-"""Covariance of fitted parameters, from a Jacobian made afresh at the solution."""
+"""Covariance of fitted parameters, from a new Jacobian at the solution."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["CovarianceResult", "covariance"]
 
 ACCURATE = "accurate"
 _EPS = np.finfo(float).eps
-_NEARLY = 1e7           # condition number from which a combination is nearly undetermined
-_NOISE = 0.5            # relative error of a derivative from which it says nothing
-_SURE = 5               # errors of derivatives that a direction's effect must exceed
-_EXACT = 2.0**12        # residuals of so many roundings of the parameters' effects are those of exact data,
-_FITTED = 2.0**-26      # and this part of the signal
+_NEARLY = 1e7           # condition number above which a combination is nearly undetermined
+_NOISE = 0.5            # relative error above which a derivative says nothing
+_SURE = 5               # the effect of a direction must exceed this many errors of the derivatives
+_EXACT = 2.0**12        # data are exact if residuals are below this many rounding errors of the parameters' effects,
+_FITTED = 2.0**-26      # and below this fraction of the signal
 _ALIGNED = 1e-3         # cosine between residuals and a derivative that no minimum has
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CovarianceResult(Exports):
     """
-    What `covariance` returns.
+    The result of `covariance`.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class CovarianceResult(Exports):
         The parameters.
     cov : ndarray, shape (n, n)
         Their covariance.  A parameter that the data do not determine has an
-        infinite variance and nan covariances, a fixed one nan.
+        infinite variance and nan covariances; a fixed one has nan.
     stderr : ndarray, shape (n,)
         Standard errors, the square roots of its diagonal.
     correlation : ndarray, shape (n, n)
@@ -51,7 +51,7 @@ class CovarianceResult(Exports):
     dof : int
         Degrees of freedom, m - rank.
     chi2 : float
-        Sum of the squares of the (weighted) residuals; with a loss, of their losses; of counts the deviance.
+        Sum of the squares of the (weighted) residuals; with a loss, sum of the losses; for counts, the deviance.
     reduced_chi2 : float
         ``chi2/dof``; with a loss, Huber's variance.  nan without degrees of freedom.
     absolute_sigma : bool
@@ -64,9 +64,9 @@ class CovarianceResult(Exports):
         residuals; k = 0 if the rank is full.
     names : tuple of str or None
     fixed : ndarray of bool, shape (n,)
-        The parameters that count as known: fixed, or held at a bound.
+        The parameters that count as known: fixed ones, and those held at a bound.
     method : str
-        How derivatives were made.
+        How derivatives were computed.
     derivative_error : float
         Estimated relative error of the worst column of the Jacobian.
     nfev : int
@@ -75,10 +75,10 @@ class CovarianceResult(Exports):
         Lower and upper bounds.
     loss, f_scale : str or callable, float
     held : ndarray of bool, shape (n,)
-        The parameters that a bound holds: they are at it, and without it the minimum would be beyond,
-        as the slope of the cost there says, which is larger than its rounding.
+        The parameters that a bound holds: they are at it, and the minimum without it would be beyond,
+        because the slope of the cost there is larger than its rounding error.
     problem : Problem or None
-        What was fitted; not in pickles.
+        The problem that was fitted; not in pickles.
     """
 
     x: np.ndarray
@@ -104,8 +104,8 @@ class CovarianceResult(Exports):
     held: np.ndarray | None = None
     problem: Problem | None = field(default=None)
     _bend: float = 1.0
-    _is_exact: bool = False         # the residuals are rounding
-    _stretch: np.ndarray | None = None      # with priors: variances over those that the sum of squares' curvature gives
+    _is_exact: bool = False         # are the residuals rounding errors?
+    _stretch: np.ndarray | None = None      # with priors: variances divided by those from the curvature of the sum of squares
     _words: tuple = ()              # about each direction that the data do not determine, or hardly
 
     def __getstate__(self):
@@ -115,7 +115,7 @@ class CovarianceResult(Exports):
         self.__dict__.update(state)
 
     def label(self, j):
-        """Name of parameter j: its own, or ``x[j]``."""
+        """The name of parameter j, or ``x[j]``."""
         return label(j, self.names)
 
     def t(self, level=0.95):
@@ -126,9 +126,9 @@ class CovarianceResult(Exports):
 
     def explain(self):
         """
-        Which combinations of parameters the data do not determine, in words.
+        Describe the combinations of parameters that the data do not determine.
 
-        A sum, product or ratio is named only after a move along it has left the residuals as they were.
+        A sum, product or ratio is named only if a move along it does not change the residuals.
 
         Returns
         -------
@@ -188,18 +188,18 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
     r"""
     Covariance and standard errors of fitted parameters.
 
-    The Jacobian is made afresh at `x`, with many more correct digits than the
-    solver's own, whose last one moreover belongs to an earlier point.
+    The Jacobian is computed anew at `x`, with many more correct digits than the solver's
+    last one, which moreover belongs to an earlier point.
 
     Parameters
     ----------
     fit : tuple, result object, callable or CFunction
-        What `leastsq`, `curve_fit` or `leastsq_blocks` returned with ``full_output=True``, what
-        `least_squares` returned, or problem i of a batch, ``result.fit(i)``: they know what
-        was fitted, and need nothing else.  Or the residuals ``func(x, *args)``, as in `leastsq`; then
-        the other arguments tell what is known.
+        The result of `leastsq`, `curve_fit` or `leastsq_blocks` with ``full_output=True``, that of
+        `least_squares`, or problem i of a batch, ``result.fit(i)``: these know what was
+        fitted, and need nothing else.  Or the residual function ``func(x, *args)``, as in `leastsq`,
+        with the other arguments as needed.
     x : array_like, shape (n,), optional
-        The fitted parameters, with a function.
+        The fitted parameters, if `fit` is a function.
     args : tuple, optional
         Further arguments of the function and `Dfun`.
     Dfun : callable, optional
@@ -214,26 +214,24 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
         "richardson".
     sigma : float or array_like, shape (m,) or (m, m), optional
         Standard deviations of the data, or their covariance, if the function does not
-        divide by them.  Data whose sigma is infinite do not count.  Beside a result, this and the arguments
-        below must agree with what it knows.
+        divide by them.  Data whose sigma is infinite do not count.  With a result, this and the arguments
+        below must agree with what the result knows.
     absolute_sigma : bool, optional
-        The sizes of sigma (or of residuals divided by it) are known.  If not,
-        only their ratios count, and the covariance is scaled with
-        ``chi2/(m - rank)``.
+        True if the size of sigma (or of residuals divided by it) is known.  If False, only
+        ratios of sigma count, and the covariance is scaled with ``chi2/(m - rank)``.
     names : sequence of str, optional
         Names of the parameters, for `explain` and reports.
     fixed : sequence of int or of bool, optional
-        Parameters that were held (at a bound, say): their indices, or a mask.
-        They count as known.
+        Parameters that were held constant, as indices or a mask.  They count as known.
     rcond : float, optional
         Singular values of the column-scaled Jacobian below ``rcond`` times the
         largest count as zero.  None: the rounding and differentiation error.
     bounds : 2-tuple or object with lb and ub, optional
-        As in `leastsq`: the function is not called outside.  Parameters that a bound holds, against a slope
-        of the cost larger than its rounding, count as known; closeness alone fixes nothing.
+        As in `leastsq`: the function is not called outside.  A parameter counts as known if a bound holds it,
+        that is if the cost has a slope there larger than its rounding error; being close to a bound is not enough.
     loss, f_scale : optional
-        As in `leastsq`, if the fit had a loss: the covariance is then Huber's, from how
-        the losses are spread and curved [2]_.
+        As in `leastsq`, if the fit had a loss: the covariance is then Huber's, from the slopes
+        and curvatures of the losses [2]_.
 
     Returns
     -------
@@ -245,11 +243,11 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
     ------
     ValueError
         Residuals or derivatives are not finite; `sigma`, `names` or `fixed` has
-        the wrong size; `sigma` is not positive (definite); unknown `method`; what is told beside a result
-        does not agree with it, or ``func(x)`` is not what it was at the end of the fit; "cs"
-        with a function that drops the imaginary part; `x` outside of `bounds`; a loss
-        that is unknown, not curved upwards, or comes with `absolute_sigma`, for how
-        often residuals are large is not known beforehand.
+        the wrong size; `sigma` is not positive (definite); `method` is unknown; an argument does not
+        agree with the result, or ``func(x)`` is not what it was at the end of the fit; "cs"
+        with a function that drops the imaginary part; `x` is outside `bounds`; the loss is
+        unknown, not curved upwards, or comes with `absolute_sigma` (the share of large
+        residuals is not known beforehand).
     TypeError
         `fit` is neither a result nor a function, or the function does not return real numbers.
 
@@ -259,10 +257,10 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
     other data of the caller's are handed on as they are.
 
     With J the (weighted) Jacobian, its columns are scaled to length one before a
-    QR factorization and the singular value decomposition of R, so that neither
-    units nor J.T @ J spoil digits [1]_.  A direction counts as determined if the residuals change along it
-    by more than the errors of the derivatives that it mixes.  If the rank is short, a parameter that no null
-    direction touches keeps its error, the others get infinity.
+    QR factorization and the singular value decomposition of R, so that neither the units
+    nor J.T @ J lose digits [1]_.  A direction counts as determined if the residuals change along it
+    by more than the errors of the derivatives that it combines.  If the rank is deficient, parameters that are not
+    part of a null direction keep their standard errors, and the others get infinity.
 
     References
     ----------
@@ -291,7 +289,7 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
 
 
 def covariances(fitted, *, fixed=None, method=None, rcond=None, tool="covariance"):
-    """The covariance of a fit, and what it would be if no parameter were held but the fixed ones."""
+    """The covariance of a fit, and the covariance if only the fixed parameters were held."""
     problem, x = fitted.problem, fitted.x
     if fitted.spreads is not None and fixed is None and method is None and rcond is None:
         return tuple(replace(one, names=problem.names) for one in fitted.spreads())
@@ -314,10 +312,10 @@ def covariances(fitted, *, fixed=None, method=None, rcond=None, tool="covariance
 
 def shown_covariance(tool, fit, *, method=None, fixed=None, notes=None):
     """
-    The covariance that a report or a band shows of a fit.
+    The covariance of a fit that a report or a band shows.
 
-    That of a `curve_fit` result is its pcov, and of a fit with ``covariance=`` that one, unless another is
-    asked for by `method` or `fixed`; what there is to say about a pcov is appended to notes.
+    For a result of `curve_fit` this is its pcov, and for a fit with ``covariance=`` that covariance, unless `method` or
+    `fixed` asks for another; remarks about a pcov are appended to notes.
     """
     fitted = fit if isinstance(fit, Fitted) else fit_of(tool, fit)
     fitted.check(tool)
@@ -332,13 +330,13 @@ def shown_covariance(tool, fit, *, method=None, fixed=None, notes=None):
 
 
 def _pcov(fitted, tool, notes):
-    """That of curve_fit, with what derivatives made afresh say of the point."""
+    """The covariance of curve_fit, with what new derivatives say about the point."""
     problem, cov, f = fitted.problem, fitted.cov, fitted.fvec
     stderr = np.sqrt(np.diag(cov))
     try:
         found = covariances(fitted, tool=tool)[0]
     except ValueError as error:
-        notes.append(f"No other covariance can be made: {error}.")
+        notes.append(f"No other covariance can be computed: {error}.")
         found = None
     free = problem.free_count(fitted.x.size)
     fixed = np.zeros(fitted.x.size, bool) if problem.bounds is None else ~problem.bounds.free
@@ -346,9 +344,9 @@ def _pcov(fitted, tool, notes):
     dof = count - free
     chi2 = problem.loss.cost(f)
     if count < f.size and problem.bounds is None and problem.loss.is_linear and not problem.absolute_sigma and f.size > free:
-        notes.append(f"curve_fit counts the {f.size - count} points of infinite sigma as data, as SciPy's does: these "
+        notes.append(f"curve_fit counts the {f.size - count} points of infinite sigma as data, as SciPy's curve_fit does: these "
                      f"uncertainties are too small by a factor of {np.sqrt(max(dof, 0)/(f.size - free)):.4g}. "
-                     "covariance(fit), or covariance='accurate' in curve_fit, makes the right ones.")
+                     "covariance(fit), or covariance='accurate' in curve_fit, gives the right ones.")
     facts = {"cov": cov, "stderr": stderr, "correlation": correlation_of(cov, stderr), "fixed": fixed, "dof": dof, "chi2": chi2,
              "reduced_chi2": chi2/dof if dof > 0 else np.nan, "method": "curve_fit's pcov", "problem": problem,
              "absolute_sigma": bool(problem.absolute_sigma)}
@@ -357,21 +355,21 @@ def _pcov(fitted, tool, notes):
     freedom = 1.0 if problem.absolute_sigma or not found.dof > 0 or dof <= 0 else np.sqrt(found.dof/dof)
     if problem.loss.is_robust:
         notes.append("These uncertainties are SciPy's for a loss: commonly too large, by up to a factor of two. "
-                     "covariance(fit), or covariance='accurate' in curve_fit, makes Huber's.")
+                     "covariance(fit), or covariance='accurate' in curve_fit, gives Huber's.")
     elif not found.held.any() and _differ(found.stderr*freedom, stderr, ~fixed):
         notes.append("With better derivatives the uncertainties differ by more than 1 %: covariance(fit), or "
-                     "covariance='accurate' in curve_fit, makes those.")
+                     "covariance='accurate' in curve_fit, gives those.")
     return replace(found, **facts)
 
 
 def _differ(a, b, which):
-    """Are finite standard errors more than 1 % apart?"""
+    """Do finite standard errors differ by more than 1 %?"""
     which = which & np.isfinite(b)
     return bool((np.abs(a[which] - b[which]) > 0.01*b[which]).any())
 
 
 def held_by(problem, x, made):
-    """Which parameters a bound holds: at it, and the cost falls beyond it by more than its slope's rounding."""
+    """The parameters that a bound holds: they are at it, and the cost falls beyond it by more than rounding errors."""
     bounds, f = problem.bounds, made.f
     psi = problem.loss.values(f)[1]*f if problem.loss.is_robust else f
     slopes, sizes = made.J.T @ psi, np.linalg.norm(made.J, axis=0)*np.linalg.norm(psi)
@@ -380,7 +378,7 @@ def held_by(problem, x, made):
 
 
 def _evaluation(fitted):
-    """The residuals anywhere, or None where there are none; for moves along what the data do not determine."""
+    """The residuals at any x, or None if there are none; for moves along undetermined directions."""
     bounds = fitted.problem.bounds
 
     def evaluate(x):
@@ -390,27 +388,27 @@ def _evaluation(fitted):
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 f = fitted.evaluate(x)
-        except (ArithmeticError, ValueError):       # out of the function's domain
+        except (ArithmeticError, ValueError):       # outside the domain of the function
             return None
         return f if np.isfinite(f).all() else None
     return evaluate
 
 
 def check_option(choice):
-    """Is `choice` what curve_fit and least_squares take as `covariance`?"""
+    """Is `choice` a valid `covariance` of curve_fit and least_squares?"""
     if choice is not None and choice not in (ACCURATE, *METHODS):
         raise ValueError(f"`covariance` must be None, {', '.join(map(repr, (ACCURATE, *METHODS)))}, got {choice!r}.")
 
 
 def by_option(choice, problem, x):
-    """What curve_fit and least_squares make of their `covariance`, after a fit."""
+    """The covariance that curve_fit and least_squares return for their option `covariance`."""
     if choice == ACCURATE:
         choice = "cs" if problem.by_differences and problem.differences.scheme == "cs" else None
     return covariances(Fitted(problem, x), method=choice)[0]
 
 
 def own_covariance(fitted, tool, fixed=None):
-    """The fit's own covariance, where its function cannot be called, as a `CovarianceResult`."""
+    """The covariance that the fit itself computed, as a `CovarianceResult`, where its function cannot be called."""
     x, problem, info = fitted.x, fitted.problem, fitted.info
     rows = None if problem is None else problem.rows
     if fitted.fvec is not None:
@@ -433,12 +431,12 @@ def own_covariance(fitted, tool, fixed=None):
 
 
 def _is_unscaled(cov, info, free):
-    """Is this the inverse of J.T @ J, as leastsq returns it, or was it multiplied by a variance, as curve_fit's?"""
+    """Is this the inverse of J.T @ J, as from leastsq, or multiplied by a variance, as from curve_fit?"""
     try:
         R = np.triu(np.asarray(info["fjac"]).T[:len(info["ipvt"])])
-        order = np.asarray(info["ipvt"]) - np.min(info["ipvt"])       # from one here, from zero in SciPy
+        order = np.asarray(info["ipvt"]) - np.min(info["ipvt"])       # counted from one here, from zero in SciPy
     except (KeyError, ValueError, TypeError):
-        return True                     # of blocks, which keep no R
+        return True                     # a fit in blocks, which keeps no R
     J = np.empty_like(R)
     J[:, order] = R
     product = cov[np.ix_(free, free)] @ (J.T @ J)[np.ix_(free, free)]
@@ -446,7 +444,7 @@ def _is_unscaled(cov, info, free):
 
 
 def _shown(x, cov, problem, *, fixed, dof, chi2, reduced_chi2):
-    """A covariance that the fit made itself, as a `CovarianceResult`."""
+    """A covariance that the fit computed, as a `CovarianceResult`."""
     bounds, n = problem.bounds, x.size
     stderr = np.sqrt(np.diag(cov))
     return CovarianceResult(
@@ -466,12 +464,12 @@ def correlation_of(cov, stderr):
 
 
 def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
-    """A `CovarianceResult` from an `AccurateJacobian`, made or given."""
+    """A `CovarianceResult` from an `AccurateJacobian`, computed or given."""
     n, loss, bounds = x.size, problem.loss, problem.bounds
     absolute_sigma = bool(problem.absolute_sigma)
     if absolute_sigma and loss.is_robust:
-        raise ValueError("absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
-                         "the data's errors, and how many is estimated from the residuals")
+        raise ValueError("absolute_sigma must be False with a loss: a loss means that some residuals are larger than "
+                         "sigma says, and their share is estimated from the residuals")
     known = np.zeros(n, dtype=bool) if fixed is None else fixed
     free = np.flatnonzero(~known)
     counted = problem.counted(made.f.size)
@@ -479,7 +477,7 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
     m = f.size
     data, priors = J[:m - len(problem.priors)], J[m - len(problem.priors):]
     bend = loss.variance(f, 0)[2] if loss.is_robust else 1.0
-    apart = bool(problem.priors) and not absolute_sigma         # the data's variance is estimated, that of priors is known
+    apart = bool(problem.priors) and not absolute_sigma         # the variance of the data is estimated, that of priors is known
     directions = Directions(np.concatenate([data*np.sqrt(max(bend, 0.0)), priors]) if apart else J, errors, rcond)
     rank, unknown = directions.rank, directions.unknown
     inner = directions.inverse()
@@ -493,7 +491,7 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
         psi, chi2, _, reduced = loss.variance(f, rank)
         if dof > 0 and np.isnan(reduced):
             raise ValueError(f"with this loss and f_scale={loss.scale:g} nearly all residuals count as outliers: the cost "
-                             "is not curved upwards, and says nothing about errors; take a larger f_scale")
+                             "is not curved upwards, and gives no standard errors; use a larger f_scale")
     stretch = None
     if apart:
         stretch, before = np.full(n, np.nan), np.diag(inner).copy()
@@ -524,9 +522,9 @@ def from_jacobian(problem, x, made, *, fixed=None, rcond=None, evaluate=None):
 
 def _scale_data_alone(inner, priors, determined, factor):
     """
-    In place, from H^-1 to H^-1 (factor A + P) H^-1: A of the data's rows, P of the priors', H = A + P.
+    Change H^-1 to H^-1 (factor A + P) H^-1 in place, where A is from the rows of the data, P from the priors, H = A + P.
 
-    The variance of the data is estimated from residuals, that of a prior is known.
+    The variance of the data is estimated from the residuals, and that of a prior is known.
     """
     which = np.ix_(determined, determined)
     part, P = inner[which], priors[:, determined]
@@ -535,21 +533,21 @@ def _scale_data_alone(inner, priors, determined, factor):
 
 class Directions:
     """
-    The directions of parameter space, by how much the residuals change along each: J with columns of length one.
+    The directions of parameter space, ordered by the change of the residuals along each: J with columns of length one.
 
-    Each column brings its own error, so that a direction is determined if the change along it is larger
-    than the errors of the columns that it mixes: a noisy derivative decides nothing about others.
+    Each column has an error of its own.  A direction is determined if the change along it is larger than
+    the errors of the columns that it combines, so that a noisy derivative decides nothing about others.
 
     Attributes
     ----------
     scale : ndarray, shape (k,)
-        Lengths of the columns; one for those that are zero.
+        Lengths of the columns; one for columns that are zero.
     rank : int
     condition : float
     null : ndarray, shape (k, k - rank)
         Directions that change nothing, for the scaled columns.
     unknown : ndarray of bool, shape (k,)
-        The parameters that one of those touches, or whose derivative is noise.
+        The parameters that take part in one of these, or whose derivative is noise.
     """
 
     def __init__(self, J, errors, rcond=None):
@@ -571,7 +569,7 @@ class Directions:
         self.condition = float(self.values[0]/self.values[-1]) if full else np.inf
 
     def inverse(self):
-        """That of J.T @ J, of what is determined: infinite variances and nan covariances elsewhere."""
+        """The inverse of J.T @ J for determined parameters; infinite variances and nan covariances for the others."""
         factors = self.Vt[self.determined].T/self.values[self.determined]/self.scale[:, None]
         inner = factors @ factors.T
         inner[self.unknown, :] = np.nan
@@ -581,7 +579,7 @@ class Directions:
 
 
 def _describe(directions, free, problem, x, evaluate):
-    """Sentences about the directions that the data do not determine, or else the weakest."""
+    """Sentences about the undetermined directions, or about the weakest one if there are none."""
     labels = [label(j, problem.names) for j in range(x.size)]
     vectors, hardly = list(_legible(directions.null).T), False
     if not vectors and directions.condition > _NEARLY and np.isfinite(directions.condition):
@@ -599,8 +597,8 @@ def _describe(directions, free, problem, x, evaluate):
 def _are_rounding(J, psi, x, eps):
     """Are the residuals those of exact data?
 
-    They may be some roundings of what the largest parameter stands for, an offset perhaps, or what a fit leaves
-    of the signal, which is what the middle one does.
+    They may be a few rounding errors of the effect of the largest parameter, for example of an offset, or the
+    remainder that a fit leaves of the signal, for which the median effect of a parameter stands.
     """
     effects = np.sort(np.linalg.norm(J, axis=0)*np.abs(x))
     if effects.size == 0:
@@ -609,22 +607,22 @@ def _are_rounding(J, psi, x, eps):
 
 
 def _optimality(J, psi):
-    """Largest cosine between the residuals and a column."""
+    """The largest cosine between the residuals and a column."""
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = np.abs(J.T @ psi)/(np.linalg.norm(J, axis=0)*np.linalg.norm(psi))
     return float(np.nan_to_num(cosines).max(initial=0.0))
 
 
 def not_a_minimum(found):
-    """A sentence, if the point is none; or None."""
-    if not found.optimality > _ALIGNED or found.chi2 == 0:      # nan: nobody knows
+    """A sentence if the point is not a minimum; or None."""
+    if not found.optimality > _ALIGNED or found.chi2 == 0:      # nan: not known
         return None
     return (f"This does not look like a minimum: the residuals make an angle with cosine {found.optimality:.2g} "
-            "with the derivative of one parameter (it is 0 at a minimum). Fit on from here, or with smaller ftol and xtol.")
+            "with the derivative of one parameter (it is 0 at a minimum). Continue from here, or use smaller ftol and xtol.")
 
 
 def _legible(null):
-    """A basis of the null space with as many zeros as may be."""
+    """A basis of the null space with as many zeros as possible."""
     basis = null.copy()
     k = basis.shape[1]
     used = []

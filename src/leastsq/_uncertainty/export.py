@@ -15,21 +15,21 @@ _SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": 
 
 class Exports:
     """
-    The same exports for every result that has parameters.
+    The exports that all results with parameters share.
 
-    A class that has them makes `_exported`: (name, value, standard error, "free" | "fixed" | "held") of each
-    parameter; and `_numbers`: a dict of what else it knows.
+    A class provides `_exported`, which is (name, value, standard error, "free" | "fixed" | "held") for each parameter,
+    and `_numbers`, a dict of further values.
     """
 
     def to_dict(self):
         """
-        Everything as plain Python numbers, lists and dicts, which JSON takes.
+        Everything as plain Python numbers, lists and dicts, which JSON accepts.
 
         Returns
         -------
         dict
             ``["parameters"][name]`` is a dict of value, stderr and status: "free", "fixed", or "held" by a bound.
-            What is not known (nan) is None.
+            Unknown values (nan) are None.
         """
         rows = {name: dict(zip(_COLUMNS, (_or_none(value), _or_none(stderr), status)))
                 for name, value, stderr, status in self._exported()}
@@ -42,7 +42,7 @@ class Exports:
         Parameters
         ----------
         path : str or path, optional
-            Write there; None: return the text.
+            Write to this file; None: return a string.
 
         Returns
         -------
@@ -59,12 +59,12 @@ class Exports:
 
     def to_latex(self, path=None, *, digits=2):
         r"""
-        The parameters as a ``tabular`` environment, values rounded to what their standard errors let one know.
+        The parameters as a ``tabular`` environment, with values rounded according to their standard errors.
 
         Parameters
         ----------
         path : str or path, optional
-            Write there; None: return the text.
+            Write to this file; None: return a string.
         digits : int, optional
             Significant digits of the standard errors.
 
@@ -107,7 +107,7 @@ def _or_none(value):
 
 
 def plain_numbers(value):
-    """Arrays and NumPy's numbers as lists and Python's own; nan is None."""
+    """Convert arrays and NumPy numbers to lists and Python numbers, and nan to None."""
     if isinstance(value, dict):
         return {str(name): plain_numbers(one) for name, one in value.items()}
     if hasattr(value, "tolist"):

@@ -1,4 +1,4 @@
-"""Numbers for people: a value and its error, rounded to what the error lets one know."""
+"""Numbers for people: a value and its standard error, rounded according to the standard error."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _STYLES = ("plain", "short", "latex")
 
 
 def label(j, names=None):
-    """The name of parameter j: its own, or x[j]."""
+    """The name of parameter j, or x[j]."""
     return f"x[{j}]" if names is None else str(names[j])
 
 
 def value_and_error(value, error, digits=2):
     """
-    The two as text, the error to `digits` significant digits and the value as far.
+    Both as strings, the standard error to `digits` significant digits and the value to the same place.
 
     Examples
     --------
@@ -44,15 +44,15 @@ def value_and_error(value, error, digits=2):
 
 def format_value(value, stderr=None, digits=2, style="plain"):
     r"""
-    A value and its standard error as text, rounded to what the error lets one know.
+    A value and its standard error as a string, rounded according to the standard error.
 
     Parameters
     ----------
     value : float
     stderr : float, optional
-        None: value is a parameter of a `FitResult`, which knows its own, or an exact number.
+        None: `value` is a parameter of a `FitResult`, which knows its standard error, or an exact number.
     digits : int, optional
-        Significant digits of the error, from 1 to 16.
+        Significant digits of the standard error, from 1 to 16.
     style : {"plain", "short", "latex"}, optional
         "plain": 1.304 ± 0.012; "short": 1.304(12); "latex": ``1.304 \pm 0.012``, for math mode.
 
@@ -63,7 +63,7 @@ def format_value(value, stderr=None, digits=2, style="plain"):
     Raises
     ------
     ValueError
-        Another `style`, or `digits` out of its range.
+        `style` is unknown, or `digits` out of range.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def format_value(value, stderr=None, digits=2, style="plain"):
 
 
 def _plain_number(text, style):
-    """A number as text; in LaTeX with a power of ten, and a sign for infinity."""
+    """A number as a string; in LaTeX with a power of ten, and a symbol for infinity."""
     if style != "latex":
         return text
     if text.strip("+-") in ("inf", "nan"):

@@ -1,4 +1,4 @@
-"""Likelihood profiles: refits with one parameter held, followed to where t says stop."""
+"""Likelihood profiles: refits with one parameter held, followed up to Student's t."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .._problem.counts import CountResiduals, of_means
 
 __all__ = ["Failed", "Profile", "Profiler", "Stop", "progress_line"]
 
-_CLOSE = 1e-5           # the statistic is found to this part of t
-_REFITS = 60            # on one side
+_CLOSE = 1e-5           # the statistic is found to this fraction of t
+_REFITS = 60            # the most refits on one side
 _TYPICAL_REFITS = 7
-_FIRST = 0.1            # the first step, as a part of Student's interval
-_STRAYED = 3            # a statistic this many times t is no neighbour's
-_FLAT = 1e6             # standard errors away from x, where the search ends
+_FIRST = 0.1            # the first step, as a fraction of Student's interval
+_STRAYED = 3            # a statistic this many times t does not belong to a neighbour of the last point
+_FLAT = 1e6             # the search ends this many standard errors away from x
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
     """
-    One parameter's profile.
+    The profile of one parameter.
 
     Attributes
     ----------
     parameter : int
     values : ndarray, shape (k,)
-        Values at which it was held, increasing.
+        The values at which it was held, increasing.
     tau : ndarray, shape (k,)
         Signed root of the increase in the sum of squares, in units of the
         residual variance; Student's t if the model is linear.
@@ -41,7 +41,7 @@ class Profile:
     lower, upper : float
         Limits of the interval.
     reasons : list of str
-        Why a limit is missing.
+        The reason for a missing limit.
     """
 
     parameter: int
@@ -62,15 +62,15 @@ class Stop(Exception):
 
 
 class Failed(Stop):
-    """A refit did: perhaps a shorter step does not."""
+    """A refit failed; one after a shorter step may not."""
 
 
 class Profiler:
-    """Profiles of one fit: the function, its minimum, and where each side has to get.
+    """Profiles of one fit: the function, its minimum, and the statistic that each side must reach.
 
-    Refits keep within the bounds, and minimize the losses, of `spread`.  `free` is the
-    covariance as if no bound held, which says how far to look, and what the residuals'
-    variance is: a bound may hold at the minimum and let go on the way.
+    Refits stay within the bounds of `spread`, and minimize its losses.  `free` is the covariance as
+    if no bound held, which gives the range of the search and the variance of the residuals: a
+    bound that holds at the minimum may not hold along the profile.
     """
 
     def __init__(self, problem, spread, free, t, deadline):
@@ -80,7 +80,7 @@ class Profiler:
         infinite = np.full(self.x.size, np.inf)
         self.low, self.high = (-infinite, infinite) if bounds is None else (bounds.low, bounds.high)
         self._evaluate = Evaluator(problem.func, problem.args)
-        self._mean = Evaluator(of_means(problem).func, problem.args)       # of counts
+        self._mean = Evaluator(of_means(problem).func, problem.args)       # the expected counts, with loss="poisson"
         self.stretch = free._stretch
         self.variance = 1.0 if problem.absolute_sigma or self.stretch is not None else free.reduced_chi2*free._bend
         self.least = spread.chi2
@@ -92,7 +92,7 @@ class Profiler:
         return f
 
     def refit(self, j, value, guess):
-        """Least cost with parameter j at `value`, and where; or with several at as many values."""
+        """The least cost with parameter j at `value`, and its point; or with several parameters at several values."""
         if self.deadline is not None and time.perf_counter() > self.deadline:
             raise Stop("the time was up")
         problem, free = self.problem, self.low < self.high
@@ -132,7 +132,7 @@ class Profiler:
         return self.problem.loss.cost(np.atleast_1d(info["fvec"])), whole
 
     def tau(self, j, value, guess):
-        """The size of the profile statistic, and the parameters there."""
+        """The absolute value of the profile statistic, and the parameters there."""
         squares, whole = self.refit(j, value, guess)
         gain = squares - self.least
         if not np.isfinite(gain):
@@ -140,12 +140,12 @@ class Profiler:
         if gain < -1e-6*max(self.least, self.variance):
             raise Stop(f"x is not the minimum: with this parameter at {_said(value)} the sum of squares is "
                         f"{squares:.6g}, less than {self.least:.6g}; fit again from there")
-        # beside priors only the data's variance is estimated: each parameter has a unit of its own
+        # with priors, only the variance of the data is estimated, so each parameter has its own unit of the statistic
         unit = self.variance if self.stretch is None else np.exp(np.mean(np.log(self.stretch[j])))
         return np.sqrt(max(gain, 0.0)/unit), whole
 
     def side(self, j, sign, points):
-        """Points (value, tau, x) outwards on one side, and the limit."""
+        """The points (value, tau, x) outwards on one side, and the limit."""
         bound = self.low[j] if sign < 0 else self.high[j]
         room = abs(bound - self.x[j])
         if room == 0:
@@ -165,7 +165,7 @@ class Profiler:
             except Failed:
                 if distance - low[0] < 1e-3*unit:
                     raise
-                edge = distance                 # outside of the domain, perhaps: come back half of the way
+                edge = distance                 # perhaps outside the domain: go back half of the way
                 distance = 0.5*(low[0] + edge)
                 continue
             found.append((value, tau, whole))
@@ -189,7 +189,7 @@ class Profiler:
             raise Stop(f"not found in {_REFITS} refits")
         limit = value
         reached = sorted(point for point in walk if point[0] <= distance)
-        shares = np.arange(1, points + 1)/(points + 1)              # even in tau
+        shares = np.arange(1, points + 1)/(points + 1)              # evenly spaced in tau
         for far in np.interp(shares*self.t, [tau for _, tau in reached], [d for d, _ in reached]):
             value = self.x[j] + sign*min(far, room)
             tau, whole = self._best(found, j, value, towards)
@@ -197,7 +197,7 @@ class Profiler:
         return found, limit
 
     def _best(self, found, j, value, towards):
-        """tau there; where a refit seems to have strayed, the better of two starts."""
+        """tau at this value; if a refit seems to have gone astray, the better of two starts."""
         try:
             tau, whole = self.tau(j, value, self._guess(found, j, value, towards))
         except Failed:
@@ -206,7 +206,7 @@ class Profiler:
             near = sorted((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))
             try:
                 other = self.tau(j, value, near[0][2])
-            except Failed:              # out of the domain, which points on the way here are not
+            except Failed:              # outside the domain: try points on the way to it
                 inside = [p for p in near[1:] if abs(p[0] - self.x[j]) < abs(value - self.x[j])]
                 if not inside:
                     raise
@@ -215,15 +215,15 @@ class Profiler:
         return tau, whole
 
     def _next(self, walk, low, high, unit):
-        """Secant on the statistic, which is nearly straight; bisection where it is not."""
+        """The secant method on the statistic, which is nearly straight; bisection where it is not."""
         (before, tau_before), (distance, tau) = walk[-2:]
         if tau != tau_before:
             guess = distance + (before - distance)*(self.t - tau)/(tau_before - tau)
         else:
             guess = np.inf
         if high is None:
-            # Where Student's line holds, all of the way at once; else with care, for a
-            # profile may come down again behind a hill.
+            # Where the statistic follows Student's line, the whole way in one step; otherwise in
+            # small steps, because a profile may fall again after a maximum.
             straight = abs(tau*unit/distance - 1) < 0.1
             most = 1.2*self.t*unit if straight else (2 if distance < 3*self.t*unit else 4)*distance
             return min(max(guess, 1.1*distance), max(most, 1.1*distance))
@@ -232,7 +232,7 @@ class Profiler:
         return guess
 
     def _guess(self, found, j, value, towards):
-        """The others' values there: from the nearest point, along the last two or the covariance."""
+        """A start for the other parameters: from the nearest point, along the last two points or the covariance."""
         near = sorted((p for p in found if p[1] <= _STRAYED*self.t), key=lambda p: abs(p[0] - value))[:2]
         if len(near) == 2 and near[0][0] != near[1][0]:
             towards = (near[0][2] - near[1][2])/(near[0][0] - near[1][0])
@@ -254,7 +254,7 @@ class Profiler:
         return Profile(j, np.array(values), np.array(tau), np.array(whole), *limits, reasons)
 
     def estimate(self, sides):
-        """Seconds for so many sides, from one refit half a standard error away."""
+        """An estimate of the seconds for `sides` sides, from one refit half a standard error away."""
         known = np.flatnonzero(np.isfinite(self.free.stderr) & (self.free.stderr > 0))
         if not known.size:
             return 0.0
@@ -274,7 +274,7 @@ def _said(values):
 
 
 class progress_line:
-    """Gives what to call after each side; see `progress_of` for why this is no generator."""
+    """A context that gives the function to call after each side; see `progress_of` for why it is not a generator."""
 
     def __init__(self, wanted, profiler, sides):
         self.wanted, self.profiler, self.sides, self.done, self.bar = wanted, profiler, sides, 0, None

@@ -1,4 +1,4 @@
-"""A fit in words and numbers: what came out, how well it is known, what to worry about.  Long: it reads all kinds of results."""
+"""Describe a fit in words and numbers: the results, their uncertainties, and warnings.  Long: it reads all kinds of results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .told import fit_of, mask_of
 
 __all__ = ["Report", "report"]
 
-_MANY = 25              # parameters whose correlations are all looked at in the text
+_MANY = 25              # with at most this many parameters, the text looks at all correlations
 _NUMBERS = ("correlation", "chi2", "reduced_chi2", "m", "n", "dof", "p_value", "r2", "aic", "bic", "reason", "ier", "nfev",
-            "njev", "warnings")         # what to_dict has, with the parameters
+            "njev", "warnings")         # the further values of to_dict
 _EPS = np.finfo(float).eps
 _WIDTH = 92
-_REASONS = {            # in a few words; the fit's own message quotes tolerances
+_REASONS = {            # shorter than the message of the fit, which quotes tolerances
     1: "the sum of squares no longer decreases",
     2: "the parameters no longer change",
     3: "neither the sum of squares nor the parameters change any more",
@@ -37,7 +37,7 @@ _REASONS = {            # in a few words; the fit's own message quotes tolerance
 
 class Report(Exports):
     """
-    What `report` returns; ``print`` it, or let a notebook show it.
+    The result of `report`; ``print`` it, or let a notebook show it.
 
     Attributes
     ----------
@@ -47,22 +47,22 @@ class Report(Exports):
     correlation : ndarray, shape (n, n)
     covariance : CovarianceResult
     chi2, reduced_chi2 : float
-        Sum of the squares of the (weighted) residuals, with a loss of their losses, and that over `dof`.
+        Sum of the squares of the (weighted) residuals, or with a loss sum of the losses; the same divided by `dof`.
     m, n, dof : int
         Numbers of residuals, of parameters, and of degrees of freedom.  Priors count as residuals in `dof`, not in m.
     chi2_data, chi2_priors : float
-        The parts of chi2 that are the data's and the priors' of `fit`.
+        The parts of chi2 from the data and from the priors of `fit`.
     pulls : list of (str, float, float, float)
-        Of each prior its parameter, mean and width, and by how many widths the parameter is off the mean.
+        For each prior its parameter, mean and width, and the distance of the parameter from the mean in widths.
     sets : list of (str, int, float)
-        Of each data set of `fit`, where there are several, its name, the number of its residuals and its part of chi2.
+        For each of several data sets of `fit` its name, the number of its residuals, and its part of chi2.
     p_value : float
-        Probability of a larger chi2; nan unless the errors of the data are known
-        (``absolute_sigma``).  Of counts that of a larger deviance, which at low counts is not distributed as chi squared.
+        Probability of a larger chi2; nan unless the standard deviations of the data are known
+        (``absolute_sigma``).  For counts, that of a larger deviance, which at low counts is not distributed as chi squared.
     counts : CountStatistics or None
-        Of counts what Poisson's distribution says of the deviance, and how dispersed they are.
+        For counts, what Poisson's distribution predicts for the deviance, and how dispersed the counts are.
     r2 : float
-        Share of the (weighted) variance of the data that the model explains; nan where data or sigma are not known.
+        Share of the (weighted) variance of the data that the model explains; nan if data or sigma are not known.
     aic, bic : float
         Akaike's and Schwarz's criteria, up to a constant of the data.
     reason : str
@@ -103,7 +103,7 @@ class Report(Exports):
         Parameters
         ----------
         limit : float, optional
-            None: that of the report.
+            Only correlations of at least this size.  None: the limit of the report.
 
         Returns
         -------
@@ -177,7 +177,7 @@ class Report(Exports):
     __repr__ = __str__
 
     def _repr_html_(self):
-        import html                             # not at the top: it takes milliseconds
+        import html                             # not at the top: importing it takes milliseconds
 
         def table(rows, heading=None):
             head = ("<tr>" + "".join(f"<th style='text-align:left'>{cell}</th>" for cell in heading) + "</tr>"
@@ -211,14 +211,14 @@ def _percent(relative):
 def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, sigma=None,
            absolute_sigma=None, bounds=None, fixed=None, correlation_limit=0.5, method=None):
     """
-    Describe a fit: parameters and uncertainties, goodness of fit, and what to worry about.
+    Describe a fit: parameters and uncertainties, goodness of fit, and warnings.
 
     Parameters
     ----------
     fit : tuple, result object or callable
-        What `leastsq`, `curve_fit` or `leastsq_blocks` returned with ``full_output=True``, what
-        `least_squares` returned, or problem i of a batch, ``result.fit(i)``: they know what was
-        fitted, and need nothing else.  SciPy's results are read too.  Or the residual function itself.
+        The result of `leastsq`, `curve_fit` or `leastsq_blocks` with ``full_output=True``, that of
+        `least_squares`, or problem i of a batch, ``result.fit(i)``: these know what was
+        fitted, and need nothing else.  SciPy's results are accepted too.  Or the residual function itself.
     x : array_like, optional
         The fitted parameters, if `fit` is a function.
     args : tuple, optional
@@ -226,25 +226,25 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     Dfun : callable, optional
         Its Jacobian.
     func : callable, optional
-        The residual function of a `fit` that does not know it.
+        The residual function, if `fit` does not know it.
     names : sequence of str, optional
-        Names of the parameters.  None: those of the model's arguments, if there is a model.
+        Names of the parameters.  None: the names of the model's arguments, if there is a model.
     y : array_like, optional
-        The data, for R squared, where `fit` does not know them; `sigma` then has to be told too, for instance 1: the function
+        The data, for R squared, if `fit` does not know them.  `sigma` must then be given too; 1 means that the function
         returns differences that are not divided by anything.
     sigma : float or array_like, optional
         Standard deviations of the data, if the function does not divide by them,
-        as in `covariance`.  Beside a result, this and the next must agree with what it knows.
+        as in `covariance`.  This and `absolute_sigma` must agree with a result that knows them.
     absolute_sigma : bool, optional
         As in `covariance`.
     bounds : pair of array_like, optional
         As in `covariance`.
     fixed : sequence of int or of bool, optional
-        Further parameters that were held.
+        Further parameters that were held constant.
     correlation_limit : float, optional
         Show correlations of at least this size.
     method : optional
-        How to differentiate, as in `covariance`.  For a result of `curve_fit`: in place of its pcov.
+        How to differentiate, as in `covariance`.  For a result of `curve_fit`, replaces its pcov.
 
     Returns
     -------
@@ -254,21 +254,21 @@ def report(fit, x=None, args=(), Dfun=None, *, func=None, names=None, y=None, si
     Raises
     ------
     TypeError
-        `fit` is nothing of the above; a fit made without ``full_output``.
+        `fit` is none of the above, or was made without ``full_output``.
     ValueError
-        Sizes do not agree; what is told beside a result does not agree with it; ``func(x)`` is not what it was
-        at the end of the fit.
+        Sizes do not agree; an argument does not agree with the result; ``func(x)`` is not what it was at the
+        end of the fit.
 
     Notes
     -----
     The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
 
-    The uncertainties of a `curve_fit` result are those of its pcov, to the bit; of any other they are
-    made afresh, as `covariance` makes them.
+    The uncertainties of a `curve_fit` result are exactly those of its pcov; those of other results are
+    computed anew, as by `covariance`.
 
     With chi2 the sum of squares and k the number of parameters that were not held, AIC = m log(chi2/m) + 2k and
-    BIC = m log(chi2/m) + k log(m); with `absolute_sigma`, chi2 takes the place of m log(chi2/m).
+    BIC = m log(chi2/m) + k log(m); with `absolute_sigma`, chi2 replaces m log(chi2/m).
 
     Examples
     --------
@@ -343,7 +343,7 @@ def _reason(fitted, problem):
 
 
 def _probability(problem, chi2, dof, expected):
-    """Of a larger chi2, or a larger deviance of counts; nan where nothing says what to expect."""
+    """Probability of a larger chi2, or of a larger deviance of counts; nan if its distribution is not known."""
     if problem.loss.is_poisson:
         return np.nan if expected is None or dof <= 0 else expected.p_value
     known = problem.absolute_sigma and problem.loss.is_linear
@@ -364,7 +364,7 @@ def _count(info, name):
 
 
 def _spread(fitted, f, fixed, method, notes):
-    """The covariance to be shown, or None; what is to be said about it goes into notes."""
+    """The covariance to show, or None; remarks about it are appended to notes."""
     if f is not None and not np.isfinite(f).all():
         return None
     if fitted.can_evaluate or fitted.spreads is not None:
@@ -380,7 +380,7 @@ def _spread(fitted, f, fixed, method, notes):
         spread = from_jacobian(problem, fitted.x, given, fixed=held if active is None else held | (np.asarray(active) != 0))
         if has_loss and problem.loss.is_linear:
             notes.append("The fit had a loss, as its cost says, which this result does not know: these uncertainties are "
-                         "wrong. covariance(func, x, loss=..., f_scale=...) makes the right ones.")
+                         "wrong. covariance(func, x, loss=..., f_scale=...) gives the right ones.")
             spread = replace(spread, optimality=np.nan)
         return spread
     try:
@@ -390,25 +390,25 @@ def _spread(fitted, f, fixed, method, notes):
             raise
         notes.append(str(error).removeprefix("report: "))
         return None
-    notes.append("The covariance is the fit's own: of its last Jacobian, which was made by the solver before "
-                 "its last step. The residual function, as func=, makes a better one.")
+    notes.append("The covariance is that of the fit's last Jacobian, which the solver computed before its "
+                 "last step. With the residual function, func=, there is a better one.")
     if fitted.problem is None and not np.array_equal(spread.cov, fitted.cov, equal_nan=True):
         notes.append("These uncertainties were scaled by the scatter of the residuals, as for a fit by leastsq. If this result "
-                     "is that of curve_fit with absolute_sigma=True, say absolute_sigma=True here: it does not know it any more.")
+                     "is that of curve_fit with absolute_sigma=True, give absolute_sigma=True here too: it is not stored.")
     if problem.loss.is_robust:
-        notes.append("With a loss these uncertainties are commonly too large, by up to a factor of two; func= makes Huber's.")
+        notes.append("With a loss these uncertainties are usually too large, by up to a factor of two; func= gives Huber's.")
     return spread
 
 
 def _r_squared(problem, f, y, notes):
-    """Of the weighted data, about their weighted mean; nan, with a note, where they are not known."""
+    """R squared of the weighted data about their weighted mean; nan, with a note, if these are not known."""
     if y is None and problem.model is None:
         return np.nan
     if y is not None and problem.ydata is not None and not np.array_equal(np.ravel(y), np.ravel(problem.ydata)):
         raise ValueError("report: y must be that of the fit, got other data")
     sigma = problem.sigma
     if problem.model is None and sigma is None:
-        notes.append("R squared is not known: say sigma=1 beside y= if the function returns differences of data and model "
+        notes.append("R squared is not known: give sigma=1 with y= if the function returns differences of data and model "
                      "that it does not divide by anything.")
         return np.nan
     if not problem.loss.is_linear or f is None or not np.isfinite(f).all():
@@ -427,21 +427,21 @@ def _r_squared(problem, f, y, notes):
     return float(1 - (f @ f)/total) if total > 0 else np.nan
 
 
-# ------------------------------------------------------------ what to worry about
+# ------------------------------------------------------------ warnings
 
 def _warnings(out, f, problem):
-    """Sentences, the gravest first."""
+    """The warnings, the most serious one first."""
     said, spread = [], out.covariance
     finite = f is None or np.isfinite(f).all()
     if not finite:
         bad = int(np.flatnonzero(~np.isfinite(f))[0])
-        said.append(f"The residuals are not finite: {_named(problem, bad)} is {f[bad]}. Nothing else here means much.")
+        said.append(f"The residuals are not finite: {_named(problem, bad)} is {f[bad]}. The other numbers here mean little.")
     if out.ier == Status.MAXFEV:
-        said.append("The fit was stopped by the limit on calls (maxfev), before it converged. Give more, or a better "
-                    "start.")
+        said.append("The fit was stopped by the limit on calls (maxfev), before it converged. Increase maxfev, or give a "
+                    "better start.")
     elif out.ier in (Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL):
         said.append(f"{('ftol', 'xtol', 'gtol')[out.ier - Status.FTOL_TOO_SMALL]} is smaller than rounding allows; the result "
-                    "is as good as it gets. Give a larger one to end earlier.")
+                    "cannot get better. Use a larger one to end earlier.")
     elif out.ier in (Status.IMPROPER, Status.NOT_FINITE, Status.STOPPED):
         said.append("The fit failed.")
     if spread is None:
@@ -453,16 +453,16 @@ def _warnings(out, f, problem):
         said.append(spread.explain())
     if out.dof <= 0:
         said.append("There are no more residuals than parameters: " + (
-            "nothing says whether the model fits." if spread.absolute_sigma else "nothing is left to estimate errors from."))
+            "nothing shows whether the model fits." if spread.absolute_sigma else "standard errors cannot be estimated."))
     elif out.chi2 == 0.0 and not problem.loss.is_poisson:
-        said.append("The residuals are exactly zero: errors estimated from them are too.")
+        said.append("The residuals are exactly zero, and so are standard errors estimated from them.")
     if problem.bounds is not None:
         said += _about_bounds(out, spread, problem.bounds)
     aside = not_a_minimum(spread)
     if aside is not None:
         said.append(aside)
     if spread.derivative_error > 1e-4:
-        said.append(f"Derivatives are known to {spread.derivative_error:.0e} only: the function is noisy, or rounds.")
+        said.append(f"Derivatives are known only to {spread.derivative_error:.0e}: the function is noisy, or rounds its values.")
     weak = [out.names[j] for j in range(out.n) if np.isfinite(out.stderr[j]) and out.stderr[j] > abs(out.x[j])]
     if weak:
         said.append(f"{', '.join(weak)}: the standard error is larger than the value, which may as well be zero; "
@@ -476,10 +476,10 @@ def _warnings(out, f, problem):
     if out.counts is not None:
         said += about_counts(out)
     elif np.isfinite(out.p_value) and out.p_value < 1e-3:
-        said.append(f"chi-squared is too large for the errors given (probability {out.p_value:.1e}): the model does not "
-                    "fit, or the errors are too small.")
+        said.append(f"chi-squared is too large for the given sigma (probability {out.p_value:.1e}): the model does not "
+                    "fit, or sigma is too small.")
     elif np.isfinite(out.p_value) and out.p_value > 0.999:
-        said.append(f"chi-squared is too small for the errors given (probability {out.p_value:.6f}): they are too large.")
+        said.append(f"chi-squared is too small for the given sigma (probability {out.p_value:.6f}): sigma is too large.")
     if f is not None and not problem.loss.is_robust and out.dof > 0 and out.chi2 > 0:
         spread_of = 1.0 if spread.absolute_sigma else np.sqrt(out.reduced_chi2)
         worst = int(np.argmax(np.abs(f)))
@@ -497,7 +497,7 @@ def _named(problem, row):
 
 
 def _runs_of(problem, f):
-    """What there is to say about the order of residuals, of each data set apart."""
+    """Warnings about the order of residuals, for each data set."""
     parts = list(problem.parts(f.size))
     said = [(name, sentence) for name, part in parts for sentence in _runs(f[part])]
     return [f"{name}: {sentence}" if len(parts) > 1 else sentence for name, sentence in said]
@@ -516,7 +516,7 @@ def _about_bounds(out, spread, bounds):
 
 
 def _runs(f):
-    """Whether signs of successive residuals follow each other less by chance than they should."""
+    """A warning if successive residuals have the same sign more often than by chance."""
     signs = np.sign(f[f != 0])
     plus, minus = int((signs > 0).sum()), int((signs < 0).sum())
     if min(plus, minus) < 10:
@@ -527,5 +527,5 @@ def _runs(f):
     variance = (mean - 1)*(mean - 2)/(total - 1)
     if (mean - runs)/np.sqrt(variance) > 4:
         return [f"Residuals are not random in their order: {runs} runs of equal sign, about {mean:.0f} expected. The "
-                "model misses something, or the data are correlated: errors may be too small."]
+                "model misses something, or the data are correlated: uncertainties may be too small."]
     return []

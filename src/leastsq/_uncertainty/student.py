@@ -1,6 +1,6 @@
 """Student's t, F, the normal and the chi-squared distribution, without SciPy.
 
-Only what intervals and reports need: the two-sided quantile of t, the upper one of F,
+Only what intervals and reports need: the two-sided quantile of t, the upper quantile of F,
 and the upper tail of chi squared.  The incomplete beta and gamma functions are evaluated by
 series and by Lentz's continued fraction (Abramowitz and Stegun 26.5.8, 6.5.29,
 6.5.31); the tests compare with SciPy.
@@ -14,11 +14,11 @@ __all__ = ["chi2_sf", "f_quantile", "t_quantile"]
 
 _EPS = 2.0**-52
 _TINY = 1e-300
-_NEARLY_NORMAL = 1e6            # degrees of freedom from which two terms correct the normal
+_NEARLY_NORMAL = 1e6            # degrees of freedom above which two correction terms to the normal distribution suffice
 
 
 def _continued_fraction(terms):
-    """Value of 1/(b1 + a1/(b2 + a2/(b3 + ...))) for pairs (a, b), by Lentz's method."""
+    """The value of 1/(b1 + a1/(b2 + a2/(b3 + ...))) for pairs (a, b), by Lentz's method."""
     _, b = next(terms)
     c, d = 1.0/_TINY, 1.0/(b or _TINY)
     value = d
@@ -64,7 +64,7 @@ def _incomplete_beta(a, b, x, y, log_factor):
 
 
 def t_two_sided(t, dof):
-    """Probability that a Student variable with `dof` < 1e6 exceeds `t` >= 0 in size."""
+    """Probability that the absolute value of a Student variable with `dof` < 1e6 exceeds `t` >= 0."""
     a = dof/2
     total = dof + t*t
     log_factor = _log_gamma_ratio(a) - 0.5*math.log(math.pi)
@@ -78,7 +78,7 @@ def _t_density(t, dof):
 
 def t_quantile(level, dof):
     """
-    The t that a Student variable exceeds in size with probability 1 - level.
+    The t that the absolute value of a Student variable exceeds with probability 1 - level.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def t_quantile(level, dof):
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     if not dof > 0:
         raise ValueError(f"dof must be positive, got {dof!r}")
-    from statistics import NormalDist           # not at the top: it takes milliseconds
+    from statistics import NormalDist           # not at the top: importing it takes milliseconds
 
     z = -NormalDist().inv_cdf(0.5*(1.0 - level))
     if dof >= _NEARLY_NORMAL:
@@ -169,7 +169,7 @@ def f_sf(f, k, dof):
 
 def f_quantile(level, k, dof):
     """
-    What Fisher's F with `k` and `dof` degrees of freedom does not exceed with probability `level`.
+    The value that Fisher's F with `k` and `dof` degrees of freedom does not exceed with probability `level`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The fit that a tool is asked about: a result that knows its problem, or a function and what is told of it.
+"""The fit that a tool describes: a result that knows its problem, or a function with facts about it.
 
-A fact that a result knows and that is told beside it must agree; what it does not know may be told.
+An argument must agree with the result if the result knows it; facts that the result does not know may be added.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .._problem.weights import Weighted, weigher
 
 __all__ = ["Fitted", "fit_of", "is_function", "mask_of", "names_of", "parameters_of"]
 
-_SAME = 1e-6            # of the residuals' norm: so far may func(x) be from what it was at the end of the fit
-_ROUNDING = 1e-11       # of the effect of the parameters: or so far
+_SAME = 1e-6            # of the residuals' norm: the largest change of func(x) since the end of the fit
+_ROUNDING = 1e-11       # of the effect of the parameters: the same
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fit, whatever made it: its problem, where it ended, and what it said itself."""
+    """A fit by any function: its problem, its end point, and its own results."""
 
-    problem: Problem | None         # None: nobody knows
+    problem: Problem | None         # None if it is not known
     x: np.ndarray
     fvec: np.ndarray | None = None
     cov: np.ndarray | None = None   # cov_x of leastsq, pcov of curve_fit
@@ -37,18 +37,18 @@ class Fitted:
     message: str | None = None
     ier: int | None = None
     success: bool | None = None
-    spreads: Any = None             # a function: the covariance, and that as if no bound held, where the fit keeps them
+    spreads: Any = None             # returns the covariance, and that as if no bound held, if the fit keeps them
 
     @property
     def can_evaluate(self):
         return self.problem is not None and not self.problem.in_blocks
 
     def evaluate(self, x=None):
-        """The residuals at x, or where the fit ended."""
+        """The residuals at x, or at the end point of the fit."""
         return Evaluator(self.problem.func, self.problem.args)(self.x if x is None else x)
 
     def check(self, tool):
-        """Refuse to speak about a fit whose function gives other residuals now."""
+        """Raise an error if the function now gives other residuals than at the end of the fit."""
         if self.fvec is None or not self.can_evaluate:
             return
         f = self.evaluate()
@@ -56,13 +56,13 @@ class Fitted:
             weighted = self._weighted_anew()
             if weighted is None or _same(weighted, self.fvec, self):
                 return
-            raise ValueError(f"{tool}: sigma is not what it was in the fit: was it changed in place since? Fit again.")
+            raise ValueError(f"{tool}: sigma is not what it was in the fit: has it been changed in place since then? Fit again.")
         raise ValueError(f"{tool}: func(x) is not what it was at the end of the fit: the norm of the residuals was "
                          f"{np.linalg.norm(self.fvec):.6g} and is {np.linalg.norm(f):.6g}. Were data changed in place since, "
                          "or is func random? Fit again.")
 
     def _weighted_anew(self):
-        """The residuals with sigma as it is now: curve_fit's function has its own copy.  None where there is none."""
+        """The residuals with the current sigma, of which curve_fit's function has a copy.  None if there is no sigma."""
         problem = self.problem
         if problem.model is None or problem.sigma is None or problem.sets:
             return None                 # `fit` owns its data
@@ -83,12 +83,12 @@ def _same(f, before, fitted):
 
 
 def is_function(thing):
-    """Is this a residual function, and no result?"""
+    """Is this a residual function, rather than a result?"""
     return callable(thing) or isinstance(thing, CFunction)
 
 
 def parameters_of(x):
-    """Fitted parameters as a user gave them: finite numbers, shape (n,)."""
+    """Fitted parameters given by the user: finite numbers, shape (n,)."""
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"x must be real numbers, got dtype {x.dtype}")
@@ -99,7 +99,7 @@ def parameters_of(x):
 
 
 def names_of(names, n):
-    """n names, from strings or one string of them; without characters that a terminal would obey."""
+    """n names, from strings or one string with all of them, without control characters."""
     if names is None:
         return None
     if isinstance(names, str):
@@ -127,25 +127,25 @@ def mask_of(fixed, n):
     return mask
 
 
-# ------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------ given facts
 
 
 def fit_of(tool, fit, x=None, args=(), Dfun=None, *, func=None, **told):
     """
-    The `Fitted` that a tool is asked about.
+    The `Fitted` that a tool describes.
 
     Parameters
     ----------
     tool : str
         The function that the user called, for messages.
     fit : tuple, result object or callable
-        What a fit returned, or the residual function.
+        The result of a fit, or the residual function.
     x, args, Dfun
-        With a function: where, and what else belongs to it.
+        With a function: the point, and the function's other arguments and derivatives.
     func : callable, optional
         The residual function of a result that does not know it.
     **told
-        names, sigma, absolute_sigma, bounds, loss, f_scale: None where nothing is told.
+        names, sigma, absolute_sigma, bounds, loss, f_scale: None if not given.
     """
     if is_function(fit):
         if x is None:
@@ -161,7 +161,7 @@ def fit_of(tool, fit, x=None, args=(), Dfun=None, *, func=None, **told):
         if not any(value is not None for value in told.values()):
             return fitted
         if told.get("sigma") is not None:
-            raise TypeError(f"{tool}: sigma needs the function, for this result does not know it: {tool}(func, x, sigma=...)")
+            raise TypeError(f"{tool}: sigma needs the function, which this result does not know: {tool}(func, x, sigma=...)")
         fitted = replace(fitted, problem=replace(_told_problem(Problem(None), tool, fitted.x, told), in_blocks=True))
     else:
         fitted = _divided(replace(fitted, problem=_told_problem(fitted.problem, tool, fitted.x, told)), told)
@@ -169,7 +169,7 @@ def fit_of(tool, fit, x=None, args=(), Dfun=None, *, func=None, **told):
 
 
 def _divided(fitted, told):
-    """A fit of residuals that func does not divide by anything, where one sigma of all data is told."""
+    """A fit whose residuals are not divided by anything, with one given sigma for all data."""
     problem, sigma = fitted.problem, told.get("sigma")
     if sigma is None or problem.model is not None or fitted.fvec is None or not fitted.can_evaluate:
         return fitted
@@ -179,7 +179,7 @@ def _divided(fitted, told):
 
 
 def _with_function(tool, fitted, func, args, Dfun, told):
-    """A residual function beside a result: it has to give the residuals of the fit, as it is or divided by sigma."""
+    """A residual function given with a result: its residuals, or these divided by sigma, must be those of the fit."""
     known, before = fitted.problem, fitted.fvec
     if known is None:
         return replace(fitted, problem=_loose_problem(func, args, Dfun, fitted.x, told))
@@ -200,7 +200,7 @@ def _with_function(tool, fitted, func, args, Dfun, told):
 
 
 def _result(tool, fit, has_function):
-    """A `Fitted` of what a fit returned; of less than all of it only beside the function."""
+    """The `Fitted` of a result; results without full output need the function too."""
     own = getattr(type(fit), "_as_fitted", None)
     if own is not None:                                         # a FitResult
         return own(fit)
@@ -230,7 +230,7 @@ def _result(tool, fit, has_function):
 
 
 def _loose_problem(func, args, Dfun, x, told):
-    """The `Problem` of a function and facts about it that are told one by one."""
+    """The `Problem` of a function and given facts about it."""
     sigma, names, bounds = told.get("sigma"), names_of(told.get("names"), x.size), None
     if told.get("bounds") is not None:
         bounds = parse_bounds(told["bounds"], x.shape, "x")
@@ -248,17 +248,17 @@ def _told_loss(told):
 
 
 def _weighted(function, sigma, columns):
-    """A function divided by sigma, in Python; what is no function stays, for others to refuse."""
+    """A Python function divided by sigma; other objects are returned unchanged, to be refused later."""
     if isinstance(function, CFunction):
         function = partial(call_compiled, function, columns=columns)
     return Weighted(function, sigma) if callable(function) else function
 
 
 def _told_problem(problem, tool, x, told):
-    """A problem with what is told beside it, where that agrees with what it knows."""
+    """A problem with given facts added, after checking that they agree with what it knows."""
     changes = {}
     if told.get("names") is not None:
-        changes["names"] = names_of(told["names"], x.size)          # for display: they are no fact of the fit
+        changes["names"] = names_of(told["names"], x.size)          # for display only: names are not a fact of the fit
     for name in ("sigma", "absolute_sigma"):
         given, known = told.get(name), getattr(problem, name)
         if given is None:
@@ -269,8 +269,8 @@ def _told_problem(problem, tool, x, told):
             if problem.model is not None:
                 raise ValueError(f"{tool}: sigma must be that of the fit, None, got {_short(given)}")
             if np.size(given) > 1 and problem.func is not None:
-                raise ValueError(f"{tool}: sigma must be one number beside a result that does not know any: the fit was made of "
-                                 f"residuals as func returns them, and {_short(given)} would weigh them otherwise; divide by it "
+                raise ValueError(f"{tool}: sigma must be one number with a result that does not know any: the fit used the "
+                                 f"residuals that func returns, and {_short(given)} would weight them differently; divide by it "
                                  "in func and fit again")
         if known is None:
             changes[name] = bool(given) if name == "absolute_sigma" else given

@@ -1,4 +1,4 @@
-/* leastsq.RowAccumulator, as the C files that use one see it. */
+/* leastsq.RowAccumulator: the interface for other C files. */
 #ifndef LEASTSQ_ACCUMULATOR_H
 #define LEASTSQ_ACCUMULATOR_H
 
@@ -6,18 +6,18 @@
 #include "object.h"
 #include "user/user.h"
 
-/* The rows of [J f] that were pushed, as far as anybody needs them. */
+/* The rows of [J f] that were pushed, as a triangle. */
 typedef struct {
     int64_t n, rows;
     not_finite fault;           /* in the first row that is not finite; column n is f */
-    double *work;               /* an accumulator of kernels.h, on a cache line */
-    void *memory;               /* that it lies in */
+    double *work;               /* an accumulator of kernels.h, aligned to a cache line */
+    void *memory;               /* the allocated block that contains it */
 } folded_rows;
 
 typedef struct {
     PyObject_HEAD
     const kernels *k;
-    object_lock lock;           /* held by whoever looks at the rows */
+    object_lock lock;           /* held by the thread that reads or changes the rows */
     folded_rows content;
 } accumulator;
 

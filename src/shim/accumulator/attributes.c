@@ -1,4 +1,4 @@
-/* leastsq.RowAccumulator: what it says of its rows, without a change to any. */
+/* leastsq.RowAccumulator: its attributes, which do not change its rows. */
 #include "accumulator.h"
 
 const char accumulator_triangle_doc[] =
@@ -7,7 +7,7 @@ const char accumulator_triangle_doc[] =
     "Returns\n-------\n"
     "T : ndarray, shape (n + 1, n + 1)\n"
     "    Upper triangular, ``T.T @ T == A.T @ A`` for the rows ``A = [J f]``: so ``T[:, :n]`` and\n"
-    "    ``T[:, n]`` are a J and an f that can be pushed in their place.";
+    "    ``T[:, n]`` are a J and an f that can be pushed instead of them.";
 
 PyObject *
 accumulator_triangle(PyObject *self, PyObject *ignored)

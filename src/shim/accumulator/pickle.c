@@ -1,15 +1,15 @@
-/* leastsq.RowAccumulator: its pickle, which is the triangle. */
+/* leastsq.RowAccumulator: its pickle, which holds the triangle. */
 #include "accumulator.h"
 
 #include <math.h>
 
 const char accumulator_reduce_doc[] =
-    "__reduce__($self, /)\n--\n\nFor pickle and copy: the triangle, once what waits is folded.";
+    "__reduce__($self, /)\n--\n\nFor pickle and copy: the triangle, after folding the waiting rows.";
 const char accumulator_setstate_doc[] =
     "__setstate__($self, state, /)\n--\n\n"
-    "Take the place of what was pushed.  ValueError: it is damaged, or of another n.";
+    "Replace all rows by those of a state.  ValueError if it is damaged, or of another n.";
 
-/* What stands before the rows of the triangle, each from its diagonal on. */
+/* The header before the rows of the triangle, each of which is stored from its diagonal on. */
 typedef struct {
     int64_t n, rows, found, row, column;
     double value;

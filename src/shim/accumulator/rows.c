@@ -1,4 +1,4 @@
-/* leastsq.RowAccumulator: its rows, which are pushed, merged and copied. */
+/* leastsq.RowAccumulator: pushing, merging and copying rows. */
 #include "accumulator.h"
 
 #include <math.h>
@@ -9,7 +9,7 @@ const char accumulator_push_doc[] =
     "Parameters\n----------\n"
     "J : array_like, shape (k, n)\n"
     "    Rows of the Jacobian: real numbers that fit in float64.  float64 and float32 are\n"
-    "    read where they lie, in any order and with any strides.\n"
+    "    read in place, in any order and with any strides.\n"
     "f : array_like, shape (k,)\n"
     "    Their residuals.\n\n"
     "Raises\n------\n"
@@ -17,20 +17,21 @@ const char accumulator_push_doc[] =
     "    `J` or `f` has the wrong type or shape; nothing is folded in.";
 const char accumulator_merge_doc[] =
     "merge($self, other, /)\n--\n\n"
-    "Fold in all rows of another `RowAccumulator` of the same n, behind those here.\n\n"
-    "`other` does not change.  Raises TypeError, or ValueError for this one or another n.";
+    "Fold in all rows of another `RowAccumulator` of the same n, after those of this one.\n\n"
+    "`other` does not change.  Raises TypeError if `other` is something else, and ValueError if it is\n"
+    "this one or has another n.";
 
-/* From this much work on, in multiplications, the GIL is released. */
+/* With at least this much work, in multiplications, the GIL is released. */
 static const double RELEASE_GIL_WORK = 1 << 13;
 
-/* Do this many rows of n columns take so long that the GIL is to be released? */
+/* Does folding this many rows of n columns take long enough to release the GIL? */
 int
 accumulator_is_much(int64_t rows, int64_t n)
 {
     return ((double)rows + (double)n) * (double)n * (double)n > RELEASE_GIL_WORK;
 }
 
-/* A copy, the caller's, with all rows folded; 0, or -1 with an error set. */
+/* Make a copy with all rows folded, which the caller owns; 0, or -1 with an error set. */
 int
 accumulator_snapshot(accumulator *a, folded_rows *copy)
 {
@@ -58,8 +59,8 @@ accumulator_snapshot(accumulator *a, folded_rows *copy)
     return 0;
 }
 
-/* `object`, borrowed, as an accumulator of the module that `type` is of; NULL with
-   TypeError set if it is not one. */
+/* `object`, borrowed, as an accumulator of the module to which `type` belongs; NULL with TypeError set if
+   it is not one. */
 static accumulator *
 as_accumulator(PyObject *object, PyTypeObject *type)
 {
@@ -74,8 +75,8 @@ as_accumulator(PyObject *object, PyTypeObject *type)
     return NULL;
 }
 
-/* `object` as float64, or float32 if it is that, wherever it lies: `rows` of `columns`, or
-   if that is 0 a vector of them; a number of rows of -1 is any.  New reference. */
+/* `object` as an array of float64, or of float32 if it is one, with any strides: of shape (rows, columns),
+   or (rows,) if `columns` is 0.  -1 rows allow any number.  New reference. */
 PyArrayObject *
 read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns, elements *where)
 {
@@ -107,7 +108,7 @@ read_rows(PyObject *object, const char *name, npy_intp rows, npy_intp columns, e
     return values;
 }
 
-/* Surely finite?  No is only a guess. */
+/* 1 if all values are certainly finite; 0 if some may not be. */
 static int
 surely_finite(const kernels *k, const elements *e, int64_t first, int64_t rows, int64_t columns)
 {
@@ -126,7 +127,7 @@ surely_finite(const kernels *k, const elements *e, int64_t first, int64_t rows, 
     return 1;
 }
 
-/* The first row from `first` on that is not finite, if any. */
+/* The first row from `first` on that is not finite, if there is one. */
 static void
 find_row(const kernels *k, const elements *jac, const elements *f, int64_t n, int64_t first,
          int64_t rows, not_finite *fault)
@@ -146,7 +147,7 @@ find_row(const kernels *k, const elements *jac, const elements *f, int64_t n, in
     }
 }
 
-/* What is not finite shows on the diagonal, once it is folded. */
+/* After folding, values that are not finite show on the diagonal. */
 int
 accumulator_finite(const kernels *k, int64_t n, const double *work)
 {
@@ -158,8 +159,8 @@ accumulator_finite(const kernels *k, int64_t n, const double *work)
     return 1;
 }
 
-/* Push, and look for what is not finite: among the last rows, which may wait; among
-   all if those folded have spoiled the triangle. */
+/* Push rows, and find values that are not finite: check the last rows, which may still wait, and all rows
+   if the triangle is no longer finite. */
 static void
 push_rows(const kernels *k, folded_rows *c, const elements *jac, const elements *f, int64_t rows)
 {
@@ -235,7 +236,7 @@ accumulator_merge(PyObject *self, PyObject *object)
                      (long long)c->n, (long long)other->content.n);
         return NULL;
     }
-    if (accumulator_snapshot(other, &copy) < 0)     /* no thread then holds two locks */
+    if (accumulator_snapshot(other, &copy) < 0)     /* so that no thread holds two locks */
         return NULL;
     if (lock_take(self, &a->lock, accumulator_is_much(c->n, c->n), &released) < 0) {
         PyMem_RawFree(copy.memory);

@@ -1,5 +1,5 @@
-/* The blocked provider: the model of long residual vectors, from the rows of [J f] that are folded
-   into one triangle, chunk by chunk. */
+/* The blocked provider: the model of long residual vectors, made by folding the rows of [J f] into one
+   triangle, chunk by chunk. */
 #ifndef LEASTSQ_BLOCKED_H
 #define LEASTSQ_BLOCKED_H
 
@@ -8,15 +8,15 @@
 
 enum { MOST_THREADS = 256 };
 
-/* team.c: threads that work on one thing, and how they wait for each other.  Each counter
-   has a cache line of its own. */
+/* team.c: threads that work on one task, and wait for each other by counters.  Each counter has a cache
+   line of its own. */
 enum { TEAM_COUNTER = 8 };
 
 typedef struct {
-    lsq_team public;            /* first: what the kernels see */
+    lsq_team public;            /* first member: the part that the kernels see */
     callbacks *cb;
-    int threads;                /* wanted */
-    double *counters;           /* room for as many; the caller's */
+    int threads;                /* the number that was asked for */
+    double *counters;           /* one for each thread; owned by the caller */
     atomic_int begun, cancelled;
 } team;
 
@@ -26,32 +26,32 @@ int team_cancelled(team *t, int64_t number);
 
 typedef struct {
     callbacks *cb;
-    const robust_loss *loss;    /* NULL: none */
+    const robust_loss *loss;    /* NULL if there is none */
     const kernels *k;
-    team chunk_team, triangle_team;     /* fold chunks side by side; work on one large triangle */
-    int together;               /* there is one chunk only, and the triangle team folds it */
-    PyArrayObject *trial;       /* owned: func's last values, until it is known what they are */
+    team chunk_team, triangle_team;     /* for folding chunks in parallel; for one large triangle */
+    int together;               /* is there one chunk only, which the triangle team folds? */
+    PyArrayObject *trial;       /* owned: func's last result, until the trial is accepted or rejected */
     int leaves_trial;           /* do they stay there? */
-    PyArrayObject *current;     /* owned: those at x, where nobody else has the array; or NULL */
-    int returns_residuals;      /* are those at x wanted after the fit? */
+    PyArrayObject *current;     /* owned: the residuals at x, if the array has no other reference; or NULL */
+    int returns_residuals;      /* are the residuals at x needed after the fit? */
     int64_t chunk_rows;
     int64_t work_size;          /* of an accumulator, in doubles */
-    double *whole;              /* the accumulator of all rows; then one for each of the chunk team */
-    double *compiled_fjac;      /* room for a compiled Jacobian; the caller's */
-    double *weighed;            /* with a loss: lsq_weigh's, the caller's */
-    double *rows;               /* then room for weighted rows, for each of the chunk team */
+    double *whole;              /* of all rows, followed by one for each thread of the chunk team */
+    double *compiled_fjac;      /* memory for a compiled Jacobian; owned by the caller */
+    double *weighed;            /* with a loss: lsq_weigh's; owned by the caller */
+    double *rows;               /* with a loss: weighted rows, for each thread of the chunk team */
     int keeps;                  /* with a strategy: is the last Jacobian kept for blocked_change? */
-    double *changes;            /* then n sums for each chunk */
-    double *kept_weights;       /* then with a loss: those of its rows, the caller's */
-    PyArrayObject *kept;        /* owned: Dfun's array; NULL where the rows are in memory of the fit's */
-    elements kept_rows;         /* data NULL: it is not there */
-    uint64_t order;             /* of the last model: a hash of its permutation */
-    int settled;                /* was that the order of the one before, too? */
+    double *changes;            /* with a strategy: n sums for each chunk */
+    double *kept_weights;       /* with a strategy and a loss: the weights of the kept rows; owned by the caller */
+    PyArrayObject *kept;        /* owned: Dfun's array; NULL if the rows are in memory of the fit */
+    elements kept_rows;         /* the rows of the kept Jacobian; data is NULL if none is kept */
+    uint64_t order;             /* a hash of the permutation of the last model */
+    int settled;                /* did the model before it have the same permutation? */
     not_finite fault;           /* in a Jacobian whose column norms are not finite */
     void *memory;
 } blocked;
 
-/* Residuals at the x before, and where J'(before - f) is wanted; both NULL: it is not. */
+/* The residuals at the x before, and where to store J'(before - f); both NULL if it is not wanted. */
 typedef struct {
     const double *before;
     double *change;
@@ -62,7 +62,8 @@ int64_t chunks_rows(int64_t m, int64_t n);
 int chunks_fold(blocked *b, const elements *rows, const double *fvec, const double *residuals,
                 const blocked_past *past);
 
-/* change.c: change += J'(other - f) of rows `from` to `to`, both weighted where weights is not NULL */
+/* change.c: change += J'(other - f) over the rows `from` to `to`; J and the residuals are weighted unless
+   weights is NULL */
 void rows_change(const elements *rows, int64_t from, int64_t to, int64_t n, const double *f,
                  const double *other, const double *weights, double *change);
 
@@ -73,7 +74,7 @@ int blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kerne
 void blocked_clear(blocked *b);
 PyArrayObject *blocked_residuals(blocked *b);
 
-/* As lsq_norm, lsq_settle, lsq_difference, lsq_factor and lsq_change. */
+/* With the signatures of lsq_norm, lsq_settle, lsq_difference, lsq_factor and lsq_change. */
 int blocked_norm(blocked *b, const double *x, double *fvec, double *fnorm);
 void blocked_settle(blocked *b, int accepted, double *fvec);
 int blocked_difference(blocked *b, const double *x, const double *fvec, double h, double *column);

@@ -1,9 +1,9 @@
-/* The change of residuals along the rows of a Jacobian, wherever these lie. */
+/* The change of the residuals along the rows of a Jacobian, in any layout of the rows. */
 #include "blocked.h"
 
 enum {
-    PIECE = 256,                /* rows at a time: their differences are made once */
-    LANES = 8                   /* sums that do not wait for each other */
+    PIECE = 256,                /* rows at a time: their differences are computed once for all columns */
+    LANES = 8                   /* independent sums, which the processor adds in parallel */
 };
 
 static double
@@ -12,7 +12,7 @@ at(const char *where, int single)
     return single ? (double)*(const float *)where : *(const double *)where;
 }
 
-/* Columns of adjacent float64: a sum in lanes. */
+/* For columns of adjacent float64: the sum of one column, in lanes. */
 static double
 along_column(int64_t count, const double *restrict column, const double *restrict difference)
 {
@@ -29,7 +29,7 @@ along_column(int64_t count, const double *restrict column, const double *restric
     return total;
 }
 
-/* Rows of adjacent float64, four at a time: the sums go to memory and back. */
+/* For rows of adjacent float64: four rows at a time, because `change` is loaded and stored for each step. */
 static void
 along_rows(int64_t count, int64_t n, const char *rows, npy_intp stride, const double *difference,
            double *restrict change)
@@ -66,7 +66,7 @@ rows_change(const elements *rows, int64_t from, int64_t to, int64_t n, const dou
 
         for (int64_t i = 0; i < count; i++) {
             difference[i] = other[first + i] - f[first + i];
-            if (weights != NULL)        /* J's rows are not weighted here */
+            if (weights != NULL)        /* the rows of J are not weighted yet */
                 difference[i] *= weights[first + i] * weights[first + i];
         }
         if (!rows->single && down == size)

@@ -1,25 +1,25 @@
-/* All rows into one triangle, by several threads if asked.
+/* Fold all rows into one triangle, by several threads on request.
 
-   The rows are cut into chunks by a plan that depends on their number and width
-   only.  A chunk becomes a triangle in the accumulator of whichever thread took
-   it; the triangles are merged in the order of the chunks.  So the number of
-   threads changes no bit.  Where columns are many and rows few for them, there is
-   one triangle from the start, into which the triangle team folds the rows.    */
+   The rows are divided into chunks by a plan that depends only on their number and
+   width.  Each chunk becomes a triangle in the accumulator of the thread that took it;
+   the triangles are merged in the order of the chunks.  So the number of threads changes
+   no bit.  Where the rows are few compared with the columns, there is only one
+   triangle, into which the triangle team folds the rows.                         */
 #include "blocked.h"
 
 enum {
     LEAST_CHUNK_ROWS = 4096,
-    CHUNK_ROWS_PER_COLUMN = 16, /* a merge then costs 2 % of its chunk */
+    CHUNK_ROWS_PER_COLUMN = 16, /* so that a merge costs 2 % of its chunk */
     MOST_CHUNKS = 64,
-    PIECE_FLOPS = 50 * 1000 * 1000      /* some 5 ms: then look for signals */
+    PIECE_FLOPS = 50 * 1000 * 1000      /* some 5 ms, between checks for signals */
 };
 
-/* One evaluation's chunks, which the chunk team shares. */
+/* The chunks of one evaluation, which the chunk team shares. */
 typedef struct {
     blocked *b;
     const elements *rows;
-    const double *fvec;         /* that are folded: with a loss, those of its model */
-    const double *residuals;    /* func's own */
+    const double *fvec;         /* the residuals that are folded: with a loss, those of its model */
+    const double *residuals;    /* the residuals that func returned */
     const blocked_past *past;
     int64_t chunks;
     atomic_llong next;          /* the first chunk that no thread has taken */
@@ -35,7 +35,7 @@ chunks_rows(int64_t m, int64_t n)
     return (least + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS * LSQ_BLOCK_ROWS;
 }
 
-/* A few rows with their weights, column by column. */
+/* Copy a few rows with their weights, by columns. */
 static void
 weight_rows(const elements *rows, int64_t first, int64_t count, int64_t n, const double *weights,
             double *target)
@@ -68,7 +68,7 @@ push_rows(const job *j, int64_t first, int64_t count, double *accumulator, int64
                    rows->column_stride, j->fvec + first, LSQ_FLOAT64, size, accumulator);
 }
 
-/* Push a chunk's rows, piece by piece.  Not 0: cancelled meanwhile. */
+/* Push the rows of a chunk, piece by piece.  Not 0 if it was cancelled meanwhile. */
 static int
 push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
 {
@@ -80,7 +80,7 @@ push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
     piece = piece < LSQ_BLOCK_ROWS || b->weighed != NULL ? LSQ_BLOCK_ROWS : piece;
     last = last < b->cb->m ? last : b->cb->m;
     b->k->empty(n, accumulator);
-    if (j->past->before != NULL) {      /* a piece comes into the cache once, for both */
+    if (j->past->before != NULL) {      /* here, while the piece is in the cache */
         change = b->changes + chunk * n;
         memset(change, 0, (size_t)n * sizeof *change);
         piece = LSQ_BLOCK_ROWS;
@@ -98,7 +98,7 @@ push_chunk(const job *j, int64_t chunk, double *accumulator, int64_t number)
     return 0;
 }
 
-/* What each thread of the chunk team does.  Counter 0: the number of chunks merged so far. */
+/* The work of one thread of the chunk team.  Counter 0 is the number of chunks merged so far. */
 static void
 fold_chunks(int64_t number, void *data)
 {
@@ -121,7 +121,7 @@ fold_chunks(int64_t number, void *data)
     }
 }
 
-/* The sums of all chunks, in their order. */
+/* Add the changes of all chunks, in the order of the chunks. */
 static int
 add_changes(const job *j)
 {
@@ -137,7 +137,8 @@ add_changes(const job *j)
     return 0;
 }
 
-/* The triangle of all rows, in b->whole; and what is wanted of the past.  -1: a signal's handler has raised. */
+/* Make the triangle of all rows, in b->whole, and the change that `past` asks for.  -1 if a signal handler has
+   raised. */
 int
 chunks_fold(blocked *b, const elements *rows, const double *fvec, const double *residuals,
             const blocked_past *past)

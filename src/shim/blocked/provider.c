@@ -1,18 +1,17 @@
-/* The blocked provider: its memory; residuals, their norms and differences, and where they lie;
-   the model, from rows that are folded where the user's arrays lie (chunks.c). */
+/* The blocked provider: its memory; residuals, their norms, differences and places; the model, from rows
+   that are folded directly from the user's arrays (chunks.c). */
 #include "blocked.h"
 
 #include <math.h>
 
 enum {
-    TEAM_FROM = 256,            /* columns from which on several threads share one triangle */
-    TOGETHER_ROWS_PER_COLUMN = 96,      /* fewer: one triangle, one accumulator's memory */
+    TEAM_FROM = 256,            /* with at least this many columns, several threads share one triangle */
+    TOGETHER_ROWS_PER_COLUMN = 96,      /* with fewer rows: one triangle and one accumulator */
     NORM_PIECE = 4096,          /* stays in L1 between the copy and the sum */
     LINE = 64                   /* bytes of a cache line */
 };
 
-/* A sum of squares between these has lost nothing to under- or overflow, for
-   any length. */
+/* A sum of squares between these limits has lost nothing to under- or overflow, for any length. */
 static const double LEAST_SAFE_SUM = 1e-260, MOST_SAFE_SUM = 1e300;
 
 /* A number of doubles, rounded up to whole cache lines. */
@@ -53,8 +52,8 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
     chunks = b->together ? 1 : (cb->m + b->chunk_rows - 1) / b->chunk_rows;
     folding = threads < chunks ? threads : (int)chunks;
     b->work_size = whole_lines(k->work_size(n));
-    /* the whole; then an accumulator, and rows, for each of the chunk team; then what the
-       triangle team needs */
+    /* the accumulator of all rows; an accumulator and rows for each thread of the chunk team; the
+       triangle team's memory */
     shared = chunks == 1 ? 0 : b->work_size * folding;
     rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * folding);
     sums = strategic ? whole_lines(chunks * n) : 0;
@@ -85,7 +84,7 @@ blocked_clear(blocked *b)
 
 /* ----------------------------------------------------------------- residuals */
 
-/* target = source, and its norm, in one pass over memory. */
+/* target = source; returns the norm, from the same pass over memory. */
 static double
 copy_and_norm(const kernels *k, int64_t m, const double *source, double *target)
 {
@@ -118,7 +117,7 @@ difference_in_place(int64_t m, const double *restrict fvec, double h, double *re
         column[i] = (column[i] - fvec[i]) / h;
 }
 
-/* func's values at x as an owned array, with the GIL taken only meanwhile. */
+/* func's result at x as an owned array; takes the GIL for this call only. */
 static PyArrayObject *
 evaluate(callbacks *cb, const double *x)
 {
@@ -158,7 +157,7 @@ blocked_norm(blocked *b, const double *x, double *fvec, double *fnorm)
     PyArrayObject *values;
     int status = 0;
 
-    if (b->triangle_team.cancelled)              /* in the damped step before */
+    if (b->triangle_team.cancelled)              /* cancelled in the last damped step */
         return -1;
     if (cb->cfunc != NULL) {
         status = callbacks_compiled_residual(cb, x, fvec);
@@ -186,12 +185,13 @@ blocked_norm(blocked *b, const double *x, double *fvec, double *fnorm)
     return status;
 }
 
-/* Is this reference the only way to the array and its memory?  Then it cannot change. */
+/* Is this the only reference to the array, and the array the only one to its memory?  Then nothing else can
+   change it. */
 static int
 nobody_else_has(const PyArrayObject *array)
 {
 #ifdef Py_GIL_DISABLED
-    (void)array;                /* counts of references say less there */
+    (void)array;                /* reference counts say less there */
     return 0;
 #else
     return Py_REFCNT(array) == 1 && PyArray_CheckExact((const PyObject *)array)
@@ -201,7 +201,8 @@ nobody_else_has(const PyArrayObject *array)
 #endif
 }
 
-/* The same of a matrix, or of a view of one that only the view has: no code of the user's can change it. */
+/* Like nobody_else_has, for a matrix, or for a view of a matrix to which only the view refers: no code of the
+   user can change it. */
 static int
 nobody_else_changes(const PyArrayObject *array)
 {
@@ -225,9 +226,9 @@ nobody_else_changes(const PyArrayObject *array)
 #endif
 }
 
-/* Called once the trial is accepted or rejected.  Until then a Python function's residuals stay
-   in the array that it returned, for no code of the user's runs meanwhile.  If the trial is
-   accepted, that array becomes f(x), or is copied where others can reach it. */
+/* Called once the trial is accepted or rejected.  Until then the residuals of a Python function stay in
+   the array that it returned, because no code of the user runs meanwhile.  If the trial is accepted, that
+   array becomes f(x), or is copied if it has other references. */
 void
 blocked_settle(blocked *b, int accepted, double *fvec)
 {
@@ -247,8 +248,8 @@ blocked_settle(blocked *b, int accepted, double *fvec)
     drop(b->cb, before, values);
 }
 
-/* Give up a model's Jacobian, and f(x) too if it is not among the results: until a step is
-   accepted only the model is needed, and f(x) need not be in memory beside f(trial). */
+/* Release a model's Jacobian, and f(x) too if it is not among the results: until a step is accepted only
+   the model is needed, and f(x) need not be in memory together with f(trial). */
 static void
 model_made(blocked *b, PyArrayObject *jacobian)
 {
@@ -259,7 +260,7 @@ model_made(blocked *b, PyArrayObject *jacobian)
     drop(b->cb, jacobian, residuals);
 }
 
-/* f(x) as an array, a new reference; NULL: f(x) is where the core asked for it. */
+/* f(x) as an array, a new reference; NULL if f(x) is in the memory that the core passed. */
 PyArrayObject *
 blocked_residuals(blocked *b)
 {
@@ -269,7 +270,7 @@ blocked_residuals(blocked *b)
     return values;
 }
 
-/* Where f(x) is. */
+/* The address of f(x). */
 static const double *
 at_x(const blocked *b, const double *fvec)
 {
@@ -309,7 +310,7 @@ all_finite(int64_t n, const double *values)
     return 1;
 }
 
-/* FNV-1a (Fowler, Noll, Vo), by element. */
+/* FNV-1a (Fowler, Noll, Vo), by elements. */
 static uint64_t
 hash_order(int64_t n, const int64_t *ipvt)
 {
@@ -320,8 +321,8 @@ hash_order(int64_t n, const int64_t *ipvt)
     return hash;
 }
 
-/* The model's factors.  An order of the columns that two models running have had is tried first
-   for the next: towards the end of a fit it seldom changes. */
+/* The model's factors.  If two successive models had the same order of columns, the next one tries it
+   first: towards the end of a fit the order seldom changes. */
 static void
 finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
 {
@@ -374,7 +375,7 @@ blocked_factor(blocked *b, const double *x, const double *fvec, const double *fj
         finish(b, n, r, ldr, ipvt, qtf, colnorm);
         status = b->triangle_team.cancelled ? -1 : 0;
         if (status == 0 && !all_finite(n, colnorm))
-            find_not_finite(&rows, m, n, &b->fault);   /* while the rows are here */
+            find_not_finite(&rows, m, n, &b->fault);   /* while the rows are in memory */
     }
     if (status == 0 && b->keeps && (values == NULL || nobody_else_changes(values))) {
         b->kept_rows = rows;
@@ -385,7 +386,7 @@ blocked_factor(blocked *b, const double *x, const double *fvec, const double *fj
     return status;
 }
 
-/* As lsq_change. */
+/* With the signature of lsq_change. */
 int
 blocked_change(blocked *b, const double *fvec, const double *other, double *change)
 {

@@ -1,8 +1,8 @@
-/* A team: threads that work on one thing, and their counters.
+/* A team: threads that work on one task, and their counters.
 
    The threads live as long as one call of `run`.  A thread that waits for a counter spins
-   at first: in a kernel for large n the wait takes some tenths of a millisecond.  The
-   calling thread, number 0, looks for signals meanwhile.                               */
+   at first, because in a kernel for large n the wait takes some tenths of a millisecond.
+   The calling thread, number 0, checks for signals meanwhile.                          */
 #define _POSIX_C_SOURCE 200809L
 #include "blocked.h"
 
@@ -27,7 +27,7 @@ counter(const team *t, int64_t number)
     return (atomic_llong *)t->counters + number * TEAM_COUNTER;
 }
 
-/* Is the work cancelled?  Number 0, the calling thread, asks whether a signal's handler raised. */
+/* Is the work cancelled?  Number 0, the calling thread, checks whether a signal handler has raised. */
 int
 team_cancelled(team *t, int64_t number)
 {
@@ -89,7 +89,7 @@ join_in(void *argument)
     return NULL;
 }
 
-/* The helpers of one `run`, which use what lies on its stack. */
+/* The helper threads of one `run`, which use data on its stack. */
 typedef struct {
     team *t;
     int64_t started;
@@ -97,7 +97,7 @@ typedef struct {
     member members[MOST_THREADS];
 } helpers;
 
-/* Python ends a daemon thread that asks for the GIL while the interpreter ends. */
+/* While the interpreter shuts down, Python ends a daemon thread that requests the GIL. */
 static void
 end_before_the_stack(void *argument)
 {
@@ -119,7 +119,7 @@ run(lsq_team *public, body *what, void *data)
     atomic_store(&t->begun, 0);
     for (int64_t k = 0; k < t->threads; k++)
         atomic_store(counter(t, k), 0);
-    /* a thread that cannot be started leaves its share to the others */
+    /* if a thread cannot be started, the others do its share */
     for (; h.started < t->threads; h.started++) {
         h.members[h.started] = (member){t, what, data, h.started};
         if (pthread_create(&h.threads[h.started], NULL, join_in, &h.members[h.started]) != 0)

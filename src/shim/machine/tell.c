@@ -179,7 +179,7 @@ machine_scratch(const machine *m, double **work, void **memory)
     return -1;
 }
 
-/* From so many variables on a step takes long enough to release the GIL. */
+/* With more than 40 variables a step takes long enough to release the GIL. */
 int
 machine_is_long_step(const machine *m)
 {

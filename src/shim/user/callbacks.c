@@ -1,12 +1,12 @@
-/* Calls to the user's functions.  Python's: by vectorcall, with a prebuilt
-   argument vector and a fresh, owned x.  Compiled ones: directly, without the
-   GIL, with a look at signals now and then. */
+/* Calls of the user's functions.  Python functions are called by vectorcall, with a prebuilt
+   argument vector and a fresh x of their own.  Compiled functions are called directly, without
+   the GIL, with a check for signals now and then. */
 #include "user.h"
 
 #include <time.h>
 
-/* A Ctrl-C waits at most this long, and the end of the running evaluation.  Not
-   less: a busy Python thread hands over the GIL after 5 ms only. */
+/* A Ctrl-C waits at most this long after the end of the running evaluation.  Shorter would be
+   useless, because a busy Python thread gives up the GIL only after 5 ms. */
 enum { POLL_MILLISECONDS = 50 };
 
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -74,7 +74,7 @@ reusable(const callbacks *cb)
 {
 #ifdef Py_GIL_DISABLED
     (void)cb;
-    return 0;                   /* reference counts do not tell here */
+    return 0;                   /* reference counts say nothing here */
 #else
     const PyArrayObject *x = cb->x;
     return x != NULL && Py_REFCNT(x) == 1 && PyArray_CheckExact(x)
@@ -105,7 +105,7 @@ callbacks_call(callbacks *cb, PyObject *function, const double *x)
                                nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* Find out m before anything is allocated: from func's first result, which is kept until the
+/* Determine m before anything is allocated, from func's first result, which is kept until the
    solver asks for f(x0).  The m of a compiled function is known. */
 int
 callbacks_first(callbacks *cb, const double *x)
@@ -126,7 +126,7 @@ callbacks_first(callbacks *cb, const double *x)
     return status;
 }
 
-/* Every POLL_MILLISECONDS: has a signal handler raised? */
+/* Has a signal handler raised?  Checked every POLL_MILLISECONDS. */
 int
 callbacks_poll_signals(callbacks *cb)
 {
@@ -142,7 +142,7 @@ callbacks_poll_signals(callbacks *cb)
     return status;
 }
 
-/* After a compiled function: did it say stop, or does a signal? */
+/* After a call of a compiled function: did it return a stop code, or did a signal arrive? */
 static int
 after_compiled(callbacks *cb, int code, const char *name)
 {
@@ -185,8 +185,8 @@ callbacks_residual(callbacks *cb, const double *x, double *fvec)
     if (cb->cfunc != NULL)
         return callbacks_compiled_residual(cb, x, fvec);
     if (cb->first != NULL) {
-        /* known to be float64, contiguous and m long; its data goes where it is
-           needed, the array itself when the GIL is held */
+        /* the array is float64, contiguous and of length m; its data are copied where they are
+           needed, and the array is released when the GIL is held */
         memcpy(fvec, PyArray_DATA(cb->first), (size_t)cb->m * sizeof *fvec);
         gil_take(&cb->gil);
         Py_CLEAR(cb->first);

@@ -1,14 +1,13 @@
-/* Compiled functions: an address, the data it is called with, and the number of
-   residuals, in a capsule that never changes. */
+/* Compiled functions: an address, the data of the function, and the number of residuals, in a
+   capsule that never changes. */
 #include "user.h"
 
 const char compiled_doc[] =
     "compiled(function, m, data, owner)\n--\n\n"
     "A capsule for solve: the addresses of a C function and of its data (0: none).\n"
-    "It keeps `owner` alive, which is to keep alive what is at both.";
+    "It keeps `owner` alive, which must keep both alive.";
 
-/* The capsule's context is the owner: a fit holds the capsule, and nobody else
-   need hold anything. */
+/* The capsule's context is the owner, so that it is enough for a fit to hold the capsule. */
 static void
 destroy(PyObject *capsule)
 {

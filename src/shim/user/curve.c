@@ -1,5 +1,5 @@
-/* A model with its data as a callable: residuals and weighted rows of what the model and its
-   derivatives return, the calls of the model, the type. */
+/* A model with its data as a callable, which returns residuals, or weighted rows of derivatives: the
+   arithmetic, the calls of the model, the type. */
 #include "user.h"
 
 #include <float.h>
@@ -9,20 +9,20 @@
 
 enum { INLINE_PARAMETERS = 14 };
 
-/* Nothing changes once it is made. */
+/* Never changes after it is made. */
 struct curve {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *f, *xdata;
-    PyObject *ydata;            /* NULL: f returns derivatives */
-    PyObject *weights;          /* a float, or an array; NULL: none */
+    PyObject *ydata;            /* NULL if f returns derivatives */
+    PyObject *weights;          /* a float or an array; NULL if there are none */
 };
 
-/* ------------------------------------------- from what the model returned
+/* ------------------------------------------- arithmetic on the model's result
 
-   A model commonly returns a plain float64 array, and what is made of that takes one pass
-   here, straight to where the solver wants it.  All else, and every value that NumPy might
-   warn of, goes the way that Python's operators go.  Both give the same bits. */
+   A model usually returns a plain float64 array, for which one pass writes the residuals directly to
+   the place where the solver needs them.  Everything else, and all values of which NumPy might warn,
+   goes through Python's operators.  Both give the same bits. */
 
 /* Of float64 in memory, wherever the elements lie? */
 static int
@@ -34,14 +34,14 @@ is_plain(PyObject *object, int dimensions)
         && PyArray_TYPE(array) == NPY_DOUBLE && PyArray_ISBEHAVED_RO(array);
 }
 
-/* One factor for each row: `data`, `step` elements apart. */
+/* One factor for each row, `step` elements apart from `data` on. */
 typedef struct {
     double one;
     const double *data;
     npy_intp step;
 } factors;
 
-/* Are the weights none, one, or m of them in a row? */
+/* Are there no weights, one, or a vector of m? */
 static int
 plain_weights(const curve *c, npy_intp m, factors *w)
 {
@@ -63,8 +63,8 @@ plain_weights(const curve *c, npy_intp m, factors *w)
     return 1;
 }
 
-/* Is there nothing to warn of?  The product neither overflowed nor was infinite or nan from
-   the first, and lost no digits close to zero. */
+/* Would NumPy not warn of this product?  It neither overflowed nor was infinite or nan, and lost no
+   digits by underflow. */
 static inline int64_t
 quiet(double product, double factor)
 {
@@ -86,7 +86,7 @@ subtract_strided(npy_intp m, const char *r, npy_intp r_stride, const char *y, np
     return (int)all;
 }
 
-/* m residuals in one pass; 0: the arrays are no plain ones, or there is something to warn of. */
+/* m residuals in one pass; 0 if the arrays are not plain, or NumPy might warn. */
 static int
 subtract(const curve *c, PyObject *result, npy_intp m, double *out)
 {
@@ -110,7 +110,7 @@ subtract(const curve *c, PyObject *result, npy_intp m, double *out)
     return subtract_strided(m, r, DENSE, y, DENSE, w.data, 1, out);
 }
 
-/* Rows of derivatives, each times its weight; new reference. */
+/* Rows of derivatives, multiplied by their weights; new reference. */
 static PyObject *
 weigh_rows(PyObject *weights, PyObject *result)
 {
@@ -133,7 +133,7 @@ weigh_rows(PyObject *weights, PyObject *result)
     return weighted;
 }
 
-/* What the model returned without masks and units; new reference. */
+/* The model's result without masks and units; new reference. */
 static PyObject *
 numbers_of(const curve *c, PyObject *result)
 {
@@ -141,7 +141,7 @@ numbers_of(const curve *c, PyObject *result)
                          "curve_fit");
 }
 
-/* As Python does it, with any objects. */
+/* The same by Python's operators, for any objects. */
 static PyObject *
 by_operators(const curve *c, PyObject *result)
 {
@@ -224,7 +224,7 @@ read_curve_jacobian(const curve *c, callbacks *cb, PyObject *result, double *fja
 
 /* ------------------------------------------------------- calls of the model */
 
-/* f(xdata, *parameters), which stand in `vector` from its third place on, and are given up. */
+/* f(xdata, *parameters).  The parameters are in `vector` from its third element on, and are released. */
 static PyObject *
 call_model(const curve *c, PyObject **vector, npy_intp n)
 {
@@ -237,7 +237,7 @@ call_model(const curve *c, PyObject **vector, npy_intp n)
     return result;
 }
 
-/* f at n numbers, which lie `stride` bytes apart: each a new np.float64, as from an array. */
+/* f at n numbers, `stride` bytes apart; each is passed as a new np.float64, like an element of an array. */
 static PyObject *
 model_at(const curve *c, npy_intp n, const char *x, npy_intp stride)
 {
@@ -314,7 +314,7 @@ as_curve(PyObject *object)
     return PyVectorcall_Function(object) == curve_call ? (const curve *)object : NULL;
 }
 
-/* For the solver: without an array of x, nor one of what is made of the result. */
+/* For the solver: makes no array for x, and none for the residuals. */
 static PyObject *
 for_solver(const curve *c, const callbacks *cb, const double *x)
 {
@@ -371,8 +371,8 @@ new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     return (PyObject *)c;
 }
 
-/* No tp_clear, as tuples have none: it never changes, so that there is always something
-   else in a cycle that can be cleared. */
+/* No tp_clear, like tuples: a Curve never changes, so a cycle always contains another object that can
+   be cleared. */
 static int
 traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -401,7 +401,7 @@ dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* The user's function, for errors about what it returned. */
+/* The user's function, for errors about its result. */
 static PyObject *
 name(PyObject *self, void *closure)
 {
@@ -443,7 +443,7 @@ static PyMemberDef members[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Curve(f, xdata, ydata, weights, /)\n--\n\n"
                 "Of params: weights*(f(xdata, *params) - ydata).  Without `ydata`, rows of\n"
-                "derivatives, each times its weight; without `weights`, as they are."},
+                "derivatives, each times its weight if there are `weights`."},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -1,24 +1,24 @@
-/* The GIL between threads that fit.
+/* Passing the GIL between threads that fit.
 
-   A thread that finds the GIL taken goes to sleep, and waking it takes longer than
-   a small fit.  Threads that fit with compiled functions need the GIL for two
-   microseconds out of ten or twenty.  So a thread that has the GIL sets a flag, and a
-   thread that wants the GIL spins for those two microseconds while the flag is set.  If
-   the flag stays set for too long (its thread does something else by now), the waiting
-   thread takes the flag over and asks for the GIL as any thread does.  The flag is a
-   hint: correctness does not depend on it, nor any order of memory.               */
+   A thread that finds the GIL taken goes to sleep, and waking it takes longer than a
+   small fit.  Threads that fit with compiled functions need the GIL for two microseconds
+   out of ten or twenty.  So a thread that has the GIL sets a flag, and a thread that wants
+   the GIL spins for those two microseconds while the flag is set.  If the flag stays set
+   for too long (its thread is doing something else), the waiting thread takes the flag
+   over and requests the GIL in the usual way.  The flag is a hint: correctness does not
+   depend on it, nor on the order of memory accesses.                               */
 #include "user.h"
 
 #include <time.h>
 
-/* Nanoseconds, about what falling asleep and being woken takes; and between looks at the clock. */
+/* In nanoseconds: about the time of falling asleep and being woken; and between checks of the clock. */
 enum { LONGEST_WAIT = 40000, PAUSES = 8 };
 
 #ifdef Py_GIL_DISABLED
 static void
 wait_awake(atomic_int *fitter_in_python)
 {
-    (void)fitter_in_python;             /* no thread waits for another */
+    (void)fitter_in_python;             /* without a GIL no thread waits for another */
 }
 #else
 static int64_t
@@ -30,8 +30,8 @@ nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Spin until the flag is set by this thread.  It is set before the GIL is taken: a thread that
-   came between would find no flag and the GIL taken. */
+/* Spin until this thread has set the flag.  The flag is set before the GIL is taken: otherwise another
+   thread could find the flag clear and the GIL taken. */
 static void
 wait_awake(atomic_int *fitter_in_python)
 {

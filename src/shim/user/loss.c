@@ -1,17 +1,17 @@
 /* Robust losses, and the likelihood of counts.
 
-   SciPy's definition: the cost is half the sum of C^2 rho(z), z = (f/C)^2, with C the
-   scale.  So the norm is that of g = sign(f) C sqrt(rho(z)).  The model's gradient is that
-   of the cost, J'(rho'(z) f), and its curvature J'SJ with S = rho'(z) + 2 z rho''(z), the
-   second derivative of the cost by f (B. Triggs et al., Bundle Adjustment, LNCS 1883, 2000,
-   section 4.3), but not less than a part of rho'(z), which alone would make reweighted least
-   squares: rows sqrt(S) J and residuals rho'(z) f/sqrt(S).  The solver stays as it is.
+   SciPy's definition: the cost is half the sum of C^2 rho(z), z = (f/C)^2, with the scale C.
+   So the norm is that of g = sign(f) C sqrt(rho(z)).  The gradient of the model is that of the
+   cost, J'(rho'(z) f).  Its curvature is J'SJ with S = rho'(z) + 2 z rho''(z), the second
+   derivative of the cost by f (B. Triggs et al., Bundle Adjustment, LNCS 1883, 2000, section
+   4.3), but at least a fraction of rho'(z); S = rho'(z) would be reweighted least squares.  The
+   rows are sqrt(S) J and the residuals rho'(z) f/sqrt(S); the solver itself is unchanged.
 
-   Poisson's loss has no rho(f): f is the expected count mu itself, y what was counted.  The
-   norm is that of the deviance residuals, sign(mu - y) sqrt(2 (y log(y/mu) - y + mu)); the
+   Poisson's loss has no rho(f): f is the expected count mu itself, and y is the observed count.
+   The norm is that of the deviance residuals, sign(mu - y) sqrt(2 (y log(y/mu) - y + mu)).  The
    model is that of scoring (P. McCullagh, J. A. Nelder, Generalized Linear Models, 1989,
-   section 2.5): rows J/sqrt(mu), whose J'J is Fisher's information, and residuals
-   (mu - y)/sqrt(mu), so that the gradient is that of the deviance.  */
+   section 2.5): the rows are J/sqrt(mu), for which J'J is Fisher's information, and the residuals
+   (mu - y)/sqrt(mu), so that the gradient is that of the deviance. */
 #include "user.h"
 
 #include <math.h>
@@ -21,8 +21,8 @@
    parameters, and from NIST's starts 95, 100, 99 of 112 reach the same minima. */
 static const double LEAST_CURVATURE = 0.3;      /* S/rho' */
 
-/* Each gives sqrt(rho(a^2)) for a >= 0, rho' and S/rho' at a^2.  Below 1 through
-   rho(a^2)/a^2, which loses no digits; above, with no square that overflows. */
+/* Each function returns sqrt(rho(a^2)) for a >= 0, and rho' and S/rho' at a^2.  Below 1 it uses
+   rho(a^2)/a^2, which loses no digits; above 1 no square overflows. */
 
 static double
 soft_l1(double a, double *slope, double *curvature)
@@ -66,14 +66,15 @@ arctan_loss(double a, double *slope, double *curvature)
     return sqrt(atan(z));
 }
 
-/* Up to this |v| = |y - mu|/(y + mu) the deviance is a series in v: its terms would cancel. */
+/* For |v| = |y - mu|/(y + mu) below this the deviance is summed as a series in v, because the terms of
+   the formula would cancel. */
 static const double NEAR = 0.3;
-/* Where nothing was counted, a smaller mean has no larger weight: a row of weight 1/sqrt(0) would
-   hold its parameters where they are.  In counts, whose unit is one. */
+/* The weight of a row whose observed count is zero is that of a mean of at least LEAST_MEAN: a weight of
+   1/sqrt(0) would not let its parameters move.  In counts. */
 static const double LEAST_MEAN = 1e-6;
 
-/* y log(y/mu) - y + mu for y and mu > 0.  With log(y/mu) = 2 artanh(v) = 2 (v + v^3/3 + ...) the
-   first term makes (y - mu) v of it all. */
+/* y log(y/mu) - y + mu for y and mu > 0.  With log(y/mu) = 2 artanh(v) = 2 (v + v^3/3 + ...), the term in v
+   and -y + mu add up to (y - mu) v. */
 static double
 half_deviance(double y, double mu)
 {
@@ -92,7 +93,7 @@ half_deviance(double y, double mu)
     }
 }
 
-/* Not finite where no such mean is possible: the core refuses the step. */
+/* Not finite if the mean is impossible: then the core rejects the step. */
 static void
 weigh_counts(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model)
 {
@@ -115,7 +116,7 @@ weigh_counts(int64_t m, const double *f, const robust_loss *loss, double *weighe
     }
 }
 
-/* `which`: NULL, a number in this order, a callable, or counts. */
+/* `which` is NULL, the number of a loss in this order, a callable, or counts. */
 int
 loss_choose(robust_loss *loss, PyObject *which, double scale)
 {
@@ -150,8 +151,7 @@ loss_choose(robust_loss *loss, PyObject *which, double scale)
     return 0;
 }
 
-/* rho, rho' and rho'' of a callable at z = (f/C)^2: a new float64 array of three
-   rows of m. */
+/* rho, rho' and rho'' of a callable at z = (f/C)^2, as a new float64 array of three rows of length m. */
 static PyArrayObject *
 call_loss(PyObject *callable, int64_t m, const double *f, double scale)
 {
@@ -187,13 +187,13 @@ call_loss(PyObject *callable, int64_t m, const double *f, double scale)
     return (PyArrayObject *)result;
 }
 
-/* The i-th row of the model, given rho' and S. */
+/* Row i of the model, from rho' and S. */
 static void
 weigh_row(int64_t m, int64_t i, double f, double slope, double curvature, double *weighed)
 {
     double least = LEAST_CURVATURE * fabs(slope), root;
 
-    root = sqrt(curvature < least ? least : curvature);         /* nan stays */
+    root = sqrt(curvature < least ? least : curvature);         /* keeps nan */
     weighed[i] = root == 0 ? 0 : f * (slope / root);
     weighed[m + i] = root;
 }
@@ -212,7 +212,7 @@ loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, i
         else if (!model)
             weighed[i] = z > 0 && z < HUGE_VAL ? f[i] * sqrt(rho[i] / z)
                                                : copysign(scale * sqrt(rho[i]), f[i]);
-        else        /* where rho is not finite, nan and not 0: the fit would take J for 0 */
+        else        /* nan where rho is not finite; with 0 the fit would see rows of zeros in J */
             weigh_row(m, i, f[i], isfinite(rho[i]) ? slope[i] : rho[i] - rho[i],
                       z < HUGE_VAL ? slope[i] + 2 * z * second[i] : slope[i], weighed);
     }

@@ -1,4 +1,4 @@
-/* Numbers that the user hands over: scalars and vectors, read, checked, refused by name. */
+/* Numbers that the user passes, scalars and vectors: they are read, checked, and refused by name. */
 #include "user.h"
 
 int
@@ -64,7 +64,7 @@ tolerance_argument(PyObject *object, const char *name, double *value)
     return *value >= 0 ? 0 : improper(name, "zero or positive", object);
 }
 
-/* A new 1-D float64 array with x0's values. */
+/* A new 1-D float64 array with the values of x0. */
 PyArrayObject *
 arguments_start_point(PyObject *x0)
 {
@@ -83,7 +83,7 @@ arguments_start_point(PyObject *x0)
     return x;
 }
 
-/* Is there anything to fit?  1, or 0 with an error set. */
+/* Is there at least one parameter?  1, or 0 with an error set. */
 int
 arguments_has_parameters(PyArrayObject *x)
 {
@@ -94,8 +94,8 @@ arguments_has_parameters(PyArrayObject *x)
     return 0;
 }
 
-/* n positive scale factors, a copy, for func may change the original; NULL with
-   an error set if they are not that. */
+/* A copy of n positive scale factors (func may change the original); NULL with an error set if they are
+   something else. */
 PyArrayObject *
 arguments_scale_factors(PyObject *diag, npy_intp n)
 {
@@ -130,7 +130,7 @@ arguments_scale_factors(PyObject *diag, npy_intp n)
     return doubles;
 }
 
-/* n bounds, as Python made them. */
+/* Read n bounds, which Python has prepared. */
 PyArrayObject *
 arguments_bounds(PyObject *bounds, npy_intp n)
 {

@@ -1,18 +1,18 @@
-/* What the user's functions returned, read into the solver's memory: once,
-   never written to. */
+/* Read the results of the user's functions into the solver's memory: once, and without writing to
+   them. */
 #include "user.h"
 
 #include <math.h>
 
-/* Rows x columns of one tile of the transposition: eight columns are a cache
-   line of a row-major source, 64 rows of them stay in L1. */
+/* Rows x columns of a tile for transposing: eight columns are a cache line of a row-major source, and
+   64 rows of them stay in L1. */
 enum { TILE_ROWS = 64, TILE_COLUMNS = 8 };
 
 /* -------------------------------------------------------- errors about shapes
 
-   SciPy's words, and where the mistake can be guessed a note beneath them. */
+   SciPy's messages, with a note where the mistake can be guessed. */
 
-/* Raise TypeError(message), which is given up, with a note if it is not NULL. */
+/* Raise TypeError(message), with a note if `note` is not NULL; steals the reference to the message. */
 static void
 raise_noted(PyObject *message, const char *note)
 {
@@ -62,8 +62,8 @@ raise_jacobian_shape(const callbacks *cb, PyArrayObject *array)
 
 /* ------------------------------------------------------------------- values */
 
-/* Say which argument NumPy's error is about, in an error of the same type caused
-   by it.  Errors that are not a complaint about a value stay as they are. */
+/* Replace NumPy's error by one of the same type that names the argument, with NumPy's as its cause.
+   Errors that are not about a value stay unchanged. */
 static void
 raise_from_current(const char *what, const char *wanted, PyObject *object)
 {
@@ -88,7 +88,7 @@ raise_from_current(const char *what, const char *wanted, PyObject *object)
     PyErr_Restore(raised_type, raised, raised_traceback);
 }
 
-/* Of a type that holds no more than numbers?  Masks, units and dates come in others. */
+/* Is this of a type that holds only numbers?  Objects with masks or units, and dates, are of others. */
 static int
 holds_numbers(PyObject *object)
 {
@@ -98,7 +98,7 @@ holds_numbers(PyObject *object)
         || PyArray_IsScalar(object, Number) || PyLong_Check(object);
 }
 
-/* What is left of an object without masks and units, or an error that says what it has: see
+/* The object without masks and units if that is possible, or an error that names them: see
    leastsq/_problem/kinds.py.  New reference. */
 static PyObject *
 without_more(PyObject *object, const char *what, const char *door)
@@ -112,7 +112,7 @@ without_more(PyObject *object, const char *what, const char *door)
     return plain;
 }
 
-/* The same, quickly of what has neither. */
+/* The same, with a fast path for plain numbers. */
 PyObject *
 plain_numbers(PyObject *object, const char *what, const char *door)
 {
@@ -143,7 +143,7 @@ as_real_array(PyObject *object, const char *what)
     Py_DECREF(wanted);
     if (castable)
         return array;
-    if (PyTypeNum_ISDATETIME(PyArray_TYPE(array))) {            /* refused: how to make numbers of them */
+    if (PyTypeNum_ISDATETIME(PyArray_TYPE(array))) {            /* refused, with advice */
         Py_XDECREF(without_more((PyObject *)array, what, "leastsq"));
         Py_DECREF(array);
         return NULL;
@@ -180,8 +180,8 @@ is_vector(PyArrayObject *array)
     return 0;
 }
 
-/* The first result: learn m and the precision, and keep the values until the
-   solver asks for them. */
+/* Read the first result: it gives m and the precision, and its values are kept until the solver asks
+   for them. */
 int
 measure_residual(callbacks *cb, PyObject *result)
 {
@@ -216,8 +216,7 @@ right_size(const callbacks *cb, PyArrayObject *array)
     return 0;
 }
 
-/* func's result as a plain vector of m float64: itself, if it is one; new
-   reference. */
+/* func's result as a plain vector of m float64; the result itself if it is one.  New reference. */
 PyArrayObject *
 residual_values(callbacks *cb, PyObject *result)
 {
@@ -247,8 +246,7 @@ read_residual(callbacks *cb, PyObject *result, double *fvec)
     return 0;
 }
 
-/* fjac[i + j*m] = source(i, j), where the source's elements lie at these strides
-   in bytes. */
+/* fjac[i + j*m] = source(i, j), for a source with these strides in bytes. */
 static void
 copy_columns(npy_intp m, npy_intp n, const char *source, npy_intp row_stride,
              npy_intp column_stride, double *fjac)
@@ -271,8 +269,8 @@ copy_columns(npy_intp m, npy_intp n, const char *source, npy_intp row_stride,
     }
 }
 
-/* Dfun's result as float64, or with `singles` as float32 if it is that, wherever
-   it lies; new reference, and where the elements are. */
+/* Dfun's result as float64 (with `singles` also as float32), without a copy where possible.  Returns a
+   new reference, and the place of its elements. */
 PyArrayObject *
 jacobian_values(callbacks *cb, PyObject *result, int singles, elements *where)
 {
@@ -323,7 +321,7 @@ read_jacobian(callbacks *cb, PyObject *result, double *fjac)
     return 0;
 }
 
-/* Column by column, the first element that is not finite. */
+/* The first element that is not finite, column by column. */
 void
 find_not_finite(const elements *where, npy_intp m, npy_intp n, not_finite *fault)
 {

@@ -1,15 +1,15 @@
-/* What the user hands over: functions, their results, losses, numbers.  Nothing here knows
-   what a fit is. */
+/* What the user passes: functions, their results, losses, numbers.  Nothing in this folder depends on
+   fits. */
 #ifndef LEASTSQ_USER_H
 #define LEASTSQ_USER_H
 
 #include "python.h"
 
-/* gil.c: the GIL of a thread that fits.  `release` and `restore` are for the whole fit; `take`
-   and `give` for a call of Python's within it, and do nothing where the fit keeps the GIL. */
+/* gil.c: the GIL of a thread that fits.  `release` and `restore` are for the whole fit; `take` and
+   `give` are for a call of Python within it, and do nothing where the fit keeps the GIL. */
 typedef struct {
     PyThreadState *released;    /* not NULL while the GIL is released */
-    atomic_int *fitter_in_python;       /* the module state's */
+    atomic_int *fitter_in_python;       /* that of the module's state */
 } gil;
 
 void gil_release(gil *g);
@@ -26,8 +26,8 @@ typedef struct {
     int64_t m;
 } compiled;
 
-/* Before a function of the user's has written here for the first time: what it leaves out is then
-   named as not finite, and no numbers that were in memory are fitted. */
+/* Prepare memory before a compiled function writes into it for the first time: elements that it leaves
+   out are then reported as not finite, and old contents of memory are never fitted. */
 static inline void
 unwritten(double *room, int64_t count)
 {
@@ -39,31 +39,31 @@ PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
 
-/* callbacks.c: func and Dfun, and what is known of their results.  Lives on the stack of the
-   call that made it. */
+/* callbacks.c: func and Dfun, and what is known about their results.  It lives on the stack of the call
+   that made it. */
 enum { INLINE_ARGUMENTS = 6 };
 
 typedef struct curve curve;
 
 typedef struct {
     PyObject *func;             /* borrowed from the caller's arguments */
-    PyObject *dfun;             /* borrowed, NULL: forward differences */
-    const compiled *cfunc;      /* not NULL: func is compiled; func owns it */
+    PyObject *dfun;             /* borrowed; NULL for forward differences */
+    const compiled *cfunc;      /* not NULL if func is compiled; owned by func */
     const compiled *cdfun;      /* likewise */
-    const curve *curve, *dcurve;        /* not NULL: func, Dfun is one */
+    const curve *curve, *dcurve;        /* not NULL if func or Dfun is one */
     PyObject *args;             /* borrowed tuple */
-    PyObject **vector;          /* vectorcall's: [free slot, x, *args], borrowed */
+    PyObject **vector;          /* for vectorcall: [free slot, x, *args], borrowed */
     PyObject *inline_vector[INLINE_ARGUMENTS + 2];
-    PyArrayObject *x;           /* owned: the x handed out last */
-    PyArrayObject *first;       /* owned: func's first result until it is read */
+    PyArrayObject *x;           /* owned: the x of the last call */
+    PyArrayObject *first;       /* owned: func's first result, until it is read */
     gil gil;
-    int64_t polled;             /* when signals were last looked for, ms */
-    npy_intp m, n;              /* m is -1 until func was called */
-    double eps;                 /* of the dtype that func returned first */
-    int scalar;                 /* func returned 0-d first */
+    int64_t polled;             /* time of the last check for signals, in ms */
+    npy_intp m, n;              /* m is -1 until func has been called */
+    double eps;                 /* epsilon of the dtype of func's first result */
+    int scalar;                 /* was func's first result 0-d? */
     int col_deriv;
-    int wrote_residuals, wrote_jacobian;        /* cfunc, cdfun were called */
-    int stop_code;              /* what a compiled function returned, if not 0 */
+    int wrote_residuals, wrote_jacobian;        /* have cfunc, cdfun been called? */
+    int stop_code;              /* a compiled function's return value, if not 0 */
     const char *stopped_by;     /* "func", "Dfun" or NULL */
 } callbacks;
 
@@ -78,15 +78,15 @@ int callbacks_compiled_jacobian(callbacks *cb, const double *x, double *fjac);
 int callbacks_residual(callbacks *cb, const double *x, double *fvec);
 int callbacks_jacobian(callbacks *cb, const double *x, double *fjac);
 
-/* curve.c: what curve_fit makes of a model and data, a callable of one point: residuals
-   weights*(f(xdata, *params) - ydata), or the rows of derivatives weights*f(xdata, *params).
-   The solver calls it without an array of x. */
+/* curve.c: the callable that curve_fit makes of a model and data: at one point it gives the residuals
+   weights*(f(xdata, *params) - ydata), or the rows of derivatives weights*f(xdata, *params).  The solver
+   calls it without an array for x. */
 extern PyType_Spec curve_spec;
 const curve *as_curve(PyObject *object);
 int curve_residual(const curve *c, callbacks *cb, const double *x, double *fvec);
 int curve_jacobian(const curve *c, callbacks *cb, const double *x, double *fjac);
 
-/* read.c: what func and Dfun returned, as float64 */
+/* read.c: the results of func and Dfun as float64 */
 typedef struct {
     const char *data;           /* of element (0, 0) */
     npy_intp row_stride, column_stride;     /* in bytes */
@@ -110,13 +110,13 @@ PyArrayObject *as_real_array(PyObject *object, const char *what);
 PyObject *plain_numbers(PyObject *object, const char *what, const char *door);
 void raise_too_few_residuals(npy_intp m, npy_intp n);
 
-/* loss.c: a robust loss, SciPy's definitions; or Poisson's, of f as expected counts.  One of the
-   first three is not NULL. */
+/* loss.c: a robust loss by SciPy's definitions; or Poisson's, for which f is the expected counts.  One of
+   the first three members is not NULL. */
 typedef struct {
     double (*rho)(double a, double *slope, double *curvature);  /* a = |f|/scale; see loss.c */
     PyObject *callable;         /* borrowed, or NULL */
-    const double *counts;       /* borrowed, or NULL: what was counted, */
-    int64_t counted;            /* in so many of the first rows; the others are squared */
+    const double *counts;       /* borrowed, or NULL: the observed counts */
+    int64_t counted;            /* the number of counts: they belong to the first rows; the other rows are squared */
     double scale;
 } robust_loss;
 
@@ -126,8 +126,8 @@ loss_is_compiled(const robust_loss *loss)
 {
     return loss->rho != NULL || loss->counts != NULL;
 }
-/* As lsq_weigh: by any kind of loss; by one that needs no Python; by a callable's rho, rho' and
-   rho'', `stride` apart. */
+/* Like lsq_weigh: for any kind of loss; for one that needs no Python; for the rho, rho' and rho'' of a
+   callable, `stride` apart. */
 int loss_weigh(const robust_loss *loss, gil *g, int64_t m, const double *f, double *weighed, int model);
 void loss_weigh_known(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model);
 void loss_weigh_values(int64_t m, const double *f, double scale, const double *rho, int64_t stride,
