@@ -40,10 +40,13 @@ class Filled:
 
         def residual(x, *args):
             value = returned(func(x, *args))
-            try:
-                few = fewest <= np.size(value) < n and np.ndim(value) < 2
-            except ValueError:          # rows of several lengths: the core says what is wrong
-                few = False
+            if type(value) is np.ndarray:
+                few = fewest <= value.size < n and value.ndim < 2
+            else:
+                try:
+                    few = fewest <= np.size(value) < n and np.ndim(value) < 2
+                except ValueError:      # rows of different lengths: the core reports what is wrong
+                    few = False
             if few:
                 value = np.atleast_1d(value)
                 self.m = value.size
