@@ -86,7 +86,7 @@ def score(func, mean, jacobian):
 
 
 def refuse_beside(door, sigma, f_scale, strategy="minpack"):
-    """Arguments that say how large errors are, which Poisson's distribution does already; and strategies: secants do that."""
+    """Refuse arguments for the size of errors, which Poisson's distribution fixes, and strategies, whose work secants do."""
     if strategy != "minpack":
         raise ValueError(f"{door}: strategy must not be given with loss='poisson', got {strategy!r}: counts are fitted by "
                          "scoring, whose steps know second derivatives already")
