@@ -42,12 +42,12 @@ CURVE_FITS = {"ours": our_curve_fit, "scipy": scipy_curve_fit}
 
 
 def fit_of(model, t, y, start, **options):
-    result = our_fit(model, t, y, start, strategy="minpack", **options)     # SciPy's steps: only the overhead differs
+    result = our_fit(model, t, y, start, strategy="minpack", **options)     # the same steps as SciPy's
     return result.x, result
 
 
 def uncertainties_of(model, t, y, start, **options):
-    result = our_fit(model, t, y, start, **options)
+    result = our_fit(model, t, y, start, strategy="minpack", **options)
     return result.x, result.stderr
 
 
