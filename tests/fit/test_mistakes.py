@@ -264,7 +264,8 @@ def test_every_option_of_leastsq_is_one_of_curve_fit():
     import inspect
     options = [name for name, p in inspect.signature(leastsq.leastsq).parameters.items()][4:]
     given = {"diag": [1, 1, 1], "callback": lambda state: False, "workers": 1, "epsfcn": 1e-15, "engine": "leastsq",
-             "ftol": 1e-9, "xtol": 1e-9, "gtol": 1e-9, "factor": 10, "maxfev": 99, "loss": "huber", "f_scale": 2.0, "strategy": "fast"}
+             "ftol": 1e-9, "xtol": 1e-9, "gtol": 1e-9, "factor": 10, "maxfev": 99, "loss": "huber", "f_scale": 2.0,
+             "strategy": "fast"}
     for name in options:
         if name in ("full_output", "bounds", "history"):
             continue
