@@ -132,7 +132,8 @@ def test_curve_fit_has_the_whole_covariance(separable):
 
 
 def test_strategies_take_other_steps_to_the_same_answer():
-    found = {one: leastsq(residual, [40.0], separable=basis, strategy=one, full_output=True) for one in ("minpack", "fast", "robust")}
+    found = {one: leastsq(residual, [40.0], separable=basis, strategy=one, full_output=True)
+             for one in ("minpack", "fast", "robust")}
     for x, *_ in found.values():
         assert x == pytest.approx(found["minpack"][0], rel=1e-6)
     assert not np.array_equal(found["fast"][0], found["minpack"][0])
