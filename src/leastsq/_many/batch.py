@@ -10,7 +10,7 @@ from .. import _core
 from .._problem.arguments import flag, real_array, tolerances, whole_number
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
-from .._problem.derivatives import ORDINARY_SIZE, forward_differences
+from .._problem.derivatives import forward_differences
 from .._problem.losses import LINEAR, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations
@@ -183,9 +183,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     threads = thread_count(threads)
     slab = None if slab is None else whole_number(slab, "slab", 1)
     problem = Problem(func, args, Dfun, col_deriv, differences, bounds, loss)
-    result = BatchResult(x, settings, bounds, return_cov, return_fvec)
-    close = Dfun is None and ((x != 0) & (np.abs(x) < ORDINARY_SIZE)).any()
-    start = x.copy() if close else None
+    job = Job(problem, settings, x, data, weights)
 
     compiled = isinstance(func, CFunction)
     if Dfun is not None and isinstance(Dfun, CFunction) is not compiled:
@@ -195,21 +193,16 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         if not (compiled or callable(function) or (function is None and name == "Dfun")):
             raise TypeError(f"leastsq_batch: {name} must be callable or a CFunction, "
                             f"got {type(function).__name__}")
-    if compiled:
-        if callable(loss.code):
-            raise TypeError("leastsq_batch: loss must be one of the names with a CFunction, which "
-                            f"runs without Python, got {type(loss.rho).__name__}")
-        with progress_of(progress, count) as show:
+    if compiled and callable(loss.code):
+        raise TypeError("leastsq_batch: loss must be one of the names with a CFunction, which "
+                        f"runs without Python, got {type(loss.rho).__name__}")
+    result = BatchResult(x.copy(), settings, bounds, return_cov, return_fvec)
+    with progress_of(progress, count) as show:
+        if compiled:
             _fit_compiled(problem, settings, data, weights, min(threads, count), show, result)
-    else:
-        job = Job(problem, settings, x.copy(), data, weights)
-        with progress_of(progress, count) as show:
+        else:
             lock_step(job, result, slab, show)
-    result.find_active()
-    if close:
-        result.find_vanished(start)
-    result.remember(problem, data, weights)
-    return result
+    return result.finish(job)
 
 
 def _fit_compiled(problem, settings, data, weights, threads, show, result):

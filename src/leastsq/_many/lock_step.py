@@ -96,6 +96,8 @@ class Job:
     weights: np.ndarray | None      # (B, m)
     eps: float = EPS                # precision of func, once it was called
     m: int | None = None            # until func was called
+    door: str = "leastsq_batch"     # what the user called
+    names: tuple[str, str] = ("func", "Dfun")       # of the user's functions there
 
     def state(self):
         """A state with what must be set before the start."""
@@ -119,14 +121,14 @@ class Job:
         try:
             return function(*args)
         except BaseException as error:
-            noted(error, f"leastsq_batch: raised by {name}, called for {len(problems)} of "
+            noted(error, f"{self.door}: raised by {name}, called for {len(problems)} of "
                          f"{len(self.x)} problems, {problems.min()} to {problems.max()}")
             raise
 
     def residuals(self, x, problems):
         """f at x, (k, m), for these k problems; x and the rows of data are theirs alone."""
         rows = self.rows(problems)
-        f = real_array(self.call(self.problem.func, "func", problems, x, *rows, *self.problem.args),
+        f = real_array(self.call(self.problem.func, self.names[0], problems, x, *rows, *self.problem.args),
                        "the array that func returns")
         if self.m is None:
             self.learn(f, x)
@@ -150,7 +152,7 @@ class Job:
     def jacobians(self, x, problems):
         """J at x, transposed, (k, n, m), for these k problems."""
         rows = self.rows(problems)
-        jac = real_array(self.call(self.problem.Dfun, "Dfun", problems, x, *rows, *self.problem.args),
+        jac = real_array(self.call(self.problem.Dfun, self.names[1], problems, x, *rows, *self.problem.args),
                          "the array that Dfun returns")
         by_row, by_column = (len(x), self.m, x.shape[1]), (len(x), x.shape[1], self.m)
         wanted, other = (by_column, by_row) if self.problem.col_deriv else (by_row, by_column)
