@@ -19,6 +19,7 @@ QUICK = {
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
     "examples/error_coverage.py": (["--quick"], "correlated"),
     "examples/interval_coverage.py": (["--fits", "20"], "profile"),
+    "examples/curves_of_clients.py": (["--size", "4"], "difference, stderr"),
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),
     "examples/uncertainty.py": ([], "certified"),
     "tools/clients.py": (["--list"], "lmfit"),
