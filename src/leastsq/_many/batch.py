@@ -215,6 +215,8 @@ def _fit_compiled(problem, settings, data, weights, threads, show, result):
     if Dfun is not None and Dfun.m != func.m:
         raise ValueError(f"leastsq_batch: the compiled Dfun is for m = {Dfun.m} residuals, func has "
                          f"{func.m}")
+    if Dfun is not None and Dfun.lanes != func.lanes:
+        raise ValueError(f"leastsq_batch: the compiled Dfun must have the lanes of func, {func.lanes}, got {Dfun.lanes}")
     if len(data) > 1:
         raise TypeError("leastsq_batch: a CFunction gets one address, so data must be one array, got "
                         f"{len(data)}")

@@ -120,7 +120,7 @@ weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, do
             for (npy_intp i = 0; i < m; i++)
                 fjac[i + j * m] *= f[m + i];
     }
-    return (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n};
+    return (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n, NULL, NULL, 0};
 }
 
 /* Factored: R moves to a place of its own, and the core is told. */

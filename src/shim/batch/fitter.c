@@ -3,58 +3,24 @@
    Each fit has a slot and goes on until its Jacobian is to be factored; when all have come
    to that, their Jacobians are factored together.  When a fit ends, the next problem takes
    its slot.  Which problems are in the slots at the same time changes no bit. */
-#include "batch.h"
+#include "fitter.h"
 #include "covariance.h"
-
-enum { INTERRUPTED = 1 };       /* returned to the core: what stops a fit is in `code` */
-
-/* One thread's share of a supply: the group of problems that it has taken. */
-typedef struct {
-    batch_supply *supply;
-    int64_t next, end;
-    int64_t finished;           /* not yet added to the supply's `done` */
-} queue;
-
-typedef struct {
-    batch_fitter *fitter;
-    npy_intp k;                 /* the problem; -1: the slot is free */
-    lsq_state state;
-    double *w, *f, *trial, *fjac;
-    int64_t *ipvt;
-    void *func_data, *dfun_data;
-    const double *weights;
-    int64_t calls;              /* of func */
-    int32_t code;
-    int no_residuals;           /* func was not called yet, or stopped it at x0 */
-} slot;
-
-/* A thread's work; its arena follows. */
-struct batch_fitter {
-    const batch_job *job;
-    queue queue;
-    leastsq_residual func;
-    leastsq_jacobian dfun;
-    double *weighed, *scratch;
-    batch_lanes *lanes;
-    int count;                  /* of slots */
-    slot slots[LSQ_LANES];
-};
 
 /* ------------------------------------------------------------ the problems */
 
-static int
-stopped(const queue *q)
+int
+fitter_stopped(const queue *q)
 {
     return atomic_load_explicit(&q->supply->stop, memory_order_relaxed);
 }
 
 /* The next problem; -1: there is none, or the job is stopped. */
-static npy_intp
-next_problem(queue *q)
+npy_intp
+fitter_next(queue *q)
 {
     batch_supply *all = q->supply;
 
-    if (stopped(q))
+    if (fitter_stopped(q))
         return -1;
     if (q->next == q->end) {
         int64_t count = all->count;
@@ -70,14 +36,14 @@ next_problem(queue *q)
 
 /* ----------------------------------- one fit, from its start to its results */
 
-static int
-residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
+int
+slot_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data)
 {
     slot *s = data;
     int code;
 
     s->calls++;
-    if (stopped(&s->fitter->queue))
+    if (fitter_stopped(&s->fitter->queue))
         return INTERRUPTED;
     if (s->no_residuals)
         unwritten(fvec, m);
@@ -97,7 +63,7 @@ jacobian(int64_t m, int64_t n, const double *x, double *fjac, slot *s)
 {
     int code;
 
-    if (stopped(&s->fitter->queue))
+    if (fitter_stopped(&s->fitter->queue))
         return INTERRUPTED;
     if (s->state.njev == 0)
         unwritten(fjac, m * n);
@@ -120,7 +86,7 @@ bounded(npy_intp n, const double *lo, const double *hi)
     return 0;
 }
 
-static void
+void
 slot_begin(slot *s, npy_intp k)
 {
     const batch_job *j = s->fitter->job;
@@ -148,19 +114,14 @@ slot_begin(slot *s, npy_intp k)
     lsq_start(&s->state, s->w);
 }
 
-/* Tell the core the norm that it asked for; 0, or what stops the fit. */
-static int
-tell_norm(slot *s)
+/* Tell the core the norm that it asked for, of the residuals in `trial`. */
+void
+slot_tell_norm(slot *s)
 {
     const batch_job *j = s->fitter->job;
-    npy_intp m = j->m, n = j->settings.n;
+    npy_intp m = j->m;
     double *fitted = s->trial, *passed = s->f;
-    int status;
 
-    s->calls = 0;
-    status = residual(m, n, s->w + LSQ_TRIAL * n, s->trial, s);
-    if (status != 0)
-        return status;
     if (j->loss.rho != NULL) {
         fitted = s->fitter->weighed;
         loss_weigh_known(m, s->trial, &j->loss, fitted, 0);
@@ -170,7 +131,40 @@ tell_norm(slot *s)
         s->f = s->trial;
         s->trial = passed;
     }
-    return 0;
+}
+
+/* Find that norm, and tell it; 0, or what stops the fit. */
+static int
+tell_norm(slot *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp n = j->settings.n;
+    int status;
+
+    s->calls = 0;
+    status = slot_residual(j->m, n, s->w + LSQ_TRIAL * n, s->trial, s);
+    if (status == 0)
+        slot_tell_norm(s);
+    return status;
+}
+
+/* The loss's weights to the Jacobian, and to f, which goes into `trial`. */
+void
+slot_weigh_model(slot *s)
+{
+    const batch_job *j = s->fitter->job;
+    npy_intp m = j->m, n = j->settings.n;
+    double *weighed = s->fitter->weighed;
+
+    if (j->loss.rho == NULL) {
+        memcpy(s->trial, s->f, (size_t)m * sizeof *s->f);
+        return;
+    }
+    loss_weigh_known(m, s->f, &j->loss, weighed, 1);
+    memcpy(s->trial, weighed, (size_t)m * sizeof *weighed);
+    for (npy_intp k = 0; k < n; k++)
+        for (npy_intp i = 0; i < m; i++)
+            s->fjac[i + k * m] *= weighed[m + i];
 }
 
 /* The Jacobian at x, and in `trial` f, both weighed; 0, or what stops the fit. */
@@ -180,7 +174,7 @@ make_jacobian(slot *s)
     const batch_job *j = s->fitter->job;
     npy_intp m = j->m, n = j->settings.n;
     lsq_differences how = {j->precision, s->state.bounded || j->loss.rho != NULL, NULL, NULL, NULL};
-    double *x = s->w + LSQ_X * n, *weighed = s->fitter->weighed;
+    double *x = s->w + LSQ_X * n;
     int status;
 
     if (j->lo != NULL) {
@@ -192,19 +186,19 @@ make_jacobian(slot *s)
     if (j->dfun != NULL)
         status = jacobian(m, n, x, s->fjac, s);
     else
-        lsq_fdjac2(residual, s, m, n, x, s->f, s->fjac, &how, s->w + LSQ_SCRATCH * n, &status);
-    if (status != 0)
-        return status;
-    if (j->loss.rho == NULL) {
-        memcpy(s->trial, s->f, (size_t)m * sizeof *s->f);
-        return 0;
-    }
-    loss_weigh_known(m, s->f, &j->loss, weighed, 1);
-    memcpy(s->trial, weighed, (size_t)m * sizeof *weighed);
-    for (npy_intp k = 0; k < n; k++)
-        for (npy_intp i = 0; i < m; i++)
-            s->fjac[i + k * m] *= weighed[m + i];
-    return 0;
+        lsq_fdjac2(slot_residual, s, m, n, x, s->f, s->fjac, &how, s->w + LSQ_SCRATCH * n, &status);
+    if (status == 0)
+        slot_weigh_model(s);
+    return status;
+}
+
+/* A function said stop, at the last of `calls`. */
+void
+slot_end(slot *s)
+{
+    s->state.info = LSQ_STOPPED;
+    s->state.request = LSQ_ASK_DONE;
+    s->state.nfev += s->calls;
 }
 
 /* 1: a Jacobian is there to be factored; 0: the fit has ended. */
@@ -220,15 +214,13 @@ slot_go_on(slot *s)
         if (status == 0)
             return 1;
     }
-    if (status != 0) {
-        s->state.info = LSQ_STOPPED;
-        s->state.nfev += s->calls;          /* the last of them said stop */
-    }
+    if (status != 0)
+        slot_end(s);
     return 0;
 }
 
 /* Write the results, and free the slot. */
-static void
+void
 slot_conclude(slot *s)
 {
     const batch_job *j = s->fitter->job;
@@ -260,13 +252,15 @@ lay_out(batch_fitter *w, const batch_job *j)
 {
     npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL);
     npy_intp each = n * columns + 2 * m + m * n + n, size;
-    int slots = batch_lanes_count(m, n);
+    int slots = j->func->lanes > 0 ? 2 * (int)j->func->lanes : batch_lanes_count(m, n);
 
-    size = slots * each + 2 * m + covariance_work(n, 1);
+    size = lanes_room(j) + slots * each + 2 * m + covariance_work(n, 1);
     if (w != NULL) {
         double *room = (double *)(w + 1);
 
         w->count = slots;
+        lanes_lay_out(w, room);
+        room += lanes_room(j);
         for (int q = 0; q < slots; q++, room += each) {
             slot *s = w->slots + q;
 
@@ -297,8 +291,8 @@ batch_fitter_make(void *memory, const batch_job *j, batch_supply *supply)
     batch_fitter *w = memory;
 
     memset(w, 0, sizeof *w);
-    lay_out(w, j);
     w->job = j;
+    lay_out(w, j);
     w->queue.supply = supply;
     w->func = (leastsq_residual)j->func->function;
     w->dfun = j->dfun == NULL ? NULL : (leastsq_jacobian)j->dfun->function;
@@ -312,7 +306,7 @@ occupy(slot *s)
 {
     for (;;) {
         if (s->k < 0) {
-            npy_intp k = next_problem(&s->fitter->queue);
+            npy_intp k = fitter_next(&s->fitter->queue);
 
             if (k < 0)
                 return 0;
@@ -333,6 +327,10 @@ batch_fit(batch_fitter *w)
     slot *waiting[LSQ_LANES];
     int count;
 
+    if (j->func->lanes > 0) {
+        fit_in_lanes(w);
+        return;
+    }
     do {
         count = 0;
         for (int q = 0; q < w->count; q++) {
@@ -341,7 +339,7 @@ batch_fit(batch_fitter *w)
             if (!occupy(s))
                 continue;
             waiting[count] = s;
-            models[count++] = (batch_model){s->fjac, s->trial, s->w, s->ipvt};
+            models[count++] = (batch_model){s->fjac, s->trial, s->w, s->ipvt, NULL, NULL, 0};
         }
         batch_factor(w->lanes, models, count);
         for (int q = 0; q < count; q++) {
