@@ -18,7 +18,7 @@ module leastsq_qrfac_lanes
    private
    public :: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
 
-   integer, parameter :: LANES = 4
+   integer, parameter :: LANES = 8
 
    !> One instruction set's loops: lsq_lanes_kernels of core.h.
    type, bind(c) :: lanes_kernels_t

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import _core
+from .numba_functions import lanes_cfunc, numba_cfunc
 
 __all__ = ["CFunction", "call_compiled", "get_include", "handles", "in_python"]
 
@@ -142,7 +143,7 @@ class CFunction:
         self._handle = _core.compiled(address, m, data_address, lanes or 0, (func, data, kept))
 
     @classmethod
-    def from_numba(cls, function, m, data=None, *, jacobian=False):
+    def from_numba(cls, function, m, data=None, *, jacobian=False, lanes=None):
         """
         Compile a Python function with numba.
 
@@ -162,6 +163,13 @@ class CFunction:
             C-contiguous copy if it is not that.
         jacobian : bool, optional
             ``out`` is a Jacobian.
+        lanes : {None, 4, 8, 16}, optional
+            Take so many problems at once, for `leastsq_batch`.  `function` is then one of a single point,
+            ``function(i, x, data)``, which returns residual i, or with `jacobian` ``function(i, x, row, data)``,
+            which fills ``row[j]``, the derivatives of that; each without `data` where there is none.  It is
+            called for the lanes in the innermost loop, which LLVM makes vector instructions of if there are no
+            branches in it, and for exp and the like only where numba has SVML (``numba -s`` says; that of
+            PyPI's llvmlite 0.50 has none).  An exception ends the fits of all lanes.
 
         Returns
         -------
@@ -202,7 +210,10 @@ class CFunction:
             if dtype.hasobject or not dtype.isnative:
                 raise TypeError("CFunction.from_numba: data must be an array of numbers in native "
                                 f"byte order, got dtype {dtype}")
-        return cls(_numba_cfunc(function, shape, dtype, bool(jacobian)), m, data)
+        lanes = _checked_lanes(lanes)
+        if lanes is None:
+            return cls(numba_cfunc(function, shape, dtype, bool(jacobian)), m, data)
+        return cls(lanes_cfunc(function, shape, dtype, bool(jacobian), lanes), m, data, lanes=lanes)
 
     @property
     def func(self):
@@ -418,98 +429,3 @@ def _data_address(data):
     if not view.c_contiguous:
         raise ValueError("CFunction: data must be C-contiguous, got a strided buffer")
     return np.frombuffer(view, np.uint8).ctypes.data if view.nbytes else 0, view
-
-
-@functools.lru_cache(maxsize=128)
-def _numba_cfunc(function, shape, dtype, jacobian):
-    """`function` with the C signature around it, compiled."""
-    numba, status_of = _numba()
-    types, array, matrix = numba.types, numba.carray, numba.farray
-    inner = function if isinstance(function, numba.core.registry.CPUDispatcher) \
-        else numba.njit(function)
-    _check_parameters(inner.py_func, shape is not None)
-
-    # An exception must not leave this function: numba would print it and go on.
-    # numba compiles what it sees, so each shape of call is spelled out.
-    if shape is None and not jacobian:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), array(out, m)))
-            except Exception:
-                return -1
-    elif shape is None:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), matrix(out, (m, n))))
-            except Exception:
-                return -1
-    elif not jacobian:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), array(out, m), array(data, shape, dtype)))
-            except Exception:
-                return -1
-    else:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), matrix(out, (m, n)),
-                                       array(data, shape, dtype)))
-            except Exception:
-                return -1
-
-    doubles = types.CPointer(types.float64)
-    signature = types.int32(types.int64, types.int64, doubles, doubles, types.voidptr)
-    try:
-        return numba.cfunc(signature)(door)
-    except numba.errors.NumbaError as error:
-        raise TypeError(f"CFunction.from_numba: {inner.py_func.__name__} does not compile in "
-                        f"numba's nopython mode with {_given(shape, dtype, jacobian)}, or returns "
-                        "something else than None or an integer: see above") from error
-
-
-def _given(shape, dtype, jacobian):
-    """What the compiled function is called with, for messages."""
-    given = f"x of shape (n,), out of shape {'(m, n)' if jacobian else '(m,)'}"
-    return given if shape is None else f"{given}, data of shape {shape} and dtype {dtype}"
-
-
-def _check_parameters(function, with_data):
-    wanted = ("x", "out", "data") if with_data else ("x", "out")
-    parameters = inspect.signature(function)
-    try:
-        parameters.bind(*wanted)
-    except TypeError:
-        raise TypeError(f"CFunction.from_numba: {function.__name__} must take ({', '.join(wanted)})"
-                        f" {'with' if with_data else 'without'} data, got {parameters}") from None
-
-
-@functools.cache
-def _numba():
-    """numba, and a compiled function that makes a status of what a user's returned."""
-    try:
-        import numba
-        import numba.extending
-    except ImportError as error:
-        raise ImportError("CFunction.from_numba needs numba (pip install numba)") from error
-
-    def status_of(result):
-        return 0 if result is None else int(result)
-
-    def narrowed(result):
-        return result if -2147483648 <= result < 2147483648 else -1
-
-    def optional(result):
-        return 0 if result is None else status_of(int(result))
-
-    @numba.extending.overload(status_of)
-    def typed_status_of(result):
-        types = numba.types
-        if isinstance(result, types.NoneType):
-            return lambda result: 0
-        if isinstance(result, types.Integer):
-            return narrowed
-        if isinstance(result, types.Optional) and isinstance(result.type, types.Integer):
-            return optional
-        return None                     # numba then says that there is no such status_of
-
-    return numba, status_of

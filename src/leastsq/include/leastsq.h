@@ -44,8 +44,9 @@ typedef int (*leastsq_jacobian)(int64_t m, int64_t n, const double *x, double *f
 
 /* The same for several problems at once, for leastsq_batch: CFunction(..., lanes=8).  A loop over
    the lanes that is innermost becomes vector instructions, exp included where the compiler has a
-   vector exp (GCC with glibc: -O3 -ffast-math -march=native, or #pragma GCC optimize in one file;
-   its exp has up to 4 units of error in the last place):
+   vector exp, whose error is up to 4 units in the last place.  GCC with glibc: -O3 -march=native
+   -fopenmp-simd -D__FAST_MATH__ and -lmvec, "#pragma omp simd" before the loop.  (-ffast-math does it,
+   too, but also reorders sums and assumes that nothing is nan; never link with it.)
 
        int decay(int64_t m, int64_t n, int64_t lanes, const double *x, double *fvec,
                  void *const *data, int32_t *status)

@@ -114,19 +114,25 @@ slot_begin(slot *s, npy_intp k)
     lsq_start(&s->state, s->w);
 }
 
-/* Tell the core the norm that it asked for, of the residuals in `trial`. */
-void
-slot_tell_norm(slot *s)
+/* The norm of the residuals in `trial`, with the loss. */
+double
+slot_norm(const slot *s)
 {
     const batch_job *j = s->fitter->job;
-    npy_intp m = j->m;
-    double *fitted = s->trial, *passed = s->f;
 
-    if (j->loss.rho != NULL) {
-        fitted = s->fitter->weighed;
-        loss_weigh_known(m, s->trial, &j->loss, fitted, 0);
-    }
-    lsq_tell_norm(&s->state, s->w, s->fjac, m, s->ipvt, lsq_enorm(m, fitted), 1);
+    if (j->loss.rho == NULL)
+        return lsq_enorm(j->m, s->trial);
+    loss_weigh_known(j->m, s->trial, &j->loss, s->fitter->weighed, 0);
+    return lsq_enorm(j->m, s->fitter->weighed);
+}
+
+/* Tell the core the norm that it asked for. */
+void
+slot_tell_norm(slot *s, double norm)
+{
+    double *passed = s->f;
+
+    lsq_tell_norm(&s->state, s->w, s->fjac, s->fitter->job->m, s->ipvt, norm, 1);
     if (s->state.accepted) {
         s->f = s->trial;
         s->trial = passed;
@@ -144,7 +150,7 @@ tell_norm(slot *s)
     s->calls = 0;
     status = slot_residual(j->m, n, s->w + LSQ_TRIAL * n, s->trial, s);
     if (status == 0)
-        slot_tell_norm(s);
+        slot_tell_norm(s, slot_norm(s));
     return status;
 }
 

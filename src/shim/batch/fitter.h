@@ -54,7 +54,8 @@ npy_intp fitter_next(queue *q);
 void slot_begin(slot *s, npy_intp k);
 void slot_conclude(slot *s);
 int slot_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data);
-void slot_tell_norm(slot *s);
+double slot_norm(const slot *s);
+void slot_tell_norm(slot *s, double norm);
 void slot_weigh_model(slot *s);
 void slot_end(slot *s);
 

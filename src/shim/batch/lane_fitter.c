@@ -131,7 +131,9 @@ take_residuals(const batch_fitter *w, const slot *s, int l, double *fvec)
 static void
 find_norms(batch_fitter *w, slot *const *slots, int count)
 {
-    int begins = 0;
+    const batch_job *j = w->job;
+    double squares[LSQ_LANES];
+    int begins = 0, plain = w->wide == LSQ_LANES && j->weights == NULL && j->loss.rho == NULL;
 
     for (int l = 0; l < count; l++)
         begins |= slots[l]->no_residuals;
@@ -139,6 +141,8 @@ find_norms(batch_fitter *w, slot *const *slots, int count)
         unwritten(w->out, w->job->m * w->wide);
     set_out(w, slots, count, LSQ_TRIAL, 0);
     call(w, slots, count, 0);
+    if (plain)
+        j->kernels->squares(j->m, 1, w->out, squares);
     for (int l = 0; l < count; l++) {
         slot *s = slots[l];
 
@@ -146,7 +150,7 @@ find_norms(batch_fitter *w, slot *const *slots, int count)
         if (s->code == 0) {
             s->no_residuals = 0;
             take_residuals(w, s, l, s->trial);
-            slot_tell_norm(s);
+            slot_tell_norm(s, plain ? lsq_settled_norm(j->m, s->trial, squares[l]) : slot_norm(s));
         }
         give_back(s);
     }
