@@ -2,7 +2,7 @@
 !>
 !> qrfac.f90 for LANES matrices of one shape, number by number the same operations,
 !> so that each gets the same bits.  The additions of a sum wait for each other, and
-!> four matrices wait together.  The loops over rows are lanes.F90, compiled for
+!> eight matrices wait together.  The loops over rows are lanes.F90, compiled for
 !> each instruction set; what needs a look at each matrix is here.
 !>
 !> A matrix that takes another way than most (a column of zeros, a norm to be
