@@ -134,13 +134,16 @@ contains
    end function is_plain
 
    !> Are the roots of so many vectors' sums of squares the guarded norms, as
-   !> is_plain finds out?  `first` has the first element of each.
-   pure function surely_plain(vectors, n, first, totals)
+   !> is_plain finds out?  Columns of Jacobians may begin with a zero.
+   pure function surely_plain(vectors, n, x, totals)
       integer, intent(in) :: vectors
       integer(ik), intent(in) :: n
-      real(wp), intent(in) :: first(vectors), totals(vectors)
+      real(wp), intent(in) :: x(vectors, n), totals(vectors)
       logical :: surely_plain
+      real(wp) :: first(vectors)
 
+      first = x(:, 1)
+      if (n > 1) first = merge(x(:, 2), first, first == 0)
       surely_plain = all(totals < (LARGEST_SQUARABLE/real(n, wp))**2 &
          .and. totals >= SMALLEST_SQUARABLE*real(n, wp) .and. first*first >= ABSORBS_SMALL)
    end function surely_plain

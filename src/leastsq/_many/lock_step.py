@@ -9,6 +9,7 @@ each problem goes its own way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Slab:
         slots = np.flatnonzero(self.problem < 0)[:len(problems)]
         problems = problems[:slots.size]
         self.problem[slots] = problems
-        self.state[slots] = job.state()
+        self.state[slots] = job.state
         self.w[slots, _X] = job.x[problems]
         diag, bounds = job.settings.diag, job.problem.bounds
         if diag is not None:
@@ -99,6 +100,7 @@ class Job:
     door: str = "leastsq_batch"     # what the user called
     names: tuple[str, str] = ("func", "Dfun")       # of the user's functions there
 
+    @cached_property
     def state(self):
         """A state with what must be set before the start."""
         state, settings = np.zeros((), STATE), self.settings

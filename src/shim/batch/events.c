@@ -105,6 +105,23 @@ copy_columns(PyArrayObject *jac, npy_intp k, npy_intp m, npy_intp n, const doubl
     }
 }
 
+/* The k-th problem's model where J and f lie, if nothing weighs them and J lies column by column; fjac
+   and f are room. */
+static int
+model_in_place(const slab *s, PyArrayObject *jac, npy_intp k, double *fjac, double *f, batch_model *model)
+{
+    npy_intp m = s->m, n = s->n;
+    int64_t slot = s->slots[k];
+
+    if (PyArray_STRIDE(jac, 2) != (npy_intp)sizeof(double)
+        || PyArray_STRIDE(jac, 1) != m * (npy_intp)sizeof(double))
+        return 0;
+    *model = (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n,
+                           (const double *)(PyArray_BYTES(jac) + k * PyArray_STRIDE(jac, 0)),
+                           s->fvec + slot * m, 1};
+    return 1;
+}
+
 /* The k-th problem's model from its fjac; f has room for 2m. */
 static batch_model
 weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, double *f)
@@ -226,6 +243,8 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             for (int q = 0; q < count; q++) {
                 fjac = scratch + (size_t)q * each;
                 f = fjac + s.m * s.n;
+                if (weights == NULL && loss.none && model_in_place(&s, jac, k + q, fjac, f, models + q))
+                    continue;
                 copy_columns(jac, k + q, s.m, s.n, weights == NULL ? NULL : weights + (k + q) * s.m,
                              fjac);
                 models[q] = weighed_model(&s, &loss, k + q, fjac, f);
