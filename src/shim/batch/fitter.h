@@ -48,12 +48,11 @@ struct batch_fitter {
     slot slots[MOST_SLOTS];
 };
 
-/* fitter.c */
+/* slot.c */
 int fitter_stopped(const queue *q);
 npy_intp fitter_next(queue *q);
 void slot_begin(slot *s, npy_intp k);
 void slot_conclude(slot *s);
-int slot_residual(int64_t m, int64_t n, const double *x, double *fvec, void *data);
 double slot_norm(const slot *s);
 void slot_tell_norm(slot *s, double norm);
 void slot_weigh_model(slot *s);
