@@ -4,7 +4,8 @@
 
 Two kinds of problem.  `decay`: a exp(-k t) + b + c t with n = 4, m = 32, residuals in
 NumPy, without and with derivatives.  `spot`: a Gaussian on 5 x 5 pixels with n = 5, m =
-25, residuals and derivatives compiled, also for eight problems at once (`lanes`).  All solvers get the same data, starts and default
+25, residuals and derivatives compiled, also for eight problems at once (`lanes`).
+All solvers get the same data, starts and default
 tolerances, and run interleaved; each figure is the best of several rounds.  Loops are
 timed on at most 2000 fits, for their rate does not depend on how many there are.
 

@@ -15,7 +15,7 @@ module leastsq_c_api
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
    use leastsq_dense, only: dense_model
-   use leastsq_enorm, only: enorm, settled_norm
+   use leastsq_enorm, only: enorm, settled_norm, column_norms
    use leastsq_fdjac2, only: differences_t, fdjac2, difference_steps, relative_step
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, core_columns
    use leastsq_lm_state, only: V_X, V_COLNORM, V_LO, V_HI, V_SLOPE, V_LARGEST
@@ -198,6 +198,14 @@ contains
 
       norm = settled_norm(n, x, total)
    end function lsq_settled_norm
+
+   subroutine lsq_column_norms(m, n, a, lda, norms) bind(c)
+      integer(c_int64_t), value :: m, n, lda
+      real(c_double), intent(in) :: a(lda, n)
+      real(c_double), intent(out) :: norms(n)
+
+      call column_norms(m, n, a, lda, norms)
+   end subroutine lsq_column_norms
 
    subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, how, xwork, status) bind(c)
       type(c_funptr), value :: fcn

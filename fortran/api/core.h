@@ -197,6 +197,8 @@ void lsq_difference_steps(int64_t n, const double *x, const double *relative, in
 double lsq_enorm(int64_t n, const double *x);
 /* The same where the squares add up to `total`, from first to last. */
 double lsq_settled_norm(int64_t n, const double *x, double total);
+/* The same of each of n columns of a. */
+void lsq_column_norms(int64_t m, int64_t n, const double *a, int64_t lda, double *norms);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, const lsq_differences *how, double *xwork,
                 int *status);

@@ -65,9 +65,9 @@ class Model:
         with np.errstate(all="ignore"):
             same = np.allclose(alone, values, rtol=_SAME_ROW, atol=_SAME_ROW*np.abs(alone).max(), equal_nan=True)
         if not same:
-            raise ValueError(f"{DOOR}: f must treat each problem as if it were alone, got other values for the first one together "
-                             f"with {len(p) - 1} others, {_shown(values)}, than alone, {_shown(alone)}: parameters have shape "
-                             "(k, 1), points are along the last axis, and sums or extremes go along that one; xdata of the shape "
+            raise ValueError(f"{DOOR}: f must treat each problem as if it were alone, got other values for the first one "
+                             f"together with {len(p) - 1} others, {_shown(values)}, than alone, {_shown(alone)}: parameters "
+                             "have shape (k, 1), points are along the last axis, and sums or extremes go along that one; xdata of the shape "
                              f"of ydata is each problem's own, unless shared_x=True")
 
     def jacobian(self, p, y, *own):
@@ -212,8 +212,8 @@ def _shared_or_own(xdata, shape, shared):
                          f"got {x.shape}")
     own = fits if shared is None else not shared
     if not own and x.ndim and x.shape[-1] not in (shape[-1], 1) and x.shape[0] != shape[-1]:
-        raise ValueError(f"{DOOR}: xdata must have the {shape[-1]} points of ydata along an axis, or the shape of ydata, {shape}, "
-                         f"if it is each problem's own, got {x.shape}")
+        raise ValueError(f"{DOOR}: xdata must have the {shape[-1]} points of ydata along an axis, or the shape of ydata, "
+                         f"{shape}, if it is each problem's own, got {x.shape}")
     if x is not xdata and not own:
         x = x.view()
         x.flags.writeable = False                   # the model sees it at every call

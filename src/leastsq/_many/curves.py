@@ -162,8 +162,11 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     n = x.shape[1]
     free = n if bounds is None else bounds.free.sum(-1)
     if np.max(free) > m:
-        raise TypeError(f"{DOOR}: the number of free parameters, {np.max(free)}, must not exceed that of points of a problem, {m}")
-    ftol, xtol, gtol, factor = tolerances(ftol, xtol, gtol, factor if factor is not None else 100 if bounds is None else 1, DOOR)
+        raise TypeError(f"{DOOR}: the number of free parameters, {np.max(free)}, must not exceed that of points of a problem, "
+                        f"{m}")
+    if factor is None:
+        factor = 100 if bounds is None else 1
+    ftol, xtol, gtol, factor = tolerances(ftol, xtol, gtol, factor, DOOR)
     maxfev = whole_number(maxfev, "maxfev", door=DOOR)
     diag = diag if diag is None else _each(diag, "diag", n, curves.shape)
     settings = Settings(ftol, xtol, gtol, maxfev if maxfev > 0 else most_evaluations(n, jac is None), factor,

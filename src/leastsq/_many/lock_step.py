@@ -250,7 +250,7 @@ def make_models(slab, slots, job):
     else:
         jac, cost = difference_jacobians(slab, slots, job, x, problems, weights)
         weights = None              # they are in it
-    loss = job.loss_at(slab.fvec[slots], problems)
+    loss = None if job.problem.loss.is_linear else job.loss_at(slab.fvec[slots], problems)
     _core.batch_tell_model(slab.arrays, slots, jac, weights, loss, cost)
 
 

@@ -35,6 +35,9 @@ batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+/* Norms that are found at once: six chains of additions go side by side. */
+enum { TOGETHER = 48 };
+
 PyObject *
 batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -42,9 +45,9 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     slab_loss loss;
     npy_intp shape[2];
     const double *f, *weights;
-    double *row, *weighed;
+    double *row, *weighed, norms[TOGETHER];
     PyThreadState *released;
-    int failed = 0;
+    int failed = 0, plain;
 
     (void)module;
     if (!batch_takes("batch_tell_norm", 5, nargs) || batch_read_slab(args[0], args[1], &s) < 0
@@ -60,10 +63,12 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (row == NULL)
         return PyErr_NoMemory();
     weighed = row + s.m;
+    plain = weights == NULL && loss.none;
     released = batch_release(&s);
     for (npy_intp k = 0; k < s.count; k++) {
         int64_t slot = s.slots[k];
         const double *told = f + k * s.m, *fitted;
+        npy_intp next = k % TOGETHER;
 
         if (weights != NULL) {
             for (npy_intp i = 0; i < s.m; i++)
@@ -75,8 +80,10 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             batch_weigh(&s, &loss, k, told, weighed, 0);
             fitted = weighed;
         }
-        lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n,
-                      s.n, s.ipvt + slot * s.n, lsq_enorm(s.m, fitted), 1);
+        if (plain && next == 0)
+            lsq_column_norms(s.m, s.count - k < TOGETHER ? s.count - k : TOGETHER, told, s.m, norms);
+        lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n, s.n,
+                      s.ipvt + slot * s.n, plain ? norms[next] : lsq_enorm(s.m, fitted), 1);
         if (s.state[slot].accepted)
             memcpy(s.fvec + slot * s.m, told, (size_t)s.m * sizeof *told);
     }
