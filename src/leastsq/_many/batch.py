@@ -42,7 +42,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         array of `data` for these problems, copied from it, and it
         returns shape (k, m), m >= n.  Row i of the result must not depend on
         other rows than the i-th.  A `CFunction` is called for one problem at a
-        time, without Python.
+        time, or for several in lanes (``CFunction(..., lanes=8)``), without Python.
     x0 : array_like, shape (B, n)
         Starting estimates.  Not modified.
     data : ndarray or tuple of ndarray, optional
@@ -127,7 +127,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
     36)`` bytes and the rows of `data`, plus what `func` needs for S problems;
     bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``.  Compiled
-    functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000`` bytes for each thread.
+    functions take about ``130*m*(n + 2) + 1000*n`` bytes for each thread, with 8 lanes twice that.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``

@@ -65,10 +65,11 @@ class Model:
         with np.errstate(all="ignore"):
             same = np.allclose(alone, values, rtol=_SAME_ROW, atol=_SAME_ROW*np.abs(alone).max(), equal_nan=True)
         if not same:
-            raise ValueError(f"{DOOR}: f must treat each problem as if it were alone, got other values for the first one "
-                             f"together with {len(p) - 1} others, {_shown(values)}, than alone, {_shown(alone)}: parameters "
-                             "have shape (k, 1), points are along the last axis, and sums or extremes go along that one; xdata of the shape "
-                             f"of ydata is each problem's own, unless shared_x=True")
+            raise ValueError(
+                f"{DOOR}: f must treat each problem as if it were alone, got other values for the first one together with "
+                f"{len(p) - 1} others, {_shown(values)}, than alone, {_shown(alone)}: parameters have shape (k, 1), points are "
+                "along the last axis, and sums or extremes go along that one; xdata of the shape of ydata is each problem's own, "
+                "unless shared_x=True")
 
     def jacobian(self, p, y, *own):
         """Its derivatives, shape (k, m, n)."""
