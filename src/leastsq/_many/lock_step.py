@@ -49,6 +49,7 @@ class Slab:
         self.size, self.m, self.n = size, m, n
         self.problem = np.full(size, -1)            # -1: the slot is free
         self.state = np.zeros(size, STATE)
+        self.words = self.state.view(np.int64).reshape(size, -1)        # the same, of 8 bytes each
         columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0)
         self.w = np.zeros((size, columns, n))       # lm_core's vectors
         self.r = np.zeros((size, n, n))
@@ -62,7 +63,7 @@ class Slab:
         slots = np.flatnonzero(self.problem < 0)[:len(problems)]
         problems = problems[:slots.size]
         self.problem[slots] = problems
-        self.state[slots] = job.state
+        self.words[slots] = job.state.reshape(1).view(np.int64)         # field by field takes ten times as long
         self.w[slots, _X] = job.x[problems]
         diag, bounds = job.settings.diag, job.problem.bounds
         if diag is not None:
