@@ -140,12 +140,18 @@ contains
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(vectors, n), totals(vectors)
       logical :: surely_plain
-      real(wp) :: first(vectors)
+      real(wp) :: least, most, first
+      integer :: q
 
-      first = x(:, 1)
-      if (n > 1) first = merge(x(:, 2), first, first == 0)
-      surely_plain = all(totals < (LARGEST_SQUARABLE/real(n, wp))**2 &
-         .and. totals >= SMALLEST_SQUARABLE*real(n, wp) .and. first*first >= ABSORBS_SMALL)
+      least = SMALLEST_SQUARABLE*real(n, wp)
+      most = (LARGEST_SQUARABLE/real(n, wp))**2
+      surely_plain = .true.
+      do q = 1, vectors                           ! an array of these would be allocated
+         first = x(q, 1)
+         if (first == 0 .and. n > 1) first = x(q, 2)
+         surely_plain = surely_plain .and. totals(q) < most .and. totals(q) >= least &
+            .and. first*first >= ABSORBS_SMALL
+      end do
    end function surely_plain
 
    !> Is any element small but not zero?
