@@ -2,7 +2,7 @@
 !>
 !> qrfac.f90 for LANES matrices of one shape, number by number the same operations,
 !> so that each gets the same bits.  The additions of a sum wait for each other, and
-!> four matrices wait together.  The loops over rows are lanes.F90, compiled for
+!> eight matrices wait together.  The loops over rows are lanes.F90, compiled for
 !> each instruction set; what needs a look at each matrix is here.
 !>
 !> A matrix that takes another way than most (a column of zeros, a norm to be
@@ -18,7 +18,7 @@ module leastsq_qrfac_lanes
    private
    public :: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
 
-   integer, parameter :: LANES = 4
+   integer, parameter :: LANES = 8
 
    !> One instruction set's loops: lsq_lanes_kernels of core.h.
    type, bind(c) :: lanes_kernels_t
