@@ -14,8 +14,8 @@ module leastsq_c_api
    use leastsq_problem_record, only: problem_record_t, fit_record
    use leastsq_chkder, only: chkder, neighbour
    use leastsq_covar, only: covar
-   use leastsq_dense, only: dense_model, change_along
-   use leastsq_enorm, only: enorm
+    use leastsq_dense, only: dense_model, change_along
+    use leastsq_enorm, only: enorm, settled_norm, column_norms
    use leastsq_fdjac2, only: differences_t, fdjac2, difference_steps, relative_step
    use leastsq_lm_core, only: lm_state_t, lm_start, lm_tell_norm, lm_tell_model, lm_tell_change, core_columns
    use leastsq_lm_state, only: V_X, V_COLNORM, V_LO, V_HI, V_SLOPE, V_LARGEST
@@ -218,6 +218,23 @@ contains
 
       norm = enorm(n, x)
    end function lsq_enorm
+
+   function lsq_settled_norm(n, x, total) bind(c) result(norm)
+      integer(c_int64_t), value :: n
+      real(c_double), intent(in) :: x(n)
+      real(c_double), value :: total
+      real(c_double) :: norm
+
+      norm = settled_norm(n, x, total)
+   end function lsq_settled_norm
+
+   subroutine lsq_column_norms(m, n, a, lda, norms) bind(c)
+      integer(c_int64_t), value :: m, n, lda
+      real(c_double), intent(in) :: a(lda, n)
+      real(c_double), intent(out) :: norms(n)
+
+      call column_norms(m, n, a, lda, norms)
+   end subroutine lsq_column_norms
 
    subroutine lsq_fdjac2(fcn, data, m, n, x, fvec, fjac, how, xwork, status) bind(c)
       type(c_funptr), value :: fcn

@@ -246,6 +246,10 @@ void lsq_difference_steps(int64_t n, const double *x, const double *relative, in
 
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
+/* The same where the squares add up to `total`, from first to last. */
+double lsq_settled_norm(int64_t n, const double *x, double total);
+/* The same of each of n columns of a. */
+void lsq_column_norms(int64_t m, int64_t n, const double *a, int64_t lda, double *norms);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, const lsq_differences *how, double *xwork,
                 int *status);
@@ -260,7 +264,7 @@ void lsq_dense_model(int64_t m, int64_t n, double *fjac, double *f, int64_t *ipv
    a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
    has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
    plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */
-enum { LSQ_LANES = 4 };
+enum { LSQ_LANES = 8 };
 
 typedef struct {                /* one instruction set's loops: fortran/kernels/lanes.F90 */
     void (*squares)(int64_t m, int64_t n, const double *a, double *totals);

@@ -134,15 +134,24 @@ contains
    end function is_plain
 
    !> Are the roots of the sums of squares of `vectors` vectors equal to the guarded norms, as
-   !> is_plain finds out for one?  `first` has the first element of each.
-   pure function surely_plain(vectors, n, first, totals)
+   !> is_plain finds out for one?  Columns of Jacobians may begin with a zero.
+   pure function surely_plain(vectors, n, x, totals)
       integer, intent(in) :: vectors
       integer(ik), intent(in) :: n
-      real(wp), intent(in) :: first(vectors), totals(vectors)
+      real(wp), intent(in) :: x(vectors, n), totals(vectors)
       logical :: surely_plain
+      real(wp) :: least, most, first
+      integer :: q
 
-      surely_plain = all(totals < (LARGEST_SQUARABLE/real(n, wp))**2 &
-         .and. totals >= SMALLEST_SQUARABLE*real(n, wp) .and. first*first >= ABSORBS_SMALL)
+      least = SMALLEST_SQUARABLE*real(n, wp)
+      most = (LARGEST_SQUARABLE/real(n, wp))**2
+      surely_plain = .true.
+      do q = 1, vectors                           ! an array of these would be allocated
+         first = x(q, 1)
+         if (first == 0 .and. n > 1) first = x(q, 2)
+         surely_plain = surely_plain .and. totals(q) < most .and. totals(q) >= least &
+            .and. first*first >= ABSORBS_SMALL
+      end do
    end function surely_plain
 
    !> Is any element small but not zero?

@@ -20,7 +20,7 @@ module TAGGED(leastsq_lanes)
    public :: TAGGED(lsq_lanes_downdate), TAGGED(lsq_lanes_update)
 
    !> Matrices at once: LANES of qrfac_lanes.f90.
-   integer, parameter :: LANES = 4
+   integer, parameter :: LANES = 8
 
 contains
 

@@ -2,7 +2,7 @@
 !>
 !> qrfac.f90 for LANES matrices of one shape, with the same operations on each number, so
 !> that each matrix gets the same bits.  The additions of one sum wait for each other, so the
-!> sums of four matrices run at the same time.  The loops over rows are in lanes.F90, compiled
+!> sums of eight matrices run at the same time.  The loops over rows are in lanes.F90, compiled
 !> for each instruction set; decisions about each matrix are here.
 !>
 !> A matrix that needs another course (a column of zeros, a norm that must be recomputed, an
@@ -18,7 +18,7 @@ module leastsq_qrfac_lanes
    private
    public :: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
 
-   integer, parameter :: LANES = 4
+   integer, parameter :: LANES = 8
 
    !> The loops of one instruction set: lsq_lanes_kernels of core.h.
    type, bind(c) :: lanes_kernels_t

@@ -17,6 +17,7 @@ from ._fit.strict import StrictError, StrictWarning
 from ._fit.watch import State
 from ._many.batch import BatchResult, leastsq_batch
 from ._many.blocks import leastsq_blocks
+from ._many.curves import CurveFitBatchResult, curve_fit_batch
 from ._problem.compiled import CFunction, get_include
 from ._model.fit import fit
 from ._model.fitted_parameter import FitParameter
@@ -39,11 +40,12 @@ from ._uncertainty.profile import Profile
 from ._uncertainty.report import Report, report
 
 __all__ = [
-    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "FitParameter", "FitResult",
-    "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status",
-    "StrictError", "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals",
-    "covariance", "curve_fit", "fit", "format_value", "get_include", "in_scipy", "least_squares", "leastsq", "leastsq_batch",
-    "leastsq_blocks", "load", "plot", "profile_time", "report", "show_config",
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "CurveFitBatchResult",
+    "FitParameter", "FitResult", "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning",
+    "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__", "check_gradient",
+    "confidence_band", "confidence_intervals", "covariance", "curve_fit", "curve_fit_batch", "fit", "format_value",
+    "get_include", "in_scipy", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "load", "plot", "profile_time",
+    "report", "show_config",
 ]
 
 # Pickles name this package, not the rooms, which may change: the public names, and what a ConfidenceResult

@@ -17,11 +17,12 @@ __version__: str
 
 def __dir__() -> list[str]: ...
 __all__ = [
-    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "FitParameter", "FitResult",
-    "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning", "Report", "RowAccumulator", "Status",
-    "StrictError", "StrictWarning", "__version__", "check_gradient", "confidence_band", "confidence_intervals",
-    "covariance", "curve_fit", "fit", "format_value", "get_include", "in_scipy", "least_squares", "leastsq", "leastsq_batch",
-    "leastsq_blocks", "load", "plot", "profile_time", "report", "show_config",
+    "BandResult", "BatchResult", "CFunction", "ConfidenceResult", "CovarianceResult", "CurveFitBatchResult",
+    "FitParameter", "FitResult", "GradientCheck", "LevenbergMarquardt", "OptimizeResult", "OptimizeWarning",
+    "Report", "RowAccumulator", "Status", "StrictError", "StrictWarning", "__version__", "check_gradient",
+    "confidence_band", "confidence_intervals", "covariance", "curve_fit", "curve_fit_batch", "fit", "format_value",
+    "get_include", "in_scipy", "least_squares", "leastsq", "leastsq_batch", "leastsq_blocks", "load", "plot", "profile_time",
+    "report", "show_config",
 ]
 
 # ------------------------------------------------------------- what users hand in
@@ -102,10 +103,16 @@ class StrictWarning(UserWarning): ...
 class StrictError(ValueError): ...
 
 class CFunction:
-    def __init__(self, func: object, m: int, data: object = None) -> None: ...
+    def __init__(self, func: object, m: int, data: object = None, *, lanes: int | None = None) -> None: ...
     @classmethod
     def from_numba(
-        cls, function: Callable[..., object], m: int, data: ArrayLike | None = None, *, jacobian: bool = False
+        cls,
+        function: Callable[..., object],
+        m: int,
+        data: ArrayLike | None = None,
+        *,
+        jacobian: bool = False,
+        lanes: int | None = None,
     ) -> Self: ...
     @property
     def func(self) -> Any: ...
@@ -113,6 +120,8 @@ class CFunction:
     def m(self) -> int: ...
     @property
     def data(self) -> Any: ...
+    @property
+    def lanes(self) -> int | None: ...
 
 @overload
 def leastsq(
@@ -427,6 +436,61 @@ def leastsq_batch(
     progress: bool | Callable[[int, int], object] = False,
     strategy: _Strategy = "minpack",
 ) -> BatchResult: ...
+class CurveFitBatchResult:
+    @property
+    def popt(self) -> _Array: ...
+    @property
+    def pcov(self) -> _Array: ...
+    @property
+    def stderr(self) -> _Array: ...
+    @property
+    def success(self) -> NDArray[np.bool_]: ...
+    @property
+    def ier(self) -> NDArray[np.int64]: ...
+    @property
+    def nfev(self) -> NDArray[np.int64]: ...
+    @property
+    def njev(self) -> NDArray[np.int64]: ...
+    @property
+    def fnorm(self) -> _Array: ...
+    @property
+    def reduced_chi2(self) -> _Array: ...
+    @property
+    def fvec(self) -> _Array | None: ...
+    @property
+    def active_mask(self) -> NDArray[np.int8] | None: ...
+    @property
+    def multipliers(self) -> _Array | None: ...
+    def __iter__(self) -> Iterator[_Array]: ...
+    def message(self, i: int | tuple[int, ...]) -> str: ...
+    def fit(self, i: int | tuple[int, ...]) -> _Full: ...
+
+def curve_fit_batch(
+    f: Callable[..., ArrayLike],
+    xdata: Any,
+    ydata: ArrayLike | Sequence[ArrayLike],
+    p0: ArrayLike | None = None,
+    sigma: ArrayLike | Sequence[ArrayLike] | None = None,
+    absolute_sigma: bool = False,
+    check_finite: bool | None = None,
+    bounds: _Bounds | None = None,
+    jac: Callable[..., ArrayLike | Sequence[ArrayLike]] | None = None,
+    *,
+    shared_x: bool | None = None,
+    nan_policy: Literal["raise", "omit"] | None = None,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float | None = None,
+    diag: ArrayLike | None = None,
+    loss: _Loss = "linear",
+    f_scale: float = 1.0,
+    slab: int | None = None,
+    return_fvec: bool = False,
+    progress: bool | Callable[[int, int], object] = False,
+) -> CurveFitBatchResult: ...
 @overload
 def leastsq_blocks(
     func: Callable[..., ArrayLike],

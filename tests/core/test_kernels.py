@@ -228,13 +228,13 @@ def test_qrfac_leaves_a_matrix_that_is_not_finite_untouched(bad, core):
 # ---------------------------------------------------------------------------
 # qrfac_lanes
 
-FOUR = CODES["LSQ_LANES"]
+LANES = CODES["LSQ_LANES"]
 
 
 def compare_lanes(core, matrices, rng):
     """How many of the matrices were done; those have qrfac's bits."""
     m, n = matrices[0].shape
-    rhs = rng.standard_normal((FOUR, m))
+    rhs = rng.standard_normal((LANES, m))
     order = [rng.permutation(n) for _ in matrices]
     done = 0
     for a, b, got in zip(matrices, rhs, core.qrfac_lanes(matrices, rhs, order)):
@@ -252,7 +252,7 @@ def test_qrfac_lanes_has_the_bits_of_qrfac(family, core):
     """Ties between columns, too, are broken as if they had come in their own order."""
     rng = np.random.default_rng(11)
     for m, n in [*TALL, (25, 5), (40, 12), (9, 2)]:
-        compare_lanes(core, [matrix(family, m, n, k) for k in range(FOUR)], rng)
+        compare_lanes(core, [matrix(family, m, n, k) for k in range(LANES)], rng)
 
 
 def test_qrfac_lanes_does_all_ordinary_matrices(core):
@@ -260,8 +260,9 @@ def test_qrfac_lanes_does_all_ordinary_matrices(core):
     for family in ("random", "signs", "shifts"):
         for m, n in [(25, 5), (100, 3), (40, 12), (9, 2), (8, 1), (7, 7)]:
             same = matrix(family, m, n)
-            done = compare_lanes(core, [same, -same, matrix(family, m, n, 1), same[::-1]], rng)
-            assert done == FOUR or family != "random"
+            others = [matrix(family, m, n, k) for k in (1, 2, 3, 4)]
+            done = compare_lanes(core, [same, -same, same[::-1], 2 * same, *others], rng)
+            assert done == LANES or family != "random"
             assert done > 0 or m == n
 
 
@@ -269,10 +270,10 @@ def test_qrfac_lanes_leaves_what_is_not_ordinary(core):
     """And its neighbours are none the worse for it."""
     rng = np.random.default_rng(13)
     for bad in (np.nan, np.inf, 0.0):
-        matrices = [matrix("random", 25, 5, k) for k in range(FOUR)]
+        matrices = [matrix("random", 25, 5, k) for k in range(LANES)]
         matrices[2][:, 3] = bad
-        assert compare_lanes(core, matrices, rng) == FOUR - 1
-        assert core.qrfac_lanes(matrices, np.ones((FOUR, 25)), [np.arange(5)] * FOUR)[2] is None
+        assert compare_lanes(core, matrices, rng) == LANES - 1
+        assert core.qrfac_lanes(matrices, np.ones((LANES, 25)), [np.arange(5)] * LANES)[2] is None
 
 
 # ---------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def library(need_program, tmp_path_factory):
 @pytest.fixture(scope="module")
 def compiled_arguments(library):
     """make() returns new arguments of batch_compiled."""
-    residuals, derivatives = (_core.compiled(ct.cast(function, ct.c_void_p).value, M, 0, library)
+    residuals, derivatives = (_core.compiled(ct.cast(function, ct.c_void_p).value, M, 0, 0, library)
                               for function in (library.linear_full_rank, library.linear_full_rank_jacobian))
 
     def make():
@@ -107,7 +107,7 @@ CALLS = {
     "chkder, the point": (_core.chkder, lambda: [X]),
     "weigh": (_core.weigh, lambda: [1, 1.0, F, True]),
     "weigh, own loss": (_core.weigh, lambda: [lambda z: np.stack([z, z, z]), 1.0, F, False]),
-    "compiled": (_core.compiled, lambda: [1, 2, 3, None]),
+    "compiled": (_core.compiled, lambda: [1, 2, 3, 0, None]),
     "solve": (_core.solve, solve_arguments),
     "Machine": (_core.Machine, machine_arguments),
     "Curve": (lambda *args: _core.Curve(*args)(X), lambda: [lambda t, a, b: a * t + b, F, F, F]),

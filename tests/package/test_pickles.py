@@ -26,6 +26,7 @@ _KNOWN = {
     "curve_fit": lambda: leastsq.curve_fit(_model, T, Y, X0, full_output=True),
     "OptimizeResult": lambda: leastsq.least_squares(residual, X0),
     "BatchResult": lambda: leastsq.leastsq_batch(lambda x: x - 1, np.zeros((3, 2))),
+    "CurveFitBatchResult": lambda: leastsq.curve_fit_batch(_model, T, np.tile(Y, (3, 1)), X0),
     "CovarianceResult": lambda: leastsq.covariance(residual, X0),
     "ConfidenceResult": lambda: leastsq.confidence_intervals(residual, leastsq.leastsq(residual, X0)[0], method="profile"),
     "BandResult": lambda: leastsq.confidence_band((X0, np.eye(2)), T, model=_model),

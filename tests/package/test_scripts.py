@@ -24,6 +24,7 @@ QUICK = {
     "examples/count_coverage.py": (["--fits", "10", "--peaks", "40", "--levels", "1"], "poisson"),
     "examples/error_coverage.py": (["--quick"], "correlated"),
     "examples/interval_coverage.py": (["--fits", "20"], "profile"),
+    "examples/curves_of_clients.py": (["--size", "4"], "difference, stderr"),
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),
     "examples/uncertainty.py": ([], "certified"),
     "tools/clients.py": (["--list"], "lmfit"),

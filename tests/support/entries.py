@@ -263,7 +263,7 @@ def checked():
     """MINPACK's check of Jacobians, losses, and the object made of a compiled function."""
     x, f, J = _AT_X0
     return (_core.chkder(x), _core.chkder(x, f, J, f), _core.weigh(2, 0.1, f, True),
-            _core.weigh(lambda z: _RHO, 0.1, f, True), _core.compiled(1, 2, 3, None) is None)
+            _core.weigh(lambda z: _RHO, 0.1, f, True), _core.compiled(1, 2, 3, 0, None) is None)
 
 
 def loaded():

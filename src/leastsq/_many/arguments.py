@@ -76,13 +76,13 @@ def counts_and_weights(counts, loss, weights, count):
     return replace(parsed, counts=counts), weights
 
 
-def scale_factors(diag, count, n):
+def scale_factors(diag, count, n, door="leastsq_batch"):
     """diag as float64 of shape (n,), all positive, or (B, n)."""
     if diag is None:
         return None
-    array = real_array(diag, "diag")
+    array = real_array(diag, "diag", door)
     if array.shape not in ((n,), (count, n)):
-        raise ValueError(f"leastsq_batch: diag must have shape ({n},) or ({count}, {n}), "
+        raise ValueError(f"{door}: diag must have shape ({n},) or ({count}, {n}), "
                          f"got {array.shape}")
     if array.ndim == 1 and (words := improper("diag", array, diag)):
         raise TypeError(words)

@@ -11,7 +11,7 @@ from .._problem.arguments import flag, real_array, tolerances, whole_number
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.counts import refuse_beside
-from .._problem.derivatives import ORDINARY_SIZE, forward_differences
+from .._problem.derivatives import forward_differences
 from .._problem.losses import LINEAR, POISSON, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations, parse_strategy
@@ -44,7 +44,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         array of `data` for these problems, copied from it, and it
         returns shape (k, m), m >= n.  Row i of the result must not depend on
         other rows than the i-th.  A `CFunction` is called for one problem at a
-        time, without Python.
+        time, or for several in lanes (``CFunction(..., lanes=8)``), without Python.
     x0 : array_like, shape (B, n)
         Starting estimates.  Not modified.
     data : ndarray or tuple of ndarray, optional
@@ -98,7 +98,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         Show the progress, with tqdm if it is installed; or a function
         ``progress(done, total)``, called now and then.
     strategy : {"minpack", "fast", "robust"}, optional
-        Which steps are taken, as in `leastsq`.
+        Which steps are taken, as in `leastsq`.  A `CFunction` with lanes wants "minpack".
 
     Returns
     -------
@@ -118,7 +118,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         Arrays whose shapes do not go together; `func` or `loss` returns the wrong
         shape; `bounds` nan, or the lower above the upper; `x0` outside of them;
         `loss` or `f_scale` is not one of its values; counts that are negative or not finite, or are missing, or
-        come with another loss, `weights` or `f_scale`.
+        come with another loss, `weights` or `f_scale`; a `strategy` other than "minpack" with lanes.
     Exception
         Whatever `func`, `Dfun` or `loss` raises, with a note that says for which problems
         it was called.
@@ -137,8 +137,8 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     input and output a slab of S problems takes ``8*S*(m*(n + 2) + n**2 + 12*n +
     44)`` bytes and the rows of `data`, plus what `func` needs for S problems;
     bounds add ``8*S*(n**2 + 13*n) + 8*B*n``, a callable `loss` ``40*S*m``, a strategy other than
-    "minpack" ``8*S*(m*(n + 2) + 11*n)``.  Compiled functions take ``8*(m*(n + 4) + 3*n**2 + 23*n) + 1000``
-    bytes for each thread, with such a strategy ``8*(m*(n + 1) + 11*n)`` more.
+    "minpack" ``8*S*(m*(n + 2) + 11*n)``.  Compiled functions take about ``130*m*(n + 2) + 1000*n``
+    bytes for each thread, with 8 lanes twice that; with such a strategy ``64*m*(n + 1) + 700*n`` more.
 
     The QR factorization is MINPACK's for every m, as ``leastsq(..., qr="minpack")``.
     ``fnorm``, ``fvec`` and ``cov_x`` are those of the weighted residuals; ``fnorm``
@@ -202,9 +202,7 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
     threads = thread_count(threads)
     slab = None if slab is None else whole_number(slab, "slab", 1)
     problem = Problem(func, args, Dfun, col_deriv, differences, bounds, loss)
-    result = BatchResult(x, settings, bounds, return_cov, return_fvec)
-    close = Dfun is None and ((x != 0) & (np.abs(x) < ORDINARY_SIZE)).any()
-    start = x.copy() if close else None
+    job = Job(problem, settings, x, data, weights)
 
     compiled = isinstance(func, CFunction)
     if Dfun is not None and isinstance(Dfun, CFunction) is not compiled:
@@ -214,23 +212,16 @@ def leastsq_batch(func, x0, data=(), args=(), Dfun=None, col_deriv=False, ftol=1
         if not (compiled or callable(function) or (function is None and name == "Dfun")):
             raise TypeError(f"leastsq_batch: {name} must be callable or a CFunction, "
                             f"got {type(function).__name__}")
-    if compiled:
-        if callable(loss.code):
-            raise TypeError("leastsq_batch: loss must be one of the names with a CFunction, which "
-                            f"runs without Python, got {type(loss.rho).__name__}")
-        with progress_of(progress, count) as show:
+    if compiled and callable(loss.code):
+        raise TypeError("leastsq_batch: loss must be one of the names with a CFunction, which "
+                        f"runs without Python, got {type(loss.rho).__name__}")
+    result = BatchResult(x.copy(), settings, bounds, return_cov, return_fvec)
+    with progress_of(progress, count) as show:
+        if compiled:
             _fit_compiled(problem, settings, data, weights, min(threads, count), show, result)
-    else:
-        job = Job(problem, settings, x.copy(), data, weights)
-        with progress_of(progress, count) as show:
+        else:
             lock_step(job, result, slab, show)
-    if loss.is_poisson:
-        result.of_counts(loss.counts)
-    result.find_active()
-    if close:
-        result.find_vanished(start)
-    result.remember(problem, data, weights)
-    return result
+    return result.finish(job)
 
 
 def _fit_compiled(problem, settings, data, weights, threads, show, result):
@@ -239,11 +230,16 @@ def _fit_compiled(problem, settings, data, weights, threads, show, result):
     if problem.args:
         raise TypeError("leastsq_batch: args must be empty with a CFunction, which gets a row of "
                         f"data, got {len(problem.args)} arguments")
+    if func.lanes is not None and settings.number:
+        raise ValueError(f"leastsq_batch: strategy must be 'minpack' with lanes, got {settings.strategy!r} and a CFunction with "
+                         f"{func.lanes} of them: the other strategies want one without lanes")
     check_sizes(n, func.m, weights, count)
     check_count_sizes(problem.loss, func.m)
     if Dfun is not None and Dfun.m != func.m:
         raise ValueError(f"leastsq_batch: the compiled Dfun is for m = {Dfun.m} residuals, func has "
                          f"{func.m}")
+    if Dfun is not None and Dfun.lanes != func.lanes:
+        raise ValueError(f"leastsq_batch: the compiled Dfun must have the lanes of func, {func.lanes}, got {Dfun.lanes}")
     if len(data) > 1:
         raise TypeError("leastsq_batch: a CFunction gets one address, so data must be one array, got "
                         f"{len(data)}")

@@ -112,9 +112,16 @@ class BatchResult:
             if getattr(self, name) is not None:
                 getattr(self, name)[which] = getattr(part, name)
 
-    def remember(self, problem, data, weights):
-        """What was fitted, for `fit`."""
-        self._source = problem, data, weights
+    def finish(self, job):
+        """Once all fits have ended: itself, with where they are, and what was fitted, for `fit`."""
+        if job.problem.loss.is_poisson:
+            self.of_counts(job.problem.loss.counts)
+        self.find_active()
+        start = job.x
+        if job.problem.by_differences and ((start != 0) & (np.abs(start) < ORDINARY_SIZE)).any():
+            self.find_vanished(start)
+        self._source = job.problem, job.data, job.weights
+        return self
 
     def _free(self):
         return self.x.shape[1] if self._bounds is None else self._bounds.free.sum(-1)

@@ -9,6 +9,7 @@ each problem goes its own way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class Slab:
         self.size, self.m, self.n = size, m, n
         self.problem = np.full(size, -1)            # -1: the slot is free
         self.state = np.zeros(size, STATE)
+        self.words = self.state.view(np.int64).reshape(size, -1)        # the same, of 8 bytes each
         columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0) + (_CURVATURE_VECTORS if strategy else 0)
         self.w = np.zeros((size, columns, n))       # lm_core's vectors
         self.r = np.zeros((size, n, n))
@@ -65,7 +67,7 @@ class Slab:
         slots = np.flatnonzero(self.problem < 0)[:len(problems)]
         problems = problems[:slots.size]
         self.problem[slots] = problems
-        self.state[slots] = job.state()
+        self.words[slots] = job.state.reshape(1).view(np.int64)         # field by field takes ten times as long
         self.w[slots, _X] = job.x[problems]
         diag, bounds = job.settings.diag, job.problem.bounds
         if diag is not None:
@@ -111,7 +113,10 @@ class Job:
     weights: np.ndarray | None      # (B, m)
     eps: float = EPS                # precision of func, once it was called
     m: int | None = None            # until func was called
+    door: str = "leastsq_batch"     # what the user called
+    names: tuple[str, str] = ("func", "Dfun")       # of the user's functions there
 
+    @cached_property
     def state(self):
         """A state with what must be set before the start."""
         state, settings = np.zeros((), STATE), self.settings
@@ -136,14 +141,14 @@ class Job:
         try:
             return function(*args)
         except BaseException as error:
-            noted(error, f"leastsq_batch: raised by {name}, called for {len(problems)} of "
+            noted(error, f"{self.door}: raised by {name}, called for {len(problems)} of "
                          f"{len(self.x)} problems, {problems.min()} to {problems.max()}")
             raise
 
     def residuals(self, x, problems):
         """f at x, (k, m), for these k problems; x and the rows of data are theirs alone."""
         rows = self.rows(problems)
-        f = real_array(self.call(self.problem.func, "func", problems, x, *rows, *self.problem.args),
+        f = real_array(self.call(self.problem.func, self.names[0], problems, x, *rows, *self.problem.args),
                        "the array that func returns")
         if self.m is None:
             self.learn(f, x)
@@ -168,7 +173,7 @@ class Job:
     def jacobians(self, x, problems):
         """J at x, transposed, (k, n, m), for these k problems."""
         rows = self.rows(problems)
-        jac = real_array(self.call(self.problem.Dfun, "Dfun", problems, x, *rows, *self.problem.args),
+        jac = real_array(self.call(self.problem.Dfun, self.names[1], problems, x, *rows, *self.problem.args),
                          "the array that Dfun returns")
         by_row, by_column = (len(x), self.m, x.shape[1]), (len(x), x.shape[1], self.m)
         wanted, other = (by_column, by_row) if self.problem.col_deriv else (by_row, by_column)
@@ -267,7 +272,7 @@ def make_models(slab, slots, job):
     else:
         jac, cost = difference_jacobians(slab, slots, job, x, problems, weights)
         weights = None              # they are in it
-    loss = job.loss_at(slab.fvec[slots], problems)
+    loss = None if job.problem.loss.is_linear else job.loss_at(slab.fvec[slots], problems)
     _core.batch_tell_model(slab.arrays, slots, jac, weights, loss, cost)
 
 

@@ -63,7 +63,7 @@ def _alone(problem, i, data, weights):
         if user is None:
             return None
         if isinstance(user, CFunction):
-            compiled = CFunction(user.func, user.m, data=rows[0]) if rows else user
+            compiled = CFunction(user.func, user.m, data=rows[0], lanes=user.lanes) if rows else user
 
             def call(x):
                 return call_compiled(compiled, x, columns)

@@ -113,10 +113,10 @@ def improper(name, value, given):
             f"{'positive' if positive else 'zero or positive'}, got {given!r}")
 
 
-def tolerances(ftol, xtol, gtol, factor):
+def tolerances(ftol, xtol, gtol, factor, door="leastsq_batch"):
     """The four as floats: not negative, the last positive."""
     named = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor}
-    values = {name: real_number(value, name) for name, value in named.items()}
+    values = {name: real_number(value, name, door) for name, value in named.items()}
     for name, value in values.items():
         if words := improper(name, value, value):
             raise TypeError(words)
@@ -132,15 +132,15 @@ def real_number(value, name, door="leastsq_batch"):
                         f"got {type(value).__name__}") from None
 
 
-def whole_number(value, name, least=None):
+def whole_number(value, name, least=None, door="leastsq_batch"):
     """An integer, at least `least`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"leastsq_batch: {name} must be an integer, got {type(value).__name__}")
+        raise TypeError(f"{door}: {name} must be an integer, got {type(value).__name__}")
     value = value.__index__()
     if least is not None and value < least:
-        raise ValueError(f"leastsq_batch: {name} must be at least {least}, got {value}")
+        raise ValueError(f"{door}: {name} must be at least {least}, got {value}")
     if value >= 2**63:
-        raise OverflowError(f"leastsq_batch: {name} must fit in 64 bits, got {value}")
+        raise OverflowError(f"{door}: {name} must fit in 64 bits, got {value}")
     return value
 
 

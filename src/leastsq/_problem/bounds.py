@@ -41,12 +41,13 @@ class Bounds:
 
     def inside(self):
         """A start between the bounds, as SciPy chooses it."""
-        start = np.ones(self.low.size)
-        has_low, has_high = np.isfinite(self.low), np.isfinite(self.high)
+        start = np.ones(np.broadcast_shapes(self.low.shape, self.high.shape))
+        lows, highs = np.broadcast_arrays(self.low, self.high)
+        has_low, has_high = np.isfinite(lows), np.isfinite(highs)
         both, low, high = has_low & has_high, has_low & ~has_high, has_high & ~has_low
-        start[both] = 0.5*(self.low[both] + self.high[both])
-        start[low] = self.low[low] + 1
-        start[high] = self.high[high] - 1
+        start[both] = 0.5*(lows[both] + highs[both])
+        start[low] = lows[low] + 1
+        start[high] = highs[high] - 1
         return start
 
     def active_mask(self, x, dtype=np.int64):
@@ -106,9 +107,9 @@ class Bounds:
             as_pairs = self._may_be_pairs() and self.low[0] <= x0[0] <= self.low[1] and self.high[0] <= x0[1] <= self.high[1]
             raise noted(error, _AS_PAIRS) if as_pairs else error
 
-    def check_starts(self, x0):
+    def check_starts(self, x0, door="leastsq_batch", name="x0"):
         """The same for the starts of a batch; a nan ends its own problem only."""
-        _refuse_any((x0 < self.low) | (x0 > self.high), self, x0)
+        _refuse_any((x0 < self.low) | (x0 > self.high), self, x0, door=door, name=name)
 
     def _may_be_pairs(self):
         return self.low.size == 2 and self.low[0] <= self.low[1] and self.high[0] <= self.high[1]
@@ -184,8 +185,8 @@ def _label(name):
 def _check_order(parsed, door, label):
     unordered, crossed = np.isnan(parsed.low) | np.isnan(parsed.high), parsed.low > parsed.high
     if door is not None:
-        _refuse_any(unordered, parsed, what="bounds must not be nan")
-        _refuse_any(crossed, parsed, what="each lower bound must be at most the upper bound")
+        _refuse_any(unordered, parsed, what="bounds must not be nan", door=door, name=label)
+        _refuse_any(crossed, parsed, what="each lower bound must be at most the upper bound", door=door, name=label)
         return
     for j in np.flatnonzero(unordered):
         raise ValueError(f"`bounds` must not be nan, got [{parsed.low[j]}, {parsed.high[j]}] for {label}[{j}].")
@@ -195,14 +196,16 @@ def _check_order(parsed, door, label):
         raise noted(error, _AS_PAIRS) if parsed._may_be_pairs() else error
 
 
-def _refuse_any(wrong, parsed, x0=None, what="x0 is infeasible: it must be within its bounds"):
+def _refuse_any(wrong, parsed, x0=None, what=None, door="leastsq_batch", name="x0"):
     """Where any of a batch's problems is wrong: which is the first, and in how many others."""
     if not wrong.any():
         return
     *row, j = first = tuple(np.argwhere(wrong)[0])
     problem = f" of problem {row[0]}" if row else ""
     ends = "[{}, {}]".format(*(np.broadcast_to(side, wrong.shape)[first] for side in (parsed.low, parsed.high)))
-    got = f"{ends} for x[{j}]" if x0 is None else f"x[{j}] = {x0[first]} outside {ends}"
+    label = _label(name)
+    got = f"{ends} for {label}[{j}]" if x0 is None else f"{label}[{j}] = {x0[first]} outside {ends}"
+    what = what or f"{name} is infeasible: it must be within its bounds"
     others = np.count_nonzero(wrong.any(-1)) - 1 if row else 0
     more = f", and so in {others} more" if others else ""
-    raise ValueError(f"leastsq_batch: {what}, got {got}{problem}{more}")
+    raise ValueError(f"{door}: {what}, got {got}{problem}{more}")

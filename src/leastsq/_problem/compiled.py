@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from .. import _core
+from .numba_functions import lanes_cfunc, numba_cfunc
 
 __all__ = ["CFunction", "call_compiled", "get_include", "handles", "in_python"]
 
-# LEASTSQ_SIGNATURE of include/leastsq.h
+# LEASTSQ_SIGNATURE and LEASTSQ_LANES_SIGNATURE of include/leastsq.h
 _SIGNATURE = "int (int64_t, int64_t, const double *, double *, void *)"
+_LANES_SIGNATURE = "int (int64_t, int64_t, int64_t, const double *, double *, void *const *, int32_t *)"
+_LANES = (4, 8, 16)
 _ACCEPTED = ("a ctypes function pointer, a cffi function pointer, a numba cfunc, a PyCapsule "
              "named by its signature or a scipy.LowLevelCallable")
 
@@ -54,6 +57,18 @@ class CFunction:
     10.  It is called without the GIL, so it must not call Python unless it takes
     the GIL, and it may run in several threads at once.
 
+    With `lanes` it takes that many problems at once, one in each lane of a vector register, and is for
+    `leastsq_batch`::
+
+        int f(int64_t m, int64_t n, int64_t lanes, const double *x, double *out,
+              void *const *data, int32_t *status)
+
+    (``leastsq_lanes_residual``, ``leastsq_lanes_jacobian``).  Arrays are 64-byte aligned and have the lanes
+    innermost: ``x[j*lanes + l]``, residuals ``out[i*lanes + l]``, Jacobians ``out[(i + j*m)*lanes + l]``.
+    ``data[l]`` is the data of the problem in lane l; writing anything but 0 to ``status[l]`` ends the fit of
+    that one, returning anything but 0 those of all.  All lanes are always in use: where fewer problems are
+    left, the last one stands in several.  What is computed in a lane must not depend on the others.
+
     Parameters
     ----------
     func : ctypes, cffi, numba, PyCapsule or scipy.LowLevelCallable object
@@ -67,6 +82,9 @@ class CFunction:
         or a buffer's first byte (it must be contiguous, and is kept alive and
         not copied), what a ctypes pointer points to, or an address.  None is
         NULL, or the user data of a `scipy.LowLevelCallable`.
+    lanes : {None, 4, 8, 16}, optional
+        Problems that the function takes at once.  None: one, and without the lanes' signature.  8 suits most
+        processors.
 
     Attributes
     ----------
@@ -74,6 +92,8 @@ class CFunction:
         As given.
     m : int
         Number of residuals.
+    lanes : int or None
+        As given.
 
     Raises
     ------
@@ -81,7 +101,7 @@ class CFunction:
         `func` is none of these, or is known to have another signature; `m` is
         not an integer; `data` has no address.
     ValueError
-        `func` is a null pointer; `m` is not positive; `data` is not contiguous.
+        `func` is a null pointer; `m` is not positive; `data` is not contiguous; another number of `lanes`.
 
     Examples
     --------
@@ -101,28 +121,29 @@ class CFunction:
     array([1., 1.])
     """
 
-    __slots__ = ("_address", "_data", "_func", "_handle", "_m")
+    __slots__ = ("_address", "_data", "_func", "_handle", "_lanes", "_m")
 
-    def __init__(self, func, m, data=None):
+    def __init__(self, func, m, data=None, *, lanes=None):
         if isinstance(m, bool) or not hasattr(m, "__index__"):
             raise TypeError(f"CFunction: m must be an integer, got {type(m).__name__}")
         m = m.__index__()
         if m <= 0:
             raise ValueError(f"CFunction: m must be positive, got {m}")
-        address, own_data = _function_address(func)
+        lanes = _checked_lanes(lanes)
+        address, own_data = _function_address(func, _SIGNATURE if lanes is None else _LANES_SIGNATURE)
         if not address:
             raise ValueError("CFunction: func must point to a function, got a null pointer")
         if data is None:
             data_address, kept = own_data, None
         else:
             data_address, kept = _data_address(data)
-        self._func, self._m, self._data = func, m, data
+        self._func, self._m, self._data, self._lanes = func, m, data, lanes
         self._address = address, data_address
         # a fit holds the handle only
-        self._handle = _core.compiled(address, m, data_address, (func, data, kept))
+        self._handle = _core.compiled(address, m, data_address, lanes or 0, (func, data, kept))
 
     @classmethod
-    def from_numba(cls, function, m, data=None, *, jacobian=False):
+    def from_numba(cls, function, m, data=None, *, jacobian=False, lanes=None):
         """
         Compile a Python function with numba.
 
@@ -142,6 +163,13 @@ class CFunction:
             C-contiguous copy if it is not that.
         jacobian : bool, optional
             ``out`` is a Jacobian.
+        lanes : {None, 4, 8, 16}, optional
+            Take so many problems at once, for `leastsq_batch`.  `function` is then one of a single point,
+            ``function(i, x, data)``, which returns residual i, or with `jacobian` ``function(i, x, row, data)``,
+            which fills ``row[j]``, the derivatives of that; each without `data` where there is none.  It is
+            called for the lanes in the innermost loop, which LLVM makes vector instructions of if there are no
+            branches in it, and for exp and the like only where numba has SVML (``numba -s`` says; that of
+            PyPI's llvmlite 0.50 has none).  An exception ends the fits of all lanes.
 
         Returns
         -------
@@ -182,7 +210,10 @@ class CFunction:
             if dtype.hasobject or not dtype.isnative:
                 raise TypeError("CFunction.from_numba: data must be an array of numbers in native "
                                 f"byte order, got dtype {dtype}")
-        return cls(_numba_cfunc(function, shape, dtype, bool(jacobian)), m, data)
+        lanes = _checked_lanes(lanes)
+        if lanes is None:
+            return cls(numba_cfunc(function, shape, dtype, bool(jacobian)), m, data)
+        return cls(lanes_cfunc(function, shape, dtype, bool(jacobian), lanes), m, data, lanes=lanes)
 
     @property
     def func(self):
@@ -196,16 +227,35 @@ class CFunction:
     def data(self):
         return self._data
 
+    @property
+    def lanes(self):
+        return self._lanes
+
     def __repr__(self):
-        return f"CFunction({self._func!r}, m={self._m}, data={type(self._data).__name__})"
+        lanes = "" if self._lanes is None else f", lanes={self._lanes}"
+        return f"CFunction({self._func!r}, m={self._m}, data={type(self._data).__name__}{lanes})"
 
     def __reduce__(self):
         raise TypeError("CFunction: an address means nothing in another process; "
                         "make the CFunction there")
 
 
+def _checked_lanes(lanes):
+    if lanes is None:
+        return None
+    if isinstance(lanes, bool) or not hasattr(lanes, "__index__"):
+        raise TypeError(f"CFunction: lanes must be an integer or None, got {type(lanes).__name__}")
+    if lanes.__index__() not in _LANES:
+        raise ValueError(f"CFunction: lanes must be one of {', '.join(map(str, _LANES))} or None, got {lanes}")
+    return lanes.__index__()
+
+
 def handles(func, Dfun, args):
     """What `_core.solve` takes in place of `func` and `Dfun`."""
+    for function, name in ((func, "func"), (Dfun, "Dfun")):
+        if isinstance(function, CFunction) and function.lanes is not None:
+            raise TypeError(f"leastsq: {name} must be a CFunction without lanes, which are for leastsq_batch, got one with "
+                            f"{function.lanes}")
     if args:
         raise TypeError("leastsq: args must be empty with a CFunction, which gets its data "
                         f"through CFunction(..., data=), got {len(args)} arguments")
@@ -222,6 +272,8 @@ def call_compiled(function, x, columns=None):
     ArithmeticError if the function returns something else than 0.
     """
     x = np.array(x, float).ravel()
+    if function.lanes is not None:
+        return _call_lanes(function, x, columns)
     out = np.full(function.m if columns is None else (columns, function.m), np.nan)
     address, data = function._address
     call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, *(ctypes.c_void_p,)*3)(address)
@@ -229,6 +281,30 @@ def call_compiled(function, x, columns=None):
     if code:
         raise ArithmeticError(f"the compiled function returned {code} at x = {x}")
     return out.T
+
+
+def _call_lanes(function, x, columns):
+    """The same, with one problem in all lanes."""
+    lanes, (address, data) = function.lanes, function._address
+    out = _in_lines((function.m if columns is None else columns*function.m)*lanes)
+    out[:] = np.nan
+    points = _in_lines(x.size*lanes)
+    points.reshape(x.size, lanes)[:] = x[:, None]
+    status, pointers = np.zeros(lanes, np.int32), (ctypes.c_void_p*lanes)(*(data or None,)*lanes)
+    call = ctypes.CFUNCTYPE(ctypes.c_int, *(ctypes.c_int64,)*3, *(ctypes.c_void_p,)*4)(address)
+    code = call(function.m, x.size, lanes, points.ctypes.data, out.ctypes.data, ctypes.addressof(pointers),
+                status.ctypes.data) or int(status[0])
+    if code:
+        raise ArithmeticError(f"the compiled function returned {code} at x = {x}")
+    out = out.reshape(-1, lanes)[:, 0].copy()
+    return out if columns is None else out.reshape(columns, function.m).T
+
+
+def _in_lines(count):
+    """So many doubles, 64-byte aligned."""
+    room = np.zeros(count + 8)
+    first = -room.ctypes.data % 64//8
+    return room[first:first + count]
 
 
 def in_python(func, Dfun, args, n):
@@ -241,38 +317,40 @@ def in_python(func, Dfun, args, n):
     return func, Dfun
 
 
-def _function_address(func):
+def _function_address(func, signature=_SIGNATURE):
     """Addresses of the function and of the data that comes with it."""
     if hasattr(func, "ctypes") and hasattr(func, "address"):            # numba
-        return _function_address(func.ctypes)
+        return _function_address(func.ctypes, signature)
     if isinstance(func, ctypes._CFuncPtr):
-        return _ctypes_address(func), 0
+        return _ctypes_address(func, signature), 0
     if type(func).__name__ == "LowLevelCallable" and isinstance(func, tuple):
         capsule = tuple.__getitem__(func, 0)         # its own says ValueError
-        return _capsule_address(capsule, "the scipy.LowLevelCallable")
+        return _capsule_address(capsule, "the scipy.LowLevelCallable", signature)
     if type(func).__name__ == "PyCapsule":
-        return _capsule_address(func, "the capsule")
+        return _capsule_address(func, "the capsule", signature)
     if type(func).__module__ == "_cffi_backend":
-        return _cffi_address(func), 0
+        return _cffi_address(func, signature), 0
     raise TypeError(f"CFunction: func must be {_ACCEPTED}, got {type(func).__name__}")
 
 
-def _wrong_signature(what, got):
-    return TypeError(f"CFunction: {what} must have the signature '{_SIGNATURE}', got '{got}'")
+def _wrong_signature(what, got, wanted):
+    which = " for lanes" if wanted is _LANES_SIGNATURE else ""
+    return TypeError(f"CFunction: {what} must have the signature{which} '{wanted}', got '{got}'")
 
 
-def _ctypes_address(func):
+def _ctypes_address(func, signature):
     argtypes = getattr(func, "argtypes", None)
     if argtypes is None:
         argtypes = getattr(func, "_argtypes_", None)
     right = func.restype is ctypes.c_int
     if argtypes is not None and right:
-        right = (len(argtypes) == 5 and tuple(argtypes[:2]) == (ctypes.c_int64,)*2
-                 and all(map(_is_double_pointer, argtypes[2:4])) and _is_pointer(argtypes[4]))
+        sizes = 2 if signature is _SIGNATURE else 3
+        right = (len(argtypes) == (5 if sizes == 2 else 7) and tuple(argtypes[:sizes]) == (ctypes.c_int64,)*sizes
+                 and all(map(_is_double_pointer, argtypes[sizes:sizes + 2])) and all(map(_is_pointer, argtypes[sizes + 2:])))
     if not right:
         names = "..." if argtypes is None else ", ".join(t.__name__ for t in argtypes)
         result = getattr(func.restype, "__name__", func.restype)
-        raise _wrong_signature("the ctypes function", f"{result} ({names})")
+        raise _wrong_signature("the ctypes function", f"{result} ({names})", signature)
     return ctypes.cast(func, ctypes.c_void_p).value
 
 
@@ -296,7 +374,7 @@ def _normalized(signature):
     return re.sub(r"\s+", "", signature)
 
 
-def _capsule_address(capsule, what):
+def _capsule_address(capsule, what, wanted):
     api = ctypes.pythonapi
     name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
@@ -304,12 +382,12 @@ def _capsule_address(capsule, what):
     context = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyCapsule_GetContext", api))
     name = name_of(capsule)
     signature = "" if name is None else name.decode()
-    if _normalized(signature) != _normalized(_SIGNATURE):
-        raise _wrong_signature(what, signature)
+    if _normalized(signature) != _normalized(wanted):
+        raise _wrong_signature(what, signature, wanted)
     return pointer(capsule, name), context(capsule) or 0
 
 
-def _cffi_address(func):
+def _cffi_address(func, wanted):
     ffi = sys.modules["_cffi_backend"].FFI()
     try:
         ctype = ffi.typeof(func)
@@ -317,10 +395,10 @@ def _cffi_address(func):
         ctype = None
     if ctype is None or ctype.kind != "function":
         got = type(func).__name__ if ctype is None else ctype.cname
-        raise _wrong_signature("the cffi pointer", got)
+        raise _wrong_signature("the cffi pointer", got, wanted)
     signature = f"{ctype.result.cname} ({', '.join(a.cname for a in ctype.args)})"
-    if _normalized(signature) != _normalized(_SIGNATURE):
-        raise _wrong_signature("the cffi function", signature)
+    if _normalized(signature) != _normalized(wanted):
+        raise _wrong_signature("the cffi function", signature, wanted)
     return int(ffi.cast("intptr_t", func))
 
 
@@ -351,98 +429,3 @@ def _data_address(data):
     if not view.c_contiguous:
         raise ValueError("CFunction: data must be C-contiguous, got a strided buffer")
     return np.frombuffer(view, np.uint8).ctypes.data if view.nbytes else 0, view
-
-
-@functools.lru_cache(maxsize=128)
-def _numba_cfunc(function, shape, dtype, jacobian):
-    """`function` with the C signature around it, compiled."""
-    numba, status_of = _numba()
-    types, array, matrix = numba.types, numba.carray, numba.farray
-    inner = function if isinstance(function, numba.core.registry.CPUDispatcher) \
-        else numba.njit(function)
-    _check_parameters(inner.py_func, shape is not None)
-
-    # An exception must not leave this function: numba would print it and go on.
-    # numba compiles what it sees, so each shape of call is spelled out.
-    if shape is None and not jacobian:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), array(out, m)))
-            except Exception:
-                return -1
-    elif shape is None:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), matrix(out, (m, n))))
-            except Exception:
-                return -1
-    elif not jacobian:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), array(out, m), array(data, shape, dtype)))
-            except Exception:
-                return -1
-    else:
-        def door(m, n, x, out, data):
-            try:
-                return status_of(inner(array(x, n), matrix(out, (m, n)),
-                                       array(data, shape, dtype)))
-            except Exception:
-                return -1
-
-    doubles = types.CPointer(types.float64)
-    signature = types.int32(types.int64, types.int64, doubles, doubles, types.voidptr)
-    try:
-        return numba.cfunc(signature)(door)
-    except numba.errors.NumbaError as error:
-        raise TypeError(f"CFunction.from_numba: {inner.py_func.__name__} does not compile in "
-                        f"numba's nopython mode with {_given(shape, dtype, jacobian)}, or returns "
-                        "something else than None or an integer: see above") from error
-
-
-def _given(shape, dtype, jacobian):
-    """What the compiled function is called with, for messages."""
-    given = f"x of shape (n,), out of shape {'(m, n)' if jacobian else '(m,)'}"
-    return given if shape is None else f"{given}, data of shape {shape} and dtype {dtype}"
-
-
-def _check_parameters(function, with_data):
-    wanted = ("x", "out", "data") if with_data else ("x", "out")
-    parameters = inspect.signature(function)
-    try:
-        parameters.bind(*wanted)
-    except TypeError:
-        raise TypeError(f"CFunction.from_numba: {function.__name__} must take ({', '.join(wanted)})"
-                        f" {'with' if with_data else 'without'} data, got {parameters}") from None
-
-
-@functools.cache
-def _numba():
-    """numba, and a compiled function that makes a status of what a user's returned."""
-    try:
-        import numba
-        import numba.extending
-    except ImportError as error:
-        raise ImportError("CFunction.from_numba needs numba (pip install numba)") from error
-
-    def status_of(result):
-        return 0 if result is None else int(result)
-
-    def narrowed(result):
-        return result if -2147483648 <= result < 2147483648 else -1
-
-    def optional(result):
-        return 0 if result is None else status_of(int(result))
-
-    @numba.extending.overload(status_of)
-    def typed_status_of(result):
-        types = numba.types
-        if isinstance(result, types.NoneType):
-            return lambda result: 0
-        if isinstance(result, types.Integer):
-            return narrowed
-        if isinstance(result, types.Optional) and isinstance(result.type, types.Integer):
-            return optional
-        return None                     # numba then says that there is no such status_of
-
-    return numba, status_of

@@ -60,6 +60,9 @@ typedef struct {
     double *f;                  /* m residuals; then used up */
     double *w;                  /* lm_core's vectors: gets Q'f and the column norms */
     int64_t *ipvt;
+    const double *lane;         /* not NULL: J is here, element (i, j) at (i + j*m)*lanes, */
+    const double *residuals;    /* and f here; fjac and f are room only */
+    npy_intp lanes;
 } batch_model;
 
 typedef struct batch_lanes batch_lanes;
@@ -75,7 +78,7 @@ void batch_covariance(const lsq_state *state, double *w, const double *r, int64_
 
 /* Whole fits of compiled functions. */
 typedef struct {
-    const compiled *func, *dfun;        /* dfun NULL: forward differences */
+    const compiled *func, *dfun;        /* dfun NULL: forward differences; both of the same lanes */
     char *data;                 /* of the first problem; NULL: the functions' own */
     npy_intp stride;            /* in bytes, to the next problem's */
     npy_intp count, m;
@@ -104,7 +107,7 @@ typedef struct {                        /* NOLINT(*.Padding): it is meant */
     _Atomic int64_t done;
 } batch_supply;
 
-/* fitter.c: one thread's work, in memory of this size */
+/* fitter.c, and lane_fitter.c where functions have lanes: one thread's work, in memory of this size */
 typedef struct batch_fitter batch_fitter;
 
 size_t batch_fitter_size(const batch_job *job);

@@ -33,11 +33,12 @@ read_arrays(batch_job *j, PyObject *x, PyObject *weights, PyObject *diag, PyObje
         return -1;
     j->count = cube[0] = matrix[0];
     j->settings.n = n = cube[1] = cube[2] = matrix[1];
-    if (n < 1 || j->m < n || j->count < 1 || (j->dfun != NULL && j->dfun->m != j->m)) {
+    if (n < 1 || j->m < n || j->count < 1
+        || (j->dfun != NULL && (j->dfun->m != j->m || j->dfun->lanes != j->func->lanes))) {
         PyErr_SetString(PyExc_ValueError, "batch: sizes that do not go together");
         return -1;
     }
-    if (j->m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (2 * n + 16) / 64) {
+    if (j->m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (2 * n + 16) / 128) {
         PyErr_NoMemory();
         return -1;
     }
@@ -93,6 +94,10 @@ batch_compiled(PyObject *module, PyObject *args)
     if (j.func == NULL || (j.dfun == NULL && dfun != Py_None) || threads < 1 || j.loss.callable) {
         PyErr_SetString(PyExc_ValueError,
                         "batch: func, dfun or loss is not compiled, or threads < 1");
+        return NULL;
+    }
+    if (j.func->lanes > 0 && s->strategy != LSQ_STRATEGY_MINPACK) {
+        PyErr_SetString(PyExc_ValueError, "batch: a strategy with lanes");
         return NULL;
     }
     if (read_arrays(&j, x, weights, diag, bounds, cov, fvec, multipliers) < 0)

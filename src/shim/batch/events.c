@@ -50,6 +50,9 @@ tell_change(const slab *s, const slab_loss *loss, int64_t slot, const double *to
                     NULL, NULL);
 }
 
+/* Norms that are found at once: six chains of additions go side by side. */
+enum { TOGETHER = 48 };
+
 PyObject *
 batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -57,9 +60,9 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     slab_loss loss;
     npy_intp shape[2];
     const double *f, *weights;
-    double *row, *weighed;
+    double *row, *weighed, norms[TOGETHER];
     PyThreadState *released;
-    int failed = 0;
+    int failed = 0, plain;
 
     (void)module;
     if (!batch_takes("batch_tell_norm", 5, nargs) || batch_read_slab(args[0], args[1], &s) < 0
@@ -75,16 +78,20 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (row == NULL)
         return PyErr_NoMemory();
     weighed = row + s.m;
+    plain = weights == NULL && loss.none;
     released = batch_release(&s);
     for (npy_intp k = 0; k < s.count; k++) {
         int64_t slot = s.slots[k];
         const double *told = f + k * s.m, *fitted;
+        npy_intp next = k % TOGETHER;
 
         if (weights != NULL) {
             for (npy_intp i = 0; i < s.m; i++)
                 row[i] = weighted(told[i], weights[k * s.m + i]);
             told = row;
         }
+        if (plain && next == 0)
+            lsq_column_norms(s.m, s.count - k < TOGETHER ? s.count - k : TOGETHER, told, s.m, norms);
         if (s.state[slot].request == LSQ_ASK_FEELER) {
             tell_change(&s, &loss, slot, told);
             continue;
@@ -94,8 +101,8 @@ batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             batch_weigh(&s, &loss, k, told, weighed, 0);
             fitted = weighed;
         }
-        lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n,
-                      s.n, s.ipvt + slot * s.n, lsq_enorm(s.m, fitted), 1);
+        lsq_tell_norm(s.state + slot, batch_vectors(&s, slot), s.r + slot * s.n * s.n, s.n,
+                      s.ipvt + slot * s.n, plain ? norms[next] : lsq_enorm(s.m, fitted), 1);
         if (s.state[slot].accepted && s.before != NULL)
             memcpy(s.before + slot * s.m, s.fvec + slot * s.m, (size_t)s.m * sizeof *told);
         if (s.state[slot].accepted)
@@ -128,6 +135,23 @@ copy_columns(PyArrayObject *jac, npy_intp k, npy_intp m, npy_intp n, const doubl
     }
 }
 
+/* The k-th problem's model where J and f lie, if nothing weighs them and J lies column by column; fjac
+   and f are room. */
+static int
+model_in_place(const slab *s, PyArrayObject *jac, npy_intp k, double *fjac, double *f, batch_model *model)
+{
+    npy_intp m = s->m, n = s->n;
+    int64_t slot = s->slots[k];
+
+    if (PyArray_STRIDE(jac, 2) != (npy_intp)sizeof(double)
+        || PyArray_STRIDE(jac, 1) != m * (npy_intp)sizeof(double))
+        return 0;
+    *model = (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n,
+                           (const double *)(PyArray_BYTES(jac) + k * PyArray_STRIDE(jac, 0)),
+                           s->fvec + slot * m, 1};
+    return 1;
+}
+
 /* The k-th problem's model from its fjac; f has room for 2m. */
 static batch_model
 weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, double *f)
@@ -155,7 +179,7 @@ weighed_model(const slab *s, const slab_loss *loss, npy_intp k, double *fjac, do
                          loss->none ? NULL : kept + n * m);
         state->past = LSQ_PAST_TOLD;
     }
-    return (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n};
+    return (batch_model){fjac, f, batch_vectors(s, slot), s->ipvt + slot * n, NULL, NULL, 0};
 }
 
 /* Factored: R moves to a place of its own, and the core is told. */
@@ -261,6 +285,9 @@ batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
             for (int q = 0; q < count; q++) {
                 fjac = scratch + (size_t)q * each;
                 f = fjac + s.m * s.n;
+                if (weights == NULL && loss.none && s.kept == NULL
+                    && model_in_place(&s, jac, k + q, fjac, f, models + q))
+                    continue;
                 copy_columns(jac, k + q, s.m, s.n, weights == NULL ? NULL : weights + (k + q) * s.m,
                              fjac);
                 models[q] = weighed_model(&s, &loss, k + q, fjac, f);

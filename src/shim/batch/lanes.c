@@ -71,13 +71,26 @@ pack(const batch_lanes *l, int q, const batch_model *model)
     double *lane = l->a + q;
 
     for (npy_intp j = 0; j < n; j++) {
-        const double *column = model->fjac + (l->ipvt[j * LSQ_LANES + q] - 1) * m;
+        npy_intp from = (l->ipvt[j * LSQ_LANES + q] - 1) * m;
 
-        for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
-            *lane = column[i];
+        if (model->lane == NULL)
+            for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
+                *lane = model->fjac[from + i];
+        else
+            for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
+                *lane = model->lane[(from + i) * model->lanes];
     }
     for (npy_intp i = 0; i < m; i++)
-        l->b[i * LSQ_LANES + q] = model->f[i];
+        l->b[i * LSQ_LANES + q] = model->lane == NULL ? model->f[i] : model->residuals[i];
+}
+
+/* J and f of a model in lanes, in the room for them. */
+static void
+take_out(const batch_lanes *l, const batch_model *model)
+{
+    for (npy_intp k = 0; k < l->m * l->n; k++)
+        model->fjac[k] = model->lane[k * model->lanes];
+    memcpy(model->f, model->residuals, (size_t)l->m * sizeof *model->f);
 }
 
 static void
@@ -110,11 +123,14 @@ batch_factor(batch_lanes *l, const batch_model *models, int count)
                         l->work, l->places);
     }
     for (int q = 0; q < count; q++) {
-        if (together && l->plain[q])
+        if (together && l->plain[q]) {
             unpack(l, q, models + q);
-        else
-            lsq_dense_model(l->m, l->n, models[q].fjac, models[q].f, models[q].ipvt,
-                            models[q].w + LSQ_QTF * l->n, models[q].w + LSQ_COLNORM * l->n,
-                            models[q].w + LSQ_SCRATCH * l->n);
+            continue;
+        }
+        if (models[q].lane != NULL)
+            take_out(l, models + q);
+        lsq_dense_model(l->m, l->n, models[q].fjac, models[q].f, models[q].ipvt,
+                        models[q].w + LSQ_QTF * l->n, models[q].w + LSQ_COLNORM * l->n,
+                        models[q].w + LSQ_SCRATCH * l->n);
     }
 }

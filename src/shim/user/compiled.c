@@ -3,8 +3,9 @@
 #include "user.h"
 
 const char compiled_doc[] =
-    "compiled(function, m, data, owner)\n--\n\n"
-    "A capsule for solve: the addresses of a C function and of its data (0: none).\n"
+    "compiled(function, m, data, lanes, owner)\n--\n\n"
+    "A capsule for solve: the addresses of a C function and of its data (0: none), and how many\n"
+    "problems it takes at once (0: it has no lanes; solve accepts no other).\n"
     "It keeps `owner` alive, which must keep both alive.";
 
 /* The capsule's context is the owner, so that it is enough for a fit to hold the capsule. */
@@ -22,15 +23,20 @@ compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     PyObject *capsule;
 
     (void)module;
-    if (nargs != 4) {
-        PyErr_Format(PyExc_TypeError, "compiled takes 4 arguments, got %zd", nargs);
+    if (nargs != 5) {
+        PyErr_Format(PyExc_TypeError, "compiled takes 5 arguments, got %zd", nargs);
         return NULL;
     }
     c.function = PyLong_AsVoidPtr(args[0]);
     c.m = PyLong_AsLongLong(args[1]);
     c.data = PyLong_AsVoidPtr(args[2]);
+    c.lanes = PyLong_AsLongLong(args[3]);
     if (PyErr_Occurred())
         return NULL;
+    if (c.lanes < 0 || c.lanes > MOST_LANES) {
+        PyErr_SetString(PyExc_ValueError, "compiled: lanes is out of range");
+        return NULL;
+    }
     kept = PyMem_Malloc(sizeof *kept);
     if (kept == NULL)
         return PyErr_NoMemory();
@@ -38,8 +44,8 @@ compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     capsule = PyCapsule_New(kept, COMPILED_CAPSULE, destroy);
     if (capsule == NULL)
         PyMem_Free(kept);
-    else if (PyCapsule_SetContext(capsule, args[3]) == 0)
-        Py_INCREF(args[3]);
+    else if (PyCapsule_SetContext(capsule, args[4]) == 0)
+        Py_INCREF(args[4]);
     else
         Py_CLEAR(capsule);
     return capsule;

@@ -20,10 +20,13 @@ void gil_give(gil *g);
 /* compiled.c: a compiled function, in a capsule of this name. */
 #define COMPILED_CAPSULE "leastsq._core.compiled"
 
+enum { MOST_LANES = 16 };       /* that a compiled function may have */
+
 typedef struct {
-    void *function;             /* leastsq_residual or leastsq_jacobian */
+    void *function;             /* leastsq_residual or leastsq_jacobian; of lanes, if there are any */
     void *data;
     int64_t m;
+    int64_t lanes;              /* problems at once; 0: one, by the functions without lanes */
 } compiled;
 
 /* Prepare memory before a compiled function writes into it for the first time: elements that it leaves

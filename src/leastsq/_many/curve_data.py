@@ -1,0 +1,276 @@
+"""What `curve_fit_batch` makes of a model and data: rows of residuals and of Jacobians, weights, and what is left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._problem.arguments import noted, real_array
+from .._problem.kinds import PLAIN, returned, unmasked
+
+__all__ = ["DOOR", "Curves", "Model", "read_curves"]
+
+DOOR = "curve_fit_batch"
+_SAME_ROW = 1e-6                # relative difference of a row alone and among others that rounding does not explain
+_SHOWN = 60                     # characters of an array in a message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """Data of B problems of m points each, the shape in which the user gave those problems, and what is left out."""
+
+    shape: tuple[int, ...]          # the problems'; B is its product
+    y: np.ndarray                   # (B, m), 0 where left out
+    x: Any                          # each problem's own, (B, ..., m); or shared, as f gets it
+    own: bool                       # which of these
+    weights: np.ndarray | None      # (B, m), 0 where left out; None: all are 1
+
+    def rows(self):
+        """The arrays that have a row for each problem: the `data` of a batch."""
+        return (self.y, self.x) if self.own else (self.y,)
+
+
+class Model:
+    """``f(xdata, a, b, ...)`` of k problems, parameters of shape (k, 1), and its derivatives, as functions of rows."""
+
+    __slots__ = ("f", "jac", "tried", "x")
+
+    def __init__(self, f, jac, x):
+        self.f, self.jac, self.x = f, jac, x        # x: the shared xdata
+        self.tried = False                          # was one problem compared with itself among others?
+
+    def residual(self, p, y, *own):
+        """``f - y``, shape (k, m)."""
+        values = self.values(p, y.shape, own)
+        if not self.tried:
+            self.tried = True
+            if len(p) > 1:
+                self.compare(values[0], p, y.shape, own)
+        return values - y
+
+    def values(self, p, shape, own):
+        """f, shape (k, m)."""
+        return _table(self.call(self.f, "f", p, own), shape, "f")
+
+    def compare(self, values, p, shape, own):
+        """Refuse a function whose values for the first problem depend on the other ones."""
+        try:
+            alone = self.values(p[:1].copy(), (1, shape[1]), tuple(x[:1].copy() for x in own))[0]
+        except Exception as error:
+            noted(error, f"{DOOR}: f was called for one problem, as it is when the others are done: parameters of shape (1, 1)")
+            raise
+        with np.errstate(all="ignore"):
+            same = np.allclose(alone, values, rtol=_SAME_ROW, atol=_SAME_ROW*np.abs(alone).max(), equal_nan=True)
+        if not same:
+            raise ValueError(
+                f"{DOOR}: f must treat each problem as if it were alone, got other values for the first one together with "
+                f"{len(p) - 1} others, {_shown(values)}, than alone, {_shown(alone)}: parameters have shape (k, 1), points are "
+                "along the last axis, and sums or extremes go along that one; xdata of the shape of ydata is each problem's own, "
+                "unless shared_x=True")
+
+    def jacobian(self, p, y, *own):
+        """Its derivatives, shape (k, m, n)."""
+        found, shape = self.call(self.jac, "jac", p, own), (*y.shape, p.shape[1])
+        if isinstance(found, (list, tuple)):
+            if len(found) != shape[2]:
+                raise TypeError(f"{DOOR}: jac must return a derivative for each of the {shape[2]} parameters, got {len(found)}")
+            made = np.empty((len(p), shape[2], shape[1]))       # by columns, as the batch wants it
+            for j, column in enumerate(found):
+                made[:, j] = _table(column, y.shape, "jac", f"[{j}]", flat=True)
+            return made.transpose(0, 2, 1)
+        found = real_array(returned(found, "jac", DOOR), "the array that jac returns", DOOR)
+        if found.shape != shape:
+            hint = "; a list of them, or numpy.stack(..., axis=-1), is right" if found.shape == (shape[2], *y.shape) else ""
+            raise TypeError(f"{DOOR}: jac must return shape {shape}, or a list of {shape[2]} derivatives, "
+                            f"got {found.shape}{hint}")
+        return found
+
+    def call(self, function, name, p, own):
+        x = np.moveaxis(own[0], 0, -2) if own else self.x
+        try:
+            return function(x, *p.T.copy()[:, :, None])
+        except TypeError as error:
+            if "only length-1 arrays" in str(error) or "only 0-dimensional arrays" in str(error):
+                noted(error, f"{DOOR}: {name} is called for all problems at once, with parameters of shape ({len(p)}, 1): use "
+                             "numpy's functions instead of math's, numpy.where instead of if")
+            raise
+
+
+def _shown(values):
+    text = np.array2string(values, threshold=6, precision=4)
+    return text if len(text) < _SHOWN else text[:_SHOWN] + "..."
+
+
+def _table(values, shape, name, which="", flat=False):
+    """What f returned, or one derivative, as an array of shape (k, m); `flat`: it may be the same for all problems."""
+    array = real_array(returned(values, name, DOOR), f"the array that {name} returns", DOOR)
+    if array.shape == shape:
+        return array
+    if array.shape == (shape[0], 1) or flat and array.shape in ((), (1,), shape[1:], (1, shape[1])):
+        return np.broadcast_to(array, shape)
+    raise ValueError(f"{DOOR}: {name} must return a row for each problem{', ' if which else ''}{which and 'in ' + name + which}, "
+                     f"shape {shape} for parameters of shape ({shape[0]}, 1), got {array.shape}")
+
+
+def read_curves(xdata, ydata, sigma, *, shared_x, policy):
+    """
+    The `Curves` of what the user gave.
+
+    Parameters
+    ----------
+    xdata, ydata, sigma, shared_x : object
+        As given.
+    policy : {"check", "omit", "ignore"}
+        nan: an error (as infinities), left out, or handed on.
+    """
+    lengths = _lengths(ydata)
+    if lengths is None:
+        y, absent = _values(ydata, "ydata")
+        if y.ndim == 0 or y.size == 0:
+            raise ValueError(f"{DOOR}: ydata must have a row of data for each problem, shape (..., m), got {y.shape}")
+        x, own, masked = _shared_or_own(xdata, y.shape, shared_x)
+        if masked is not None:
+            absent = _either(absent, _of_points(masked, y.shape, own))
+        if sigma is not None:
+            sigma, masked = _values(sigma, "sigma")
+            sigma = _of_shape(sigma, y.shape)
+            if masked is not None:
+                absent = _either(absent, masked)
+    else:
+        y, absent = _padded(ydata, lengths, "ydata")
+        (x, masked), own = _padded(xdata, lengths, "xdata", last=True), True
+        absent |= masked
+        if isinstance(sigma, (list, tuple)) or np.ndim(sigma) > 0:
+            sigma, masked = _padded(sigma, lengths, "sigma", last=True)
+            absent |= masked
+        elif sigma is not None:
+            sigma = np.broadcast_to(_values(sigma, "sigma")[0], y.shape)
+    if policy != "ignore":
+        absent = _look(y, "ydata", policy, absent, y.shape, True)
+        if isinstance(x, np.ndarray):
+            absent = _look(x, "xdata", policy, absent, y.shape, own)
+    weights = _weights(sigma, absent, y.shape)
+    if absent is not None:
+        y = np.where(absent, 0.0, y)
+    count = math.prod(y.shape[:-1])
+    if own:
+        x = np.moveaxis(x.reshape(*x.shape[:x.ndim - y.ndim], count, y.shape[-1]), -2, 0)
+    return Curves(y.shape[:-1], np.ascontiguousarray(y.reshape(count, -1)), x, own,
+                  None if weights is None else np.array(weights.reshape(count, -1)))
+
+
+def _lengths(ydata):
+    """The lengths of a list's one-dimensional arrays, where they differ; else None."""
+    if not isinstance(ydata, (list, tuple)) or not ydata or np.ndim(ydata[0]) != 1:
+        return None
+    lengths = [len(row) if np.ndim(row) == 1 else -1 for row in ydata]
+    return lengths if len(set(lengths)) > 1 else None
+
+
+def _values(array, name):
+    """(float64 array, its mask or None)."""
+    mask = None
+    if type(array) not in PLAIN:
+        array, mask = unmasked(array, name, DOOR)
+    return np.asarray(real_array(array, name, DOOR), float), mask
+
+
+def _padded(rows, lengths, name, last=False):
+    """Arrays of these lengths as one, and what of it is padding: zeros, or each one's last value."""
+    most = max(lengths)
+    if not isinstance(rows, (list, tuple)) or len(rows) != len(lengths):
+        raise ValueError(f"{DOOR}: {name} must be a list of {len(lengths)} arrays as long as those of ydata, which differ in "
+                         f"length, got {type(rows).__name__}{f' of {len(rows)}' if hasattr(rows, '__len__') else ''}")
+    made, absent = [], []
+    for i, (row, length) in enumerate(zip(rows, lengths)):
+        array, mask = _values(row, f"{name}[{i}]")
+        if array.ndim == 0 or array.shape[-1] != length or length == 0 or array.ndim > 1 and not last:
+            raise ValueError(f"{DOOR}: {name}[{i}] must have {f'{length} points' if length > 0 else 'points along one axis'} "
+                             f"as ydata[{i}], got shape {array.shape}")
+        wide = [(0, 0)]*(array.ndim - 1) + [(0, most - length)]
+        made.append(np.pad(array, wide, mode="edge") if last else np.pad(array, wide))
+        absent.append(np.pad(np.zeros(length, bool) if mask is None else mask.reshape(-1, length).any(axis=0),
+                             (0, most - length), constant_values=True))
+    if len({array.shape for array in made}) > 1:
+        raise ValueError(f"{DOOR}: the arrays of {name} must have the same number of rows, got shapes "
+                         f"{', '.join(sorted({str(np.shape(row)) for row in rows}))}")
+    return np.stack(made, axis=-2), np.array(absent)
+
+
+def _shared_or_own(xdata, shape, shared):
+    """(xdata, is it each problem's own, what of it is masked or None)."""
+    if not isinstance(xdata, (list, tuple, np.ndarray)):        # handed to f as it is, by `curve_fit` too
+        if shared is False:
+            raise TypeError(f"{DOOR}: xdata must be an array if it is each problem's own, got {type(xdata).__name__}")
+        return xdata, False, None
+    x, mask = _values(xdata, "xdata")
+    fits = x.ndim >= len(shape) > 1 and x.shape[-len(shape):] == shape
+    if shared is False and not fits:
+        raise ValueError(f"{DOOR}: xdata that is each problem's own must have the shape of ydata, {shape}, or axes before that, "
+                         f"got {x.shape}")
+    own = fits if shared is None else not shared
+    if not own and x.ndim and x.shape[-1] not in (shape[-1], 1) and x.shape[0] != shape[-1]:
+        raise ValueError(f"{DOOR}: xdata must have the {shape[-1]} points of ydata along an axis, or the shape of ydata, "
+                         f"{shape}, if it is each problem's own, got {x.shape}")
+    if x is not xdata and not own:
+        x = x.view()
+        x.flags.writeable = False                   # the model sees it at every call
+    return x, own, mask
+
+
+def _of_shape(sigma, shape):
+    allowed = ((), (1,), shape[-1:], (*shape[:-1], 1), shape)
+    if sigma.shape not in allowed:
+        raise ValueError(f"{DOOR}: sigma must hold standard deviations, a number or of shape {shape[-1:]} or {shape}, "
+                         f"got {sigma.shape}")
+    return np.broadcast_to(sigma, shape)
+
+
+def _either(a, b):
+    return b if a is None else a | b
+
+
+def _of_points(flags, shape, own):
+    """Flags of elements of xdata or ydata as flags of points, which broadcast to the shape of ydata."""
+    m = shape[-1]
+    if own:
+        return flags.reshape(-1, *shape).any(axis=0)
+    if flags.ndim and flags.shape[-1] == m:
+        return flags.reshape(-1, m).any(axis=0)
+    if flags.ndim and flags.shape[0] == m:
+        return flags.reshape(m, -1).any(axis=1)
+    return flags.any()
+
+
+def _look(values, name, policy, absent, shape, own):
+    """What is left out, together with what is nan in these; or ValueError, for what is not finite."""
+    wrong = np.isnan(values) if policy == "omit" else ~np.isfinite(values)
+    if not wrong.any():
+        return absent
+    points = np.broadcast_to(_of_points(wrong, shape, own), shape)
+    if policy == "omit":
+        return _either(absent, points)
+    if absent is not None and not (points & ~absent).any():
+        return absent
+    first = tuple(map(int, np.argwhere(wrong)[0]))
+    raise ValueError(f"{DOOR}: {name} must be finite, got {values[first]} at {list(first)}, the first of "
+                     f"{np.count_nonzero(wrong)}: nan_policy='omit' leaves nan out")
+
+
+def _weights(sigma, absent, shape):
+    """What residuals are multiplied by, 0 where left out; None: all alike."""
+    if sigma is None:
+        return None if absent is None else np.where(absent, 0.0, np.ones(shape))
+    unfit = np.isnan(sigma) | (sigma == 0)
+    if absent is not None:
+        unfit &= ~absent
+    if unfit.any():
+        first = tuple(map(int, np.argwhere(unfit)[0]))
+        raise ValueError(f"{DOOR}: sigma must not be zero or nan, got {sigma[first]} at {list(first)}, the first of "
+                         f"{np.count_nonzero(unfit)}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = 1.0/sigma
+    return weights if absent is None else np.where(absent, 0.0, weights)

@@ -1,0 +1,68 @@
+/* What fits of compiled functions one after another (fitter.c) and several at once
+   (lane_fitter.c) share: slots, each with a fit, and the arena of a thread. */
+#ifndef LEASTSQ_FITTER_H
+#define LEASTSQ_FITTER_H
+
+#include "batch.h"
+#include "leastsq.h"
+
+enum { INTERRUPTED = 1, MOST_SLOTS = 2 * MOST_LANES };  /* the former is returned to the core: what
+                                                           stops a fit is in `code` */
+
+/* One thread's share of a supply: the group of problems that it has taken. */
+typedef struct {
+    batch_supply *supply;
+    int64_t next, end;
+    int64_t finished;           /* not yet added to the supply's `done` */
+} queue;
+
+typedef struct {
+    batch_fitter *fitter;
+    npy_intp k;                 /* the problem; -1: the slot is free */
+    lsq_state state;
+    double *w, *f, *trial, *fjac;
+    double *kept;               /* with a strategy: J as factored, and the weights of its rows */
+    int64_t *ipvt;
+    void *func_data, *dfun_data;
+    const double *weights;
+    robust_loss loss;           /* the job's, with this problem's counts */
+    int64_t calls;              /* of func */
+    int32_t code;
+    int no_residuals;           /* func was not called yet, or stopped it at x0 */
+} slot;
+
+/* A thread's work; its arena follows. */
+struct batch_fitter {
+    const batch_job *job;
+    queue queue;
+    leastsq_residual func;
+    leastsq_jacobian dfun;
+    double *weighed, *scratch;
+    batch_lanes *lanes;
+    /* Only where functions have lanes: their arguments, `wide` numbers for each of one lane's */
+    npy_intp wide;
+    double *x, *moved, *steps;  /* n */
+    double *out;                /* m */
+    double *jac;                /* m x n */
+    void **data;
+    int32_t *status;
+    int count;                  /* of slots */
+    slot slots[MOST_SLOTS];
+};
+
+/* slot.c */
+int fitter_stopped(const queue *q);
+npy_intp fitter_next(queue *q);
+void slot_begin(slot *s, npy_intp k);
+void slot_conclude(slot *s);
+double slot_norm(const slot *s);
+void slot_tell_norm(slot *s, double norm);
+void slot_weigh_model(slot *s);
+void slot_end(slot *s);
+
+/* lane_fitter.c: the doubles that lanes take, and where they are; the fits */
+npy_intp lanes_room(const batch_job *j);
+void lanes_lay_out(batch_fitter *w, double *room);
+void fit_in_lanes(batch_fitter *w);
+
+#endif
