@@ -131,7 +131,7 @@ def compile_spot():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spot.so"
         subprocess.run([compiler, "-O2", "-fPIC", "-shared", "-o", path,
-                        Path(__file__).with_suffix(".c"), "-lm", "-ldl"], check=True)
+                        Path(__file__).with_name("programs") / "batch.c", "-lm", "-ldl"], check=True)
         return ctypes.CDLL(str(path))
 
 
@@ -146,7 +146,7 @@ def compile_lanes():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lanes.so"
         done = subprocess.run([compiler, *VECTOR_EXP, "-fPIC", "-shared", "-o", path,
-                               Path(__file__).with_name("batch_lanes.c"), "-lmvec", "-lm"], capture_output=True)
+                               Path(__file__).with_name("programs") / "batch_lanes.c", "-lmvec", "-lm"], capture_output=True)
         return None if done.returncode else ctypes.CDLL(str(path))
 
 

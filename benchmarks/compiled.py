@@ -38,7 +38,7 @@ from overhead import machine
 from leastsq import CFunction, leastsq
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = Path(__file__).with_suffix(".c")
+SOURCE = Path(__file__).with_name("programs") / "compiled.c"
 SOLVERS = ("leastsq", "libminpack", "libcminpack")
 PROBLEMS = {"decay": "decay n=3 m=100", "gaussian": "2-D Gaussian n=5 m=25"}
 METHODS = ("lmdif", "lmder")

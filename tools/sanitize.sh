@@ -43,8 +43,8 @@ suite() {
         tests/many/test_accumulator.py tests/many/test_batch.py tests/many/test_batch_faults.py \
         tests/many/test_batch_options.py tests/many/test_block_faults.py tests/many/test_blocks.py \
         tests/fit/test_ask_tell.py tests/fit/test_blocked.py tests/fit/test_callbacks.py tests/fit/test_compiled.py \
-        tests/fit/test_curve_fit.py tests/fit/test_derivatives.py tests/fit/test_errors.py \
-        tests/fit/test_least_squares.py tests/fit/test_losses.py tests/fit/test_returns.py tests/fit/test_signature.py \
+        tests/dropin/test_curve_fit.py tests/fit/test_derivatives.py tests/fit/test_errors.py \
+        tests/dropin/test_least_squares.py tests/fit/test_losses.py tests/dropin/test_returns.py tests/dropin/test_signature.py \
         tests/faults/test_blocked_faults.py tests/faults/test_every_fault.py tests/faults/test_faults.py \
         tests/faults/test_private.py tests/faults/test_arguments_are_fresh.py tests/faults/test_edges.py \
         tests/faults/test_returned_kinds.py tests/faults/test_short_writes.py tests/faults/test_vanished_steps.py \
@@ -56,7 +56,7 @@ suite() {
 
 # ------------------------------------------------- the Fortran without Python
 
-# tests/support/threads.c and all of the Fortran.  $1: a folder for it, $2: flags
+# tests/programs/threads.c and all of the Fortran.  $1: a folder for it, $2: flags
 driver() {
     folder=$out/$1 flags="$2 -O1 -g"
     rm -rf "$folder"
@@ -75,7 +75,7 @@ print("-isystem", sysconfig.get_path("include"), "-isystem", numpy.get_include()
         done
         $FC $flags -std=f2018 -cpp -DISA=baseline -fopenmp-simd "-J$folder" -c "$folder/kernels.F90" \
             -o "$folder/kernels.o"
-        $CC $flags -std=c11 -Wall -Wextra -Werror $headers -c tests/support/threads.c -o "$folder/threads.o"
+        $CC $flags -std=c11 -Wall -Wextra -Werror $headers -c tests/programs/threads.c -o "$folder/threads.o"
         $FC $flags -o "$folder/threads" "$folder"/*.o -lpthread -lm
     }
 }

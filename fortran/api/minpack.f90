@@ -18,7 +18,7 @@ module leastsq_minpack
 contains
 
    !> Without a Jacobian: forward differences.
-   subroutine lmdif(fcn, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, epsfcn, diag, mode, &
+   subroutine lmdif(fcn, data, m, n, x, fvec, ftol, xtol, gtol, maxfev, precision, diag, mode, &
       factor, info, nfev, njev, fjac, ipvt, qtf, work)
       procedure(residual_c) :: fcn                !< the residual
       type(c_ptr), intent(in) :: data             !< its last argument
@@ -28,7 +28,7 @@ contains
       real(wp), intent(out) :: fvec(m)            !< f(x)
       real(wp), intent(in) :: ftol, xtol, gtol    !< tolerances, >= 0
       integer(ik), intent(in) :: maxfev           !< most residuals, > 0
-      real(wp), intent(in) :: epsfcn              !< relative error of f
+      real(wp), intent(in) :: precision              !< relative error of f
       real(wp), intent(inout) :: diag(n)          !< scale factors: the user's, or out
       integer(ik), intent(in) :: mode             !< SCALE_COLUMNS or SCALE_USER
       real(wp), intent(in) :: factor              !< first radius in units of ‖D x‖, > 0
@@ -42,7 +42,7 @@ contains
 
       problem%fcn => fcn
       problem%data = data
-      problem%how%precision = epsfcn
+      problem%how%precision = precision
       call fit(problem, m, n, x, fvec, fjac, m, ftol, xtol, gtol, maxfev, diag, mode, factor, &
          info, nfev, njev, ipvt, qtf, work)
    end subroutine lmdif

@@ -30,7 +30,7 @@ def starve(need_program, tmp_path_factory):
     cc, folder = need_program("cc"), tmp_path_factory.mktemp("starve")
     shim, library = folder / "fail_malloc.so", compiled_problems.build(cc, folder)
     subprocess.run([cc, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-                    SUPPORT / "fail_malloc.c", "-o", shim], check=True)
+                    SUPPORT.with_name("programs") / "fail_malloc.c", "-o", shim], check=True)
 
     def run(where, *names):
         done = subprocess.run(

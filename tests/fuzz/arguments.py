@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-for room in ("support", "fit"):
+for room in ("support", "fit", "dropin"):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / room))
 import guards  # noqa: E402
 from enzyme import by_columns, jacobian, residual  # noqa: E402

@@ -90,7 +90,7 @@ def quiet():
 def library(need_program, tmp_path_factory):
     path = tmp_path_factory.mktemp("batch") / "libbatch_problems.so"
     subprocess.run([need_program("cc"), *compiled_problems.FLAGS, f"-I{package.get_include()}",
-                    Path(__file__).with_name("batch_problems.c"), "-o", path], check=True)
+                    Path(__file__).parents[1] / "programs" / "batch_problems.c", "-o", path], check=True)
     return ctypes.CDLL(str(path))
 
 

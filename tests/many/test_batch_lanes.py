@@ -27,7 +27,7 @@ def quiet():
 def in_lanes(need_program, tmp_path_factory):
     path = tmp_path_factory.mktemp("lanes") / "liblane_problems.so"
     subprocess.run([need_program("cc"), *compiled_problems.FLAGS, f"-I{package.get_include()}",
-                    Path(__file__).with_name("lane_problems.c"), "-o", path], check=True)
+                    Path(__file__).parents[1] / "programs" / "lane_problems.c", "-o", path], check=True)
     loaded = ctypes.CDLL(str(path))
     loaded.lanes_seen.restype = ctypes.POINTER(ctypes.c_int64)
     return loaded

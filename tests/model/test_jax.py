@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import leastsq as lsq
-from leastsq._problem.automatic import by_jax
+from leastsq._fit.automatic import by_jax
 
 T = np.linspace(0, 4, 50)
 Y = 2.5*np.exp(-1.3*T) + 0.5 + 0.02*np.random.default_rng(1).standard_normal(50)

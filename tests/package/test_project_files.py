@@ -112,7 +112,7 @@ def test_the_tests_of_the_free_threaded_job_exist():
     named = set(re.findall(r"tests/\w+/test_\w+\.py", "".join(step.get("run", "") for step in steps)))
     assert {name for name in named if not (ROOT / name).exists()} == set()
     use_threads = re.compile(r"^(import threading|from concurrent\.futures import ThreadPoolExecutor)", re.MULTILINE)
-    threaded = {f"tests/{room}/{path.name}" for room in ("faults", "fit", "many")
+    threaded = {f"tests/{room}/{path.name}" for room in ("faults", "fit", "dropin", "many")
                 for path in (ROOT / "tests" / room).glob("test_*.py") if use_threads.search(path.read_text(encoding="utf-8"))}
     # Dask's own threads and processes; needs packages that may switch the GIL on
     assert threaded - named == {"tests/many/test_dask.py"}

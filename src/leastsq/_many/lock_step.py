@@ -303,13 +303,13 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
             cost -= step == 0
         _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
         if bounds is not None or not job.problem.loss.is_linear:
-            grow_steps(slab, slots, job, x, problems, weights, (j, relative_step, points, limits, grows), jac, cost)
+            grow_steps(slab, slots, job, x, problems, weights, (j, relative_step, points, limits, grows), (jac, cost))
     return jac, cost
 
 
-def grow_steps(slab, slots, job, x, problems, weights, differences, jac, cost):
+def grow_steps(slab, slots, job, x, problems, weights, differences, made):
     """Longer steps for the problems in which those by parameter j changed no residual, as in fdjac2.f90."""
-    j, relative, before, limits, grows = differences
+    (j, relative, before, limits, grows), (jac, cost) = differences, made
     which = np.flatnonzero(grows & (before[:, j] != x[:, j]) & (x[:, j] != 0) & ~jac[:, j].any(axis=1))
     for turn in range(MOST_GROWTHS):
         if turn == MOST_GROWTHS - 1:

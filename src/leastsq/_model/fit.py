@@ -10,7 +10,7 @@ import numpy as np
 
 from .._fit.fit import Fit, why_it_ended
 from .._fit.status import SUCCESS, Status
-from .._problem.automatic import AUTOMATIC, by_jax
+from .._fit.automatic import AUTOMATIC, by_jax
 from .._problem.derivatives import PRECISION, SCHEMES, Differences
 from .._problem.counts import COUNTS_FTOL, around, impossible, refuse_beside
 from .._problem.losses import LEAST_SQUARES, LINEAR, POISSON, DataLoss, Loss, parse_loss
@@ -177,7 +177,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         pairs = [by_jax(one, DOOR) for one in models]
         models, jac = [one for one, _ in pairs], [one for _, one in pairs]
     parameters = parse_parameters(signatures, start, bounds, fixed, prior, own, None if separable is False else separable)
-    problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=loss, f_scale=f_scale,
+    problem = problem_of(models, sets, signatures, parameters, jac=jac, loss=(loss, f_scale),
                          absolute_sigma=absolute_sigma, workers=workers)
     _check_counts(sets, parameters)
     begin, searched, linear = parameters.start, None, None
@@ -270,9 +270,9 @@ def _models_and_data(model, x, y, start, sigma, nan_policy):
     return [one.call for one in signatures], sets, signatures
 
 
-def problem_of(models, sets, signatures, parameters, *, jac=None, loss=LINEAR, f_scale=1.0, absolute_sigma=False, workers=None):
-    """The `Problem` of models and data, whose residuals are those of all sets, then of the priors."""
-    scheme, derivatives = "2-point", None
+def problem_of(models, sets, signatures, parameters, *, jac=None, loss=(LINEAR, 1.0), absolute_sigma=False, workers=None):
+    """The `Problem` of models and data, whose residuals are those of all sets, then of the priors; `loss`: with its f_scale."""
+    (loss, f_scale), scheme, derivatives = loss, "2-point", None
     if isinstance(jac, str):
         if jac not in SCHEMES:
             words = (*SCHEMES, AUTOMATIC)

@@ -178,7 +178,7 @@ def restored(stored, model=None, x=None, loss=None):
     answer, fvec = _decoded(stored["x"]), _decoded(stored["fvec"])
     if model is None:
         models = Models((), (), tuple(sets), parameters)
-        problem = problem_of([_absent]*len(sets), sets, None, parameters, loss=rho or _absent, f_scale=stored["f_scale"],
+        problem = problem_of([_absent]*len(sets), sets, None, parameters, loss=(rho or _absent, stored["f_scale"]),
                              absolute_sigma=stored["absolute_sigma"])
         problem = replace(problem, func=None, in_blocks=True, rows=fvec.size)
     else:
@@ -211,7 +211,7 @@ def _with_models(model, sets, parameters, rho, stored):
                              f"{', '.join(signature.names)}")
         signatures.append(signature)
     calls = [one.call for one in signatures]
-    problem = problem_of(calls, sets, signatures, parameters, loss=rho, f_scale=stored["f_scale"],
+    problem = problem_of(calls, sets, signatures, parameters, loss=(rho, stored["f_scale"]),
                          absolute_sigma=stored["absolute_sigma"])
     return Models(tuple(calls), tuple(signatures), tuple(sets), parameters), problem
 

@@ -76,7 +76,7 @@ def _weighted(ydata, weigh):
     return data if weigh is None else weigh(data) if callable(weigh) else weigh*data
 
 
-def warn_of_lost_steps(popt, info, weigh, ydata, epsfcn):
+def warn_of_lost_steps(popt, info, weigh, ydata, precision):
     """Say which forward differences, relative to parameters that are nearly zero, were lost in the residuals' rounding.
 
     The promise of MINPACK's numbers forbids others.
@@ -85,7 +85,7 @@ def warn_of_lost_steps(popt, info, weigh, ydata, epsfcn):
     columns = np.empty(popt.size)
     columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
     rounding = EPS*np.linalg.norm(info["fvec"] + _weighted(ydata, weigh))
-    changes = columns*steps_of(popt, np.sqrt(Differences(precision=epsfcn).relative_error()))
+    changes = columns*steps_of(popt, np.sqrt(Differences(precision=precision).relative_error()))
     lost = np.flatnonzero(rounding > _LOST*changes)
     if lost.size:
         listed = " and ".join(f"parameter {j}, {popt[j]:.3g}" for j in lost)

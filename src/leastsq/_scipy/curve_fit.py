@@ -14,7 +14,7 @@ from .._fit.leastsq import leastsq
 from .._fit.stayed import NO_STEP, SIGN
 from .._fit.status import SUCCESS, Status
 from .._problem.arguments import improper, noted, real_array, real_data
-from .._problem.automatic import AUTOMATIC, by_jax
+from .._fit.automatic import AUTOMATIC, by_jax
 from .._problem.bounds import parse_bounds
 from .._problem.compiled import CFunction
 from .._problem.kinds import PLAIN, plain, without_mask
