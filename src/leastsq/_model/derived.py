@@ -14,6 +14,7 @@ from .._uncertainty.confidence import confidence_intervals
 from .._uncertainty.export import Exports
 from .._uncertainty.format import value_and_error
 from .._uncertainty.told import Fitted
+from .fitted_parameter import Quantity
 from .words import nearest, sort_of
 
 __all__ = ["DerivedResult", "DerivedValue", "derive"]
@@ -22,7 +23,7 @@ _TURNS = 60             # of the search for the parameter that gives the quantit
 _EPS = np.finfo(float).eps
 
 
-class DerivedValue(float):
+class DerivedValue(Quantity):
     """
     A quantity that follows from the parameters: a float, its value, that knows its standard error.
 
@@ -32,24 +33,7 @@ class DerivedValue(float):
     value, stderr : float
     """
 
-    __slots__ = ("_of", "_place")
-
-    def __new__(cls, of, place):
-        self = super().__new__(cls, of.x[place])
-        self._of, self._place = of, place
-        return self
-
-    @property
-    def name(self):
-        return self._of.names[self._place]
-
-    @property
-    def value(self):
-        return float(self)
-
-    @property
-    def stderr(self):
-        return float(self._of.stderr[self._place])
+    __slots__ = ()
 
     def interval(self, level=0.95, method="t"):
         """
@@ -67,18 +51,10 @@ class DerivedValue(float):
         -------
         tuple of float
         """
-        return self._of._interval(self._place, level, method)
+        return self._result._interval(self._place, level, method)
 
     def __repr__(self):
         return f"{self.name} = {' ± '.join(value_and_error(float(self), self.stderr))}"
-
-    __str__ = __repr__
-
-    def __format__(self, spec):
-        return format(float(self), spec) if spec else str(self)
-
-    def __reduce__(self):
-        return float, (float(self),)
 
 
 class DerivedResult(Exports, Mapping):

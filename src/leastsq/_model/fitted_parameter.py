@@ -1,4 +1,4 @@
-"""`FitParameter`: one parameter of a result, a float that knows the rest."""
+"""`FitParameter`, one parameter of a result, and `Quantity`: floats that know the rest."""
 
 from __future__ import annotations
 
@@ -6,10 +6,51 @@ import numpy as np
 
 from .._uncertainty.format import format_value
 
-__all__ = ["FitParameter"]
+__all__ = ["FitParameter", "Quantity"]
 
 
-class FitParameter(float):
+class Quantity(float):
+    """
+    A value that knows its name and its standard error.
+
+    Parameters
+    ----------
+    result : object
+        With `names`, `x` and `stderr` of all.
+    place : int
+        Which of them.
+    """
+
+    __slots__ = ("_place", "_result")
+
+    def __new__(cls, result, place):
+        self = super().__new__(cls, result.x[place])
+        self._result, self._place = result, place
+        return self
+
+    @property
+    def name(self):
+        return self._result.names[self._place]
+
+    @property
+    def value(self):
+        return float(self)
+
+    @property
+    def stderr(self):
+        return float(self._result.stderr[self._place])
+
+    def __str__(self):
+        return repr(self)
+
+    def __format__(self, spec):
+        return format(float(self), spec) if spec else str(self)
+
+    def __reduce__(self):
+        return float, (float(self),)
+
+
+class FitParameter(Quantity):
     """
     A fitted parameter: a float, its value, that knows the rest.
 
@@ -40,24 +81,7 @@ class FitParameter(float):
     0.47 to 0.54
     """
 
-    __slots__ = ("_place", "_result")
-
-    def __new__(cls, result, place):
-        self = super().__new__(cls, result.x[place])
-        self._result, self._place = result, place
-        return self
-
-    @property
-    def name(self):
-        return self._result.names[self._place]
-
-    @property
-    def value(self):
-        return float(self)
-
-    @property
-    def stderr(self):
-        return float(self._result.stderr[self._place])
+    __slots__ = ()
 
     @property
     def start(self):
@@ -102,14 +126,6 @@ class FitParameter(float):
     def __repr__(self):
         text = f"{float(self):.6g} (fixed)" if self.fixed else format_value(float(self), self.stderr)
         return f"{self.name} = {text}"
-
-    __str__ = __repr__
-
-    def __format__(self, spec):
-        return format(float(self), spec) if spec else str(self)
-
-    def __reduce__(self):
-        return float, (float(self),)
 
     def __copy__(self):
         return self
