@@ -15,7 +15,7 @@ from .._problem.losses import LINEAR, POISSON, parse_loss
 from .._problem.problem import Problem
 from .._problem.settings import Settings, most_evaluations
 from .._problem.words import of_curve_fit
-from .._scipy.curve_fit import _count_parameters, _parameter_names
+from .._scipy.curve_fit import count_parameters, parameter_names
 from .arguments import scale_factors
 from .batch_result import BatchResult
 from .curve_data import DOOR, Model, read_curves
@@ -174,7 +174,7 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     if isinstance(loss, str) and loss == POISSON:
         raise ValueError(f"{DOOR}: loss='poisson' is for leastsq_batch, which takes counts and their expectation apart, and for "
                          "curve_fit and fit")
-    names = _parameter_names(f, n)
+    names = parameter_names(f, n)
     model = Model(f, jac, None if curves.own else curves.x)
     problem = Problem(model.residual, (), None if jac is None else model.jacobian, False, forward_differences(epsfcn, DOOR),
                       bounds, parse_loss(loss, f_scale), names=names, absolute_sigma=absolute_sigma)
@@ -220,7 +220,7 @@ def _starts(f, p0, bounds, problems):
     """(starts of shape (B, n), `Bounds` or None)."""
     count = math.prod(problems)
     if p0 is None:
-        n = _count_parameters(f)
+        n = count_parameters(f)
     else:
         p0 = np.atleast_1d(real_array(p0 if type(p0) in PLAIN else plain(p0, "p0", DOOR), "p0", DOOR))
         n = p0.shape[-1]

@@ -31,7 +31,7 @@ from .curve_data import apply_nan_policy, jacobian_of, residual_of
 from .explain import count_unknown, explain_error, not_a_function, ran_out, unknown_option, why_no_covariance
 from .outcome import FULFILLED, STATUS, in_place_of, scipys_sentence, too_few, warn_in_place_of
 
-__all__ = ["curve_fit"]
+__all__ = ["count_parameters", "curve_fit", "parameter_names"]
 
 _NO_BOUNDS = (-np.inf, np.inf)
 _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
@@ -217,7 +217,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         raise ValueError("curve_fit: history=True needs full_output=True, for infodict holds it")
     started = p0 is not None
     if not started:
-        n = _count_parameters(f)
+        n = count_parameters(f)
         bounds = _finite_bounds(bounds, n)
         p0 = np.ones(n) if bounds is None else bounds.inside()
     else:
@@ -252,7 +252,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         free = int(bounds.free.sum())
     if ydata.size != 1 and free > ydata.size and not as_scipys:
         raise noted(TypeError(f"The number of func parameters={free} must not exceed the number of data points={ydata.size}"),
-                    f"{of_curve_fit(_parameter_names(f, n)).labels(range(n))}: fix some of them (bounds with lo = hi), or give "
+                    f"{_words(f, n).labels(range(n))}: fix some of them (bounds with lo = hi), or give "
                     "more data")
 
     weigh = weigher(sigma, ydata.size)
@@ -266,7 +266,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if kwargs:
         _check_options(kwargs)
         if kwargs.get("strict"):
-            kwargs["strict"] = of_curve_fit(_parameter_names(f, n))
+            kwargs["strict"] = _words(f, n)
     if as_scipys:
         if bounds is not None:
             kwargs["bounds"] = bounds.low, bounds.high
@@ -278,11 +278,11 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     projects = separable is not None and separable is not False
     if projects:
         kwargs = {"factor": 1.0} | kwargs
-        kwargs["separable"] = linear_parameters(separable, _parameter_names(f, n))
+        kwargs["separable"] = linear_parameters(separable, parameter_names(f, n))
     try:
         popt, pcov, info, mesg, ier = leastsq(func, p0, Dfun=Dfun, full_output=1, **kwargs)
     except (TypeError, ValueError, OverflowError) as error:
-        explain_error(error, of_curve_fit(_parameter_names(f, n)), f, jac, xdata, ydata, n)
+        explain_error(error, _words(f, n), f, jac, xdata, ydata, n)
         raise
     if poisson:
         check_start(residual, ier, info, p0)
@@ -294,7 +294,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         ended = STATUS[ier] > 0 or ier == Status.WATCHER and not named
         mesg = _in_scipys_words(mesg, ier, named)
     if not ended:
-        words = of_curve_fit(_parameter_names(f, n))
+        words = _words(f, n)
         mesg = words.of(mesg) if ier == Status.NOT_FINITE else _in_our_words(mesg, f, n)
         failure = RuntimeError("Optimal parameters not found: " + mesg)
         raise ran_out(failure, words, popt, info["fvec"], started) if ier == Status.MAXFEV else failure
@@ -337,7 +337,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         if jac is None and np.isfinite(pcov).all():
             warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
     if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
-        why = why_no_covariance(of_curve_fit(_parameter_names(f, n)), popt, info, count,
+        why = why_no_covariance(_words(f, n), popt, info, count,
                                 np.ones(n, bool) if bounds is None else bounds.free, absolute_sigma)
         pcov = with_infinities(pcov, n)
         warn("Covariance of the parameters could not be estimated" + why, 2)
@@ -354,7 +354,7 @@ def _with_functions(problem, func, Dfun):
 def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
     """What was fitted, and to what."""
     return replace(problem, model=f, xdata=xdata, ydata=ydata, sigma=sigma, absolute_sigma=bool(absolute_sigma),
-                   names=_parameter_names(f, n))
+                   names=parameter_names(f, n))
 
 
 def _warn_of_no_effect(mesg, info):
@@ -379,7 +379,7 @@ def _check_functions(f, jac, p0, xdata, ydata):
             raise not_a_function(TypeError(words), name, function, xdata, ydata)
 
 
-def _count_parameters(f):
+def count_parameters(f):
     """Positional parameters of `f` after its first."""
     if type(f) is FunctionType and not f.__dict__:      # in a tenth of the time
         count = f.__code__.co_argcount
@@ -424,7 +424,7 @@ def _our_lines(mesg):
 def _in_our_words(mesg, f, n):
     """A message whose further lines, after SciPy's sentence, speak of the model and its parameters."""
     first = _our_lines(mesg)
-    return mesg[:first] + of_curve_fit(_parameter_names(f, n)).of(mesg[first:].replace(SIGN, "")) if mesg[first:] else mesg
+    return mesg[:first] + _words(f, n).of(mesg[first:].replace(SIGN, "")) if mesg[first:] else mesg
 
 
 def _in_scipys_words(mesg, ier, named):
@@ -434,7 +434,12 @@ def _in_scipys_words(mesg, ier, named):
     return scipys_sentence(ier) + mesg[_our_lines(mesg):]
 
 
-def _parameter_names(f, n):
+def _words(f, n):
+    """What messages call the arguments and parameters."""
+    return of_curve_fit(parameter_names(f, n))
+
+
+def parameter_names(f, n):
     """Those of `f` after its first, if there are n of them, or None."""
     try:
         names = tuple(inspect.signature(f).parameters)[1:]
