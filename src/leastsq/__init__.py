@@ -3,6 +3,7 @@
 ``from leastsq import leastsq`` replaces ``from scipy.optimize import leastsq``.
 """
 
+from importlib import import_module
 from types import FunctionType
 
 from . import plot
@@ -17,15 +18,9 @@ from ._fit.strict import StrictError, StrictWarning
 from ._fit.watch import State
 from ._many.batch import BatchResult, leastsq_batch
 from ._many.blocks import leastsq_blocks
-from ._many.curves import CurveFitBatchResult, curve_fit_batch
 from ._problem.compiled import CFunction, get_include
-from ._model.fit import fit
-from ._model.fitted_parameter import FitParameter
-from ._model.result import FitResult
-from ._model.stored import load
 from ._scipy.classes import OptimizeResult, OptimizeWarning
 from ._scipy.curve_fit import curve_fit
-from ._scipy.in_scipy import in_scipy
 from ._scipy.least_squares import least_squares
 from ._uncertainty.confidence import (
     BandResult,
@@ -50,10 +45,31 @@ __all__ = [
 
 # Pickles name this package, not the rooms, which may change: the public names, and what a ConfidenceResult
 # holds and a callback gets.
-for _thing in [*map(globals().get, __all__), Profile, State]:
-    if isinstance(_thing, (type, FunctionType)) and _thing is not RowAccumulator:
-        _thing.__module__ = __name__
-del _thing
+def _name_here(things):
+    for thing in things:
+        if isinstance(thing, (type, FunctionType)) and thing is not RowAccumulator:
+            thing.__module__ = __name__
+
+
+_name_here([*map(globals().get, __all__), Profile, State])
+
+# Imported when they are first asked for: a script that fits with the drop-ins does not wait for the rest.  Names of one
+# room come together, for what one of them returns is of another's class.
+_LATER = [
+    {"FitParameter": "_model.fitted_parameter", "FitResult": "_model.result", "fit": "_model.fit", "load": "_model.stored"},
+    {"CurveFitBatchResult": "_many.curves", "curve_fit_batch": "_many.curves"},
+    {"in_scipy": "_scipy.in_scipy"},
+]
+
+
+def __getattr__(name):
+    for group in _LATER:
+        if name in group:
+            found = {one: getattr(import_module(f".{place}", __name__), one) for one, place in group.items()}
+            _name_here(found.values())
+            globals().update(found)
+            return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():

@@ -393,3 +393,22 @@ def test_the_wheel_holds_exactly_what_git_has_of_the_package(tmp_path, need_prog
     info = {n.split(".dist-info/")[1] for n in names if ".dist-info/" in n}
     assert info == expected_info
     assert len(names) == len(package) + len(info)
+
+
+def test_the_drop_ins_do_not_wait_for_the_other_rooms():
+    """Importing the package imports no room that only some of its functions need, nor what those import."""
+    code = """import sys, numpy
+before = set(sys.modules)
+import leastsq
+new = set(sys.modules) - before
+print(sorted({name.rpartition('leastsq.')[2].partition('.')[0] for name in new if name.startswith('leastsq.')}
+             & {'_model', '_projection'}), sorted({'concurrent.futures', 'difflib', 'json', 'pathlib'} & new))
+assert all(getattr(leastsq, name) is not None for name in leastsq.__all__)
+assert leastsq.fit.__module__ == leastsq.FitResult.__module__ == leastsq.curve_fit_batch.__module__ == 'leastsq'
+try:
+    leastsq.no_such_name
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[] []", "module 'leastsq' has no attribute 'no_such_name'"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
+import os
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def get_include():
     True
     """
     import leastsq                      # not at the top: it imports this module
-    return str(Path(leastsq.__file__).parent / "include")
+    return os.path.join(os.path.dirname(leastsq.__file__), "include")
 
 
 class CFunction:

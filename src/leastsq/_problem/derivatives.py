@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -358,6 +357,7 @@ def _mapper(workers):
         raise ValueError(f"leastsq: workers must be positive, or -1, got {workers}")
 
     def by_threads(function, points):
+        from concurrent.futures import ThreadPoolExecutor   # not at the top: it is long to import, and few use it
         with ThreadPoolExecutor(min(count, max(len(points), 1))) as pool:
             return list(pool.map(function, points))
     return map if count == 1 else by_threads

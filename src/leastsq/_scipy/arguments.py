@@ -13,7 +13,6 @@ import numpy as np
 from .._problem.arguments import noted, real_array
 from .._problem.derivatives import Differences
 from .._problem.settings import most_evaluations
-from .._projection.separable import Linear
 from .classes import OptimizeResult
 
 __all__ = ["NotDense", "as_leastsq", "check_tolerances", "check_trust_region", "evaluation_limit", "factors_of_scales",
@@ -181,6 +180,7 @@ def scipys_callback(callback, named):
 
 def linear_parameters(separable, names):
     """Which parameters are linear, as `leastsq` takes it."""
+    from .._projection.separable import Linear  # not at the top: most fits have none
     if separable is True:
         return Linear("curve_fit", names)
     given = (separable,) if isinstance(separable, str) else separable

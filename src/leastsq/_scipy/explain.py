@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 
@@ -26,6 +25,7 @@ def unknown_option(name, known):
     error = TypeError(f"curve_fit() got an unexpected keyword argument {name!r}")
     if name in _ELSEWHERE:
         return noted(error, _ELSEWHERE[name])
+    import difflib                              # not at the top: it is only for messages
     near = difflib.get_close_matches(name, known, 1, 0.6)
     return noted(error, f"did you mean {near[0]!r}?") if near else error
 
