@@ -57,6 +57,7 @@ MISSED = {"biggs_exp6-6-13-nonneg-corner": "the exponentials have changed places
 BY_DIFFERENCES = {
     "chebyquad-10-10-nonneg-random": "as many minima as orders of the points, one on each face",
     "osborne1-5-33-classic-random": "the two exponentials change places",
+    "osborne1-5-33-classic-corner": "a decay so fast that only a grown step sees it leads to a plateau where it has no effect",
 }
 ELSEWHERE = {**OTHER_MINIMA, **SLOW, **MISSED}
 
