@@ -79,15 +79,15 @@ class Fit:
         vanished = None
         if self.differences is not None:
             vanished = _which(self.differences.vanished)
-        elif len(out) == 13:
+        elif len(out) > 12:
             vanished = out[12]
-        if len(out) < 13:               # the short form, which may hold norms
+        if len(out) <= 12:               # the short form, which may hold norms
             return (out[0], ier, *out[2:]) if vanished is None else (out[0], ier, *(None,)*10, vanished)
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])
         if loss.is_poisson:
             self.mean, fvec = fvec, problem.func.residuals(fvec)
-        return (out[0], ier, fvec, out[3] + extra, *out[4:12], vanished)
+        return (out[0], ier, fvec, out[3] + extra, *out[4:12], vanished, *out[13:])
 
 
 def _which(mask):

@@ -11,30 +11,32 @@ class Info(dict):
 
     It pickles and copies as a plain dict, without the problem: functions seldom pickle.
 
-    Parameters
+    Attributes
     ----------
     source : Problem or tuple
         The problem, or a function and its arguments that make it when it is first asked for.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("source",)         # set after construction: an __init__ of its own would double a small fit's cost of info
 
-    def __init__(self, items, source):
-        super().__init__(items)
-        self._source = source
+    @classmethod
+    def of(cls, source, items):
+        """With these items, and this `source`."""
+        info = cls(items)
+        info.source = source
+        return info
 
     @property
     def problem(self):
         """What was fitted."""
-        if isinstance(self._source, tuple):
-            make, *arguments = self._source
-            self._source = make(*arguments)
-        return self._source
+        if isinstance(self.source, tuple):
+            make, *arguments = self.source
+            self.source = make(*arguments)
+        return self.source
 
     def derive(self, make, *facts):
         """Let ``make(problem, *facts)`` be the problem: what the calling function knows beside."""
-        source = self._source
-        self._source = (_derived, source, make, facts)
+        self.source = (_derived, self.source, make, facts)
 
     def copy(self):
         return dict(self)

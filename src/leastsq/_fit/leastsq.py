@@ -89,7 +89,7 @@ def _nothing_to_fit(func, args, Dfun, source):
     fvec = solve(lambda _: f, [0.0], (), None, True, False, 0.0, 0.0, 0.0, 1, None, 1.0, None, 0, 1, None)[2]
     info = {"fvec": fvec, "nfev": 1} | ({} if Dfun is None else {"njev": 0})
     info |= {"fjac": np.empty((0, np.size(fvec))), "ipvt": np.empty(0, np.intc), "qtf": np.empty(0)}
-    return x, None, Info(info, source), message(0, ftol=0.0, xtol=0.0, gtol=0.0, maxfev=0), 0
+    return x, None, Info.of(source, info), message(0, ftol=0.0, xtol=0.0, gtol=0.0, maxfev=0), 0
 
 
 def _plain_problem(func, args, Dfun, col_deriv, precision):
@@ -100,7 +100,10 @@ def _plain_problem(func, args, Dfun, col_deriv, precision):
 # ever in a handler of exceptions that begins beyond a function's 256th instruction, whose number it wants to keep.
 
 def _solve(watch, *arguments):
-    """The core's `solve` with no extras but a strategy; errors of calls that cannot be made are explained."""
+    """The core's `solve` with no extras but a strategy; errors of calls that cannot be made are explained.
+
+    A short function: CPython 3.11 loops for ever where memory ends inside a `try` more than 256 code units into a function.
+    """
     try:
         return solve(*arguments)
     except TypeError as error:
@@ -439,13 +442,15 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             warnings.warn(said, RuntimeWarning, callers_level(2))
         return out[:2]
 
-    x = out[0]
-    maxfev = operator.index(maxfev)
-    if maxfev <= 0:
-        maxfev = most_evaluations(x.size, Dfun is None)
-    mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
-    said, vanished = "", len(out) > 12 and out[12] is not None
-    if ier in _MAY_STAY and not vanished and x.item(0) == np.asarray(x0).item(0) and np.array_equal(x, np.ravel(x0)):
+    x, said, vanished = out[0], "", len(out) > 12 and out[12] is not None
+    if ier in SUCCESS and not vanished:         # most fits: the quick path
+        mesg = message(ier, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+    else:
+        maxfev = operator.index(maxfev)
+        if maxfev <= 0:
+            maxfev = most_evaluations(x.size, Dfun is None)
+        mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
+    if ier in _MAY_STAY and not vanished and (out[13] if len(out) > 13 else np.array_equal(x, np.ravel(x0))):
         inside = None if fit is None or source.bounds is None else source.bounds.active_mask(x) == 0
         said = stayed(ier, norms_at(out[2], *out[5:8], x, diag, inside), x.size, Dfun is None)
         mesg += said and f"\n  {said}"
@@ -461,7 +466,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     _, _, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
     if ier == Status.STOPPED and nfev == 1 and out[10][0] == "func":
         fvec.fill(np.nan)               # there is no f(x0)
-    info = {"fvec": np.float64(fvec) if type(fvec) is float else fvec, "nfev": nfev}
+    info = Info(fvec=np.float64(fvec) if type(fvec) is float else fvec, nfev=nfev)
+    info.source = source
     if Dfun is not None:
         info["njev"] = njev
     info["fjac"] = fjac
@@ -471,4 +477,4 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         info |= source.at_bounds(x, out[11])
     if history:
         info["history"] = fit.watcher.history()
-    return x, cov_x, Info(info, source), mesg, ier
+    return x, cov_x, info, mesg, ier

@@ -355,7 +355,7 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
         info |= problem.at_bounds(x, lm.multipliers)
     if watching.history:
         info["history"] = watcher.history()
-    return x, lm.cov_x, Info(info, replace(problem, in_blocks=True, rows=rows)), mesg, ier
+    return x, lm.cov_x, Info.of(replace(problem, in_blocks=True, rows=rows), info), mesg, ier
 
 
 def _model(scheduler, point):

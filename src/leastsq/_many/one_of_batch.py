@@ -52,7 +52,7 @@ def one_fit(result, i, problem, data, weights):
     info |= {name: made[name] for name in ("fvec", "fjac", "ipvt", "qtf")}
     if one.bounds is not None:
         info |= one.at_bounds(x, result.multipliers[i].copy())
-    return x, cov_x, Info(info, one), result.message(i), ier
+    return x, cov_x, Info.of(one, info), result.message(i), ier
 
 
 def _alone(problem, i, data, weights):

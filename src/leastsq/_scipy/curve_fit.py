@@ -212,7 +212,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         f, jac = by_jax(f, "curve_fit")
     if not (type(f) is FunctionType and (jac is None or type(jac) is FunctionType)):
         _check_functions(f, jac, p0, xdata, ydata)
-    check_option(covariance)
+    if covariance is not None:
+        check_option(covariance)
     if kwargs.get("history") and not full_output:
         raise ValueError("curve_fit: history=True needs full_output=True, for infodict holds it")
     started = p0 is not None
@@ -256,7 +257,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
                     "more data")
 
     weigh = weigher(sigma, ydata.size)
-    poisson = isinstance(kwargs.get("loss"), str) and kwargs["loss"] == POISSON
+    loss = kwargs.get("loss", LINEAR) if kwargs else LINEAR
+    poisson = isinstance(loss, str) and loss == POISSON
     if poisson:
         residual, absolute_sigma = count_residuals(f, xdata, ydata, sigma, kwargs), True
     else:
@@ -298,14 +300,13 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         mesg = words.of(mesg) if ier == Status.NOT_FINITE else _in_our_words(mesg, f, n)
         failure = RuntimeError("Optimal parameters not found: " + mesg)
         raise ran_out(failure, words, popt, info["fvec"], started) if ier == Status.MAXFEV else failure
-    if as_scipys or ier in _MAY_STAY:
+    if as_scipys or ier in _MAY_STAY and "\n" in mesg:      # there are lines that are not SciPy's
         mesg = _in_our_words(mesg, f, n)
         if NO_STEP in mesg:
             warn(mesg[mesg.index(NO_STEP):], 2)
     if bounds is not None:
         _warn_of_no_effect(mesg, info)
-    promised = (not (as_scipys or projects) and ier != Status.WATCHER
-                and kwargs.get("loss", LINEAR) == LINEAR)       # MINPACK's numbers
+    promised = not (as_scipys or projects) and ier in SUCCESS and loss == LINEAR      # MINPACK's numbers
     if filled is not None:
         mesg += too_few(info["fvec"].size, free)
     if named:

@@ -225,9 +225,9 @@ result_with(fit *f, const arguments *a, PyObject *small)
     stop = f->cb.stopped_by == NULL ? Py_NewRef(Py_None)
                                     : Py_BuildValue("si", f->cb.stopped_by, f->cb.stop_code);
     if (!a->full_output)                /* what the message needs; N steals */
-        return Py_BuildValue("OLOLLOOOONNNO", f->x, (long long)s->info, Py_None,
+        return Py_BuildValue("OLOLLOOOONNNOi", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
-                             Py_None, fault(f), stop, multipliers_array(s, f->w), small);
+                             Py_None, fault(f), stop, multipliers_array(s, f->w), small, at_start);
     cov = cov_x(f);                     /* before NaN takes the place of R */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
@@ -236,9 +236,9 @@ result_with(fit *f, const arguments *a, PyObject *small)
     }
     fvec = f->cb.scalar ? PyFloat_FromDouble(f->f[0]) : Py_NewRef(f->fvec);
     /* a NULL among them becomes the error that is set */
-    return Py_BuildValue("OLNLLONNNNNNO", f->x, (long long)s->info, fvec, (long long)s->nfev,
+    return Py_BuildValue("OLNLLONNNNNNOi", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
-                         multipliers_array(s, f->w), small);
+                         multipliers_array(s, f->w), small, at_start);
 }
 
 PyObject *
