@@ -560,7 +560,7 @@ def test_more_parameters_than_residuals_are_refused(rosenbrock):
 
 def test_it_does_not_pickle(rosenbrock):
     for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="an address means nothing in another process"):
+        with pytest.raises(TypeError, match="an address is not valid in another process"):
             duplicate(rosenbrock[0])
 
 

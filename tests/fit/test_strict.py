@@ -338,7 +338,7 @@ def test_a_start_that_is_not_finite_is_an_error():
     (lambda x: jacobian(x)[:, ::-1], "no column is right.*It is the column of x\\[1\\]"),
     (lambda x: jacobian(x)*[1, 2], "It is 2 times what it should be"),
     (lambda x: jacobian(x)*[0, 1], "It is all zeros"),
-    (lambda x: jacobian(x) + [0, 0.1], "row .: Dfun says .*, differences say"),
+    (lambda x: jacobian(x) + [0, 0.1], "row .: Dfun gives .*, differences give"),
 ])
 def test_wrong_jacobians_are_recognised(wrong, words):
     with pytest.raises(StrictError, match=words):
