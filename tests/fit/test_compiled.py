@@ -542,7 +542,7 @@ def test_args_are_refused(rosenbrock):
 def test_dfun_of_another_m_is_refused(library, rosenbrock):
     dfun = CFunction(library.rosenbrock_jacobian, 3)
     for func in (rosenbrock[0], problems.problem("rosenbrock").residual):
-        with pytest.raises(ValueError, match="Dfun is for m = 3 residuals, func has 2"):
+        with pytest.raises(ValueError, match="Dfun is for m = 3 residuals, but func returns 2"):
             leastsq(func, X0, Dfun=dfun)
 
 

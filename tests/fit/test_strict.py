@@ -166,7 +166,7 @@ def transit(t0):
 
 def test_at_an_epoch_subtracting_an_offset_is_advised_and_helps():
     (text,) = warned(transit(2457957.0), (0.008, 2457957.0, 0.04))
-    assert "Subtract an offset, so that x[1] counts from 2457957" in text and "epsfcn" not in text
+    assert "Subtract an offset, so that x[1] is measured from 2457957" in text and "epsfcn" not in text
     assert warned(transit(0.0), (0.008, 0.0, 0.04)) == []
 
 
@@ -332,7 +332,7 @@ def test_a_start_that_is_not_finite_is_an_error():
 
 
 @pytest.mark.parametrize("wrong, words", [
-    (lambda x: jacobian(x).T, "transposed Jacobian: shape \\(2, 10\\)"),
+    (lambda x: jacobian(x).T, "transposed Jacobian: its shape is \\(2, 10\\)"),
     (lambda x: -jacobian(x), "every sign is flipped"),
     (lambda x: jacobian(x)*[1, -1], "column 1, by x\\[1\\], is wrong .* Its sign is flipped"),
     (lambda x: jacobian(x)[:, ::-1], "no column is right.*It is the column of x\\[1\\]"),

@@ -83,8 +83,8 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
 
     Notes
     -----
-    Functions get new arrays at each call and may keep or change them; `args`, blocks and other data of the
-    caller are passed on unchanged.
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
 
     `rows` have the bits of MINPACK's chkder [1]_, which takes one step along all variables at
     once and measures the logarithm of the disagreement.  It costs one evaluation; the entries

@@ -318,8 +318,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
 
     Notes
     -----
-    Functions get new arrays at each call and may keep or change them; `args`, blocks and other data of the
-    caller are passed on unchanged.
+    The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    other data of the caller's are handed on as they are.
 
     The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
     `scipy.optimize.leastsq`.  The README lists the deliberate differences.
