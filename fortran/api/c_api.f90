@@ -1,9 +1,8 @@
-!> The core's C surface: what core.h declares, nothing else.
+!> The core's C interface: the procedures that core.h declares, and no others.
 !>
-!> Each procedure hands its arguments on; a C pointer that may be NULL is settled
-!> here.
+!> Each procedure passes its arguments on; C pointers that may be NULL are resolved here.
 !>
-!> Public: the bind(c) names.
+!> Public: the bind(c) names.  Its data is n- and m-sized.
 module leastsq_c_api
    use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_pointer, c_f_procpointer, &
       c_funptr, c_int, c_int64_t, c_ptr
@@ -252,7 +251,7 @@ contains
       call fdjac2(problem, m, n, x, fvec, fjac, how, xwork, made, status)
    end subroutine lsq_fdjac2
 
-   !> MINPACK's two modes: 1 makes xp, 2 err.  What a mode does not need may be NULL.
+   !> MINPACK's two modes: 1 sets xp, 2 sets err.  Arguments that a mode does not need may be NULL.
    subroutine lsq_chkder(m, n, x, fvec, fjac, ldfjac, xp, fvecp, mode, err) bind(c)
       integer(c_int64_t), value :: m, n, ldfjac, mode
       real(c_double), intent(in) :: x(n)

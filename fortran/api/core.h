@@ -1,5 +1,5 @@
-/* The Fortran core as C sees it: the mirror of c_api.f90 and of the
-   codes in fortran/core/kinds.f90 (tests/package/test_invariants.py compares them).
+/* The C declarations of the Fortran core.  They mirror c_api.f90 and the codes in
+   fortran/core/kinds.f90 (tests/package/test_invariants.py compares them).
 
    Arrays are column-major and owned by the caller.  Sizes are 64-bit.  No
    function here allocates, prints, keeps a pointer or touches Python.        */
@@ -21,8 +21,8 @@ enum {
     LSQ_GTOL_TOO_SMALL = 8,
     LSQ_NOT_FINITE = 9,
     LSQ_STOPPED = 10,           /* a callback returned nonzero */
-    LSQ_WATCHER = 11,           /* the watcher did */
-    LSQ_NO_DATA = 12            /* fewer data than free parameters: of a batch's problem, before it starts */
+    LSQ_WATCHER = 11,           /* the watcher returned nonzero */
+    LSQ_NO_DATA = 12            /* only in batches: a problem has fewer data than free parameters */
 };
 
 /* What the ask/tell machine wants next. */
@@ -31,7 +31,7 @@ enum {
     LSQ_ASK_NORM = 1,           /* |f| at `trial` */
     LSQ_ASK_MODEL = 2,          /* R, ipvt, Q'f and column norms at `x` */
     LSQ_ASK_CHANGE = 3,         /* J'(f(trial) - f(x)), where f(trial) was just evaluated */
-    LSQ_ASK_FEELER = 4          /* the same, and f(trial) is to be evaluated */
+    LSQ_ASK_FEELER = 4          /* the same, but f(trial) must be evaluated first */
 };
 
 /* Which steps are taken. */
@@ -41,7 +41,7 @@ enum {
     LSQ_STRATEGY_ROBUST = 2
 };
 
-/* Where the scale factors come from: MINPACK's mode. */
+/* Source of the scale factors (MINPACK's mode). */
 enum {
     LSQ_SCALE_COLUMNS = 1,
     LSQ_SCALE_USER = 2
@@ -56,50 +56,50 @@ enum {
     LSQ_LO = LSQ_VECTORS, LSQ_HI,
     LSQ_SIDE,                   /* -1 at lo, 1 at hi, 0 free */
     LSQ_SLOPE,                  /* J'f/|f| */
-    LSQ_LARGEST,                /* |x| so far */
-    LSQ_FELT,                   /* last x where f felt every variable */
-    LSQ_LEFT,                   /* the step that left it; the search's best trial */
-    LSQ_BEST,                   /* the best x before the fit began again */
-    LSQ_WARY,                   /* bounds at which something was not finite */
+    LSQ_LARGEST,                /* largest |x| so far */
+    LSQ_FELT,                   /* last x at which f depended on every variable */
+    LSQ_LEFT,                   /* the step away from LSQ_FELT; in a search, its best trial */
+    LSQ_BEST,                   /* the best x before the restart */
+    LSQ_WARY,                   /* bounds at which f or the model was not finite */
     LSQ_NEAR_LO, LSQ_NEAR_HI,   /* the part of the box that a step may reach */
     LSQ_RHS,
     LSQ_TRIANGLE                /* n columns */
 };
 
-/* With a strategy other than MINPACK's, columns behind those: lsq_core_columns(n, bounded, 0) + LSQ_C_CHANGE
+/* With a strategy other than MINPACK's, the columns after those: lsq_core_columns(n, bounded, 0) + LSQ_C_CHANGE
    and so on. */
 enum {
-    LSQ_C_CHANGE = 0,           /* J'(f(y) - f(x)): told, y is the x before or the trial */
-    LSQ_C_LAST_X,               /* the x before */
-    LSQ_C_LARGEST,              /* |x| so far; with bounds: LSQ_LARGEST */
-    LSQ_C_ALONG, LSQ_C_BEND,    /* the curvature that is known, and along what */
+    LSQ_C_CHANGE = 0,           /* told: J'(f(y) - f(x)), where y is the previous x or the trial */
+    LSQ_C_LAST_X,               /* the previous x */
+    LSQ_C_LARGEST,              /* largest |x| so far; with bounds: LSQ_LARGEST */
+    LSQ_C_ALONG, LSQ_C_BEND,    /* a direction, and the curvature known along it */
     LSQ_C_START,                /* x0 */
-    LSQ_C_BEST,                 /* the best x before the fit began again; with bounds: LSQ_BEST */
+    LSQ_C_BEST,                 /* the best x before the restart; with bounds: LSQ_BEST */
     LSQ_C_SDIAG,                /* scratch from here on */
     LSQ_C_ANSWER,
     LSQ_C_SCRATCH,
     LSQ_CURVATURE_VECTORS = LSQ_C_SCRATCH + 2
 };
 
-/* What is known of f at the x before, when a model is asked for. */
+/* LSQ_C_CHANGE for f at the previous x, when a model is asked for. */
 enum {
     LSQ_PAST_NONE = 0,
-    LSQ_PAST_WANTED = 1,        /* LSQ_C_CHANGE may be told with the model, */
-    LSQ_PAST_TOLD = 2           /* and then the state says so */
+    LSQ_PAST_WANTED = 1,        /* LSQ_C_CHANGE may be told with the model */
+    LSQ_PAST_TOLD = 2           /* set by the caller that has told it */
 };
 
-/* What the machine's trial is: a step of the model's, or with bounds a probe. */
+/* The kind of trial: a step of the model, or with bounds a probe. */
 enum {
     LSQ_PROBE_NONE = 0,
     LSQ_PROBE_START,            /* a start on a bound, moved inside */
     LSQ_PROBE_END,              /* variables near their bounds, put onto them */
-    LSQ_PROBE_BACK,             /* the way back from where f feels nothing */
-    LSQ_PROBE_SEARCH,           /* or inside the box, for want of a way back */
+    LSQ_PROBE_BACK,             /* back from a region where f does not depend on a variable */
+    LSQ_PROBE_SEARCH,           /* inside the box, if there is no point to go back to */
     LSQ_PROBE_RETURN,           /* to LSQ_BEST, which was better */
     LSQ_PROBE_RETREAT           /* inside, from bounds at which f or the model is not finite */
 };
 
-/* The signatures that users of compiled functions write. */
+/* The signatures that users implement for compiled functions. */
 typedef leastsq_residual lsq_residual;
 typedef leastsq_jacobian lsq_jacobian;
 
@@ -117,9 +117,9 @@ typedef struct {
     /* set by the machine, with bounds */
     int64_t hits, probe, pending, best_info, restarts, felt, touched, tries;
     double distrust, best_norm, tried_norm;
-    /* set by the caller before lsq_start.  changes: ASK_CHANGE and ASK_FEELER will be answered */
+    /* set by the caller before lsq_start.  changes is 1 if ASK_CHANGE and ASK_FEELER will be answered */
     int64_t strategy, changes;
-    /* set by the machine, with a strategy; past also by who tells a model */
+    /* set by the machine, with a strategy; past also by the caller that tells a model */
     int64_t past, known, attempt, sound;
     double first_norm, start_norm;
 } lsq_state;
@@ -148,10 +148,10 @@ void lsq_lmder(lsq_residual fcn, lsq_jacobian jac, void *data, int64_t m, int64_
 
 /* Of the functions below, a status other than 0 ends the fit. */
 
-/* Here is the state after an event; s and w are only to be looked at. */
+/* Called with the state after an event; may read s and w but not change them. */
 typedef int (*lsq_watch)(const lsq_state *s, const double *w, void *data);
-/* A robust loss: in weighed[0..m) the residuals whose squares are the loss; or with `model`
-   those of its model, and in weighed[m..2m) what multiplies the rows of J. */
+/* A robust loss: sets weighed[0..m) to the residuals whose squares are the loss; with `model`, to
+   the model's residuals, and weighed[m..2m) to the weights of the rows of J. */
 typedef int (*lsq_weigh)(int64_t m, const double *f, double *weighed, int model, void *data);
 /* fvec = f(x) and its norm. */
 typedef int (*lsq_norm)(int64_t m, int64_t n, const double *x, double *fvec, double *fnorm,
@@ -162,13 +162,13 @@ typedef void (*lsq_settle)(int64_t m, int accepted, double *fvec, void *data);
 /* column = (f(x) - fvec)/h. */
 typedef int (*lsq_difference)(int64_t m, int64_t n, const double *x, const double *fvec,
                               double h, double *column, void *data);
-/* R (upper triangle of r), ipvt, Q'f and column norms of J at x, where f is fvec; J is
-   fjac, or if that is NULL for this function to make.  Unless `before` is NULL, also change = J'(before - f). */
+/* R (upper triangle of r), ipvt, Q'f and column norms of J at x, where f is fvec.  J is fjac; if
+   that is NULL, this function makes J.  Unless `before` is NULL, also change = J'(before - f). */
 typedef int (*lsq_factor)(int64_t m, int64_t n, const double *x, const double *fvec,
                           const double *fjac, double *r, int64_t ldr, int64_t *ipvt,
                           double *qtf, double *colnorm, const double *before, double *change,
                           void *data);
-/* change = J'(other - fvec), J of the last model; 0: that is not there any more. */
+/* change = J'(other - fvec), with J of the last model.  Returns 0 if J is no longer available. */
 typedef int (*lsq_change)(int64_t m, int64_t n, const double *fvec, const double *other, double *change,
                           void *data);
 /* qrsolv by blocks; `work` is an accumulator's. */
@@ -181,10 +181,10 @@ typedef void (*lsq_damped)(int64_t n, double *r, int64_t ldr, const int64_t *ipv
 typedef struct {
     double precision;           /* relative error of f */
     int64_t grows;              /* 1: a step that changes no residual grows; 0: MINPACK's steps */
-    const double *lo, *hi, *largest;    /* the vectors' of a fit with bounds; or NULL, but largest with a strategy */
+    const double *lo, *hi, *largest;    /* columns of w: all with bounds, only largest with a strategy; else NULL */
 } lsq_differences;
 
-/* problem_record.f90: problem_record_t.  What is not needed is NULL. */
+/* problem_record.f90: problem_record_t.  Members that are not needed are NULL. */
 typedef struct {
     void *data;                 /* every function's last argument */
     lsq_differences differences;
@@ -193,22 +193,22 @@ typedef struct {
     lsq_residual residual;
     lsq_jacobian jacobian;      /* NULL: differences */
     lsq_weigh weigh;
-    double *weighed;            /* 2m doubles, with weigh */
-    double *kept;               /* with a strategy: m x n doubles, and m more with weigh; or NULL */
+    double *weighed;            /* with weigh: 2m doubles */
+    double *kept;               /* with a strategy: m x n doubles, with weigh m more; or NULL */
     /* blocked, if factor is not NULL */
     lsq_norm norm;
     lsq_difference difference;
     lsq_factor factor;
-    lsq_settle settle;          /* or NULL; with it a fit needs no `spare` but fvec */
+    lsq_settle settle;          /* or NULL; with it `spare` may be fvec itself */
     lsq_change change;          /* or NULL */
-    double *fjac;               /* m x n room for differences; NULL: factor makes J */
+    double *fjac;               /* memory for an m x n difference Jacobian; NULL: factor makes J */
     lsq_damped damped;
     double *damped_work;
-    struct lsq_team *team;      /* damped's, or NULL: kernels.h */
+    struct lsq_team *team;      /* damped's last argument, or NULL: kernels.h */
 } lsq_problem;
 
-/* A whole fit.  Settings are in s and start in w, as for lsq_start; so is the answer.
-   Dense: r is m x n and ldr is m; blocked: r is n x n.  spare holds m doubles. */
+/* A whole fit.  On entry s holds the settings and w the start, as for lsq_start; on return they hold
+   the answer.  Dense: r is m x n and ldr is m; blocked: r is n x n.  spare holds m doubles. */
 void lsq_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
              double *r, int64_t ldr, int64_t *ipvt, double *spare);
 
@@ -220,7 +220,7 @@ void lsq_tell_norm(lsq_state *s, double *w, double *r, int64_t ldr,
 void lsq_tell_model(lsq_state *s, double *w, double *r, int64_t ldr,
                     const int64_t *ipvt, int64_t cost);
 
-/* The same for a model from an accumulator: with many variables `damped` takes qrsolv's place. */
+/* The same for a model from an accumulator: with many variables `damped` replaces qrsolv. */
 void lsq_tell_norm_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                            const int64_t *ipvt, double fnorm, int64_t cost,
                            lsq_damped damped, double *work); /* or NULL, NULL */
@@ -228,16 +228,16 @@ void lsq_tell_model_blocked(lsq_state *s, double *w, double *r, int64_t ldr,
                             const int64_t *ipvt, int64_t cost,
                             lsq_damped damped, double *work);
 
-/* The answer to LSQ_ASK_CHANGE and LSQ_ASK_FEELER is in w; or if not `answered`, there is none. */
+/* Tell that w holds the answer to LSQ_ASK_CHANGE or LSQ_ASK_FEELER; not `answered`: there is none. */
 void lsq_tell_change(lsq_state *s, double *w, double *r, int64_t ldr,
                      const int64_t *ipvt, int64_t cost, int answered,
                      lsq_damped damped, double *work); /* or NULL, NULL */
-/* change = J'(f_other - f), the difference weighted where weights is not NULL, as the rows of J are. */
+/* change = J'(f_other - f); unless `weights` is NULL, the difference is weighted like the rows of J. */
 void lsq_change_along(int64_t m, int64_t n, const double *jac, const double *f, const double *f_other,
                       double *change, const double *weights);
 
-/* The steps of differences (fdjac2.f90): moved[j] is where x[j] is moved, within its bounds, and
-   steps[j] by how much; 0 where lo = hi.  Relative steps are `stride` apart, 0: one for all.
+/* The steps of differences (fdjac2.f90): x[j] is moved to moved[j], within its bounds, by steps[j],
+   which is 0 where lo = hi.  Relative steps are `stride` apart; with 0 all are the same.
    lo and hi, or largest, may be NULL. */
 double lsq_relative_step(double precision);
 void lsq_difference_steps(int64_t n, const double *x, const double *relative, int64_t stride,
@@ -246,24 +246,24 @@ void lsq_difference_steps(int64_t n, const double *x, const double *relative, in
 
 /* Kernels.  covar returns the numerical rank; cov and work are n x n. */
 double lsq_enorm(int64_t n, const double *x);
-/* The same where the squares add up to `total`, from first to last. */
+/* The same, given the sum `total` of the squares from first to last. */
 double lsq_settled_norm(int64_t n, const double *x, double total);
-/* The same of each of n columns of a. */
+/* The norms of the n columns of a. */
 void lsq_column_norms(int64_t m, int64_t n, const double *a, int64_t lda, double *norms);
 void lsq_fdjac2(lsq_residual fcn, void *data, int64_t m, int64_t n, const double *x,
                 const double *fvec, double *fjac, const lsq_differences *how, double *xwork,
                 int *status);
-/* b[m], when not NULL, becomes Q'b. */
+/* Unless it is NULL, b[m] becomes Q'b. */
 void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
                int64_t *ipvt, double *rdiag, double *acnorm, double *wa, double *b);
-/* The dense model (dense.f90): fjac[m x n] becomes R in its upper triangle, f[m] Q'f, of which
-   qtf has the first n.  work: 2n doubles. */
+/* The dense model (dense.f90): the upper triangle of fjac[m x n] becomes R, f[m] becomes Q'f, and
+   qtf gets the first n elements of Q'f.  work: 2n doubles. */
 void lsq_dense_model(int64_t m, int64_t n, double *fjac, double *f, int64_t *ipvt, double *qtf,
                      double *colnorm, double *work);
-/* lsq_qrfac with b for LSQ_LANES matrices of one shape, element (i, j) of the q-th at
-   a[(i + j*m)*LSQ_LANES + q] and so on, m >= n > 0.  Columns may come in any order: ipvt
-   has their numbers, from 1.  Of a, only R above the diagonal is of use; of a matrix whose
-   plain[q] is 0, nothing.  `work`: lsq_lanes_size, places: n. */
+/* lsq_qrfac with b for LSQ_LANES matrices of one shape, m >= n > 0.  Element (i, j) of the q-th
+   matrix is a[(i + j*m)*LSQ_LANES + q]; the other arrays are alike.  Columns may come in any order:
+   ipvt has their numbers, from 1.  On return only R above the diagonal of a is valid, and nothing
+   of a matrix whose plain[q] is 0.  work: lsq_lanes_size(m, n) doubles; places: n. */
 enum { LSQ_LANES = 8 };
 
 typedef struct {                /* one instruction set's loops: fortran/kernels/lanes.F90 */
@@ -287,20 +287,20 @@ void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
 void lsq_lmpar(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                const double *diag, const double *qtb, double delta, double *par,
                double *x, double *sdiag, double *wa1, double *wa2);
-/* MINPACK's: mode 1 makes xp from x; mode 2 err, the measure of each row of fjac, from the
-   rest.  What a mode does not need may be NULL. */
+/* MINPACK's chkder: mode 1 sets xp from x; mode 2 sets err, the measure of each row of fjac.
+   Arguments that a mode does not need may be NULL. */
 void lsq_chkder(int64_t m, int64_t n, const double *x, const double *fvec, const double *fjac,
                 int64_t ldfjac, double *xp, const double *fvecp, int64_t mode, double *err);
 int64_t lsq_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                   double tol, double *cov, double *work);
 
-/* What the last model says of each variable: the slope of |f|^2/2 along it, where that holds it at
-   a bound; 0 where it is free, fixed, or the slope is rounding; nan where f feels nothing of it at
-   its bound.  Zeros without bounds. */
+/* The multiplier of each variable, by the last model: the slope of |f|^2/2 along the variable if that
+   holds it at a bound; 0 if the variable is free or fixed, or the slope is rounding; nan if it is at a
+   bound and f does not depend on it there.  Zeros without bounds. */
 void lsq_multipliers(const lsq_state *s, const double *w, double *multipliers);
 
 /* Covariance of the variables that are not at a bound, zeros for the others; side is
-   -1 at lo, 1 at hi, 0 between.  0 if J's free columns are dependent.  `work` holds
+   -1 at lo, 1 at hi, 0 between.  Returns 0 if J's free columns are dependent.  `work` holds
    n*(2n + 1) doubles. */
 int64_t lsq_free_covar(int64_t n, const double *r, int64_t ldr, const int64_t *ipvt,
                        const double *x, const double *lo, const double *hi,

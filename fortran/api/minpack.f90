@@ -1,8 +1,8 @@
-!> MINPACK's lmdif and lmder: a fit without a Jacobian, and one with.
+!> MINPACK's lmdif and lmder: fits without and with a Jacobian function.
 !>
-!> MINPACK's argument order (ANL-80-74), without nprint (nothing prints here) and
-!> ldfjac (columns are adjacent).  The settings go into lm_core's state, lm_drive runs,
-!> the answer comes out.
+!> The arguments are in MINPACK's order (ANL-80-74), without nprint (nothing is printed) and
+!> ldfjac (columns are adjacent).  Each puts the settings into lm_core's state, runs lm_drive and
+!> returns its answer.
 !>
 !> Public: lmdif, lmder, work_size.  Its data is m-sized.
 module leastsq_minpack
@@ -84,7 +84,7 @@ contains
       size = m + n*VECTORS
    end function work_size
 
-   !> The arguments are those of lmdif and lmder; r and ldr are the problem's model's.
+   !> The arguments are those of lmdif and lmder; r and ldr belong to the problem's model.
    subroutine fit(problem, m, n, x, fvec, r, ldr, ftol, xtol, gtol, maxfev, diag, mode, factor, &
       info, nfev, njev, ipvt, qtf, work)
       class(problem_t), intent(inout) :: problem

@@ -1,4 +1,4 @@
-!> A fit of any problem made of C functions, with any setting.
+!> A fit of any problem made of C functions, with any settings.
 !>
 !> lmdif and lmder have MINPACK's arguments; fit_record has lm_core's state and a
 !> record of functions (core.h: lsq_problem), most of which may be NULL.
@@ -18,27 +18,27 @@ module leastsq_problem_record
 
    type, bind(c) :: problem_record_t
       type(c_ptr) :: data                         !< every function's last argument
-      type(differences_t) :: differences          !< in place of a Jacobian
+      type(differences_t) :: differences          !< if there is no Jacobian function
       type(c_funptr) :: watch                     !< watch_c, or NULL
       ! Dense
       type(c_funptr) :: residual                  !< residual_c
       type(c_funptr) :: jacobian                  !< jacobian_c; NULL: differences
       type(c_funptr) :: weigh                     !< weigh_c, or NULL
-      type(c_ptr) :: weighed                      !< m x 2 doubles, with weigh
-      type(c_ptr) :: kept                         !< with a strategy: m x n doubles, and m more with weigh; or NULL
+      type(c_ptr) :: weighed                      !< with weigh: m x 2 doubles
+      type(c_ptr) :: kept                         !< with a strategy: m x n doubles, with weigh m more; or NULL
       ! Blocked, if factor is not NULL
       type(c_funptr) :: norm, difference, factor  !< norm_c, difference_c, factor_c
       type(c_funptr) :: settle                    !< settle_c, or NULL
       type(c_funptr) :: change                    !< change_c, or NULL
-      type(c_ptr) :: fjac                         !< m x n room for differences; or NULL
+      type(c_ptr) :: fjac                         !< memory for an m x n difference Jacobian; or NULL
       type(c_funptr) :: damped                    !< solve_c
-      type(c_ptr) :: damped_work                  !< its last argument but one
+      type(c_ptr) :: damped_work                  !< its second-to-last argument
       type(c_ptr) :: team                         !< its last argument, or NULL
    end type problem_record_t
 
 contains
 
-   !> As lm_drive: settings and start in s and w, r and ldr as the provider wants.
+   !> Like lm_drive: settings and start are in s and w; r and ldr are as the provider needs them.
    subroutine fit_record(record, m, s, w, fvec, r, ldr, ipvt, spare)
       type(problem_record_t), intent(in) :: record
       integer(ik), intent(in) :: m, ldr

@@ -1,18 +1,18 @@
 !> The trust-region step between simple bounds, lo <= x <= hi.
 !>
-!> Minimizes the model ‖J p + f‖ over the box and the trust region together: a
-!> guess of the variables that a bound holds, the step of the free ones by
-!> lmpar, then the exchange of those that are on the wrong side (block pivoting:
-!> Portugal, Júdice, Vicente, Math. Comp. 63, 1994).  A variable is held by
-!> taking its column out of R, which Givens rotations mend (LNM 630, 1978, §4).
-!> Should the exchange cycle, a walk along the bounds takes its place.
+!> Minimizes the model ‖J p + f‖ over the box and the trust region together: guess
+!> which variables the bounds hold, find the step of the free variables with
+!> lmpar, then exchange the variables that are on the wrong side (block pivoting:
+!> Portugal, Júdice, Vicente, Math. Comp. 63, 1994).  To hold a variable, its column
+!> is taken out of R, and Givens rotations make R triangular again (LNM 630, 1978, §4).
+!> If the exchange cycles, a walk along the bounds replaces it.
 !>
-!> The model is not trusted near a bound until steps that were cut short proved it
-!> right: the box that a step sees ends part of the way to each bound (near_box).
+!> The model is not trusted near a bound until steps that were cut short have proved it
+!> right: until then a step may go only part of the way to each bound (near_box).
 !>
 !> Public: feasible, find_sides, projected_cosine, near_box, bounded_step,
-!> go_within_bounds, predict, free_covar, free_triangle.  Its data is n-sized, and what the
-!> step needs are columns of lm_state.f90's vectors w.
+!> go_within_bounds, predict, free_covar, free_triangle.  Its data is n-sized; the vectors of
+!> the step are columns of w (lm_state.f90).
 module leastsq_bounds
    use leastsq_kinds, only: wp, ik, EPS
    use leastsq_covar, only: covar
@@ -27,29 +27,29 @@ module leastsq_bounds
    public :: feasible, find_sides, projected_cosine, near_box, bounded_step, go_within_bounds, predict
    public :: free_covar, free_triangle
 
-   ! A variable's side is a real, that it may live among the vectors.
+   ! A variable's side is stored as a real so that it fits in a column of w.
    real(wp), parameter, public :: SIDE_LO = -1     !< held at lo
    real(wp), parameter, public :: SIDE_FREE = 0
    real(wp), parameter, public :: SIDE_HI = 1      !< held at hi
 
    !> Slopes this small, relative to ‖f‖ and J's column, are rounding errors.
    real(wp), parameter :: SLOPE_NOISE = 10*EPS
-   !> What the held variables leave of the radius is at least this part of it.
+   !> The held variables leave at least this fraction of the radius to the free ones.
    real(wp), parameter :: LEAST_RADIUS_LEFT = 0.1_wp
-   !> The part of the way to a bound that a step may go while the model is distrusted,
+   !> The fraction of the way to a bound that a step may go while the model is fully distrusted.
    real(wp), parameter :: FIRST_PART = 0.5_wp
-   !> and the distrust that is none.
+   !> A distrust this small counts as trust.
    real(wp), parameter :: TRUSTED = 0.01_wp
-   !> A bound so near, relative to |x|, is no place where f flattens.
+   !> f does not flatten at a bound nearer than this, relative to |x|.
    real(wp), parameter :: NEAR = 0.5_wp
-   !> Rounds that may not better the count before variables go one at a time.
+   !> Rounds without fewer variables to exchange before they are exchanged one at a time.
    integer, parameter :: PATIENCE = 3
-   !> Rounds of exchange, then legs of the walk that is sure to end.
+   !> Limit on the rounds of exchange, and on the legs of the walk after them.
    integer, parameter :: MOST_ROUNDS = 20
 
 contains
 
-   !> lo <= x <= hi?  NaN is not.
+   !> Is lo <= x <= hi?  Not if any of them is NaN.
    pure function feasible(n, x, lo, hi) result(inside)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n), lo(n), hi(n)
@@ -85,12 +85,12 @@ contains
       end do
    end function projected_cosine
 
-   !> The part of the box that the next step may reach.  A bound is within it where x need not
-   !> change by half of itself to get there, or once the model is trusted.
+   !> The part of the box that the next step may reach (the near box).  It includes a bound that is within
+   !> |x|/2 of x, and every bound once the model is trusted.
    elemental subroutine near_box(x, lo, hi, distrust, wary, near_lo, near_hi)
       real(wp), intent(in) :: x, lo, hi           !< lo <= x <= hi
       real(wp), intent(in) :: distrust            !< 1: part of the way; 0: all of it
-      real(wp), intent(in) :: wary                !< never to lo (if < 0), or to hi (> 0)
+      real(wp), intent(in) :: wary                !< < 0: exclude lo; > 0: exclude hi
       real(wp), intent(out) :: near_lo, near_hi
       real(wp) :: part
       logical :: distrusted
@@ -105,7 +105,7 @@ contains
       if (wary > 0 .and. near_hi >= hi) near_hi = x
    end subroutine near_box
 
-   !> The step within w's near box: w's columns V_STEP, and V_SIDE at its end.  Of w it reads V_X,
+   !> The step within the near box.  Sets w's columns V_STEP and V_SIDE (at the end of the step).  Reads V_X,
    !> V_DIAG (D > 0), V_COLNORM, V_QTF, V_SLOPE, V_NEAR_LO and V_NEAR_HI; V_SCRATCH, V_RHS and
    !> V_TRIANGLE are scratch.
    pure subroutine bounded_step(n, r, ldr, ipvt, fnorm, radius, par, w, solver)
@@ -117,7 +117,7 @@ contains
       real(wp), intent(in) :: radius              !< Δ > 0
       real(wp), intent(inout) :: par              !< estimate; then the parameter
       real(wp), intent(inout) :: w(n, *)
-      class(damped_solver_t), intent(in), optional :: solver   !< in qrsolv's place
+      class(damped_solver_t), intent(in), optional :: solver   !< replaces qrsolv
       integer(ik) :: amiss, fewest
       integer :: round, patient
 
@@ -140,13 +140,13 @@ contains
             w(1, V_SCRATCH + 1), w(1, V_COLNORM), patient < 0, w(1, V_SIDE))
       end do
 
-      ! The radius, shared with the held variables, can make the exchange cycle.
+      ! The exchange can cycle, because held and free variables share the radius.
       call find_sides(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_SLOPE), w(:, V_SIDE))
       call walk(n, r, ldr, ipvt, radius, par, w, solver)
    end subroutine bounded_step
 
-   !> The step p to the bounds that hold, and with it the best one of the free
-   !> variables, which knows no bounds.
+   !> The step p: held variables go to their bounds, and free variables take the best step
+   !> without regard to bounds.
    pure subroutine free_step(n, r, ldr, ipvt, radius, par, w, p, solver)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)
@@ -154,7 +154,7 @@ contains
       real(wp), intent(in) :: radius
       real(wp), intent(inout) :: par
       real(wp), intent(inout) :: w(n, *)
-      real(wp), intent(inout) :: p(n)             !< V_STEP, or the last column of scratch
+      real(wp), intent(inout) :: p(n)             !< column V_STEP, or the last scratch column
       class(damped_solver_t), intent(in), optional :: solver
       real(wp) :: left, length
       integer(ik) :: dependent
@@ -170,8 +170,8 @@ contains
       p = step_to_bound(w(:, V_X), w(:, V_NEAR_LO), w(:, V_NEAR_HI), w(:, V_SIDE)) - p
    end subroutine free_step
 
-   !> From p = 0 towards the free variables' step as far as the first bound, which
-   !> holds from then on; and so again.  Each leg lowers the model.
+   !> Walk from p = 0 towards the free variables' step, in legs.  Each leg ends at the first bound on the
+   !> way, which holds its variable from then on, and lowers the model.
    pure subroutine walk(n, r, ldr, ipvt, radius, par, w, solver)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)
@@ -207,7 +207,7 @@ contains
       end do
    end subroutine walk
 
-   !> The trial, on the near box's bounds to the bit, and how many of them it runs into.
+   !> The trial, exactly on the near box's sides where they hold, and the number of sides that cut the step short.
    pure subroutine go_within_bounds(n, w, hits)
       integer(ik), intent(in) :: n
       real(wp), intent(inout) :: w(n, *)          !< reads V_X, V_STEP and V_SIDE; sets V_TRIAL
@@ -219,7 +219,7 @@ contains
       hits = count(w(:, V_SIDE) /= SIDE_FREE .and. w(:, V_STEP) /= 0)
    end subroutine go_within_bounds
 
-   !> The model's reduction of ‖f‖² by the step really taken, and its directional
+   !> The model's reduction of ‖f‖² by the step actually taken, and its directional
    !> derivative, both relative to ‖f‖².
    pure subroutine predict(n, jp, qtf, fnorm, predicted, slope)
       integer(ik), intent(in) :: n
@@ -240,15 +240,14 @@ contains
       predicted = max(predicted, 0.0_wp)
    end subroutine predict
 
-   !> (JᵀJ)⁻¹ of the columns whose variables are not at a bound; zeros for those
-   !> that are.
+   !> (JᵀJ)⁻¹ of the columns whose variables are not at a bound; zeros for the others.
    pure subroutine free_covar(n, r, ldr, ipvt, x, lo, hi, cov, side, determined, t, inverse, rhs)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
       real(wp), intent(in) :: x(n), lo(n), hi(n)
       real(wp), intent(out) :: cov(n, n), side(n)
-      logical, intent(out) :: determined          !< free columns are independent
+      logical, intent(out) :: determined          !< are the free columns independent?
       real(wp), intent(out) :: t(n, n), inverse(n, n), rhs(n)   !< scratch
       integer(ik) :: rank, dependent, j
 
@@ -264,16 +263,16 @@ contains
 
    !> The triangle of the free columns of J, in R's order, and its right-hand side.
    !>
-   !> The row and column of a variable that is held, or depends on those before
-   !> it, become those of the identity with a zero on the right: n stays n, and
-   !> the variable's step is exactly zero.
+   !> Where a variable is held, or its column depends on the columns before it, its row and
+   !> column are replaced by those of the identity, with a zero on the right-hand side: the
+   !> triangle stays n x n, and the variable's step is exactly zero.
    pure subroutine free_triangle(n, r, ldr, ipvt, side, t, rhs, dependent)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
       real(wp), intent(in) :: side(n)
       real(wp), intent(out) :: t(n, n)            !< upper triangle
-      real(wp), intent(inout) :: rhs(n)           !< belonging to R; then to t
+      real(wp), intent(inout) :: rhs(n)           !< of R; then of t
       integer(ik), intent(out) :: dependent       !< free columns found dependent
       integer(ik) :: i, j
 
@@ -340,7 +339,7 @@ contains
       outside = p < lo - x .or. p > hi - x
    end function outside
 
-   !> The radius for the free variables, where the held ones take up `used`.
+   !> The radius left for the free variables when the held ones use up `used`.
    elemental function radius_left(radius, used) result(left)
       real(wp), intent(in) :: radius, used
       real(wp) :: left
@@ -362,7 +361,7 @@ contains
       slope = gradient + slope + par*diag*(diag*p/fnorm)
    end subroutine model_slope
 
-   !> Is it free but outside, or held though the model falls into the box?
+   !> Is the variable free but outside the box, or held although the model decreases into the box?
    elemental function should_change(x, lo, hi, p, side, slope, colnorm) result(change)
       real(wp), intent(in) :: x, lo, hi, p, side, slope, colnorm
       logical :: change

@@ -11,15 +11,15 @@ module leastsq_covar
 
 contains
 
-   !> rank counts the leading diagonal elements of R above tol*|r(1,1)|.  Where
-   !> it is short, the determined columns get their covariance among
-   !> themselves, the others zeros.
+   !> rank counts the leading diagonal elements of R above tol*|r(1,1)|.  If
+   !> rank < n, cov holds the covariance of the first `rank` pivoted columns among
+   !> themselves, and zeros elsewhere.
    pure subroutine covar(n, r, ldr, ipvt, tol, cov, rank, inverse)
       integer(ik), intent(in) :: n
       integer(ik), intent(in) :: ldr              !< leading dimension, >= n
       real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R
       integer(ik), intent(in) :: ipvt(n)          !< the permutation P
-      real(wp), intent(in) :: tol                 !< relative; 0 tells exact zeros only
+      real(wp), intent(in) :: tol                 !< relative; with 0 only exact zeros lower the rank
       real(wp), intent(out) :: cov(n, n)          !< symmetric to the bit
       integer(ik), intent(out) :: rank
       real(wp), intent(out) :: inverse(n, n)      !< scratch: rows of R⁻¹

@@ -1,10 +1,10 @@
-!> Second order from residuals that a fit has anyway: steps that follow a curved valley.
+!> Second-order corrections, from residuals that most fits have anyway: steps that follow a curved valley.
 !>
-!> From f at any y = x + d, f″dd ≈ 2(f(y) − f(x) − J d), of which only g = Jᵀf″dd is needed: by
-!> Jᵀ(f(y) − f(x)), which is told, and R.  The damped step p follows a curve whose acceleration a
-!> answers to it, SᵀS a = −Pᵀg (Transtrum and Sethna, arXiv:1201.5885, 2012), and the trial is
-!> x + p + a/2.  y is the x before (*past*: no evaluation), a rejected trial (*second try*), or
-!> a small part of p away (*feeler*).  The constants were chosen as docs/strategies.md says.
+!> From f at any y = x + d, f″dd ≈ 2(f(y) − f(x) − J d). Only g = Jᵀf″dd is needed, and it follows from
+!> Jᵀ(f(y) − f(x)), which is told, and R.  The damped step p is the start of a curve with the acceleration a,
+!> where SᵀS a = −Pᵀg (Transtrum and Sethna, arXiv:1201.5885, 2012), and the trial is
+!> x + p + a/2.  y is the previous x (*past*: no evaluation), a rejected trial (*second try*), or
+!> x plus a small fraction of p (*feeler*).  docs/strategies.md says how the constants were chosen.
 !>
 !> Public: remember_past, learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler.  Its data is n-sized.
 module leastsq_curvature
@@ -19,15 +19,15 @@ module leastsq_curvature
    private
    public :: remember_past, learn_from_past, bend_step, second_try_wanted, try_again, follow_feeler
 
-   real(wp), parameter :: ACCELERATION_MOST = 3      !< 2‖D a‖ in units of ‖D p‖
-   real(wp), parameter :: ALIGNMENT_LEAST = 0.7_wp   !< |cos(D d, D p)|: curvature along d speaks of p
-   real(wp), parameter :: SCALING_MOST = 10          !< |β|, p's length along d in units of d's
-   real(wp), parameter :: FEELER_PART = 0.1_wp       !< of p
-   integer(ik), parameter :: FEELING_ITERATIONS = 3  !< the first ones, but for the robust strategy
+   real(wp), parameter :: ACCELERATION_MOST = 3      !< limit of 2‖D a‖ in units of ‖D p‖
+   real(wp), parameter :: ALIGNMENT_LEAST = 0.7_wp   !< |cos(D d, D p)| from which the curvature along d is used for p
+   real(wp), parameter :: SCALING_MOST = 10          !< limit of |β|, p's length along d in units of d's length
+   real(wp), parameter :: FEELER_PART = 0.1_wp       !< length of a feeler in units of p
+   integer(ik), parameter :: FEELING_ITERATIONS = 3  !< feelers only in the first iterations (the robust strategy: in all)
 
 contains
 
-   !> x is to become the trial.
+   !> Called before x becomes the trial: keep x as the previous point.
    pure subroutine remember_past(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -39,7 +39,7 @@ contains
       s%past = PAST_WANTED
    end subroutine remember_past
 
-   !> A model has come: the curvature along the way back to the x before, if f there is known.
+   !> After a model was told: the curvature along the way back to the previous x, if C_CHANGE is known for it.
    pure subroutine learn_from_past(s, w, r, ldr, ipvt)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -59,12 +59,12 @@ contains
       s%past = PAST_NONE
    end subroutine learn_from_past
 
-   !> The step p is proposed: bend it where the curvature along it is known, or ask for f at a feeler.
+   !> Bend the proposed step p if the curvature along it is known, or ask for C_CHANGE at a feeler.
    pure subroutine bend_step(s, w, r, ldr, ipvt, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)        !< V_TRIAL is x + p
       integer(ik), intent(in) :: ldr
-      real(wp), intent(inout) :: r(ldr, s%n)      !< as the step left it, or Sᵀ again below its diagonal
+      real(wp), intent(inout) :: r(ldr, s%n)      !< as the step left it, or with Sᵀ anew below its diagonal
       integer(ik), intent(in) :: ipvt(s%n)
       class(damped_solver_t), intent(in), optional :: solver
       real(wp) :: beta
@@ -95,7 +95,7 @@ contains
       s%request = ASK_FEELER
    end subroutine bend_step
 
-   !> C_CHANGE is told for the feeler, or if not `answered` cannot be.
+   !> After a feeler: C_CHANGE was told for it, or, if not `answered`, cannot be.
    pure subroutine follow_feeler(s, w, r, ldr, ipvt, answered, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -122,10 +122,10 @@ contains
       if (small) call bend_trial(s, w)
    end subroutine follow_feeler
 
-   !> Is a second try wanted, now that the first is rejected?
+   !> Is a second try wanted, now that the first was rejected?
    pure function second_try_wanted(s, fnorm) result(wanted)
       type(lm_state_t), intent(in) :: s
-      real(wp), intent(in) :: fnorm               !< ‖f‖ at the first
+      real(wp), intent(in) :: fnorm               !< ‖f‖ at the first try
       logical :: wanted
       logical :: converged
 
@@ -134,7 +134,7 @@ contains
          .and. .not. converged
    end function second_try_wanted
 
-   !> C_CHANGE is told for the trial that was rejected: the second try, if there is one.
+   !> After C_CHANGE was told for a rejected trial: propose the second try, if there is one.
    pure subroutine try_again(s, w, r, ldr, ipvt, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -156,7 +156,7 @@ contains
       if (.not. small) return
       w(:, c + C_SCRATCH) = w(:, V_TRIAL)
       call bend_trial(s, w)
-      if (all(w(:, V_TRIAL) == w(:, c + C_SCRATCH))) return      ! the box allows none, or it is the same
+      if (all(w(:, V_TRIAL) == w(:, c + C_SCRATCH))) return      ! outside the near box, or the same point
       s%attempt = 1
       s%request = ASK_NORM
    end subroutine try_again
@@ -187,15 +187,15 @@ contains
       is_cut = s%hits > 0 .or. any(w(:, V_SIDE) /= 0 .and. w(:, V_LO) < w(:, V_HI))
    end function is_cut
 
-   !> S of the last step: its diagonal in C_SDIAG and, with damping, Sᵀ below the diagonal of r (or of
-   !> V_TRIANGLE, with bounds).  s%sound says whether it can be solved with.
+   !> S of the last step: its diagonal in C_SDIAG and, with damping, Sᵀ below the diagonal of r (with bounds,
+   !> of V_TRIANGLE).  s%sound says whether S is finite and nonsingular.
    pure subroutine damped_triangle(s, w, r, ldr, ipvt, fresh, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
       integer(ik), intent(in) :: ldr
       real(wp), intent(inout) :: r(ldr, s%n)
       integer(ik), intent(in) :: ipvt(s%n)
-      logical, intent(in) :: fresh                !< lmpar has just left it, and its diagonal in V_SCRATCH
+      logical, intent(in) :: fresh                !< r and V_SCRATCH (the diagonal) are as lmpar has just left them
       class(damped_solver_t), intent(in), optional :: solver
       integer(ik) :: c, dependent
 
@@ -239,7 +239,7 @@ contains
       end if
    end subroutine damp
 
-   !> β, by which p goes along C_ALONG, in D's norm; 0 where the two do not go together.
+   !> β, p's length along C_ALONG in D's norm; 0 unless the two are nearly parallel.
    pure function scaling(s, w) result(beta)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(in) :: w(s%n, *)
@@ -269,7 +269,7 @@ contains
       if (.not. abs(beta) <= SCALING_MOST) beta = 0
    end function scaling
 
-   !> C_ANSWER = a, the response to scale times the curvature in w's column: SᵀS z = −Pᵀv, a = P z.
+   !> C_ANSWER = a, the acceleration for v = scale times the curvature in w(:, column): SᵀS z = −Pᵀv, a = P z.
    pure subroutine respond(s, w, r, ldr, ipvt, scale, column)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -294,7 +294,7 @@ contains
 
    pure subroutine solve_twice(n, r, ldr, ipvt, damped, sdiag, v, z, a)
       integer(ik), intent(in) :: n, ldr
-      real(wp), intent(in) :: r(ldr, n)           !< R, and if damped Sᵀ below its diagonal
+      real(wp), intent(in) :: r(ldr, n)           !< R and, if damped, Sᵀ below its diagonal
       integer(ik), intent(in) :: ipvt(n)
       logical, intent(in) :: damped
       real(wp), intent(in) :: sdiag(n), v(n)
@@ -336,7 +336,7 @@ contains
       end do
    end subroutine solve_twice
 
-   !> Is a finite, and not too large beside p?
+   !> Is a finite, and not too large compared with p?
    pure subroutine measure_answer(s, w, small)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -351,7 +351,7 @@ contains
       small = 2*length <= ACCELERATION_MOST*s%pnorm
    end subroutine measure_answer
 
-   !> The trial is x + p + a/2; between bounds only if that is within those that a step sees.
+   !> The trial becomes x + p + a/2; with bounds only if that is within the near box.
    pure subroutine bend_trial(s, w)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(inout) :: w(s%n, *)

@@ -1,9 +1,9 @@
 !> Euclidean norms that neither overflow nor underflow.
 !>
 !> MINPACK's guarded norm (Moré, Garbow, Hillstrom, ANL-80-74, enorm): three
-!> running sums for small, mid-range and large elements.  Where the plain sum of
-!> squares proves that the outer two do not matter, the norm is its square root,
-!> with the same bits; that is tried first.
+!> running sums for small, mid-range and large elements.  First the plain sum of
+!> squares is tried: where it proves that the sums of the small and the large elements do
+!> not matter, its square root is the norm, with the same bits.
 !>
 !> Public: enorm, column_norms, settled_norm, surely_plain.  For n- and m-sized data.
 module leastsq_enorm
@@ -14,8 +14,8 @@ module leastsq_enorm
 
    real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp
    real(wp), parameter :: LARGEST_SQUARABLE = 1.304e19_wp   ! divided by the length
-   !> A sum this large is not changed by a small element's square: that is at
-   !> most 1.5e-39, less than half a unit in the sum's last place.
+   !> A sum this large is not changed by the square of a small element, which is at
+   !> most 1.5e-39 and so less than half a unit in the sum's last place.
    real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
    !> Sums between these pass settled_norm's tests for any length up to ORDINARY_LENGTH.
    real(wp), parameter :: ORDINARY_LEAST = 1.0e-13_wp
@@ -41,9 +41,9 @@ contains
 
    !> The norms of the n columns of a, each with the bits of enorm.
    !>
-   !> A sum of squares is one chain of additions, each waiting for the one
-   !> before; six columns at once keep six chains going.  Where fewer are left,
-   !> the last is summed more than once, which takes no longer.
+   !> A sum of squares is a chain of additions, each of which waits for the previous
+   !> one; six columns at once keep six chains going.  If fewer columns are left,
+   !> the last one is summed more than once, which takes no longer.
    pure subroutine column_norms(m, n, a, lda, norms)
       integer(ik), intent(in) :: m, n, lda
       real(wp), intent(in) :: a(lda, n)
@@ -84,8 +84,8 @@ contains
       totals = [ta, tb, tc, td, te, tf]
    end subroutine six_sums
 
-   !> The norm of x, whose squares add up to `total` from first to last: its root,
-   !> if it is sure that the guarded way gives the same; else that way.
+   !> The norm of x, whose squares add up to `total` from first to last: √total if the
+   !> guarded norm is sure to be the same, otherwise the guarded norm.
    pure function settled_norm(n, x, total) result(norm)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
@@ -106,11 +106,11 @@ contains
    !> Is the root of the sum of squares the guarded norm?
    !>
    !> No element is large if the sum is below the square of the limit: every
-   !> square is at most the sum, also after rounding.  A NaN makes that false.
-   !> Small elements do not matter if the first that is not zero makes the sum
-   !> so large that their squares leave it as it is, and if it is large enough
-   !> in the end that MINPACK's correction for them, 1 + (s/total) (s n) with
-   !> s the limit, is 1.
+   !> square is at most the sum, also after rounding.  (With a NaN the comparison is false.)
+   !> Small elements do not matter under two conditions: the first nonzero element makes the
+   !> sum so large that adding their squares does not change it, and the final sum is so
+   !> large that MINPACK's correction for small elements, 1 + (s/total) (s n) with s the limit,
+   !> is exactly 1.
    pure function is_plain(n, x, total) result(plain)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
@@ -125,7 +125,7 @@ contains
       plain = .false.
       if (total >= SMALLEST_SQUARABLE*real(n, wp) .and. total > 0) then
          i = 1
-         do while (x(i) == 0)                    ! not all are: total > 0
+         do while (x(i) == 0)                    ! ends, because total > 0
             i = i + 1
          end do
          plain = x(i)*x(i) >= ABSORBS_SMALL
@@ -133,8 +133,8 @@ contains
       if (.not. plain) plain = .not. any_small(n, x)
    end function is_plain
 
-   !> Are the roots of the sums of squares of `vectors` vectors equal to the guarded norms, as
-   !> is_plain finds out for one?  Columns of Jacobians may begin with a zero.
+   !> The question of is_plain for several vectors at once.  Looks at the second element too,
+   !> because columns of Jacobians may begin with a zero.
    pure function surely_plain(vectors, n, x, totals)
       integer, intent(in) :: vectors
       integer(ik), intent(in) :: n
@@ -146,7 +146,7 @@ contains
       least = SMALLEST_SQUARABLE*real(n, wp)
       most = (LARGEST_SQUARABLE/real(n, wp))**2
       surely_plain = .true.
-      do q = 1, vectors                           ! an array of these would be allocated
+      do q = 1, vectors                           ! scalars, because an array of this size would be allocated
          first = x(q, 1)
          if (first == 0 .and. n > 1) first = x(q, 2)
          surely_plain = surely_plain .and. totals(q) < most .and. totals(q) >= least &
@@ -168,7 +168,7 @@ contains
       end do
    end function any_small
 
-   !> The norm by three sums; the outer two are scaled by their largest element.
+   !> The norm by three sums; those of the small and the large elements are scaled by their largest element.
    pure function guarded_norm(n, x) result(norm)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)

@@ -1,6 +1,6 @@
 !> Working precision, index kind, and every code that crosses a boundary.
 !>
-!> The one source of truth for status, request and scaling codes; core.h and
+!> Status, request and scaling codes are defined here. core.h and
 !> leastsq.Status repeat them, and a test compares the three.
 module leastsq_kinds
    use, intrinsic :: iso_c_binding, only: c_double, c_int, c_int64_t
@@ -24,25 +24,25 @@ module leastsq_kinds
    integer(ik), parameter, public :: INFO_NOT_FINITE = 9
    integer(ik), parameter, public :: INFO_STOPPED = 10
    integer(ik), parameter, public :: INFO_WATCHER = 11
-   integer(ik), parameter, public :: INFO_NO_DATA = 12     ! of a batch's problem; the core never gives it
+   integer(ik), parameter, public :: INFO_NO_DATA = 12     ! only in batches; the core never sets it
 
    ! What the ask/tell machine wants next.
    integer(ik), parameter, public :: ASK_DONE = 0
    integer(ik), parameter, public :: ASK_NORM = 1
    integer(ik), parameter, public :: ASK_MODEL = 2
-   integer(ik), parameter, public :: ASK_CHANGE = 3        ! with a strategy: Jᵀ(f(trial) − f(x)), f(trial) is known
-   integer(ik), parameter, public :: ASK_FEELER = 4        ! the same, at a trial that is only for that
+   integer(ik), parameter, public :: ASK_CHANGE = 3        ! with a strategy: Jᵀ(f(trial) − f(x)), where f(trial) is known
+   integer(ik), parameter, public :: ASK_FEELER = 4        ! the same at a point evaluated only for that
 
    ! Which steps are taken.
    integer(ik), parameter, public :: STRATEGY_MINPACK = 0
    integer(ik), parameter, public :: STRATEGY_FAST = 1
    integer(ik), parameter, public :: STRATEGY_ROBUST = 2
 
-   ! Where the scale factors come from (MINPACK's mode).
+   ! Source of the scale factors (MINPACK's mode).
    integer(ik), parameter, public :: SCALE_COLUMNS = 1
    integer(ik), parameter, public :: SCALE_USER = 2
 
-   ! Exact IEEE constants: MINPACK's are decimals cut short.
+   ! Exact IEEE constants; MINPACK's are truncated decimals.
    real(wp), parameter, public :: EPS = epsilon(1.0_wp)
    real(wp), parameter, public :: DWARF = tiny(1.0_wp)
 

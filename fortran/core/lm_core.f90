@@ -2,14 +2,14 @@
 !>
 !> Moré, *The Levenberg–Marquardt algorithm: implementation and theory*, LNM 630
 !> (1978); ANL-80-74 (1980).  After the QR factorisation of the Jacobian nothing
-!> of the data's length is needed, so this machine has none: it asks for ‖f‖ at
+!> of the data's length is needed, so this machine holds no such array: it asks for ‖f‖ at
 !> `trial` (ASK_NORM), for R, the permutation, Q'f and the column norms of J at x
 !> (ASK_MODEL), or is done.  With bounds on x, every trial is within them: a step
-!> (bounds.f90), or a probe somewhere else before the fit may end (probes.f90).  With a strategy
-!> other than MINPACK's, steps are bent by the curvature of f (curvature.f90), for some of which it asks
-!> for Jᵀ(f(trial) − f(x)): at the trial whose norm it was told last (ASK_CHANGE), or elsewhere (ASK_FEELER).
+!> (bounds.f90), or a probe elsewhere before the fit may end (probes.f90).  With a strategy
+!> other than MINPACK's, steps are bent by the curvature of f (curvature.f90). For some of them the machine asks
+!> for Jᵀ(f(trial) − f(x)): at the last trial whose norm was told (ASK_CHANGE), or elsewhere (ASK_FEELER).
 !>
-!> Public: lm_state_t, core_columns and vectors' names (of lm_state.f90), lm_start,
+!> Public: lm_state_t, core_columns and the names of the columns (all from lm_state.f90), lm_start,
 !> lm_tell_norm, lm_tell_model, lm_tell_change, and the policy as pure functions.  Its data is n-sized.
 module leastsq_lm_core
    use leastsq_kinds, only: wp, ik, EPS, ASK_DONE, ASK_NORM, ASK_MODEL, ASK_CHANGE, ASK_FEELER, SCALE_COLUMNS, SCALE_USER, &
@@ -43,15 +43,15 @@ module leastsq_lm_core
    real(wp), parameter :: NORM_BLOW_UP = 0.1_wp   ! times ‖f₊‖ at least ‖f‖: hopeless
 
    ! With bounds
-   real(wp), parameter :: MEMORY = 0.1_wp         !< distrust that the best of steps leaves
-   real(wp), parameter :: UNFELT = 1.0e-300_wp    !< in D for a column of zeros: no unit's scale
-   real(wp), parameter :: NO_SIZE = 1.0e-150_wp   !< largest ‖D x‖ of what is zero or unfelt
-   real(wp), parameter :: FIRST_CHANGE = 0.3_wp   !< then of ‖f‖: the first radius in units of the factor
-   real(wp), parameter :: FADING = 0.9_wp         !< what D keeps, at every model once bounds have cut a step
+   real(wp), parameter :: MEMORY = 0.1_wp         !< fraction of the distrust that even the best step leaves
+   real(wp), parameter :: UNFELT = 1.0e-300_wp    !< D for a column of zeros: below the scale of any units
+   real(wp), parameter :: NO_SIZE = 1.0e-150_wp   !< largest ‖D x‖ if every variable is zero or has a column of zeros
+   real(wp), parameter :: FIRST_CHANGE = 0.3_wp   !< in that case the first radius is this times factor·‖f‖
+   real(wp), parameter :: FADING = 0.9_wp         !< D shrinks by this at every model once bounds have cut a step
 
 contains
 
-   !> Begin at x (w's first column).  Improper settings end it at once.
+   !> Begin at x (w's first column).  Improper settings end the fit at once.
    pure subroutine lm_start(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -86,7 +86,7 @@ contains
       s%request = ASK_NORM
    end subroutine lm_start
 
-   !> Here is ‖f(trial)‖, for `cost` evaluations.
+   !> Tell ‖f(trial)‖, which took `cost` evaluations.
    pure subroutine lm_tell_norm(s, w, r, ldr, ipvt, fnorm, cost, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -113,7 +113,7 @@ contains
       ratio = s%ratio
       call measure_step(s, w, r, ldr, ipvt, fnorm)
       s%accepted = 0
-      if (s%attempt == 1 .and. .not. fnorm < s%first_norm) then    ! the first try's verdict; the second's numbers are shown
+      if (s%attempt == 1 .and. .not. fnorm < s%first_norm) then    ! judge the first try; show the numbers of the second
          call swap(actual, s%actual)
          call swap(ratio, s%ratio)
          call judge(s, w, r, ldr, ipvt, s%first_norm, solver)
@@ -128,8 +128,8 @@ contains
       end if
    end subroutine lm_tell_norm
 
-   !> Here is w's column C_CHANGE for the trial, for `cost` evaluations; or if not `answered` there is none,
-   !> nor will there be.
+   !> Tell that w's column C_CHANGE is set for the trial, after `cost` evaluations; not `answered`: it cannot be
+   !> provided, now or later.
    pure subroutine lm_tell_change(s, w, r, ldr, ipvt, cost, answered, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -151,7 +151,7 @@ contains
       end if
    end subroutine lm_tell_change
 
-   !> The step is over, with ‖f‖ at its trial: take it or not, and go on.
+   !> Accept or reject the step, given ‖f‖ at its trial, and make the next request.
    pure subroutine judge(s, w, r, ldr, ipvt, fnorm, solver)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -185,7 +185,7 @@ contains
       end if
    end subroutine judge
 
-   !> Here is the model at x, for `cost` evaluations: R in r's upper triangle,
+   !> Tell the model at x, which took `cost` evaluations: R in r's upper triangle,
    !> ipvt, and w's columns V_QTF and V_COLNORM.
    pure subroutine lm_tell_model(s, w, r, ldr, ipvt, cost, solver)
       type(lm_state_t), intent(inout) :: s
@@ -264,7 +264,7 @@ contains
       if (predicted /= 0) ratio = actual/predicted
    end function reduction_ratio
 
-   !> The next radius, and the parameter's next estimate.
+   !> The next radius, and the next estimate of the Levenberg–Marquardt parameter.
    elemental subroutine update_radius(ratio, actual, slope, pnorm, blown_up, radius, par)
       real(wp), intent(in) :: ratio, actual, slope, pnorm
       logical, intent(in) :: blown_up             !< ‖f₊‖ >= 10 ‖f‖
@@ -285,8 +285,8 @@ contains
       end if
    end subroutine update_radius
 
-   !> With bounds: a step that they cut short is no reason to shrink, and a step
-   !> that was rejected must not come again.
+   !> With bounds: an accepted step that they cut short does not shrink the radius, and
+   !> a rejected step must not be proposed again.
    elemental subroutine correct_radius(last_radius, pnorm, accepted, hits, radius)
       real(wp), intent(in) :: last_radius, pnorm
       logical, intent(in) :: accepted
@@ -300,8 +300,8 @@ contains
       end if
    end subroutine correct_radius
 
-   !> After a step: how much is the next model distrusted at the bounds?  Only a step that was cut short, and whose
-   !> length the model predicted well, earns trust: a good ratio alone does not, because linear parameters have it too.
+   !> How much the next model is distrusted near the bounds, after a step.  Only a step that was cut short, and whose
+   !> reduction the model predicted well, earns trust: a good ratio alone does not, because linear parameters have it too.
    elemental subroutine update_distrust(ratio, accepted, hits, distrust)
       real(wp), intent(in) :: ratio
       logical, intent(in) :: accepted
@@ -315,7 +315,7 @@ contains
       end if
    end subroutine update_distrust
 
-   !> Should it end?  0: no.  Later reasons override earlier ones.
+   !> Why the fit should end; 0: it should not.  Later reasons override earlier ones.
    pure function verdict(s) result(info)
       type(lm_state_t), intent(in) :: s
       integer(ik) :: info
@@ -334,8 +334,8 @@ contains
       if (s%gnorm <= EPS) info = INFO_GTOL_TOO_SMALL
    end function verdict
 
-   !> With bounds: did the radius alone end the step, far from a minimum?  MINPACK
-   !> calls that convergence, and without bounds so must we.
+   !> With bounds: was the step limited by the radius alone, far from a minimum?  MINPACK
+   !> calls that convergence, and without bounds so must this code.
    pure function stalled(s)
       type(lm_state_t), intent(in) :: s
       logical :: stalled
@@ -365,7 +365,7 @@ contains
          .and. s%strategy >= STRATEGY_MINPACK .and. s%strategy <= STRATEGY_ROBUST
    end function proper
 
-   !> ‖f(x₀)‖; or, where that is not finite on a bound, ‖f‖ inside.
+   !> Take ‖f(x₀)‖; if that is not finite and x₀ is on a bound, search for a start inside.
    pure subroutine take_first_norm(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -391,8 +391,8 @@ contains
       s%request = ASK_MODEL
    end subroutine take_first_norm
 
-   !> D and the radius where a fit begins.  With bounds neither depends on the units of a variable that f
-   !> does not feel there, or that is 0.
+   !> D and the radius at the start of a fit.  With bounds neither depends on the units of a variable that is 0
+   !> or on which f does not depend there.
    pure subroutine scale_first(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -407,7 +407,7 @@ contains
       if (.not. s%radius > 0) s%radius = s%factor
    end subroutine scale_first
 
-   !> The gradient, and its measure without what the bounds hold.
+   !> The gradient, and the largest cosine over the variables that the bounds do not hold.
    pure subroutine project_gradient(s, w, r, ldr, ipvt)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -460,7 +460,7 @@ contains
       b = kept
    end subroutine swap
 
-   !> How much the step was to bring, and how much it did.
+   !> The predicted and the actual reduction of ‖f‖² by the step, and their ratio.
    pure subroutine measure_step(s, w, r, ldr, ipvt, trial_norm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)

@@ -36,13 +36,13 @@ contains
       real(wp), intent(out) :: length             !< ‖D x‖
       real(wp), intent(out) :: sdiag(n)           !< diagonal of S
       real(wp), intent(out) :: wa1(n), wa2(n)     !< scratch
-      class(damped_solver_t), intent(in), optional :: solver  !< in qrsolv's place
+      class(damped_solver_t), intent(in), optional :: solver  !< replaces qrsolv
       real(wp) :: lower, upper, excess, last_excess, gradient, correction
       integer(ik) :: j
       integer :: step
       logical :: full_rank, near, below_and_shrinking
 
-      ! The undamped (Gauss-Newton) step may do.
+      ! The undamped (Gauss-Newton) step may be short enough.
       call gauss_newton(n, r, ldr, ipvt, qtb, x, wa1, full_rank)
       wa2 = diag*x
       length = enorm(n, wa2)
@@ -52,8 +52,8 @@ contains
          return
       end if
 
-      ! Bounds: below by Newton's step from 0 where φ'(0) exists, above by the
-      ! gradient.
+      ! Bounds on par: the lower one is Newton's step from 0, if φ'(0) exists; the upper one
+      ! comes from the gradient.
       lower = 0
       if (full_rank) then
          do j = 1, n
@@ -100,10 +100,10 @@ contains
       end do
    end subroutine lmpar
 
-   !> x = P R⁻¹ Q'b; where R is singular, a least-squares solution.
+   !> x = P R⁻¹ Q'b; if R is singular, a least-squares solution.
    !>
-   !> Each division waits for the one before, so what it divides is not sent through
-   !> memory.
+   !> Each division waits for the previous one, so the dividend is kept in a register and not
+   !> stored and loaded again.
    pure subroutine gauss_newton(n, r, ldr, ipvt, qtb, x, z, full_rank)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)

@@ -1,10 +1,12 @@
-!> Probes: trials between bounds that are no steps of the model's; and the way back to the best of several fits.
+!> Probes: trials within bounds that are not steps of the model, and the return to the best of several fits.
 !>
-!> A start on a bound begins inside; at the end variables go onto bounds that are near; and a fit that
-!> ends where f feels nothing of some variable goes the way back, or searches the box, and begins again:
-!> it may have run onto a bound at which f is flat (exp(-t/tau) at tau = 0).  What is found is kept if
+!> A start on a bound is moved inside; at the end variables are put onto bounds that are near; and a fit that
+!> ends where f does not depend on some variable goes back, or searches the box, and begins again:
+!> it may have run onto a bound at which f is flat (exp(-t/tau) at tau = 0).  The new end is kept if
 !> it is better.  Where f or the model is not finite on a bound (s/(K + s) at K = 0 and s = 0) the fit
-!> retreats inside.  (Of this package: measured on the families of tests/parity/families.py.)
+!> retreats inside.  (This package's own method, measured on the families of tests/parity/families.py.)
+!>
+!> "Unfelt" or "dead" is a variable on which f does not depend near x, to rounding.
 !>
 !> Public: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held,
 !> keep_away, ask_probe.  Its data is n-sized.
@@ -22,25 +24,25 @@ module leastsq_probes
    public :: leave_bounds, search_start, retreat, conclude, tell_probe, move, measure_point, dead, held, &
       keep_away, ask_probe
 
-   real(wp), parameter :: START_INSIDE = 0.2_wp   !< of the box: where a start on a bound is put
-   real(wp), parameter :: FAR_BOX = 1.0e3_wp      !< times the model's size of a variable: the box tells none
-   real(wp), parameter :: STATIONARY = 1.0e-3_wp  !< largest cosine at a start that is a minimum
-   real(wp), parameter :: BACK_PART = 0.1_wp      !< of the step that was too long
-   real(wp), parameter :: FELT = 1.0e-8_wp        !< change of ‖f‖ that a variable has to make
-   real(wp), parameter :: HELD_COSINE = 1.0e-7_wp !< what a difference Jacobian says of zero slopes
-   real(wp), parameter :: ENOUGH = 0.9_wp         !< of ‖f‖: the search need not go on
-   real(wp), parameter :: DECADES = 6             !< to either side of 1: the widest search
-   real(wp), parameter :: DECADES_MORE = 0.5_wp   !< with each of its trials
-   real(wp), parameter :: BOX_DECADES = 4         !< the same where the box or |x| tells a size
-   integer(ik), parameter :: MOST_TRIES = 40
-   integer(ik), parameter :: MOST_STARTS = 10     !< the same, for a place where f is finite
-   real(wp), parameter :: RETREAT_PART = 0.5_wp   !< of the step that led onto the bound
+   real(wp), parameter :: START_INSIDE = 0.2_wp   !< a start on a bound moves inside by this fraction of the box
+   real(wp), parameter :: FAR_BOX = 1.0e3_wp      !< a box this many times wider than the model's scale says nothing
+   real(wp), parameter :: STATIONARY = 1.0e-3_wp  !< largest cosine at a start that counts as a minimum
+   real(wp), parameter :: BACK_PART = 0.1_wp      !< fraction of the step that was too long
+   real(wp), parameter :: FELT = 1.0e-8_wp        !< least relative change of ‖f‖ by a variable on which f depends
+   real(wp), parameter :: HELD_COSINE = 1.0e-7_wp !< cosines up to this may be errors of a difference Jacobian
+   real(wp), parameter :: ENOUGH = 0.9_wp         !< the search ends at a point with this fraction of ‖f‖
+   real(wp), parameter :: DECADES = 6             !< width of the search, to either side of 1, at most
+   real(wp), parameter :: DECADES_MORE = 0.5_wp   !< growth of this width with each trial
+   real(wp), parameter :: BOX_DECADES = 4         !< width of the search where the box or |x| gives a size
+   integer(ik), parameter :: MOST_TRIES = 40      !< limit on the trials of a search
+   integer(ik), parameter :: MOST_STARTS = 10     !< limit on the trials of a search for a start at which f is finite
+   real(wp), parameter :: RETREAT_PART = 0.5_wp   !< fraction of the step onto the bound that is taken back
    integer(ik), parameter :: MOST_RESTARTS = 2
    integer, parameter :: ROOT_ROUNDS = 30
 
 contains
 
-   !> The model at x₀ is known: variables exactly on a bound go inside, unless x₀ is a minimum already.
+   !> After the model at x₀: variables exactly on a bound move inside, unless x₀ is already a minimum.
    pure subroutine leave_bounds(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -52,8 +54,8 @@ contains
       if (any(w(:, V_TRIAL) /= w(:, V_X)) .and. s%nfev < s%maxfev) call ask_probe(s, w, PROBE_START)
    end subroutine leave_bounds
 
-   !> f, or the model, is not finite at x₀ or where it was sought since: search inside the bounds that x₀
-   !> is on.
+   !> f or the model is not finite at x₀, or at the last trial of this search: try a point inside the bounds
+   !> that x₀ is on.
    pure subroutine search_start(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -77,7 +79,7 @@ contains
       end if
    end subroutine search_start
 
-   !> The model at x is not finite: go back from the bounds that x came onto, or end.
+   !> The model at x is not finite: step back from the bounds that the last step reached, or end.
    pure subroutine retreat(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -101,7 +103,7 @@ contains
       call conclude(s, w)
    end subroutine retreat
 
-   !> The fit is to end, for the reason info; with bounds, unless a probe is due.
+   !> End the fit for the reason s%info; with bounds, unless a probe is due.
    pure subroutine conclude(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -116,7 +118,7 @@ contains
       call keep_best(s, w)
    end subroutine conclude
 
-   !> Here is ‖f‖ at the trial, a probe.
+   !> Take ‖f‖ at a trial that is a probe.
    pure subroutine tell_probe(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -185,7 +187,7 @@ contains
       end select
    end subroutine tell_probe
 
-   !> x = trial.
+   !> Move x to the trial.
    pure subroutine move(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -204,7 +206,7 @@ contains
       s%accepted = 1
    end subroutine move
 
-   !> xnorm = ‖D x‖; what is fixed does not count.
+   !> xnorm = ‖D x‖, without fixed variables.
    pure subroutine measure_point(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -217,10 +219,10 @@ contains
       end if
    end subroutine measure_point
 
-   !> Does f feel nothing of a variable that is not fixed?
+   !> Is a variable free to move, and f independent of it near x?
    elemental function dead(colnorm, largest, lo, hi, fnorm)
-      real(wp), intent(in) :: colnorm             !< of J
-      real(wp), intent(in) :: largest             !< |x| so far
+      real(wp), intent(in) :: colnorm             !< norm of J's column
+      real(wp), intent(in) :: largest             !< largest |x| so far
       real(wp), intent(in) :: lo, hi, fnorm
       logical :: dead
       real(wp) :: size
@@ -230,8 +232,8 @@ contains
       dead = lo < hi .and. (colnorm == 0 .or. (size > 0 .and. colnorm*size <= FELT*fnorm))
    end function dead
 
-   !> What the last model says of a variable at a bound: the slope of ‖f‖²/2 along it, where that
-   !> holds it there; 0 where the slope is rounding or it is free; NaN where f feels nothing of it.
+   !> The multiplier of a variable at a bound, by the last model: the slope of ‖f‖²/2 along the variable if that
+   !> holds it there; 0 if the slope is rounding or the variable is free; NaN if f does not depend on it.
    elemental function held(x, lo, hi, slope, colnorm, largest, fnorm) result(multiplier)
       real(wp), intent(in) :: x, lo, hi
       real(wp), intent(in) :: slope               !< Jᵀf/‖f‖
@@ -264,7 +266,7 @@ contains
       w(:, V_STEP) = w(:, V_TRIAL) - w(:, V_X)
    end subroutine ask_probe
 
-   !> Variables that the model would take beyond a bound which is near go onto it, all at once.
+   !> Put variables onto near bounds, beyond which the model would take them, all at once.
    pure subroutine reach_bounds(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -283,8 +285,8 @@ contains
       if (any(w(:, V_TRIAL) /= w(:, V_X))) call ask_probe(s, w, PROBE_END)
    end subroutine reach_bounds
 
-   !> f is not finite with variables on their bounds, all at once.  Those of which that was known already are
-   !> at fault; or if there are none, any of them may be.
+   !> f is not finite with several variables on their bounds.  The ones already wary of their bound are to blame;
+   !> if there are none, all of them may be.
    pure subroutine learn_from_end(n, w)
       integer(ik), intent(in) :: n
       real(wp), intent(inout) :: w(n, *)
@@ -301,10 +303,10 @@ contains
       end do
    end subroutine learn_from_end
 
-   !> Something was not finite at x: keep away from the bounds that x came onto.
+   !> f or the model was not finite at x: avoid the bounds that the step reached.
    elemental subroutine keep_away(x, step, lo, hi, how, wary)
       real(wp), intent(in) :: x, lo, hi
-      real(wp), intent(in) :: step                !< 0: it did not
+      real(wp), intent(in) :: step                !< 0: the variable did not move
       real(wp), intent(in) :: how                 !< WARY or BURNT
       real(wp), intent(inout) :: wary
 
@@ -312,8 +314,8 @@ contains
       if (how >= abs(wary)) wary = merge(-how, how, x <= lo)
    end subroutine keep_away
 
-   !> f feels nothing of a variable: begin again from where it felt all of them, with a small part of
-   !> the step that left that place; or if there was none, search inside for where it feels them.
+   !> If f does not depend on some variable: begin again from the last point at which f depended on all of them,
+   !> with a small part of the step that left it; if there was no such point, search the box for one.
    pure subroutine go_back(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -348,9 +350,9 @@ contains
       end if
    end subroutine go_back
 
-   !> The next trial of the search: variables at bounds that do not hold them go inside, first
-   !> by a part of the box, or to 1 if nothing tells a size; then anywhere, evenly in the logarithm of
-   !> the way (by the additive recurrence whose ratios are powers of the root of rᵏ⁺¹ = r + 1).
+   !> The next trial of the search: variables at bounds that do not hold them move inside.  The first trial moves
+   !> them by a fraction of the box, or by 1 if nothing gives a size; later ones by distances spread evenly in
+   !> the logarithm (an additive recurrence whose ratios are powers of the root of rᵏ⁺¹ = r + 1, k variables).
    pure subroutine search_inside(s, w, probe)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -392,8 +394,8 @@ contains
       call ask_probe(s, w, probe)
    end subroutine search_inside
 
-   !> Does the search move variable j?  Those that are on bounds which do not hold them: what f does not feel
-   !> may be unfelt for where another is (k in 1/(1 + (s/k)ʰ) at h = 0).
+   !> Does the search move variable j?  Yes if it is on a bound that does not hold it, whether or not f depends on
+   !> it: f may be independent of one variable because of the value of another (k in 1/(1 + (s/k)ʰ) at h = 0).
    pure function searched(s, w, j)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(in) :: w(s%n, *)
@@ -405,7 +407,7 @@ contains
          .or. .not. abs(w(j, V_SLOPE)) > HELD_COSINE*w(j, V_COLNORM))
    end function searched
 
-   !> Here is ‖f‖ at a trial of the search.  A place that f does not tell from the bound is none.
+   !> Take ‖f‖ at a trial of the search.  A trial at which ‖f‖ is that at the bound does not count.
    pure subroutine go_on_searching(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -427,7 +429,7 @@ contains
       end if
    end subroutine go_on_searching
 
-   !> A new fit from the trial; the best of both will be kept.
+   !> Begin a new fit at the trial; the better of the two ends will be kept.
    pure subroutine begin_again(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -446,7 +448,7 @@ contains
       s%request = ASK_MODEL
    end subroutine begin_again
 
-   !> The fit that began again is over: if what was there before is better, go back to that.
+   !> At the end of a fit that began again: return to the best earlier end, if that is better.
    pure subroutine keep_best(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -463,8 +465,8 @@ contains
 
    ! ---------------------------------------------------------------------------
 
-   !> From exactly on a bound inside, by a part of the box, or of |x| where the box is open; but where that
-   !> is far beyond what would take all of f away by the model, so far: x may be far from zero, and the box wide.
+   !> Move x from exactly on a bound inside, by a fraction of the box, or of |x| if the box is open; by no more than
+   !> what would reduce f to zero by the model, if |x| or a very wide box would lead further.
    elemental subroutine go_inside(lo, hi, colnorm, fnorm, x)
       real(wp), intent(in) :: lo, hi, colnorm, fnorm
       real(wp), intent(inout) :: x

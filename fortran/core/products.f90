@@ -1,7 +1,7 @@
 !> Products with the triangle R of a column-pivoted QR, J P = Q R.
 !>
-!> ‖J p‖ = ‖R Pᵀ p‖ and Jᵀ f = P Rᵀ (Q'f): what is left of J once nothing of the
-!> data's length is needed (Moré, LNM 630, 1978, §3).
+!> ‖J p‖ = ‖R Pᵀ p‖ and Jᵀ f = P Rᵀ (Q'f), so J itself, which has the length of the
+!> data, is not needed (Moré, LNM 630, 1978, §3).
 !>
 !> Public: triangle_times, transposed_times, largest_cosine, scaled_norm.  Its data
 !> is n-sized.
@@ -14,8 +14,8 @@ module leastsq_products
 
 contains
 
-   !> y = R Pᵀ p, summed column by column; two columns at a time, for every sum
-   !> goes to memory and back.
+   !> y = R Pᵀ p, summed column by column, two columns at a time to halve the number of
+   !> loads and stores of y.
    pure subroutine triangle_times(n, r, ldr, ipvt, p, y)
       integer(ik), intent(in) :: n, ldr
       real(wp), intent(in) :: r(ldr, n)           !< upper triangle: R

@@ -4,7 +4,7 @@
 !> sense: the rows of D P are rotated into R one by one, leaving the triangle S
 !> with Pᵀ(AᵀA + D²)P = SᵀS (Moré, LNM 630, 1978, §4; ANL-80-74, qrsolv).
 !>
-!> Public: qrsolv; damped_solver_t, for who has a quicker way when n is large.
+!> Public: qrsolv; damped_solver_t, the interface of faster solvers for large n.
 !> Its data is n-sized.
 module leastsq_qrsolv
    use leastsq_kinds, only: wp, ik
@@ -12,7 +12,7 @@ module leastsq_qrsolv
    private
    public :: qrsolv, damped_solver_t
 
-   !> What qrsolv does, done otherwise: to rounding the same.
+   !> A replacement for qrsolv, with the same results up to rounding.
    type, abstract :: damped_solver_t
    contains
       procedure(solve_i), deferred :: solve
@@ -62,7 +62,7 @@ contains
          r(j, j) = x(j)
       end do
 
-      ! Solve S z = wa; where S is singular, the rest of z is zero.
+      ! Solve S z = wa; from the first zero on S's diagonal on, z is zero.
       rank = n
       do j = 1, n
          if (sdiag(j) == 0 .and. rank == n) rank = j - 1
@@ -80,8 +80,8 @@ contains
       end do
    end subroutine qrsolv
 
-   !> Rotate the row with the single element d in column j into the triangle;
-   !> `row` holds what fills it on the way, wa the right-hand side.
+   !> Rotate a row whose only nonzero element is d, in column j, into the triangle.
+   !> `row` holds its fill-in, wa the right-hand side.
    pure subroutine rotate_in(j, n, r, ldr, d, row, wa)
       integer(ik), intent(in) :: j, n, ldr
       real(wp), intent(inout) :: r(ldr, n), row(n), wa(n)

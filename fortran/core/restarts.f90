@@ -1,8 +1,8 @@
-!> New starts of the robust strategy, without bounds.
+!> Restarts of the robust strategy, for fits without bounds.
 !>
-!> Where a fit ends although f is not zero, and R is nearly singular or f not orthogonal to J, a parameter has
+!> If a fit ends although f is not zero, and R is nearly singular or f is not orthogonal to J, a parameter has
 !> probably run away: the fit starts again from x₀ with a smaller first radius, and the best of all ends
-!> counts.  (Of this package: docs/strategies.md.  Between bounds, probes.f90 has a way of its own.)
+!> counts.  (This package's own method: docs/strategies.md.  For fits with bounds see probes.f90.)
 !>
 !> Public: finish, restart_factor.  Its data is n-sized.
 module leastsq_restarts
@@ -15,13 +15,13 @@ module leastsq_restarts
    public :: finish, restart_factor
 
    real(wp), parameter :: RESTART_FACTORS(2) = [0.1_wp, 0.01_wp]   !< first radii in units of ‖D x₀‖
-   real(wp), parameter :: CONDITION_MOST = 1.0e4_wp    !< of a column of R: its norm beside its diagonal
-   real(wp), parameter :: COSINE_MOST = 1.0e-2_wp      !< between f and a column of J
-   real(wp), parameter :: ZERO_RESIDUAL = 1.0e-5_wp    !< of ‖f(x₀)‖: nothing better is to be found
+   real(wp), parameter :: CONDITION_MOST = 1.0e4_wp    !< limit of a column's norm relative to its diagonal element in R
+   real(wp), parameter :: COSINE_MOST = 1.0e-2_wp      !< limit of the cosine between f and a column of J
+   real(wp), parameter :: ZERO_RESIDUAL = 1.0e-5_wp    !< ‖f‖/‖f(x₀)‖ that counts as zero: no better fit can be found
 
 contains
 
-   !> The fit is to end, for the reason info; unless the robust strategy starts again.
+   !> End the fit for the reason s%info, unless the robust strategy starts again.
    pure subroutine finish(s, w, r, ldr, ipvt)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -36,8 +36,8 @@ contains
       call conclude(s, w)
    end subroutine finish
 
-   !> Has the fit ended where a parameter has probably run away?  R is nearly singular or f not orthogonal to
-   !> J, though f is not zero.
+   !> Has a parameter probably run away?  Yes if f is not zero, and R is nearly singular or f is not orthogonal
+   !> to J.
    pure function ran_away(s, w, r, ldr, ipvt) result(ran)
       type(lm_state_t), intent(in) :: s
       real(wp), intent(in) :: w(s%n, *)
@@ -55,7 +55,7 @@ contains
       end do
    end function ran_away
 
-   !> From x₀ again, if there is a radius left to try.
+   !> Start again from x₀, if there is a radius left to try.
    pure subroutine start_again(s, w)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)
@@ -74,7 +74,7 @@ contains
       call ask_probe(s, w, PROBE_BACK)
    end subroutine start_again
 
-   !> The first radius of a new start, in units of ‖D x₀‖.
+   !> The first radius after a restart, in units of ‖D x₀‖.
    elemental function restart_factor(restarts) result(factor)
       integer(ik), intent(in) :: restarts
       real(wp) :: factor

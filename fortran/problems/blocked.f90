@@ -1,8 +1,8 @@
 !> The blocked provider: R and Q'f from chunks of rows, by C functions.
 !>
-!> For long residual vectors.  The rows lie wherever the caller's arrays do, so the
-!> caller folds them into a triangle (tsqr.F90); what is here is the problem that
-!> asks for that triangle, in the same loop as any other.
+!> For long residual vectors.  The rows stay in the caller's arrays, so the
+!> caller folds them into a triangle (tsqr.F90). The problem defined here asks for that
+!> triangle, in the same loop as any other problem.
 !>
 !> Public: the C signatures, blocked_problem_t, blocked_solver_t.  Its data is m-sized.
 module leastsq_blocked
@@ -53,8 +53,8 @@ module leastsq_blocked
          integer(c_int) :: status
       end function difference_c
 
-      !> R, ipvt, Q'f and column norms of J at x, where f is fvec; J is fjac,
-      !> or for the function to make if that is NULL.  With `before`, also change = Jᵀ(before − f).
+      !> R, ipvt, Q'f and column norms of J at x, where f is fvec.  J is fjac; if that is
+      !> NULL, this function makes J.  With `before`, also change = Jᵀ(before − f).
       function factor_c(m, n, x, fvec, fjac, r, ldr, ipvt, qtf, colnorm, before, change, data) &
          bind(c) result(status)
          import :: c_double, c_int, c_int64_t, c_ptr
@@ -70,7 +70,7 @@ module leastsq_blocked
          integer(c_int) :: status
       end function factor_c
 
-      !> change = Jᵀ(other − fvec), J of the last model.  0: it is not there any more.
+      !> change = Jᵀ(other − fvec), with J of the last model.  Returns 0 if J is no longer available.
       function change_c(m, n, fvec, other, change, data) bind(c) result(answered)
          import :: c_double, c_int, c_int64_t, c_ptr
          implicit none (type, external)
@@ -81,8 +81,8 @@ module leastsq_blocked
          integer(c_int) :: answered
       end function change_c
 
-      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `team` NULL or
-      !> threads.  Pure in what it computes.
+      !> qrsolv by blocks (triangle.F90); `work` is an accumulator's, `team` a team of threads or
+      !> NULL.  The result depends on the arguments alone.
       pure subroutine solve_c(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa, work, team) bind(c)
          import :: c_double, c_int64_t, c_ptr
          implicit none (type, external)
@@ -95,7 +95,7 @@ module leastsq_blocked
       end subroutine solve_c
    end interface
 
-   !> From this many parameters on, qrsolv by blocks is quicker than rotations.
+   !> From this many parameters on, qrsolv by blocks is faster than rotations.
    integer(ik), parameter :: SOLVE_BY_BLOCKS = 64
 
    type, extends(damped_solver_t) :: blocked_solver_t
@@ -112,7 +112,7 @@ module leastsq_blocked
       procedure(factor_c), pointer, nopass :: factor => null()
       procedure(change_c), pointer, nopass :: changed => null()   !< or not associated
       type(c_ptr) :: data = c_null_ptr
-      type(c_ptr) :: fjac = c_null_ptr            !< m x n room for differences; or NULL
+      type(c_ptr) :: fjac = c_null_ptr            !< memory for an m x n difference Jacobian; or NULL
       type(differences_t) :: how
    contains
       procedure :: residual
@@ -125,7 +125,7 @@ module leastsq_blocked
 
 contains
 
-   !> damped_solver_t's.
+   !> damped_solver_t's procedure: qrsolv by blocks.
    pure subroutine solve(self, n, r, ldr, ipvt, diag, qtb, x, sdiag, wa)
       class(blocked_solver_t), intent(in) :: self
       integer(ik), intent(in) :: n, ldr

@@ -1,7 +1,7 @@
 !> Problems whose residual and Jacobian are C functions.
 !>
-!> The C signatures that users of compiled residuals write, and the two problems
-!> made of them: with differences in place of a Jacobian, and with one.
+!> The C signatures that users implement for compiled residuals, and the two problems
+!> made of them: one with forward differences, one with a Jacobian function.
 !>
 !> Public: residual_c, jacobian_c, difference_problem_t, jacobian_problem_t.
 !> Its data is m-sized.

@@ -1,4 +1,4 @@
-!> Is a Jacobian that of its function?  One step along all variables tells for each row.
+!> Does a Jacobian belong to its function?  One step along all variables at once checks every row.
 !>
 !> Moré, Garbow, Hillstrom, ANL-80-74 (1980), chkder.  The caller evaluates f at x and at
 !> the neighbour of x, and J at x; here the change of f is compared with J's.
@@ -11,11 +11,11 @@ module leastsq_chkder
    public :: neighbour, chkder
 
    real(wp), parameter :: STEP = sqrt(EPS)            !< relative
-   real(wp), parameter :: LEAST_CHANGE = 100*EPS      !< of f, relative: less is rounding
+   real(wp), parameter :: LEAST_CHANGE = 100*EPS      !< relative change of f; smaller ones may be rounding
 
 contains
 
-   !> Where f is to be evaluated, beside x.
+   !> The neighbour of x at which f is to be evaluated.
    pure subroutine neighbour(n, x, xp)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
@@ -30,8 +30,8 @@ contains
       end do
    end subroutine neighbour
 
-   !> 1 for a row that is right, 0 for one that is wrong or of which f does not tell;
-   !> between them the share of the digits expected that agree: above ½ it is probably right.
+   !> For each row: 1 if it is right, 0 if it is wrong or the change of f is too small to tell;
+   !> in between, the fraction of the expected digits that agree (above ½ the row is probably right).
    pure subroutine chkder(m, n, x, fvec, fjac, ldfjac, fvecp, err)
       integer(ik), intent(in) :: m, n
       integer(ik), intent(in) :: ldfjac           !< leading dimension, >= m
@@ -62,7 +62,7 @@ contains
       end do
    end subroutine chkder
 
-   !> 1 for a relative difference of rounding's size, 0 for one as large as the step.
+   !> 1 for a relative difference of the size of rounding errors, 0 for one as large as the step.
    elemental function agreement(difference) result(measure)
       real(wp), intent(in) :: difference
       real(wp) :: measure

@@ -1,8 +1,8 @@
 !> The dense provider: the whole Jacobian in memory, factored in place.
 !>
 !> MINPACK's way (ANL-80-74, lmder and lmdif), and its bits: r is the m x n
-!> Jacobian, which becomes qrfac's factors.  With a robust loss, the norm is that of a
-!> function of each residual, and the model's rows of J and f are weighted.
+!> Jacobian, which becomes qrfac's factors.  With a robust loss, the norm is that of
+!> transformed residuals, and the rows of J and f in the model are weighted.
 !>
 !> Public: dense_problem_t, weigh_c, dense_model, change_along.  Its data is m-sized.
 module leastsq_dense
@@ -19,7 +19,7 @@ module leastsq_dense
    type, abstract, extends(problem_t) :: dense_problem_t
       type(c_ptr) :: data                         !< the C functions' last argument
       procedure(weigh_c), pointer, nopass :: weigh => null()   !< a robust loss, if any
-      real(wp), pointer, contiguous :: weighed(:, :) => null() !< then m x 2: weigh_c's
+      real(wp), pointer, contiguous :: weighed(:, :) => null() !< with a loss: weigh_c's m x 2 output
       real(wp), pointer, contiguous :: kept(:, :) => null()    !< with a strategy: J as factored, and the weights of its rows
    contains
       procedure(jacobian_i), deferred :: jacobian
@@ -29,8 +29,8 @@ module leastsq_dense
    end type dense_problem_t
 
    abstract interface
-      !> weighed(:, 1) = the residuals whose squares are the loss; or for the model, its
-      !> residuals, and weighed(:, 2) = what multiplies the rows of J.
+      !> weighed(:, 1) = the residuals whose squares are the loss; for the model, the
+      !> model's residuals, and weighed(:, 2) = the weights of the rows of J.
       function weigh_c(m, f, weighed, model, data) bind(c) result(status)
          import :: c_double, c_int, c_int64_t, c_ptr
          implicit none (type, external)
@@ -58,7 +58,7 @@ module leastsq_dense
 
 contains
 
-   !> f, and ‖f‖ or the root of its loss.
+   !> f, and ‖f‖ or the square root of its loss.
    subroutine weighed_norm(self, m, n, x, f, fnorm, status)
       class(dense_problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n
@@ -78,7 +78,7 @@ contains
       if (status == 0) fnorm = enorm(m, self%weighed(:, 1))
    end subroutine weighed_norm
 
-   !> problem_t's model; ldr is m.
+   !> problem_t's `model`; ldr is m.
    subroutine factored_jacobian(self, m, n, x, f, r, ldr, ipvt, w, spare, cost, status)
       class(dense_problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n, ldr
@@ -114,7 +114,7 @@ contains
    end subroutine factored_jacobian
 
    !> The model of J and f: R, its permutation, Q'f and the norms of J's columns, all with
-   !> MINPACK's bits.  A norm that is not finite says that J is not; fjac is then J still.
+   !> MINPACK's bits.  If J is not finite, a column norm is not, and fjac is still J.
    pure subroutine dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work)
       integer(ik), intent(in) :: m, n             !< m >= n
       real(wp), intent(inout) :: fjac(m, n)       !< J; then R in its upper triangle
@@ -135,7 +135,7 @@ contains
       end do
    end subroutine dense_model
 
-   !> problem_t's change, of the raw residuals with the model's weights.
+   !> problem_t's `change`, for the raw residuals with the model's weights.
    subroutine change_by_jacobian(self, m, n, f, f_other, change, answered)
       class(dense_problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n
@@ -152,8 +152,8 @@ contains
       end if
    end subroutine change_by_jacobian
 
-   !> change = Jᵀ(f_other − f), the difference weighted as the rows of J are.  Each sum is in lanes, for an
-   !> addition waits for the one before.
+   !> change = Jᵀ(f_other − f), with the difference weighted like the rows of J.  Each sum is split into lanes,
+   !> because every addition of a single chain waits for the previous one.
    pure subroutine change_along(m, n, jac, f, f_other, change, weights)
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: jac(m, n), f(m), f_other(m)
@@ -184,7 +184,7 @@ contains
       end do
    end subroutine change_along
 
-   !> One behind the other: a matrix as memory has it.
+   !> Copy a matrix as a contiguous vector.
    pure subroutine copy(count, from, to)
       integer(ik), intent(in) :: count
       real(wp), intent(in) :: from(count)

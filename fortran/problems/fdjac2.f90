@@ -1,13 +1,13 @@
 !> The Jacobian by forward differences (ANL-80-74, fdjac2).
 !>
 !> Column j is (f(x + h eⱼ) − f(x))/h with h = √max(precision, eps)·|xⱼ|, or the
-!> root itself where xⱼ is zero.  Between bounds a step that would leave them goes
-!> back, or as far as there is room, and |xⱼ| counts as no smaller than a part of the
-!> largest value that it has had: parameters that bounds keep positive often pass close
+!> root itself if xⱼ is zero.  With bounds, a step that would leave them goes
+!> backwards, or only as far as the bounds allow, and |xⱼ| counts as no smaller than a fraction of
+!> its largest value so far: parameters that bounds keep positive often pass close
 !> to zero, where MINPACK's step is lost in rounding errors and the column becomes zeros.
-!> Where MINPACK's bits are not promised, a step that changes no residual grows: a start much
-!> smaller than what it is added to would else stay where it is.
-!> difference_steps is the one rule for steps: here, in batches, for ask and tell, and in
+!> Where MINPACK's bits are not promised, a step that changes no residual grows: otherwise a
+!> parameter would never move if its start is much smaller than the number to which f adds it.
+!> All steps follow the rule of difference_steps: here, in batches, for ask and tell, and in
 !> Python.
 !>
 !> Public: differences_t, fdjac2, difference_steps, relative_step.  Its data is m-sized.
@@ -23,20 +23,21 @@ module leastsq_fdjac2
    !> How differences are made (core.h: lsq_differences).
    type, bind(c) :: differences_t
       real(c_double) :: precision = 0             !< relative error of f
-      integer(c_int64_t) :: grows = 0             !< 1: steps that change nothing grow
-      ! n each; lo and hi both or none: lo <= moved <= hi, then with largest: |x| so far
+      integer(c_int64_t) :: grows = 0             !< 1: steps that change no residual grow
+      ! n elements each, or NULL.  lo <= moved <= hi; largest is the largest |x| so far.  lo and hi are given
+      ! together, and only with largest.
       type(c_ptr) :: lo = c_null_ptr, hi = c_null_ptr, largest = c_null_ptr
    end type differences_t
 
-   real(wp), parameter :: LEAST_PART = 2.0_wp**(-10)   !< of a variable's largest size
-   real(wp), parameter :: GROWTH = 1.0e4_wp            !< of a step that changes no residual
+   real(wp), parameter :: LEAST_PART = 2.0_wp**(-10)   !< |x| counts as at least this fraction of its largest value
+   real(wp), parameter :: GROWTH = 1.0e4_wp            !< factor for a step that changes no residual
    integer(ik), parameter :: MOST_GROWTHS = 3
-   real(wp), parameter :: ORDINARY_SIZE = 1.0e-6_wp    !< of a variable, from which it grows once less
+   real(wp), parameter :: ORDINARY_SIZE = 1.0e-6_wp    !< for |x| from here on, a step grows once less
 
 contains
 
-   !> f(x) is given; n residuals are asked for, and one more each time that a step grows, each
-   !> straight into its column.  A status other than 0 from any of them ends it.
+   !> fjac = J(x), given f = f(x).  Asks for n residual vectors, and one more each time that a step grows; each
+   !> is written directly into its column.  Ends at the first status other than 0.
    subroutine fdjac2(problem, m, n, x, f, fjac, how, moved, made, status)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m, n
@@ -92,7 +93,7 @@ contains
          end if
       end subroutine take_step
 
-      !> Longer steps while column j is zero; zero it stays where they leave f's domain, or have no room.
+      !> Try longer steps while column j is zero.  It stays zero if they leave f's domain or the bounds allow none.
       subroutine grow_step(j)
          integer(ik), intent(in) :: j
          real(wp) :: before, longer
@@ -116,25 +117,25 @@ contains
 
    end subroutine fdjac2
 
-   !> √max(precision, eps)
+   !> √max(precision, eps); √eps if precision is NaN.
    elemental function relative_step(precision) result(relative)
       real(wp), intent(in) :: precision
       real(wp) :: relative
 
-      ! not max: what that makes of a nan is the compiler's choice
+      ! not max, because its result for a NaN depends on the compiler
       relative = sqrt(merge(precision, EPS, precision > EPS))
    end function relative_step
 
-   !> Where each of n variables is moved for its difference, and by how much.
+   !> The point to which each of n variables is moved for its difference, and the step.
    pure subroutine difference_steps(n, x, relative, stride, moved, steps, lo, hi, largest)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: x(n)
       real(wp), intent(in) :: relative(*)         !< steps relative to |x|, `stride` apart
-      integer(ik), intent(in) :: stride           !< 1, or 0: one for all
+      integer(ik), intent(in) :: stride           !< 1, or 0: the same relative step for all
       real(wp), intent(out) :: moved(n)           !< x + steps
       real(wp), intent(out) :: steps(n)           !< 0 where lo = hi
       real(wp), intent(in), optional :: lo(n), hi(n)   !< both or neither: lo <= moved <= hi
-      real(wp), intent(in), optional :: largest(n)     !< |x| so far
+      real(wp), intent(in), optional :: largest(n)     !< largest |x| so far
       integer(ik) :: j
 
       do j = 1, n
@@ -161,7 +162,7 @@ contains
 
       size = abs(x)
       if (present(largest)) then
-         if (LEAST_PART*largest > size) size = LEAST_PART*largest     ! a nan stays
+         if (LEAST_PART*largest > size) size = LEAST_PART*largest     ! keeps a NaN
       end if
       h = relative*size
       if (h == 0) h = relative
@@ -173,8 +174,8 @@ contains
       end if
    end subroutine difference_step
 
-   !> Where to go from x when x + h is beyond hi: back, or as far as the larger
-   !> side lets.
+   !> The point to use when x + h is beyond hi: x − h, or, if that is below lo, the
+   !> bound that is further from x.
    elemental function point_within(x, h, lo, hi) result(point)
       real(wp), intent(in) :: x, h, lo, hi
       real(wp) :: point

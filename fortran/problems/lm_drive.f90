@@ -1,6 +1,6 @@
-!> A problem, and the one Levenberg–Marquardt loop over it.
+!> The abstract problem, and the only Levenberg–Marquardt loop.
 !>
-!> The m-sized world: gets what lm_core asks for (LNM 630, 1978) from a problem,
+!> Answers the requests of lm_core (LNM 630, 1978) with the help of a problem,
 !> which evaluates f and provides the model R, Q'f: densely (dense.f90) or from an
 !> accumulator of rows (blocked.f90).
 !>
@@ -18,14 +18,14 @@ module leastsq_lm_drive
    private
    public :: problem_t, watch_c, lm_drive
 
-   !> What is fitted: m residuals of n parameters.  In every procedure a status
-   !> other than 0 ends the fit.
+   !> The problem to fit: m residuals of n parameters.  A status other than 0 from any
+   !> procedure ends the fit.
    type, abstract :: problem_t
-      procedure(watch_c), pointer, nopass :: watch => null()   !< told of every event, if any
+      procedure(watch_c), pointer, nopass :: watch => null()   !< called after every event, if any
       type(c_ptr) :: watch_data = c_null_ptr                   !< its last argument
-      ! With a strategy, for `model`: spare holds f at the x before, and w's column is Jᵀ(f before − f), if
-      ! `model` makes it and says so
-      integer(ik) :: change_column = 0                         !< 0: it is not wanted
+      ! With a strategy: when `model` is called, its argument spare holds f at the previous x.  `model` may set
+      ! w(:, change_column) to Jᵀ(previous f − f), and then sets past_told.
+      integer(ik) :: change_column = 0                         !< 0: not wanted
       logical :: past_told = .false.
    contains
       procedure(residual_i), deferred :: residual
@@ -37,7 +37,7 @@ module leastsq_lm_drive
    end type problem_t
 
    abstract interface
-      !> Here is the state after an event.  Anything but 0 ends the fit.
+      !> Gets the state after an event.  A status other than 0 ends the fit.
       function watch_c(s, w, data) bind(c) result(status)
          import :: lm_state_t, c_double, c_int, c_ptr
          implicit none (type, external)
@@ -59,8 +59,8 @@ module leastsq_lm_drive
       end subroutine residual_i
 
       !> The model at x, given f = f(x), as lm_tell_model wants it: R in r's upper
-      !> triangle, ipvt, and w's columns V_QTF and V_COLNORM.  A column norm that
-      !> is not finite says that the Jacobian is not; nothing else need be set.
+      !> triangle, ipvt, and w's columns V_QTF and V_COLNORM.  If the Jacobian is not
+      !> finite, only a column norm that is not finite need be set.
       subroutine model_i(self, m, n, x, f, r, ldr, ipvt, w, spare, cost, status)
          import :: problem_t, wp, ik, sk
          implicit none (type, external)
@@ -69,7 +69,7 @@ module leastsq_lm_drive
          real(wp), intent(in) :: x(n), f(m)
          real(wp), intent(inout) :: r(ldr, n)
          integer(ik), intent(inout) :: ipvt(n)
-         real(wp), intent(inout) :: w(n, *)        !< VECTORS, from V_STEP on to be used freely
+         real(wp), intent(inout) :: w(n, *)        !< VECTORS columns; those from V_STEP on may be overwritten
          real(wp), intent(inout) :: spare(m)       !< scratch
          integer(ik), intent(out) :: cost          !< residuals evaluated
          integer(sk), intent(out) :: status
@@ -78,28 +78,28 @@ module leastsq_lm_drive
 
 contains
 
-   !> Fit.  The settings in s, w's column V_X (and V_DIAG, if the scaling is the
-   !> user's) are set; the answer is in the same places.
+   !> Fit.  On entry s holds the settings and w's column V_X the start (V_DIAG the scale
+   !> factors, with SCALE_USER); on return they hold the answer.
    subroutine lm_drive(problem, m, n, s, w, fvec, r, ldr, ipvt, spare, solver)
       class(problem_t), intent(inout) :: problem
       integer(ik), intent(in) :: m                !< residuals, >= n
       integer(ik), intent(in) :: n                !< parameters, s%n
-      type(lm_state_t), intent(inout) :: s        !< settings; then the verdict
+      type(lm_state_t), intent(inout) :: s        !< settings; on return also the outcome
       real(wp), intent(inout) :: w(n, *)          !< lm_core's vectors
       real(wp), intent(inout), target :: fvec(m)  !< f at the answer
       integer(ik), intent(in) :: ldr              !< leading dimension of r, >= n
       real(wp), intent(inout) :: r(ldr, n)        !< R of the last J in its upper triangle
       integer(ik), intent(inout) :: ipvt(n)       !< its permutation
-      real(wp), intent(inout), target :: spare(m) !< scratch; fvec itself, if the problem settles
-      class(damped_solver_t), intent(in), optional :: solver  !< in qrsolv's place
+      real(wp), intent(inout), target :: spare(m) !< scratch; may be fvec itself if the problem has a `settle`
+      class(damped_solver_t), intent(in), optional :: solver  !< replaces qrsolv
       real(wp), pointer, contiguous :: f(:), f_trial(:), passed(:)
       real(wp) :: fnorm
       integer(ik) :: cost
-      integer(ik) :: change                       !< w's column
+      integer(ik) :: change                       !< w's column C_CHANGE
       integer(sk) :: status
       logical :: in_spare, answered
 
-      ! f(x) and f(trial) change places when a step is accepted: no copies
+      ! f(x) and f(trial) are swapped, not copied, when a step is accepted
       f => fvec
       f_trial => spare
       in_spare = .false.
@@ -142,12 +142,12 @@ contains
       end do
       if (status /= 0) then
          s%info = INFO_STOPPED
-         s%nfev = s%nfev + cost                   ! the last of them said stop
+         s%nfev = s%nfev + cost                   ! the evaluation that ended the fit counts too
       end if
       if (in_spare .and. .not. c_associated(c_loc(fvec), c_loc(spare))) fvec = spare
    end subroutine lm_drive
 
-   !> Let the watcher see the state, and stop if it says so.
+   !> Call the watcher with the state, and end the fit if it asks for that.
    subroutine show(problem, s, w)
       class(problem_t), intent(in) :: problem
       type(lm_state_t), intent(inout) :: s
@@ -167,7 +167,7 @@ contains
       real(wp), intent(inout) :: f(m)
    end subroutine nothing_to_settle
 
-   !> change = Jᵀ(f_other − f), J of the last model; for problems that have not kept it.
+   !> change = Jᵀ(f_other − f), with J of the last model: not answered by problems that do not keep J.
    subroutine no_change(self, m, n, f, f_other, change, answered)
       class(problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n
@@ -178,7 +178,7 @@ contains
       answered = .false.
    end subroutine no_change
 
-   !> f and ‖f‖, for problems that have no quicker way to both.
+   !> f and ‖f‖, for problems that have no faster way to both.
    subroutine residual_then_norm(self, m, n, x, f, fnorm, status)
       class(problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n
@@ -192,7 +192,7 @@ contains
       if (status == 0) fnorm = enorm(m, f)
    end subroutine residual_then_norm
 
-   !> column = (f(moved) − f)/h, for problems that have no quicker way to it.
+   !> column = (f(moved) − f)/h, for problems that have no faster way.
    subroutine residual_then_difference(self, m, n, moved, f, h, column, status)
       class(problem_t), intent(inout) :: self
       integer(ik), intent(in) :: m, n

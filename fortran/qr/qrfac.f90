@@ -2,8 +2,8 @@
 !>
 !> A P = Q R (Businger and Golub 1965; Moré, LNM 630, 1978, §4).  Every sum runs
 !> in MINPACK's order, so the results have MINPACK's bits.  A sum is a chain of
-!> additions, each waiting for the one before.  Unlike MINPACK, this code runs other work
-!> at the same time: other sums, the divisions that make a reflector, the update of the
+!> additions, each of which waits for the previous one.  Unlike MINPACK, this code runs other
+!> work at the same time: other sums, the divisions that make a reflector, the update of the
 !> columns.  The next pivot column is guessed before its norm is known, moved to its place
 !> while it is updated, and moved back if MINPACK's norms decide otherwise.
 !> A right-hand side b is treated as one more column and becomes Q'b.

@@ -47,8 +47,8 @@ kernels_choose(void)
             continue;
         if (k < best)
             return &tables[k];
-        PyErr_Format(PyExc_ImportError, "leastsq: LEASTSQ_ISA=%s needs a processor that has it; "
-                     "this one has %s", wanted, tables[best - 1].isa);
+        PyErr_Format(PyExc_ImportError, "leastsq: this processor does not support LEASTSQ_ISA=%s; "
+                     "the best that it supports is %s", wanted, tables[best - 1].isa);
         return NULL;
     }
     PyErr_Format(PyExc_ImportError, "leastsq: LEASTSQ_ISA must be baseline%s, got '%s'",

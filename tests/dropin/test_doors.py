@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite_is_named(row):
         rho[row, 7] = np.nan
         return rho
     *_, mesg, ier = leastsq(residual, X0, loss=loss, full_output=True)
-    assert ier == 9 and mesg.endswith("Or what loss returned there is not finite.")
+    assert ier == 9 and mesg.endswith("Or the result of loss there is not finite.")
     *_, mesg, ier = leastsq(lambda p: residual(p) * np.nan, X0, loss="huber", full_output=True)
     assert ier == 9 and "loss" not in mesg
 

@@ -219,7 +219,7 @@ class Sparse:
     ({"x_scale": [1, -2, 1]}, "got [1, -2, 1]"), ({"x_scale": [1, 2]}, "got (2,) and (3,)"), ({"max_nfev": 2.5}, "got 2.5"),
     ({"diff_step": [1e-3, 1e-3]}, "got (2,) and (3,)"),
     ({"ftol": None, "xtol": 0, "gtol": 1e-20}, "ftol=None, xtol=0, gtol=1e-20"),
-    ({"bounds": ([0, 0], 9)}, "lower bounds of shape (2,), upper ones of shape (), for 3 parameters"),
+    ({"bounds": ([0, 0], 9)}, "lower bounds of shape (2,), upper bounds of shape (), for 3 parameters"),
     ({"bounds": [(0, 9), (0, 9), (0, 9)]}, "tuple(zip(*bounds))"), ({"jac": lambda p: jac(p).T}, "its transpose has that shape"),
     ({"jac": lambda p: Sparse()}, "jac returned Sparse"),
 ])

@@ -50,7 +50,7 @@ MISTAKES = {
     "p0 too long": (curve(f, T, Y, [1, 1, 1, 1]), ["4 parameters", "`p0`", "3 parameters"]),
     "any number of parameters, no p0": (curve(star, T, Y), ["f(t, *p)", "give p0"]),
     "no parameters": (curve(lambda t: t, T, Y), ["f(xdata, a, b, ...)", "(t)"]),
-    "parameters by name only": (curve(lambda t, *, a, b: a*t + b, T, Y), ["by name only"]),
+    "parameters by name only": (curve(lambda t, *, a, b: a*t + b, T, Y), ["keyword-only arguments"]),
     "x and y of different length": (curve(f, T, Y[:10]), ["`xdata` and `ydata` differ in length", "20 points", "10 in ydata"]),
     "model of the wrong length": (curve(lambda t, a: a*np.ones(7), T, Y), ["f must return one value", "20 entries of ydata",
                                                                           "got shape (7,)"]),

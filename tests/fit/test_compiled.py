@@ -542,7 +542,7 @@ def test_args_are_refused(rosenbrock):
 def test_dfun_of_another_m_is_refused(library, rosenbrock):
     dfun = CFunction(library.rosenbrock_jacobian, 3)
     for func in (rosenbrock[0], problems.problem("rosenbrock").residual):
-        with pytest.raises(ValueError, match="Dfun is for m = 3 residuals, func has 2"):
+        with pytest.raises(ValueError, match="Dfun is for m = 3 residuals, but func returns 2"):
             leastsq(func, X0, Dfun=dfun)
 
 
@@ -560,7 +560,7 @@ def test_more_parameters_than_residuals_are_refused(rosenbrock):
 
 def test_it_does_not_pickle(rosenbrock):
     for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="an address means nothing in another process"):
+        with pytest.raises(TypeError, match="an address is not valid in another process"):
             duplicate(rosenbrock[0])
 
 

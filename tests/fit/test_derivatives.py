@@ -351,7 +351,7 @@ def test_checking_rows_only_takes_two_calls(minpack):
 def test_rows_that_cannot_be_checked_are_named():
     check = check_gradient(lambda x: np.array([x[0], 0.0, 3.0]), [2.0], lambda x: np.array([[1.0], [0], [0]]),
                            method="chkder")
-    assert check.ok and check.rows.tolist()[1:] == [0, 0] and "Not told: 1, 2, whose residuals are zero" in str(check)
+    assert check.ok and check.rows.tolist()[1:] == [0, 0] and "Not checked: 1, 2, whose residuals are zero" in str(check)
     still = check_gradient(lambda x: np.array([3.0]), [2.0], lambda x: np.array([[1.0]]), method="chkder")
     assert not still.ok and "nothing was checked" in str(still)
 

@@ -81,7 +81,7 @@ def test_labels_may_be_anything_in_any_order():
 
 
 def test_wrong_groups_name_the_pair():
-    with pytest.raises(ValueError, match=r"groups: x\[1\] and x\[3\] are of different groups, and both change residual 0"):
+    with pytest.raises(ValueError, match=r"groups: x\[1\] and x\[3\] are in different groups, but both change residual 0"):
         leastsq(residual, X0, groups=[None] + [0, 0, 1]*S)
 
 
@@ -96,7 +96,7 @@ def test_rows_that_show_themselves_late_are_found_and_checked():
 
     def crossed(x):         # and here x[1] does, too
         return np.concatenate([x[0] - 2 - t, x[1]*t - 3*t, max(2.7 - x[0], 0)*(x[2] - x[1]) + t, 0.1*(x[2] - 1) + 0*t])
-    with pytest.raises(ValueError, match=r"x\[1\] and x\[2\] are of different groups, and both change residual 40"):
+    with pytest.raises(ValueError, match=r"x\[1\] and x\[2\] are in different groups, but both change residual 40"):
         leastsq(crossed, [3.0, 1.0, 0.0], groups=[None, "a", "b"])
 
 
@@ -112,9 +112,9 @@ def test_labels_that_are_none(groups, error, said):
 
 
 def test_a_dfun_makes_no_differences():
-    with pytest.raises(ValueError, match="groups are of parameters whose differences are made together, and Dfun makes none"):
+    with pytest.raises(ValueError, match="groups are for differences, which are then made together, but with Dfun there are none"):
         leastsq(residual, X0, Dfun=lambda x: np.ones((S*40, 25)), groups=GROUPS)
-    with pytest.raises(ValueError, match="separable does not go together with groups"):
+    with pytest.raises(ValueError, match="separable cannot be combined with groups"):
         leastsq(residual, X0, separable=lambda a: np.ones((S*40, 1)), groups=GROUPS)
 
 

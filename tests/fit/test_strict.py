@@ -166,7 +166,7 @@ def transit(t0):
 
 def test_at_an_epoch_subtracting_an_offset_is_advised_and_helps():
     (text,) = warned(transit(2457957.0), (0.008, 2457957.0, 0.04))
-    assert "Subtract an offset, so that x[1] counts from 2457957" in text and "epsfcn" not in text
+    assert "Subtract an offset, so that x[1] is measured from 2457957" in text and "epsfcn" not in text
     assert warned(transit(0.0), (0.008, 0.0, 0.04)) == []
 
 
@@ -332,13 +332,13 @@ def test_a_start_that_is_not_finite_is_an_error():
 
 
 @pytest.mark.parametrize("wrong, words", [
-    (lambda x: jacobian(x).T, "transposed Jacobian: shape \\(2, 10\\)"),
+    (lambda x: jacobian(x).T, "transposed Jacobian: its shape is \\(2, 10\\)"),
     (lambda x: -jacobian(x), "every sign is flipped"),
     (lambda x: jacobian(x)*[1, -1], "column 1, by x\\[1\\], is wrong .* Its sign is flipped"),
     (lambda x: jacobian(x)[:, ::-1], "no column is right.*It is the column of x\\[1\\]"),
     (lambda x: jacobian(x)*[1, 2], "It is 2 times what it should be"),
     (lambda x: jacobian(x)*[0, 1], "It is all zeros"),
-    (lambda x: jacobian(x) + [0, 0.1], "row .: Dfun says .*, differences say"),
+    (lambda x: jacobian(x) + [0, 0.1], "row .: Dfun gives .*, differences give"),
 ])
 def test_wrong_jacobians_are_recognised(wrong, words):
     with pytest.raises(StrictError, match=words):

@@ -49,7 +49,7 @@ BAD = [
     ({"start": {"rate": 1}}, ValueError, "start must have a value for each parameter, 'height', 'level' have none"),
     ({"start": None, "starts": 0}, ValueError, "starts must be a positive integer, got 0"),
     ({"start": None, "starts": 2.5}, TypeError, "starts must be a positive integer, got 2.5"),
-    ({"start": [1, 1, 0], "starts": 5}, ValueError, "starts is the number of places that are tried where there is no start"),
+    ({"start": [1, 1, 0], "starts": 5}, ValueError, "starts is the number of places to try without a start"),
     ({"start": {"height": 1, "level": 0}}, ValueError, "'rate' has none: start={'rate': ...}"),
     ({"start": {"height": 1, "rte": 1, "level": 0}}, ValueError, "start: there is no parameter 'rte'; did you mean 'rate'"),
     ({"start": [1, 1]}, ValueError, "start must have 3 values, for height, rate, level, got 2"),

@@ -393,7 +393,7 @@ def test_complex_counts_are_refused():
     lambda f: lsq.covariance(f, [9, 1, 1], loss="poisson"), lambda f: lsq.confidence_intervals(f, [9, 1, 1], loss="poisson")],
     ids=["leastsq", "least_squares", "leastsq_blocks", "covariance", "confidence_intervals"])
 def test_residual_functions_are_refused_by_name(call):
-    with pytest.raises(ValueError, match=r"loss='poisson'.*`fit`, `curve_fit` and `leastsq_batch` take it"):
+    with pytest.raises(ValueError, match=r"loss='poisson'.*use `fit`, `curve_fit` or `leastsq_batch`"):
         call(lambda p: decay(T, *p) - Y)
 
 

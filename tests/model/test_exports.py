@@ -183,7 +183,7 @@ def test_another_model_is_refused(model, words, tmp_path):
         lsq.load(tmp_path/"a.json", decay, loss="huber")
 
 
-@pytest.mark.parametrize("text, words", [("{", "is no JSON"), ("[1]", "that FitResult.save wrote"),
+@pytest.mark.parametrize("text, words", [("{", "is not JSON"), ("[1]", "that FitResult.save wrote"),
                                          ("{}", "that FitResult.save wrote")])
 def test_other_files_are_refused(text, words, tmp_path):
     (tmp_path/"a.json").write_text(text, encoding="utf-8")
@@ -229,5 +229,5 @@ def test_a_notebook_and_a_terminal_show_the_report():
     assert repr(RESULT) == str(lsq.report(RESULT)) and "<table>" in RESULT._repr_html_()
     assert repr(RESULT["rate_1"]) == f"rate_1 = {lsq.format_value(RESULT['rate_1'])}" == f"{RESULT['rate_1']}"
     assert f"{RESULT['rate_1']:.3f}" == f"{RESULT['rate_1'].value:.3f}"
-    with pytest.raises(TypeError, match="fit and load make it"):
+    with pytest.raises(TypeError, match="only fit and load can make one"):
         lsq.FitResult()

@@ -51,7 +51,7 @@ def test_prediction_bands():
     vector = lsq.fit(decay, T, np.ma.array(Y, mask=T == T[3]), START, sigma=np.linspace(0.01, 0.03, 30))
     band = vector.band(noise=True)
     assert np.isnan(band.stderr[3]) and np.isfinite(np.delete(band.stderr, 3)).all()
-    with pytest.raises(ValueError, match="noise=True knows sigma at the data only"):
+    with pytest.raises(ValueError, match="with noise=True sigma is known only at the data"):
         vector.band(np.array([1.0]), noise=True)
     assert vector.band(np.array([1.0]), noise=0.5).stderr > 0.5
     assert (RESULT.band(simultaneous=True).lower < narrow.lower).all()
@@ -201,7 +201,7 @@ def test_regions_follow_priors():
     (lambda r: r["rate"].interval(method="hesse"), "method must be"), (lambda r: r.predict(T, dataset=1), "from 0 to 0"),
     (lambda r: r.derive(a=lambda p: p["rate"])["a"].interval(method="x"), "'t' or 'profile'"),
     (lambda r: r.derive(a=lambda p: p["rate"])["a"].interval(1.5), "between 0 and 1"),
-    (lambda r: r.derive(a=lambda p: 3)["a"].interval(method="profile"), "no free parameter moves it"),
+    (lambda r: r.derive(a=lambda p: 3)["a"].interval(method="profile"), "no free parameter changes it"),
     (lambda r: lsq.fit(decay, T, Y, START, fixed="rate").contour("rate", "level"), "must be a free parameter")])
 def test_questions_without_an_answer_are_errors(ask, error):
     with pytest.raises(ValueError, match=error):

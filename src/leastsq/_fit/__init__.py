@@ -1,1 +1,1 @@
-"""One fit: its options, its end, those who look on."""
+"""One fit: its options, how it ends, its callbacks and history."""

@@ -1,4 +1,4 @@
-"""The solver without a loop: what it asks for, anybody may answer, anywhere."""
+"""The solver without a loop ("ask and tell"): the caller answers its requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["LevenbergMarquardt"]
 
 class LevenbergMarquardt(Machine):
     """
-    A fit that asks and is told: the loop, and where the residuals are, is yours.
+    A fit that asks for residuals and Jacobians and is told them: the caller writes the loop.
 
     Parameters
     ----------
@@ -24,52 +24,52 @@ class LevenbergMarquardt(Machine):
     ftol, xtol, gtol, factor, diag, bounds, epsfcn : optional
         As in `leastsq`.  `epsfcn` is for `points`; None: the machine precision of float64.
     maxfev : int, optional
-        Most evaluations, as told.  Zero or less: 200*(n + 1) if the first model told took
+        Limit on the evaluations that are told.  Zero or less: 200*(n + 1) if the first model told took
         evaluations (differences), 100*(n + 1) if it took none.
     strategy : {"minpack", "fast", "robust"}, optional
-        As in `leastsq`.  The other two ask for two things more, both of which may be declined.
+        As in `leastsq`.  "fast" and "robust" make two more kinds of requests, both of which may be declined.
 
     Attributes
     ----------
     request : {"norm", "model", "change", "feeler", None}
-        What is wanted: the norm of the residuals, or the Jacobian with the residuals.  With a strategy also
-        how the residuals change along the last Jacobian: to the trial that was told last ("change"), or to a point that is
-        only for that ("feeler").  None: the fit has ended.
+        "norm": the norm of the residuals; "model": the Jacobian with the residuals.  With a strategy also
+        the change of the residuals along the last Jacobian: at the last trial that was told ("change"), or at a point
+        that is evaluated only for this ("feeler").  None: the fit has ended.
     x_eval : ndarray, shape (n,), or None
-        Where it is wanted; a copy.  For a "change", where the last norm was.
+        The point for which the answer is wanted; a copy.  For a "change", the point of the last norm.
     accepted : bool
-        Whether the trial that was told last was taken as `x`: then its residuals are
-        those that the next model wants.
+        Whether the last trial that was told became `x`; the next model then needs the
+        residuals of that trial.
     x : ndarray, shape (n,)
         The best point so far; a copy.
     fnorm : float
-        The norm of the residuals there; nan before it is told.
+        The norm of the residuals at `x`; nan before the first norm is told.
     ier : int or None
-        Why the fit ended, a member of `Status`: 1 to 4 are success.  None before that.
+        Why the fit ended, a member of `Status`: 1 to 4 are success.  None before the end.
     message : str or None
-        The same in words, those of `leastsq`.
+        The same as a sentence, with the words of `leastsq`.
     success : bool
-        Whether it ended, and well.
+        Whether the fit has ended with success.
     cov_x : ndarray, shape (n, n), or None
-        As `leastsq` returns it.
+        As returned by `leastsq`.
     active_mask : ndarray of int, shape (n,)
-        -1 for a parameter at its lower bound, 1 at its upper one, else 0.
+        -1 for a parameter at its lower bound, 1 at its upper bound, else 0.
     multipliers : ndarray, shape (n,), or None
         As in the infodict of `leastsq`; None without bounds.
     nfev, njev : int
-        Evaluations and models told.
+        Numbers of evaluations and of models told.
     iteration : int
-        1 and the number of steps taken; 0 at the start.
+        1 + the number of accepted steps; 0 at the start.
     radius, par, gnorm : float
-        Of the trust region; the Levenberg-Marquardt parameter; the largest cosine of the
+        The radius of the trust region; the Levenberg-Marquardt parameter; the largest cosine between the
         residuals and a column of the Jacobian.
     actual, predicted, ratio : float
-        Of the last trial: the relative reduction of the sum of squares, what the model said of it,
+        The actual and the predicted relative reduction of the sum of squares by the last trial,
         and their ratio.
     ipvt, qtf : ndarray, shape (n,)
-        Of the last model, as `leastsq` returns them.
+        From the last model, as in the infodict of `leastsq`.
     fault : tuple of (int, int, float), or None
-        After `ier` 9, row, column and value of the first number that was not finite, if it was told;
+        After `ier` 9: row, column and value of the first number that was not finite, if that number was told;
         column n is f.
     n, maxfev, ftol, xtol, gtol, bounds, strategy
         The settings.
@@ -83,7 +83,7 @@ class LevenbergMarquardt(Machine):
     tell_change(change, evaluations=None)
         Answer "change" and "feeler": ``J.T @ (other - f)``, or None.
     change(J, f, other)
-        That, summed as `leastsq` does.
+        ``J.T @ (other - f)``, with the same bits as in `leastsq`.
     points()
         The n points and steps for a Jacobian by forward differences.
 
@@ -92,7 +92,7 @@ class LevenbergMarquardt(Machine):
     TypeError, ValueError
         An argument is refused, as by `leastsq`.
     RuntimeError
-        From the methods: something else is wanted, or nothing.  An answer that is refused does
+        Raised by the methods if the request is another, or None.  An answer that is refused does
         not change the fit.
 
     See Also
@@ -101,14 +101,14 @@ class LevenbergMarquardt(Machine):
 
     Notes
     -----
-    The iterates are those of `leastsq`, to the bit, if `tell_norm` is given the residuals and
-    `tell_model` the Jacobian; with a strategy, if `change` makes what it asks for, and `tell_model` is told the change
-    to the residuals of the x before.  With accumulators they agree to rounding.
+    The iterates have the bits of `leastsq` if `tell_norm` gets the residuals and
+    `tell_model` the Jacobian; with a strategy, also if `change` computes the changes, and `tell_model` gets the change
+    to the residuals at the previous x.  With accumulators the iterates agree to rounding.
 
-    A trial norm that is not finite is a rejected step; at the start, or in a model, it
-    ends the fit with `ier` 9, or if `x` is on one of its bounds makes it look inside.
+    A trial norm that is not finite is a rejected step.  At the start, or in a model, numbers that are not finite
+    end the fit with `ier` 9; if `x` is on one of its bounds, the fit tries points inside first.
 
-    It can be pickled at any time, and goes on elsewhere with the same iterates.  A pickle takes some
+    An instance can be pickled at any time, and continues in another process with the same iterates.  A pickle has about
     ``4*n**2`` bytes, is checked when it is read, and can be read by any 64-bit little-endian
     machine.
 
@@ -133,7 +133,7 @@ class LevenbergMarquardt(Machine):
     >>> lm.x.round(6), lm.success
     (array([2.      , 0.693147]), True)
 
-    The same with a strategy, which wants the residuals of the point before to be kept as well:
+    The same with a strategy, which also needs the residuals at the previous point:
 
     >>> lm, before = LevenbergMarquardt([1.0, 1.0], strategy="fast"), None
     >>> while lm.request:

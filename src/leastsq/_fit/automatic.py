@@ -1,4 +1,4 @@
-"""Derivatives of models by JAX, for who has it: in double precision, compiled once.  JAX is imported where it is asked for."""
+"""Derivatives of models by JAX, an optional package: in double precision, compiled once.  JAX is imported on first use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def by_jax(model, door):
     """
     A model and its derivatives, compiled by JAX.
 
-    Both compute in double precision, by JAX's context: its global setting stays as it is.
+    Both compute in double precision, through JAX's context manager; its global setting is not changed.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def by_jax(model, door):
     Raises
     ------
     ImportError
-        There is no JAX.
+        JAX is not installed.
     TypeError
-        JAX cannot trace the model; from the functions.
+        Raised by the functions if JAX cannot trace the model.
     """
     try:
         import jax
@@ -55,8 +55,8 @@ def by_jax(model, door):
             with double(True):
                 return np.asarray(compiled[which](np.array(p, float), x))
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, jax.errors.UnexpectedTracerError) as error:
-            raise TypeError(f"{cannot}{_cause(error)}. In a model for JAX functions are those of jax.numpy, not of numpy or "
-                            "math, and jnp.where takes the place of if") from error
+            raise TypeError(f"{cannot}{_cause(error)}. A model for JAX must use the functions of jax.numpy, not of numpy or "
+                            "math, and jnp.where instead of if") from error
         except TypeError as error:
             if not any(words in str(error) for words in ("JAX type", "JAX array", "abstract array")):
                 raise
@@ -73,13 +73,13 @@ def by_jax(model, door):
 
 
 def _cause(error):
-    """The first sentence of what JAX says, and the line of the model that it speaks of."""
+    """The first sentence of JAX's message, and the line of the model that it is about."""
     said = " ".join(str(error).split())
     for more in (". ", " The error occurred", " The problem arose", " This typically"):
         said = said.partition(more)[0]
     first = said.rstrip(".")
     trace, line = error.__traceback__, ""
-    while trace is not None:            # the last line that is neither ours nor JAX's
+    while trace is not None:            # find the last line that is in neither this package nor JAX
         name = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
         if name not in ("jax", "jaxlib", __name__.partition(".")[0], "numpy"):
             line = f", in line {trace.tb_lineno} of {trace.tb_frame.f_code.co_filename}"

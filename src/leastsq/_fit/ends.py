@@ -1,4 +1,4 @@
-"""Is the point where a fit ended a minimum in every parameter?  Looked at with finite steps, where derivatives are zero."""
+"""Is the point where a fit ended a minimum in every parameter?  Tested with finite steps where derivatives are zero."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 __all__ = ["Ends"]
 
-_DECADES = tuple(10.0**k for k in range(-8, 9))         # of a parameter that is zero
-_SHARES = (1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0, 100.0)     # of one that is not
-_FARTHER = tuple(10.0**k for k in range(6, 309, 6))     # shares of one that may be too near zero to have a size
-_FARTHEST = 1e9         # so far they go, or to the first
-_BEYOND = (2.0, 10.0, 100.0)                            # times a value that ran off
-_NOTHING = 1e-8         # of the norm of the residuals: a smaller change is none
-_LOWER = 1e-3           # of the sum of squares: a smaller decrease is none
-_LEVEL = 1e-6           # of the sum of squares: a smaller change says nothing about a parameter
-_FAR = 3.0              # times the start: it ran off
+_DECADES = tuple(10.0**k for k in range(-8, 9))         # steps of a parameter that is zero
+_SHARES = (1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0, 100.0)     # steps of other parameters, relative to their values
+_FARTHER = tuple(10.0**k for k in range(6, 309, 6))     # relative steps of a parameter that may be too near zero to have a size
+_FARTHEST = 1e9         # limit on these steps, except the first
+_BEYOND = (2.0, 10.0, 100.0)                            # factors for a value that ran off
+_NOTHING = 1e-8         # relative to the norm of the residuals: a smaller change does not count
+_LOWER = 1e-3           # relative to the sum of squares: a smaller decrease does not count
+_LEVEL = 1e-6           # relative to the sum of squares: a smaller change does not determine a parameter
+_FAR = 3.0              # a parameter ran off if it changed by this factor
 
 
 class Ends:
@@ -24,13 +24,13 @@ class Ends:
     Parameters
     ----------
     residuals : callable
-        ``residuals(x)``, float64, or None where they are not finite.
+        ``residuals(x)``, float64, or None if they are not finite.
     bounds : Bounds or None
     x : ndarray, shape (n,)
     f : ndarray, shape (m,)
-        Residuals there.
+        Residuals at x.
     slopes : ndarray, shape (n,), optional
-        Norms of the columns of their Jacobian; None: they are taken from finite steps.
+        Norms of the columns of their Jacobian; None: estimated from finite steps.
     """
 
     def __init__(self, residuals, bounds, x, f, slopes=None):
@@ -40,7 +40,7 @@ class Ends:
     # -------------------------------------------------------------------- one parameter
 
     def moved(self, j, step, of=None):
-        """Residuals after a step in parameter j; None outside of the bounds, or if they are not finite."""
+        """Residuals after a step in parameter j; None outside the bounds, or if they are not finite."""
         point = (self.x if of is None else of).copy()
         point[j] += step
         b = self.bounds
@@ -56,7 +56,7 @@ class Ends:
         return [sign*size for size in sizes for sign in (1, -1)]
 
     def first_effect(self, j):
-        """Where a step in parameter j first changes any residual; None: nowhere that was tried."""
+        """The value of parameter j after the first step that changes any residual; None if no step does."""
         for step in (*self.steps(j), *self._farther(j)):
             value = self.moved(j, step)
             if value is not None and not np.array_equal(value, self.f):
@@ -64,7 +64,7 @@ class Ends:
         return None
 
     def _farther(self, j):
-        """Steps beyond `steps`, as many times a parameter that is not zero."""
+        """Steps beyond `steps`, multiples of a parameter that is not zero."""
         size = abs(float(self.x[j]))
         return [sign*share*size for share in _FARTHER if share == _FARTHER[0] or share*size < _FARTHEST
                 for sign in (1, -1) if 0 < size < _FARTHEST]
@@ -78,7 +78,7 @@ class Ends:
         return half is not None and quarter is not None and half < 0.4*change and quarter < 0.4*half
 
     def slope_error(self, j, step, truth):
-        """How far a forward difference over a step is from the derivative, relative to that; inf if there is none."""
+        """The relative error of the forward difference over a step; inf if it cannot be computed."""
         value, size = self.moved(j, step), np.linalg.norm(truth)
         if value is None or size == 0:
             return np.inf
@@ -87,16 +87,16 @@ class Ends:
     def _change(self, value, of=None):
         return None if value is None else np.linalg.norm(value - (self.f if of is None else of))
 
-    # ------------------------------------------------------------------ all that is found
+    # ------------------------------------------------------------------ what is reported
 
     def found(self, start, words):
         """
-        Sentences about parameters by which the point is no minimum, or without an effect.
+        Sentences about parameters in which the point is not a minimum, and about parameters without an effect.
 
         Parameters
         ----------
         start : ndarray, shape (n,)
-            Where the fit began.
+            The start of the fit.
         words : Words
         """
         free = np.ones(self.x.size, bool) if self.bounds is None else self.bounds.free
@@ -133,13 +133,13 @@ class Ends:
         total = self.norm**2
         if len(sums) < len(factors) or np.abs(np.subtract(sums, total)).max() > _LEVEL*total or self._is_merely_small(j, start):
             return None
-        f = self.residuals(start.copy())        # it had an effect where the fit began
+        f = self.residuals(start.copy())        # did the parameter have an effect at the start?
         acted = f is not None and any((self._change(self.moved(j, step, start), f) or 0) > _NOTHING*np.linalg.norm(f)
                                       for step in self.steps(j, start))
         return where if acted else None
 
     def _is_idle(self, j, start):
-        """Do steps of the parameter's own size change nothing?"""
+        """Do steps of the parameter's own size leave the residuals unchanged?"""
         x = self.x[j]
         steps = self.steps(j) if x == 0 else (x, -x/2, x/10, -x/10)
         changes = [c for c in (self._change(self.moved(j, step)) for step in steps) if c is not None]
@@ -148,16 +148,16 @@ class Ends:
         return not (self._is_merely_small(j, start) or self._is_too_near_zero(j))
 
     def _is_too_near_zero(self, j):
-        """Do steps of many times its size change what steps of its size do not?"""
+        """Do steps many times as large as the parameter change the residuals, although steps of its size do not?"""
         return any((self._change(self.moved(j, step)) or 0) > _NOTHING*self.norm for step in self._farther(j))
 
     def _has_no_slope(self, j):
-        """Is the derivative nothing beside what the first visible step changes?"""
+        """Is the derivative negligible compared with the change over the first visible step?"""
         step, change = self._first_visible(j)
         return self.slopes is not None and step is not None and self.slopes[j]*abs(step) < 0.1*change
 
     def _first_visible(self, j):
-        """The first step of `steps` over which the residuals change visibly, and by how much; None, None: there is none."""
+        """The first of `steps` over which the residuals change visibly, and the change; (None, None) if there is none."""
         for step in self.steps(j):
             change = self._change(self.moved(j, step))
             if change is not None and change > _NOTHING**0.5*self.norm:
@@ -171,7 +171,7 @@ class Ends:
         return 0.0 if step is None else change/abs(step)
 
     def _is_merely_small(self, j, start):
-        """Is it zero but for rounding, and do larger steps change residuals as its derivative says?"""
+        """Is the parameter zero up to rounding, and do larger steps change the residuals as its derivative predicts?"""
         slope = self._slope(j)
         if not slope > 0:
             return False
@@ -184,7 +184,7 @@ class Ends:
         return False
 
     def _elsewhere(self, j, start):
-        """Points with the other parameters moved: those that are zero by what their slopes, or the start, tell of their size."""
+        """Points with the other parameters moved; those that are zero by a size estimated from their slopes or the start."""
         others = np.arange(self.x.size) != j
         if self.bounds is not None:
             others &= self.bounds.free
@@ -198,7 +198,7 @@ class Ends:
                 yield point if self.bounds is None else np.clip(point, self.bounds.low, self.bounds.high)
 
     def _acts_elsewhere(self, j, start):
-        """Has it an effect once the other parameters are moved?"""
+        """Does the parameter have an effect after the other parameters are moved?"""
         for point in self._elsewhere(j, start):
             f = self.residuals(point.copy())
             if f is None:
@@ -214,7 +214,7 @@ class Ends:
         best, named = self.norm*np.sqrt(1 - _LOWER), None
         groups = [[j] for j in flat] + [group for group in (idle, idle + flat) if len(group) > 1]
         for group in groups:
-            for pattern in (np.ones(len(group)), (-1.0)**np.arange(len(group)))[:len(group)]:      # all one way, or in turn
+            for pattern in (np.ones(len(group)), (-1.0)**np.arange(len(group)))[:len(group)]:      # same or alternating signs
                 for steps in zip(*(self.steps(j) for j in group)):
                     point = self.x.copy()
                     point[group] += pattern*steps
@@ -238,7 +238,7 @@ class Ends:
         return " (its lower bound)" if low else " (its upper bound)" if high else ""
 
     def _because_of(self, waiting, idle, words):
-        """Parameters that have no effect as long as others are what they are."""
+        """A sentence about parameters that have no effect at the current values of other parameters."""
         others = [j for j in range(self.x.size) if j not in idle and (self.x[j] == 0 or self._bound_of(j))]
         where = (f"where {' and '.join(f'{words.label(j)} is {self.x[j]:.6g}{self._bound_of(j)}' for j in others)}" if others else
                  "where the fit ended")

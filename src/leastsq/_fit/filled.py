@@ -1,4 +1,4 @@
-"""Fits of fewer residuals than parameters."""
+"""Fits with fewer residuals than parameters."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Filled"]
 
 class Filled:
     """
-    Functions with zeros below their rows, where these are fewer than the parameters.
+    Functions that append rows of zeros to their results if there are fewer rows than parameters.
 
-    The core wants m >= n.  Parameters that the bounds fix need no residuals, and some fits are wanted of fewer.
+    The core needs m >= n, but parameters that the bounds fix need no residuals.
 
     Parameters
     ----------
     func, Dfun, col_deriv
-        As the core takes them.
+        As for the core.
     n : int
         Number of parameters.
     fewest : int
-        Number of residuals below which nothing is added, for the core to refuse them.
+        With fewer residuals than this nothing is added, so the core refuses them.
     """
 
     def __init__(self, func, Dfun, col_deriv, n, fewest):
@@ -33,7 +33,7 @@ class Filled:
         self.func, self.Dfun = func, Dfun
         if isinstance(func, CFunction):
             if not fewest <= func.m < n:
-                return                  # enough, or the core says that they are not
+                return                  # enough residuals, or so few that the core raises
             func = partial(call_compiled, func)
         if isinstance(Dfun, CFunction) and Dfun.m < n:
             Dfun, col_deriv = partial(call_compiled, Dfun, columns=n), False
@@ -70,5 +70,5 @@ class Filled:
             self.Dfun = jacobian
 
     def own(self, fvec):
-        """The residuals without what was added."""
+        """The residuals without the added zeros."""
         return fvec if self.m is None else fvec[:self.m].copy()

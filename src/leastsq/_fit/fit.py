@@ -1,4 +1,4 @@
-"""What a fit adds to MINPACK: bounds, losses, differences of its own, and those who watch."""
+"""One fit with the options that MINPACK does not have: bounds, losses, differences made in Python, watchers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["Fit", "why_it_ended"]
 
 
 class Fit:
-    """One fit with any of the options, from the problem to the core.
+    """One fit with any options: passes the problem and the settings to the core.
 
     Parameters
     ----------
     problem : Problem
     x0 : array_like
-        Where to start.
+        The start.
     settings : Settings
     watching : Watching
     count_differences : bool
-        Whether evaluations for differences count, and count against `maxfev`.
+        Whether evaluations for differences count in nfev and against `maxfev`.
     """
 
     def __init__(self, problem, x0, settings, watching, count_differences=True):
         self.problem, self.settings, self.count_differences = problem, settings, count_differences
-        self.x0, self.mean = x0, None       # of counts, where the fit ended
+        self.x0, self.mean = x0, None       # mean: the expected counts at the end of the fit, if there are counts
         self.strategy = parse_strategy(settings.strategy)
         n = real_array(x0, "x0", "leastsq").size
         self.differences = _differences(of_means(problem), problem.loss.is_poisson, self.strategy != 0)
@@ -48,7 +48,7 @@ class Fit:
         return 0 if self.differences is None else self.differences.evaluations
 
     def solve(self, full_output):
-        """As `_core.solve`: its tuple, but of other counts if differences count."""
+        """The tuple of `_core.solve`; nfev includes the evaluations for differences if they count."""
         problem, settings = self.problem, self.settings
         func, Dfun, col_deriv = of_means(problem).func, problem.Dfun, problem.col_deriv
         if self.differences is not None:
@@ -81,7 +81,7 @@ class Fit:
             vanished = _which(self.differences.vanished)
         elif len(out) > 12:
             vanished = out[12]
-        if len(out) <= 12:               # the short form, which may hold norms
+        if len(out) <= 12:               # the short form, possibly with norms
             return (out[0], ier, *out[2:]) if vanished is None else (out[0], ier, *(None,)*10, vanished)
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])
@@ -95,7 +95,7 @@ def _which(mask):
 
 
 def why_it_ended(out, loss, **settings):
-    """The sentence for what `_core.solve` returned; `settings` are the tolerances and `maxfev`."""
+    """The message for a result of `_core.solve`; `settings` are the tolerances and `maxfev`."""
     x, ier = out[:2]
     if ier == Status.NOT_FINITE:
         return not_finite_message(x, out[4], out[9], loss=loss)
@@ -105,16 +105,16 @@ def why_it_ended(out, loss, **settings):
 
 
 def _differences(problem, counts, remembers):
-    """The maker of the Jacobian, if it is neither the core nor the user."""
+    """The `DifferenceJacobian` of a fit; None if the core or the user's Dfun computes the Jacobian."""
     func, how = problem.func, problem.differences
     if problem.Dfun is not None:
         if how.workers is not None:
-            raise ValueError("leastsq: workers evaluate differences, and Dfun makes none")
+            raise ValueError("leastsq: workers evaluate differences, but with Dfun there are none")
         if how.groups is not None:
-            raise ValueError("leastsq: groups are of parameters whose differences are made together, and Dfun makes none")
+            raise ValueError("leastsq: groups are for differences, which are then made together, but with Dfun there are none")
         return None
     if how.scheme == "2-point" and how.workers is how.steps is how.groups is None and not counts:
-        return None                     # the core's
+        return None                     # the core makes these differences
     if isinstance(func, CFunction):
         raise TypeError(f"leastsq: Dfun={how.scheme!r} with workers or steps, '3-point' and 'cs' need "
                         "a Python function, got a CFunction")

@@ -1,4 +1,4 @@
-"""Is the user's Jacobian that of the user's function?"""
+"""check_gradient: does the user's Jacobian belong to the user's function?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["GradientCheck", "check_gradient"]
 
 
 class GradientCheck(dict):
-    """What `check_gradient` found; the keys are attributes too.
+    """The result of `check_gradient`; the keys are also attributes.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class GradientCheck(dict):
     rows : ndarray, shape (m,)
         MINPACK's chkder measure of each residual: 1 right, 0 wrong, about 0.5 in doubt.
     message : str
-        What is wrong, in words.
+        A sentence that says what is wrong.
     """
 
     def __getattr__(self, name):
@@ -55,8 +55,8 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
     func : callable
         Residuals ``func(x, *args)``, m real numbers.
     x : array_like
-        Where; n real numbers.  Not the solution, nor a point with many zeros:
-        mistakes hide there.
+        The point of the comparison, n real numbers.  Not the solution, nor a point with
+        many zeros, where mistakes stay hidden.
     Dfun : callable
         Jacobian ``Dfun(x, *args)``, shape (m, n).
     args : tuple, optional
@@ -64,8 +64,8 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
     col_deriv : bool, optional
         `Dfun` returns shape (n, m).
     rtol : float, optional
-        Relative difference from which on an entry is wrong, beside the estimated
-        error of the difference itself.
+        An entry is wrong if its relative difference is larger than this, after
+        allowing for the estimated error of the difference itself.
     method : {"differences", "chkder"}, optional
         "differences": every entry, by central differences.  "chkder": every row, by
         MINPACK's chkder alone, for large Jacobians: two calls to `func` in all.
@@ -78,19 +78,19 @@ def check_gradient(func, x, Dfun, args=(), *, col_deriv=False, rtol=1e-4, method
     Raises
     ------
     ValueError
-        `func` is not finite at `x`, or `Dfun` has a shape that is not even the transposed one,
-        or with "chkder" another than its own; unknown `method`.
+        `func` is not finite at `x`; the result of `Dfun` has the wrong shape (a transposed one is
+        reported, except with "chkder"); `method` is unknown.
 
     Notes
     -----
     The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
 
-    `rows` are MINPACK's chkder [1]_, to the bit: one step along all variables at once, and
-    the logarithm of what is left of it.  It costs one evaluation; the entries cost 4*n
-    more.  Mistakes that cancel along that step stay hidden from it.  Rows that it
-    cannot tell, since their residuals are zero or do not move, are 1 here, and 0 as
-    MINPACK has them with ``method="chkder"``.
+    `rows` have the bits of MINPACK's chkder [1]_, which takes one step along all variables at
+    once and measures the logarithm of the disagreement.  It costs one evaluation; the entries
+    cost 4*n more.  It cannot see mistakes that cancel along that step.  Rows that it cannot
+    check, because their residuals are zero or do not move, are 1 here, but 0, as in
+    MINPACK, with ``method="chkder"``.
 
     References
     ----------
@@ -183,7 +183,7 @@ def _verdict(given, numerical, coarse, f, where, rtol, transposed):
                    f"worst is the derivative of residual {i} with respect to x[{j}]: "
                    f"{given[i, j]:.6g} where differences give {numerical[i, j]:.6g}.")
     if transposed and bad.any():
-        message = "The Jacobian has the shape of a transposed one. As such: " + message
+        message = "The Jacobian has the shape of the transposed one. After transposing: " + message
     rows, told = _rows(func, args, x, f, given)
     return GradientCheck(ok=not bad.any() and not transposed, wrong=wrong,
                          error=np.abs(given - numerical), numerical=numerical,
@@ -191,7 +191,7 @@ def _verdict(given, numerical, coarse, f, where, rtol, transposed):
 
 
 def _rows(func, args, x, f, jacobian):
-    """MINPACK's measure of each row, and where it tells: elsewhere f does not move."""
+    """MINPACK's measure of each row, and a mask of the rows that it can check; in the others f is zero or does not move."""
     moved = np.atleast_1d(np.array(returned(func(chkder(x), *args), "func", "check_gradient"), float))
     with np.errstate(all="ignore"):
         told = (f != 0) & (moved != 0) & (np.abs(moved - f) >= 100*EPS*np.abs(f))
@@ -211,7 +211,7 @@ def _by_rows(given, f, x, func, args):
     else:
         message = "No residual moves with a step along all variables: nothing was checked."
     if not told.all() and told.any():
-        message += f" Not told: {_few(np.flatnonzero(~told))}, whose residuals are zero or do not move."
+        message += f" Not checked: {_few(np.flatnonzero(~told))}, whose residuals are zero or do not move."
     return GradientCheck(ok=not bad.size and bool(told.any()), wrong=bad, error=None, numerical=None, rows=rows,
                          message=message)
 

@@ -1,4 +1,4 @@
-"""The infodict of a fit: a dict that knows what was fitted."""
+"""The infodict of a fit: a dict that knows the problem that was fitted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Info(dict):
     """
     A dict with the outputs of a fit, and the `Problem` that was fitted as ``problem``.
 
-    It pickles and copies as a plain dict, without the problem: functions seldom pickle.
+    It pickles and copies as a plain dict, without the problem, because functions often cannot be pickled.
 
     Attributes
     ----------
@@ -28,14 +28,14 @@ class Info(dict):
 
     @property
     def problem(self):
-        """What was fitted."""
+        """The `Problem` that was fitted."""
         if isinstance(self.source, tuple):
             make, *arguments = self.source
             self.source = make(*arguments)
         return self.source
 
     def derive(self, make, *facts):
-        """Let ``make(problem, *facts)`` be the problem: what the calling function knows beside."""
+        """Replace the problem by ``make(problem, *facts)``, which adds facts that the calling function knows."""
         self.source = (_derived, self.source, make, facts)
 
     def copy(self):

@@ -26,10 +26,10 @@ from .status import SUCCESS, Status, message
 
 __all__ = ["leastsq"]
 
-_QUIET = (*SUCCESS, Status.WATCHER)     # the caller's own doing
-_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))        # successes that a fit may have where it started, which is no minimum
+_QUIET = (*SUCCESS, Status.WATCHER)     # no warning: a success, or ended by the user's callback
+_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))        # successes that a fit may report at its start although it is no minimum
 _QR = {None: 0, "minpack": 1, "blocked": 2}
-_REFERENCE = 3                  # instead of one of these: the original
+_REFERENCE = 3                  # in place of one of these: the MINPACK library
 _MOST_THREADS = 256
 
 
@@ -40,7 +40,7 @@ def _qr(qr):
 
 
 def _is_reference(engine, **options):
-    """Is the original wanted, and can it do what is asked?"""
+    """Is the MINPACK library wanted?  ValueError if it cannot do what the other arguments ask for."""
     if not isinstance(engine, str) or engine not in ("leastsq", "reference"):
         raise ValueError(f"leastsq: engine must be None, 'leastsq' or 'reference', got {engine!r}")
     if engine == "leastsq":
@@ -83,7 +83,7 @@ _THREADS = _default_threads(os.environ.get("LEASTSQ_NUM_THREADS") or "1")
 
 
 def _nothing_to_fit(func, args, Dfun, source):
-    """All outputs without a parameter: callers that hold every one of them fixed ask for that."""
+    """All outputs for no parameters, for callers that hold every parameter fixed."""
     x = np.empty(0)
     f = func(x, *args)
     fvec = solve(lambda _: f, [0.0], (), None, True, False, 0.0, 0.0, 0.0, 1, None, 1.0, None, 0, 1, None)[2]
@@ -96,11 +96,11 @@ def _plain_problem(func, args, Dfun, col_deriv, precision):
     return Problem(func, args, Dfun, col_deriv, Differences(precision=precision))
 
 
-# These two are functions of their own since they have to be short: where no memory is left at all, CPython goes round for
-# ever in a handler of exceptions that begins beyond a function's 256th instruction, whose number it wants to keep.
+# These two functions are separate because they must be short: if no memory is left at all, CPython loops for ever in an
+# exception handler that begins after a function's 256th instruction, because it must allocate the instruction's number.
 
 def _solve(watch, *arguments):
-    """The core's `solve` with no extras but a strategy; errors of calls that cannot be made are explained.
+    """The core's `solve` without extras except a strategy; errors from calls with wrong arguments get a note.
 
     A short function: CPython 3.11 loops for ever where memory ends inside a `try` more than 256 code units into a function.
     """
@@ -150,8 +150,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
     args : tuple, optional
-        Further arguments of `func` and `Dfun`.  Anything but a tuple is taken
-        as the one further argument.  Must be empty if either is a `CFunction`.
+        Further arguments of `func` and `Dfun`.  An object that is not a tuple is
+        the only further argument.  Must be empty if either is a `CFunction`.
     Dfun : callable, CFunction, or {"2-point", "3-point", "cs"}, optional
         Jacobian ``Dfun(x, *args)`` of shape (m, n).  If None or "2-point", it is
         estimated by forward differences; "3-point": by central ones, with two
@@ -159,7 +159,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         complex steps, exact to rounding, for a `func` that takes complex `x`.
         A `CFunction` writes it column by column.
     full_output : bool, optional
-        Return all of the outputs below, and warn of nothing.
+        Return all of the outputs below, and give no warnings.
     col_deriv : bool, optional
         `Dfun` returns derivatives down the columns, shape (n, m).
     ftol : float, optional
@@ -175,26 +175,26 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     epsfcn : float, optional
         Relative error of `func`; the forward-difference step is
         ``sqrt(epsfcn)*abs(x)``.  None, or less than the machine precision:
-        that of the type which `func` returns.
+        the precision of the dtype that `func` returns.
     factor : float, optional
         The first step is at most ``factor*norm(diag*x0)`` long, > 0.
     diag : sequence, optional
         n positive scale factors for the variables.  None: the norms of the
         Jacobian's columns, which may grow.
     qr : {None, "minpack", "blocked"}, optional
-        How the Jacobian is factored.  "minpack": in memory, bit for bit as
-        MINPACK does.  "blocked": from blocks of rows, several times faster for
+        How the Jacobian is factored.  "minpack": in memory, bit for bit like
+        MINPACK.  "blocked": from blocks of rows, several times faster for
         long residual vectors, without a copy of the Jacobian; its answers agree
         to rounding.  None: "blocked" if m >= 1024 and m*n >= 32768.
     threads : int, optional
-        Number of threads of a blocked factorization, 1 to 256.  The results do
-        not depend on it, to the bit.  None: ``LEASTSQ_NUM_THREADS`` of the
-        environment, as it is when leastsq is imported, or 1.
+        Number of threads of a blocked factorization, 1 to 256.  The results have
+        the same bits for any number.  None: the environment variable
+        ``LEASTSQ_NUM_THREADS`` at the time leastsq is imported, or 1.
     bounds : 2-tuple or object with lb and ub, optional
-        Lower and upper bounds of the parameters: each a number, or n of them;
-        ``lo = hi`` fixes a parameter.  `func` is never called outside (a complex
-        step counts by its real part).  A small `factor`, such as 1, often saves
-        evaluations.
+        Lower and upper bounds of the parameters: each a number, or n numbers;
+        ``lo = hi`` fixes a parameter.  `func` is never called outside the bounds
+        (of a complex step, the real part counts).  A small `factor`, such as 1,
+        often saves evaluations.
     loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"} or callable, optional
         Minimize ``0.5*sum(f_scale**2*rho((func(x)/f_scale)**2))`` with a `rho` that
         gives outliers less weight, defined as in `scipy.optimize.least_squares`.
@@ -209,38 +209,39 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     history : bool, optional
         Record every trial in ``infodict["history"]``; needs `full_output`.
     verbose : {0, 1, 2, 3}, optional
-        Print nothing; how it ended; a table as it goes; a progress bar, if tqdm is
-        installed.
+        Print nothing; how the fit ended; a table during the fit; a progress bar, if
+        tqdm is installed.
     workers : int or callable, optional
         The points of a difference Jacobian are evaluated in parallel: by this number
         of threads (-1: one for each processor), or by a map, called as
-        ``workers(f, points)``, such as that of a `multiprocessing.Pool`.  The iterates
-        and `nfev` are those of one worker, to the bit.
+        ``workers(f, points)``, such as ``multiprocessing.Pool.map``.  The iterates
+        and `nfev` are the same as with one worker, bit for bit.
     strict : bool, optional
         Watch `func` and `Dfun` for mistakes, with some more calls: a `StrictWarning`
-        or `StrictError` says what to change.  A `CFunction` then runs under Python: what it does not
-        write at a call is nan, and a code other than 0 is an ArithmeticError.
+        or `StrictError` says what to change.  A `CFunction` is then called through Python: elements that
+        it does not write are nan, and a code other than 0 is an ArithmeticError.
     engine : {None, "leastsq", "reference"}, optional
-        Who fits.  "reference": not this package but the original, MINPACK's library of 1980,
-        to compare with: same arguments, same outputs, same bits.  Only in a build with
+        The code that fits.  "reference": MINPACK's original library of 1980 instead of this package,
+        for comparisons: same arguments, same outputs, same bits.  Only in a build with
         ``-Dreference=enabled``, see `show_config`.  It has no `bounds`, `loss`, `callback`,
-        `history`, `verbose`, `workers`, blocked `qr`, `threads`, nor more than 2**31 - 1
-        elements of the Jacobian or calls.
+        `history`, `verbose`, `workers`, blocked `qr` or `threads`, and allows at most 2**31 - 1
+        elements of the Jacobian and calls.
     strategy : {"minpack", "fast", "robust"}, optional
-        Which steps are taken.  "minpack": MINPACK's, to the bit.  The others bend steps by
-        the curvature of `func`, which mostly residuals tell that are evaluated anyway:
+        How steps are chosen.  "minpack": as in MINPACK, bit for bit.  The others bend steps by
+        the curvature of `func`, mostly without extra evaluations:
         "fast" for fewer evaluations, "robust" to solve more fits.  They read the default
-        `factor` as 0.3, or 1 with `bounds`, and their difference steps see how large a parameter
-        has been.  The manual's page on strategies has the figures.
+        `factor` as 0.3, or 1 with `bounds`, and their difference steps depend on the largest value
+        that a parameter has had.  The manual's page on strategies has the figures.
     groups : sequence, optional
-        A label for each parameter: those of different labels change different residuals, as those of different data sets do,
-        and their differences are made in one evaluation; None for a parameter that any residual may depend on.  The iterates
-        are the same, to the bit.  At the first Jacobian each parameter is moved alone, which checks it.
+        A label for each parameter.  Parameters with different labels must change different residuals, such as those of
+        different data sets; their differences are made in one evaluation.  None is for a parameter on which any residual may
+        depend.  The iterates have the same bits as without groups.  At the first Jacobian each parameter is moved alone,
+        which checks the labels.
     separable : callable, optional
         ``separable(a, *args)``: the basis of a model that is linear in its last p parameters c, shape (m, p), for which
         ``func(x, *args)``, with all n parameters x in the order a, c, is ``func([a, 0], *args) + separable(a, *args) @ c``.
-        These are solved for inside each evaluation, by variable projection.  `x0`, and `diag`, are then for a alone, `bounds`
-        for all; what is returned is of all parameters, and no J is older than `x`.
+        c is solved for inside each evaluation, by variable projection.  `x0` and `diag` are then for a alone, `bounds`
+        for all parameters; the outputs are for all parameters, and the last Jacobian is at `x`.
 
     Returns
     -------
@@ -248,18 +249,17 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         The solution, or the best point found.
     cov_x : ndarray, shape (n, n), or None
         Inverse of ``J.T @ J``; multiply by the residual variance to get the
-        covariance of the parameters.  J is the last Jacobian made, which need
+        covariance of the parameters.  J is the last Jacobian computed, which need
         not be at `x`.  None if it is singular or the fit failed.  Rows and columns
-        of parameters at a bound are nan, and the others' as if those were known.
-        With a loss, of the problem with the rows of J and f reweighted.  Only with
-        `full_output`.
+        of parameters at a bound are nan; the others are computed as if those parameters were known.
+        With a loss, the rows of J are reweighted.  Only with `full_output`.
     infodict : dict
         Only with `full_output`:
 
         ``fvec``
             ``func(x)``, float64, shape (m,).
         ``nfev``
-            Number of calls to `func`, exactly.
+            Exact number of calls to `func`.
         ``njev``
             Number of calls to `Dfun`; only if there is one.
         ``fjac``
@@ -271,43 +271,43 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             The permutation, int32, shape (n,), **counted from one**: column j of
             the permuted Jacobian is column ``ipvt[j] - 1`` of the Jacobian.
         ``qtf``
-            ``Q.T @ fvec`` where the last Jacobian was made, shape (n,).
+            ``Q.T @ fvec`` at the point of the last Jacobian, shape (n,).
         ``active_mask``
-            Only with `bounds`: -1 for a parameter at its lower bound, 1 at its
-            upper one, else 0; shape (n,).  Where a parameter is, held there or not.
+            Only with `bounds`: -1 for a parameter at its lower bound, 1 at its upper
+            bound, else 0; shape (n,).  It shows the position, whether the bound holds the parameter or not.
         ``multipliers``
-            Only with `bounds`: the slope of the cost, half the sum of squares, along each
-            parameter that a bound holds, shape (n,).  0: not held; nan: at a bound where
-            nothing depends on the parameter.
+            Only with `bounds`: the slope of the cost (half the sum of squares) along each
+            parameter that a bound holds, shape (n,).  0: not held; nan: at a bound at which
+            the cost does not depend on the parameter.
         ``history``
             Only with `history`: a dict of arrays with an entry for the start and for
-            each trial, accepted or not: ``x``; ``fnorm`` there (nan if it was not finite
+            each trial, accepted or not: ``x``; ``fnorm`` at it (nan if it was not finite
             or ten times as large as before); ``actual`` and ``predicted``, the relative
             reductions of the sum of squares, and their ``ratio``; ``radius`` and ``par`` of
-            the step; ``gnorm`` at the trial, or where it was rejected at the point
-            kept (nan if no Jacobian was made there); ``accepted``; ``nfev``.
-            With a loss the norm is the root of twice the cost.
+            the step; ``gnorm`` at the trial or, if it was rejected, at the point that was
+            kept (nan if no Jacobian was computed there); ``accepted``; ``nfev``.
+            With a loss the norm is the square root of twice the cost.
     mesg : str
-        Why it ended.  Only with `full_output`.
+        Why the fit ended.  Only with `full_output`.
     ier : int
         A member of `Status`; 1, 2, 3 and 4 are success.
 
     Raises
     ------
     TypeError
-        An argument, or what a function returns, has the wrong type; n > m; a
+        An argument, or the result of a function, has the wrong type; n > m; a
         tolerance, `factor` or `diag` is out of its range; `Dfun` returns the
         wrong shape; `args` is given with a `CFunction`.
     ValueError
-        `func` returns more than one dimension, or another size than before;
-        `diag` has another length than n; a compiled `Dfun` is for another m;
+        `func` returns more than one dimension, or a different size than before;
+        the length of `diag` is not n; a compiled `Dfun` is for another m;
         `qr`, `threads`, `loss`, `verbose`, `workers`, `engine` or `strategy` is not one of its values;
-        "reference" is not in this build, or cannot do what is asked;
-        `x0` outside of `bounds`; `bounds` nan, of the wrong shape, or the lower
-        above the upper; "cs" with a `func` that is not analytic; `history` without
+        "reference" is not in this build, or does not have an option that is given;
+        `x0` is outside `bounds`; `bounds` are nan, of the wrong shape, or lower
+        above upper; "cs" with a `func` that is not analytic; `history` without
         `full_output`.
     MemoryError
-        There is not enough memory; nothing is lost.
+        There is not enough memory; all that was allocated is freed.
     Exception
         Whatever `func` or `Dfun` raises, unchanged.
 
@@ -316,8 +316,8 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     RuntimeWarning
         Without `full_output`, if `ier` is 5 to 10, or if it is 2 or 4 and the fit ended
         at `x0` although that is no minimum: no step was accepted, or every derivative
-        is zero.  11 says that `callback` ended it.  Also if a parameter starts so close
-        to zero that the differences by it vanish.
+        is zero.  Not if it is 11: then `callback` ended the fit.  Also if a parameter
+        starts so close to zero that its differences vanish.
 
     Notes
     -----
@@ -325,10 +325,10 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     other data of the caller's are handed on as they are.
 
     The algorithm is MINPACK's Levenberg–Marquardt [1]_ [2]_, with the results of
-    `scipy.optimize.leastsq`.  Where the two differ on purpose is listed in the
-    README.  ``ier`` 9 says that the residuals at `x0` or a Jacobian are not
-    finite (and none inside either, if that is on one of the `bounds`), 10 that a
-    compiled function returned something else than 0; a trial point with residuals
+    `scipy.optimize.leastsq`.  The README lists the deliberate differences.
+    ``ier`` 9 means that the residuals at `x0` or a Jacobian are not
+    finite (with `x0` on one of the `bounds`, also not inside), 10 that a
+    compiled function returned a value other than 0.  A trial point with residuals
     that are not finite is a rejected step.  After ``ier`` 9 and 10, ``fjac`` and
     ``qtf`` hold nan.
 
@@ -357,7 +357,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     >>> ier in (1, 2, 3, 4)
     True
 
-    The amplitude may not exceed 1.5; then, one datum is spoiled:
+    With an amplitude of at most 1.5; then with an outlier in the data:
 
     >>> x, cov_x, info, mesg, ier = leastsq(residual, [1.0, 1.0], full_output=True,
     ...                                     bounds=([0, 0], [1.5, np.inf]))
@@ -368,7 +368,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     >>> x.round(2)
     array([2.  , 0.69])
 
-    The amplitude is linear, and solved for; it comes after the rate:
+    The amplitude is a linear parameter, which is solved for; it comes after the rate:
 
     >>> y[1] -= 3
     >>> x, ier = leastsq(lambda x: x[1]*np.exp(-x[0]*t) - y, [1.0], separable=lambda a: np.exp(-a[0]*t)[:, None])
@@ -382,7 +382,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
     watch = fit = None
     if strict:
         from .strict import Watch
-        words = strict if isinstance(strict, Words) else LEASTSQ        # a caller's own
+        words = strict if isinstance(strict, Words) else LEASTSQ        # Words: those of the public function that calls this one
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             col_deriv = col_deriv and not isinstance(Dfun, CFunction)
             func, Dfun = in_python(func, Dfun, args, np.size(x0))
@@ -397,9 +397,9 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         qr = 0 if qr is None else _qr(qr)
     threads = _THREADS if threads is None else _threads(threads)
     if separable is not None:
-        from .._projection.separable import from_leastsq        # not at the top: it fits by this room's means
+        from .._projection.separable import from_leastsq        # not at the top: it imports from this folder
         if groups is not None:
-            raise ValueError("leastsq: separable does not go together with groups")
+            raise ValueError("leastsq: separable cannot be combined with groups")
         fit = from_leastsq(separable, partial(parse_problem, func, args=args, Dfun=Dfun, col_deriv=col_deriv,
                                               differences=Differences(precision=epsfcn, workers=workers), bounds=bounds,
                                               loss=(loss, f_scale)),
@@ -412,7 +412,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
             or history or verbose or workers is not None or groups is not None
             or type(Dfun) is str or type(Dfun) is Differences):
         if history and not full_output:
-            raise ValueError("leastsq: history=True needs full_output=True, for infodict holds it")
+            raise ValueError("leastsq: history=True needs full_output=True, because infodict holds the history")
         differences = Differences(precision=epsfcn, workers=workers,
                                   groups=None if groups is None else parse_groups(groups, np.size(x0)))
         source = parse_problem(func, x0, args, Dfun, col_deriv, differences, bounds, (loss, f_scale))
@@ -421,7 +421,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         out = _solve_with_extras(fit, full_output or bool(verbose), watch)
         Dfun = source.Dfun
     else:
-        source = _plain_problem, func, args, Dfun, col_deriv, epsfcn      # made when it is first asked for
+        source = _plain_problem, func, args, Dfun, col_deriv, epsfcn      # a Problem is made of it on first use
         if isinstance(func, CFunction) or isinstance(Dfun, CFunction):
             func, Dfun = handles(func, Dfun, args)
         extras = None
@@ -459,13 +459,13 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         if verbose:
             fit.watcher.finish(out[3], mesg)
     if not full_output:
-        if ier not in _QUIET or said or vanished and watch is None:     # strict has said it
+        if ier not in _QUIET or said or vanished and watch is None:     # strict has warned already
             warnings.warn(mesg, RuntimeWarning, callers_level(2))
         return x, ier
 
     _, _, fvec, nfev, njev, fjac, ipvt, qtf, cov_x = out[:9]
     if ier == Status.STOPPED and nfev == 1 and out[10][0] == "func":
-        fvec.fill(np.nan)               # there is no f(x0)
+        fvec.fill(np.nan)               # func did not return f(x0)
     info = Info(fvec=np.float64(fvec) if type(fvec) is float else fvec, nfev=nfev)
     info.source = source
     if Dfun is not None:

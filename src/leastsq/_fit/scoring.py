@@ -1,7 +1,8 @@
-"""Scoring of counts, bent by secants: Fisher's information converges linearly where counts are low, at 0.3 to 0.7 a step.
+"""Scoring of counts, corrected by secants: with Fisher's information alone, fits of low counts converge only linearly.
 
-What the deviance's curvature has beside Fisher's information is learned from the gradients of successive points, as NL2SOL
-learns what J.T @ J leaves out (J. E. Dennis, D. M. Gay, R. E. Welsch, ACM TOMS 7, 1981, 348-368: the update and its sizing).
+(The error shrinks by a factor of 0.3 to 0.7 in each step.)  The part of the deviance's curvature that is not in Fisher's
+information is learned from the gradients at successive points, as NL2SOL learns the part that J.T @ J leaves out
+(J. E. Dennis, D. M. Gay, R. E. Welsch, ACM TOMS 7, 1981, 348-368: the update and its sizing).
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from .._problem.kinds import returned
 
 __all__ = ["Scoring"]
 
-_LEAST, _MOST = 0.05, 10.0      # the curvature along any direction, in units of Fisher's
-_VISIBLE = 0.02                 # a smaller part of it makes no step better
-_SINGULAR = 1e6                 # a condition of the columns from which scoring is left as it is
-_STEEP = 0.1                    # part of the residuals that steps can still take away: far from a minimum secants say little
+_LEAST, _MOST = 0.05, 10.0      # limits of the curvature along any direction, in units of Fisher's information
+_VISIBLE = 0.02                 # corrections smaller than this, in the same units, improve no step
+_SINGULAR = 1e6                 # from this condition number of the columns on, scoring is not corrected
+_STEEP = 0.1                    # the correction is used if steps can reduce the residuals by less than this fraction
 
 
 class Scoring:
     """
-    What the solver calls instead of the mean of counts and its Jacobian.
+    Functions that the solver calls in place of the expected counts and their Jacobian.
 
     Parameters
     ----------
     counts : ndarray, shape (m,)
     mean, derivative : callable
-        Expected counts, with the residuals of priors below; and their Jacobian.
+        Expected counts, followed by the residuals of priors; and their Jacobian.
     col_deriv : bool
     free : ndarray of bool, shape (n,), or None
         The parameters that no bounds fix; None: all.
@@ -35,9 +36,9 @@ class Scoring:
 
     def __init__(self, counts, mean, derivative, col_deriv, free=None):
         self.counts, self.user_mean, self.derivative, self.col_deriv, self.free = counts, mean, derivative, col_deriv, free
-        self._last = None       # (x, mean) that was evaluated last
-        self._before = None     # (x, gradient) of the Jacobian before
-        self._rest = None       # what secants say of the curvature beside Fisher's
+        self._last = None       # (x, mean) of the last evaluation
+        self._before = None     # (x, gradient) of the previous Jacobian
+        self._rest = None       # the curvature minus Fisher's information, learned from secants
 
     def mean(self, x, *args):
         at = x.copy()
@@ -46,7 +47,7 @@ class Scoring:
         return value
 
     def jacobian(self, x, *args):
-        """The Jacobian; or rows with the same gradient, whose products have the deviance's curvature."""
+        """The Jacobian; or rows with the same gradient, whose product ``J.T @ J`` has the deviance's curvature."""
         at = x.copy()
         given = self.derivative(x, *args)
         J = np.asarray(given)
@@ -78,13 +79,13 @@ class Scoring:
         return rows/factors[:, None]
 
     def _learn(self, x, gradient, rows):
-        """One more secant: along the last step the curvature is what the gradient changed by."""
+        """Add a secant: along the last step the curvature must give the change of the gradient."""
         if self._before is None:
             return
         step, change = x - self._before[0], gradient - self._before[1]
         slope = float(change @ step)
         if not slope > 0:
-            self._rest = None           # no minimum is near: begin anew
+            self._rest = None           # no minimum is near: start anew
             return
         wanted = change - rows.T @ (rows @ step)
         rest = np.zeros((x.size, x.size)) if self._rest is None else self._rest
@@ -97,9 +98,9 @@ class Scoring:
 
 
 def _with_curvature(rows, f, gradient, rest):
-    """Rows M of the same gradient ``M.T @ f`` with ``M.T @ M`` near ``rows.T @ rows + rest``; None: the same rows."""
+    """Rows M with the same gradient ``M.T @ f`` and ``M.T @ M`` near ``rows.T @ rows + rest``; None: use the same rows."""
     information = rows.T @ rows
-    scale = np.sqrt(np.diag(information))       # of the columns
+    scale = np.sqrt(np.diag(information))       # norms of the columns
     try:
         inverse = np.linalg.inv(np.linalg.cholesky(information/np.outer(scale, scale)))
         values, V = np.linalg.eigh(inverse @ (rest/np.outer(scale, scale)) @ inverse.T)
@@ -107,7 +108,7 @@ def _with_curvature(rows, f, gradient, rest):
         return None
     if not (np.isfinite(values).all() and np.abs(inverse).max() < _SINGULAR and np.abs(values).max() > _VISIBLE):
         return None
-    along = inverse @ (gradient/scale)          # the part of f in the span of the rows' columns, in an orthonormal basis of it
+    along = inverse @ (gradient/scale)          # the part of f in the column space of `rows`, in an orthonormal basis
     across = f - rows @ (along @ inverse/scale)
     size, total = float(across @ across), float(f @ f)
     if not size > (1 - _STEEP**2)*total > 0:

@@ -63,7 +63,7 @@ def message(ier, *, ftol, xtol, gtol, maxfev):
         case 11:
             return "The callback ended the fit."
         case 12:
-            return "There are fewer data with a weight than free parameters."
+            return "There are fewer data with a nonzero weight than free parameters."
     raise KeyError(ier)
 
 
@@ -82,24 +82,24 @@ def vanished_message(x, which):
 
 
 def not_finite_message(x, njev, fault, block=None, loss=None):
-    """The sentence for `ier` 9: what is not finite, and where.
+    """The sentence for `ier` 9: which number is not finite, and at which x.
 
     Parameters
     ----------
     x : ndarray, shape (n,)
-        Where it happened.
+        The point at which a number is not finite.
     njev : int
-        Number of Jacobians made; 0: it is about the residuals.
+        Number of Jacobians computed; 0: the number is a residual.
     fault : tuple of (int, int, float) or None
         Row, column and value of the first element that is not finite; None if
-        all are and their norm overflows.
+        all are finite and their norm overflows.
     block : int, optional
         The block of data in which the row is counted.
     loss : str, callable or None, optional
-        The loss of the fit: what a callable returned may be at fault.
+        The loss of the fit; the result of a callable may be the cause.
     """
     if callable(loss):
-        return not_finite_message(x, njev, fault, block) + " Or what loss returned there is not finite."
+        return not_finite_message(x, njev, fault, block) + " Or the result of loss there is not finite."
     block = "" if block is None else f" in block {block}"
     at = f"at x = {np.array2string(x, threshold=20)}"
     if njev == 0 and fault is None:

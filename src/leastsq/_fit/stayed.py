@@ -1,4 +1,4 @@
-"""Fits that succeed where they started although that is no minimum: how they are known, and what is said of them."""
+"""Fits that report success at their start although it is no minimum: how to recognise them, and their message."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["NO_STEP", "SIGN", "norms_at", "stayed"]
 NO_STEP = "No step was accepted"
 _FLAT = "All derivatives are zero"
 SIGN = " (data - model has minus the model's derivatives)"
-_STEEP = 0.1            # a cosine between residuals and a column that no minimum has
-_ROUNDING = 1e-6        # relative to x: a Gauss-Newton step so small is none
+_STEEP = 0.1            # a minimum has no cosine this large between the residuals and a column
+_ROUNDING = 1e-6        # relative to x: a smaller Gauss-Newton step does not count
 
 
 def norms_at(fvec, fjac, ipvt, qtf, x, diag, inside=None):
     """
-    (norm of f, largest cosine, norm of D*x, R[0, 0]) of a fit that never moved, as `_core.solve` has them.
+    (norm of f, largest cosine, norm of D*x, R[0, 0]) of a fit that never moved, as returned by `_core.solve`.
 
     `inside` says which parameters are not at a bound; None: all.
     """
@@ -27,7 +27,7 @@ def norms_at(fvec, fjac, ipvt, qtf, x, diag, inside=None):
     fnorm, size = _norm(np.atleast_1d(fvec)), np.abs(R).max()
     lengths, cosines = np.zeros(n), np.zeros(n)
     if fnorm > 0 and size > 0:
-        columns = R/size                # no square of these overflows, nor vanishes where it matters
+        columns = R/size                # squares of these do not overflow, and those that matter do not vanish
         lengths[order] = np.linalg.norm(columns, axis=0)
         cosines[order] = np.abs(columns.T @ (qtf/fnorm))
     which = lengths > 0 if inside is None else (lengths > 0) & inside
@@ -49,7 +49,7 @@ def stayed(ier, norms, n, by_differences, words=LEASTSQ):
     if ier == Status.GTOL and first == 0:
         which = words.labels(range(n)) if n <= 20 else f"all {n} parameters"
         rounds = f"; or, if {words.func} rounds, compute in float64 or give epsfcn, its relative error"*by_differences
-        return (f"{_FLAT} at {words.x0}, by {which}, and the residuals are not: the fit cannot leave it. Start elsewhere"
+        return (f"{_FLAT} at {words.x0}, by {which}, but the residuals are not: the fit cannot leave it. Start elsewhere"
                 f"{rounds}.")
     if ier != Status.XTOL or not cosine > _STEEP or not cosine*fnorm > _ROUNDING*xnorm:
         return ""

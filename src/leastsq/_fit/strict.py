@@ -1,4 +1,4 @@
-"""strict=True: find out what is wrong with the user's functions while a fit uses them."""
+"""strict=True: find mistakes in the user's functions while a fit uses them."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from .ends import Ends
 
 __all__ = ["StrictError", "StrictWarning", "Watch"]
 
-_SAME = 1e-11           # relative: results this close are taken as equal
+_SAME = 1e-11           # relative: results this close count as equal
 _BLUNT = 0.05           # relative: forward differences this far off mislead the solver
 _LOST = 100*2.0**-52    # relative to the residuals: a smaller change is rounding
-_OTHER_STEPS = (0.1, 0.01, 1e-3, 1e-4, 10.0, 100.0, 1e3, 1e4, 1e6, 1e8)        # to try instead of one that misleads
+_OTHER_STEPS = (0.1, 0.01, 1e-3, 1e-4, 10.0, 100.0, 1e3, 1e4, 1e6, 1e8)        # factors to try if the solver's step misleads
 _WRONG = 1e-4           # relative to a column's length: an entry of a Jacobian this far off is wrong
 
 
 class StrictWarning(UserWarning):
-    """A function does something that this solver copes with, but others may not."""
+    """A function does something that this solver can handle, but others may not."""
 
 
 class StrictError(ValueError):
-    """A function does something with which no fit can be right."""
+    """A function does something that makes a correct fit impossible."""
 
 
 class Watch:
     """
-    Functions that watch the user's, to put in their place.
+    Replacements for the user's functions, which call them and watch for mistakes.
 
     Parameters
     ----------
     func, Dfun, args, col_deriv, bounds
         As given to `leastsq`.
     differences : Differences
-        How the solver makes its Jacobian, if there is no `Dfun`.
+        How the solver computes its Jacobian, if there is no `Dfun`.
     words : Words
-        What the public function calls them.
+        The public function's names for them.
 
     Attributes
     ----------
     func, Dfun : callable
-        What to give to the solver, with the same `args`.
+        The functions to pass to the solver, with the same `args`.
     """
 
     def __init__(self, func, Dfun, args, col_deriv, differences, bounds=None, words=LEASTSQ):
@@ -64,7 +64,7 @@ class Watch:
         self.first = None               # (x, f(x)) of the first call
         self.last_finite = None
         self.said_not_finite = False
-        self._step_from_zero = None     # the solver's, for a parameter that is zero
+        self._step_from_zero = None     # the solver's step for a parameter that is zero
 
     def _func(self, x, *args):
         if self.first is None:
@@ -80,18 +80,18 @@ class Watch:
         return value
 
     def _begin(self, x, args):
-        """The first call, made twice, and one more for each parameter."""
+        """The first call: calls func twice, and once more for each parameter."""
         value = self.residuals(x, args)
         f = _numbers(value)
         if f is None:
-            return value                # not numbers: the solver says so
-        value = np.array(value)         # func may use that array again
+            return value                # not numbers: the solver raises
+        value = np.array(value)         # a copy, because func may reuse the array
         self.first = (x.copy(), f)
         self._repeat(x, args, f"called twice in a row at {self.words.x0}")
         if not np.isfinite(f).all():
             bad = np.flatnonzero(~np.isfinite(f))
             raise StrictError(f"{bad.size} of {f.size} residuals are not finite at {self.words.x0} = {x}, the first is "
-                              + self.words.of(f"func(x)[{bad[0]}] = {f[bad[0]]}. Start elsewhere, or mend func there."))
+                              + self.words.of(f"func(x)[{bad[0]}] = {f[bad[0]]}. Start elsewhere, or fix func there."))
         self.last_finite = x.copy()
         if self.user_Dfun is None and f.size >= x.size:
             self._sensitivity(x, f, value.dtype, args)
@@ -107,11 +107,11 @@ class Watch:
                 where = f": residual {k} was {before[k]}, then {again[k]}"
             culprits = self.residuals.changed_data()
             why = (f"It changes {' and '.join(culprits)} in place; copy first (a = a - b, not a -= b)." if culprits else
-                   "Does it draw random numbers, or keep something from call to call? Fix the seed, or pass it in.")
+                   "Does it draw random numbers, or keep state between calls? Fix the seed, or pass it in.")
             raise StrictError(f"{self.words.func} gives different residuals for the same x ({when}){where}. {why}")
 
     def _sensitivity(self, x, f, dtype, args):
-        """Whether the solver's forward differences can see every parameter."""
+        """Check whether the solver's forward differences are right for every parameter."""
         made = self._differences(x, args)
         if made is None:
             return
@@ -127,8 +127,8 @@ class Watch:
                 continue
             unchanged = np.array_equal(value, f)
             if unchanged and (ends.first_effect(j) is None or ends.is_flat(j)):
-                continue                        # the solver's step is not at fault: `finish` looks whether the fit is
-            step = (x[j] + step) - x[j]         # as it was made
+                continue                        # not the fault of the solver's step: `finish` checks the end of the fit
+            step = (x[j] + step) - x[j]         # as rounded
             truth = made.J[:, j]
             with np.errstate(all="ignore"):
                 off = np.linalg.norm((value - f)/step - truth)/lengths[j] if lengths[j] > 0 else np.inf
@@ -137,7 +137,7 @@ class Watch:
                 self._misled(ends, j, step, truth, off, unchanged, hidden)
 
     def _misled(self, ends, j, step, truth, off, unchanged, hidden):
-        """Say that the solver's step in a parameter misleads, and what was tried that does not."""
+        """Warn that the solver's step in a parameter misleads, and name a step that does not."""
         x, name = ends.x[j], self.words.label(j)
         if unchanged:
             first = ends.first_effect(j)
@@ -147,7 +147,7 @@ class Watch:
                     f"{100*off:.0f} % off")
         right = next((factor for factor in _OTHER_STEPS if ends.slope_error(j, factor*step, truth) <= _BLUNT), None)
         if hidden and (right is None or right > 1):
-            # from 0 the step is absolute: is that one right?
+            # from 0 the solver's step is absolute: would that be right?
             zero = "exactly 0, or from " if x != 0 and ends.slope_error(j, self._step_from_zero, truth) <= _BLUNT else ""
             near = (f"{name} is too near zero for a step relative to it" if zero else
                     "A step of this size changes the residuals by no more than their rounding")
@@ -159,14 +159,15 @@ class Watch:
             advice = (f"Is {self.words.func} rounded (float32, a table) or noisy? Compute in float64, or give "
                       f"epsfcn={relative:.0e}, with which the derivative is right")
         elif x != 0 and abs(x)*1e-3 > right*step:
-            advice = (f"The step is relative to {name} and too long here: one of {right*step:.1e} is right. Subtract an offset, "
-                      f"so that {name} counts from {x:.10g} (and the data with it)")
+            advice = (f"The step is relative to {name} and too long here: {right*step:.1e} would be right. Subtract an offset, "
+                      f"so that {name} is measured from {x:.10g} (and the data too)")
         else:
-            advice = f"A step of {right*step:.1e} is right: choose units in which {name} is smaller, or give {self.words.Dfun}"
+            advice = (f"A step of {right*step:.1e} would be right: choose units in which {name} is smaller, or give "
+                      f"{self.words.Dfun}")
         _warn(f"{what}. {advice}{'' if advice.endswith('?') else '.'}")
 
     def _residuals(self, point, args):
-        """Residuals at any point, or None where there are none that are finite."""
+        """Residuals at any point, or None if they are not finite."""
         with np.errstate(all="ignore"):
             value = _numbers(self.residuals(point, args))
         if value is None or value.size != self.first[1].size or not np.isfinite(value).all():
@@ -177,7 +178,7 @@ class Watch:
         return None if self.bounds is None else parse_bounds(self.bounds, (x.size,))
 
     def _differences(self, x, args):
-        """The Jacobian by differences, or None; with bounds, from within them."""
+        """The Jacobian by differences within the bounds, or None."""
         try:
             return accurate_jacobian(Problem(self.user_func, args, bounds=self._bounds(x)), x)
         except ValueError:
@@ -200,7 +201,7 @@ class Watch:
                   "another form of the parameter (its logarithm), would keep it away.")
 
     def finish(self, x):
-        """What can only be seen at the end: whether func still gives what it gave at first, and whether it can be the answer."""
+        """Checks at the end: whether func still returns the same at the start, and whether the answer can be a minimum."""
         if self.first is None:
             return
         with np.errstate(all="ignore"):
@@ -211,11 +212,11 @@ class Watch:
                                    self.words.caller)
                 if np.isfinite(value).all():
                     self._check_jacobian(x, value)
-        for text in said:               # which a function that drifts would make worthless
+        for text in said:               # only now, because they mean nothing if func drifts
             _warn(text)
 
     def _about_the_end(self, x):
-        """Sentences about an answer that is none."""
+        """Sentences about an answer that is not a minimum."""
         f = self._residuals(x.copy(), self.args) if np.isfinite(x).all() else None
         if f is None or not f.any():
             return
@@ -229,14 +230,14 @@ class Watch:
     def _check_jacobian(self, x, value):
         J = np.asarray(value)
         if J.dtype.kind not in "fiub" or J.ndim != 2:
-            return                      # the solver says so
+            return                      # the solver raises
         m, n = self.first[1].size, x.size
         wanted = (n, m) if self.col_deriv else (m, n)
         if J.shape != wanted:
             if J.shape == wanted[::-1]:
                 other = "col_deriv=False" if self.col_deriv else "col_deriv=True"
-                raise StrictError(f"{self.words.Dfun} returns the transposed Jacobian: shape {J.shape} where {wanted} is wanted. "
-                                  f"Return J.T, or say {other}.")
+                raise StrictError(f"{self.words.Dfun} returns the transposed Jacobian: its shape is {J.shape}, but must be "
+                                  f"{wanted}. Return J.T, or pass {other}.")
             return
         J = np.array(J.T if self.col_deriv else J, dtype=float)
         made = self._differences(x, self.args)
@@ -259,14 +260,14 @@ def _compare(J, truth, error, x, words):
         hint = " If func is data - model, Dfun must be -d(model)/dx." if Dfun == "Dfun" else ""
         raise StrictError(start + "every sign is flipped." + hint)
     if J.shape[0] == J.shape[1] and agrees(J.T, truth).all():
-        raise StrictError(start + "it is transposed. Row i must hold the derivatives of residual i (or say "
+        raise StrictError(start + "it is transposed. Row i must hold the derivatives of residual i (or pass "
                           "col_deriv=True).")
     for j in np.flatnonzero(~good):
         column = J[:, [j]]
         length = np.linalg.norm(column)
         entry = int(np.argmax(np.abs(column[:, 0] - truth[:, j])))
         which = f"column {j}, by {words.label(j)}, is wrong" if good.any() else "no column is right; column 0"
-        detail = (f" (row {entry}: {Dfun} says {column[entry, 0]:.6g}, differences say {truth[entry, j]:.6g}).")
+        detail = (f" (row {entry}: {Dfun} gives {column[entry, 0]:.6g}, differences give {truth[entry, j]:.6g}).")
         if length == 0:
             hint = " It is all zeros."
         elif _agrees(-column[:, 0], truth[:, j]):
@@ -284,25 +285,25 @@ def _compare(J, truth, error, x, words):
 
 
 def _agrees(a, b):
-    """Whether two columns are equal."""
+    """Are two columns equal, up to the tolerance?"""
     return bool(np.abs(a - b).max() <= _WRONG*max(np.linalg.norm(a), np.linalg.norm(b)))
 
 
 # --------------------------------------------------------------- watching calls
 
 class _Watched:
-    """One of the user's functions; sees what it does to its arguments and results."""
+    """Calls one of the user's functions and watches what it does to its arguments and results."""
 
     def __init__(self, function, name, args):
         self.function, self.name, self.calls = function, name, 0
-        self.given = None               # the last x handed out, and what it was
-        self.result = None              # the last array returned, and what it was
+        self.given = None               # the x of the last call, and a copy of its values
+        self.result = None              # the last array returned, and a copy of its values
         self.dtype = None
         self.data = _arrays_of(function, args)
         self.said = set()
 
     def __getstate__(self):
-        """For another process, whose calls see nothing of this one's: without the copies of arrays."""
+        """The state for another process, whose calls share no arrays with this one: without the copies."""
         return self.__dict__ | {"given": None, "result": None, "data": []}
 
     def __call__(self, x, args):
@@ -314,14 +315,14 @@ class _Watched:
         changed = np.flatnonzero(~((mine == x) | (np.isnan(mine) & np.isnan(x)))) if mine.shape == x.shape else []
         if len(changed):
             j = changed[0]
-            self._say("x", f"{self.name} writes into x (x[{j}] was {x[j]}, now {mine[j]}). The solver goes on from the "
-                           "x it gave; begin with x = x.copy().")
+            self._say("x", f"{self.name} writes into x (x[{j}] was {x[j]}, now {mine[j]}). The solver does not see the "
+                           "change; begin with x = x.copy().")
         self.given = (mine, mine.copy())
         self._result(value)
         return value
 
     def changed_data(self):
-        """Names of the arrays in reach that calls have changed."""
+        """The names of the arrays that calls have changed, among those that the function can reach."""
         return [what for what, array, before in self.data
                 if array.shape != before.shape or not _equal(array, before)]
 
@@ -330,7 +331,7 @@ class _Watched:
             self.result = None
             return
         if self.result is not None and np.shares_memory(self.result[0], value) and self.result[0].size:
-            self._say("buffer", f"{self.name} returns the same array at every call. This solver copies it, but SciPy's "
+            self._say("buffer", f"{self.name} returns the same array at every call. This solver copies it, but SciPy's fit "
                                 "ends at x0 with 'success'; return a new array.")
         elif self.result is not None and not _equal(*self.result):
             self._say("buffer", f"{self.name} changes an array that it returned earlier; return a new one each time.")
@@ -338,7 +339,7 @@ class _Watched:
             return                          # a complex step
         if self.dtype is not None and value.dtype != self.dtype:
             self._say("dtype", f"{self.name} returned {value.dtype} after {self.dtype}: the accuracy of its results "
-                               "changes. Return float64 always.")
+                               "changes. Always return float64.")
         self.dtype = value.dtype
         self.result = (value, value.copy())
 
@@ -349,14 +350,14 @@ class _Watched:
 
 
 def _arrays_of(function, args):
-    """(what to call it, array, copy) for the arrays that a function can reach."""
+    """(name, array, copy) for each array that a function can reach."""
     found = [(f"args[{k}]", a) for k, a in enumerate(args) if isinstance(a, np.ndarray)]
     try:
         seen = inspect.getclosurevars(function)
         found += [(f"the array {name!r}", a) for name, a in {**seen.globals, **seen.nonlocals}.items()
                   if isinstance(a, np.ndarray)]
     except (TypeError, ValueError):
-        pass                            # not a Python function: nothing to look into
+        pass                            # not a Python function: its variables are not accessible
     return [(what, a, a.copy()) for what, a in found if a.dtype != object and a.nbytes < 2**26]
 
 
@@ -383,7 +384,7 @@ def _moves(before, x, words):
 
 
 def _warn(text):
-    """From the line outside of this package that called it."""
+    """Warn about the line outside this package that called it."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__.split(".")[0]:
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""Those who look on at a fit: the callback, the history, the table, the progress bar."""
+"""Functions that watch a fit: the callback, the history, the table, the progress bar."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _FIELDS = ("x", "fnorm", "actual", "predicted", "ratio", "radius", "par", "gnorm
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """Where a fit is: at a point whose Jacobian has just been made.
+    """The state of a fit at a point whose Jacobian has just been computed.
 
     Attributes
     ----------
     x : ndarray, shape (n,)
         The best point so far; a copy.
     fnorm : float
-        Norm of the residuals there; with a loss, root of twice the cost.
+        Norm of the residuals at `x`; with a loss, the square root of twice the cost.
     cost : float
         ``0.5*fnorm**2``.
     gnorm : float
-        Largest cosine between the residuals and a column of the Jacobian, of those
-        variables that no bound holds.
+        Largest cosine between the residuals and a column of the Jacobian, for the
+        parameters that no bound holds.
     radius : float
-        Of the trust region, for the next step.
+        Radius of the trust region for the next step.
     nfev, njev : int
-        Evaluations, and Jacobians, so far.
+        Number of evaluations, and of Jacobians, so far.
     iteration : int
         Counted from 1.
     """
@@ -48,10 +48,10 @@ class State:
 
 
 class Watcher:
-    """What the core calls at every event: see watch.c for the arguments.
+    """Called by the core at every event: see watch.c for the arguments.
 
-    The state after an event holds the next trial and the radius for it; so what is
-    known of a trial is told in two events, of which `last` is the earlier.
+    The state after an event holds the next trial and its radius. So the facts about
+    a trial come with two events, of which `last` is the earlier.
     """
 
     def __init__(self, watching, maxfev, extra_nfev):
@@ -66,7 +66,7 @@ class Watcher:
         self.callback = callback
         self.records = [] if watching.history else None
         self.verbose = verbose
-        self.maxfev = maxfev            # to be kept here, as the core does not count them all
+        self.maxfev = maxfev            # checked here, because the core does not count all evaluations
         self.extra_nfev = extra_nfev
         self.reached_maxfev = False
         self.first = self.last = None
@@ -79,7 +79,7 @@ class Watcher:
         return self.callback is not None or self.records is not None or self.verbose > 0 or self.maxfev is not None
 
     def __call__(self, *event):
-        """An event, as watch.c tells it; true ends the fit."""
+        """Take an event, with the arguments of watch.c; a true result ends the fit."""
         (kind, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted, ratio, nfev, njev, iteration) = event
         nfev += self.extra_nfev()
         last, now = self.last, SimpleNamespace(x=x, trial=trial, fnorm=fnorm, gnorm=gnorm,
@@ -118,14 +118,14 @@ class Watcher:
         return answer is not None and bool(answer)
 
     def _record(self, last, now, accepted, actual, predicted, ratio, nfev):
-        """A trial; the start counts as one, of no step."""
+        """Record a trial; the start counts as a trial without a step."""
         if last is None:
             nan = np.nan
             values = (now.x, now.fnorm, nan, nan, nan, nan, nan, nan, True, nfev)
         else:
             if accepted:
                 fnorm = now.fnorm
-            elif actual == -1:          # hopeless: the core keeps no more of it
+            elif actual == -1:          # hopeless: the core did not keep its norm
                 fnorm = np.nan
             else:
                 fnorm = last.fnorm*np.sqrt(1 - actual)
@@ -156,7 +156,7 @@ class Watcher:
             self.bar.close()
 
     def finish(self, nfev, message):
-        """The last line."""
+        """Print the last lines: how the fit ended, and the costs."""
         if self.verbose and self.first is not None:
             print(f"{' '.join(message.split())}\nEvaluations {nfev}, initial cost "
                   f"{0.5*self.first.fnorm**2:.4e}, final cost {0.5*self.last.fnorm**2:.4e}, "

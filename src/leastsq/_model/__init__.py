@@ -1,1 +1,1 @@
-"""`fit`: a model, data and the names of parameters in one call, and all that the result can say."""
+"""`fit`: a model, data and parameters by name in one call, and the methods of its result."""

@@ -1,4 +1,4 @@
-"""Joint confidence regions of two parameters, by profile: at each point of the outline all others are fitted anew."""
+"""Joint confidence regions of two parameters, by profile: at each point of the outline all other parameters are refitted."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from .words import known
 
 __all__ = ["ContourResult", "contour"]
 
-_CLOSE = 1e-4           # the statistic is found to this part of the limit
-_REFITS = 30            # along one ray
-_FAR = 1e3              # in units of the ellipse, where the search along a ray ends
+_CLOSE = 1e-4           # relative tolerance of the statistic at the outline
+_REFITS = 30            # limit on the refits along one ray
+_FAR = 1e3              # a search along a ray ends at this distance, in units of the ellipse
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ContourResult:
     """
-    What `FitResult.contour` returns: the outline of a joint confidence region.
+    The outline of a joint confidence region, returned by `FitResult.contour`.
 
     Attributes
     ----------
     names : tuple of str
-        Of the two parameters.
+        The names of the two parameters.
     level : float
     x, y : ndarray, shape (k + 1,)
-        The outline, closed: the first point is the last.  It has the points where either parameter is largest and
-        smallest.  nan where nothing bounds the region.
+        The outline, closed: the first point is also the last.  It includes the points at which either parameter is
+        largest and smallest.  nan where nothing bounds the region.
     bounded : bool
-        Do data and bounds bound it on all sides?  If not, x and y are what is seen of it from the answer.
+        Do data and bounds bound the region on all sides?  If not, x and y hold the part of it found around the answer.
     center : tuple of float
         The fitted values.
     ellipse : ndarray, shape (2, points + 1)
-        The outline if the model were linear, from the covariance.
+        The outline for a linear model, from the covariance.
     nfev : int
         Number of evaluations.
     """
@@ -94,11 +94,12 @@ def contour(result, a, b, level, points):
     lower = np.linalg.cholesky(free.cov[np.ix_(which, which)])
     angles = np.linspace(0, 2*np.pi, int(points), endpoint=False)
     rays = lower @ np.array([np.cos(angles), np.sin(angles)])
-    towards = np.nan_to_num(free.cov[:, which] @ np.linalg.inv(free.cov[np.ix_(which, which)]))     # of the others, by these two
+    # the changes of the other parameters by these two
+    towards = np.nan_to_num(free.cov[:, which] @ np.linalg.inv(free.cov[np.ix_(which, which)]))
     found = _extremes(profiler, which)
     if found is not None:
         outline = _slices(profiler, which, found, limit, free, int(points))
-    else:                               # the region has no end on some side: what there is of it around the answer
+    else:                               # the region is unbounded on some side: the part of it around the answer
         outline, reach = np.full((2, angles.size), np.nan), 1.0
         for k, ray in enumerate(rays.T):
             whole, reach = _along(profiler, which, result.x, ray*limit, limit, towards, reach)
@@ -111,7 +112,7 @@ def contour(result, a, b, level, points):
 
 
 def _extremes(profiler, which):
-    """The profiles of both parameters, and all parameters at the ends of each; None if the region has no end there."""
+    """The profiles of both parameters, and all parameters at both ends of each; None if the region is unbounded there."""
     profiles, ends = [profiler.profile(j) for j in which], []
     for found in profiles:
         if not np.isfinite([found.lower, found.upper]).all():
@@ -122,14 +123,14 @@ def _extremes(profiler, which):
 
 def _slices(profiler, which, found, limit, free, points):
     """
-    The outline, anticlockwise, from slices: at values of a, from where the fit of all others is best, down and up along b.
+    The outline, anticlockwise, from slices: at each value of a, from the best fit of all other parameters down and up along b.
 
-    So it follows a bent valley, in which rays from the answer leave the region early.
+    This follows a curved valley, in which rays from the answer would leave the region early.
     """
     (profile, _), ((left, right), (bottom, top)) = found
     a, b = which
     part = free.cov[np.ix_(which, which)]
-    unit = np.sqrt(part[1, 1] - part[0, 1]**2/part[0, 0])       # of b where a is known
+    unit = np.sqrt(part[1, 1] - part[0, 1]**2/part[0, 0])       # standard error of b with a known
     count = max(points - 4, 0)//2
     angles = np.pi*np.arange(1, count + 1)/(count + 1)
     inside = np.abs(profile.tau) <= 1.001*limit
@@ -152,7 +153,7 @@ def _slices(profiler, which, found, limit, free, points):
 
 
 def _along(profiler, which, start, ray, limit, towards, reach, tau=0.0):
-    """(all parameters where a ray from a point inside leaves the region, how far that is on the ray); None if it does not."""
+    """(all parameters at the point where a ray from inside leaves the region, its distance); (None, 1) if it does not leave."""
     with np.errstate(divide="ignore", invalid="ignore"):
         room = (np.where(ray > 0, profiler.high[which], profiler.low[which]) - start[which])/ray
     room = float(np.nanmin(np.where(ray == 0, np.inf, room)))

@@ -1,4 +1,4 @@
-"""Data as a user has them (an image, complex numbers, masked, a pandas Series) and as the solver does: a vector of float64."""
+"""Data of users (images, complex numbers, masked arrays, pandas Series), converted to the solver's vector of float64."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class DataSet:
     Attributes
     ----------
     x : object
-        What the model is called with, as the user gave it.
+        The first argument of the model, as the user passed it.
     y : ndarray
-        In its own shape, float64 or complex128.
+        The data in the user's shape, float64 or complex128.
     keep : ndarray of bool, shape of y, or None
-        Which of y count; None: all.
+        A mask of the points that count; None: all.
     values : ndarray, shape (m,)
-        Those, row by row; of complex ones the real parts, then the imaginary ones.
+        The points that count, row by row; if complex, the real parts, then the imaginary parts.
     sigma : None, float or ndarray, shape (m,) or (m, m)
-        Their standard deviations, or covariance.
+        The standard deviations of values, or their covariance.
     weights : None, float, ndarray of shape (m,) or callable
-        What differences of model and values are multiplied by.
+        Factors of the differences of model and values, or a function that weights them.
     given_sigma : object
-        As the user gave it.
+        The user's `sigma`, unchanged.
     index : tuple or None
-        (type, index, name) of a pandas Series.
+        (type, index, name) if y was a pandas Series.
     """
 
     x: object
@@ -58,29 +58,29 @@ class DataSet:
 
     @property
     def is_plain(self):
-        """Is y the vector that the solver has?"""
+        """Is y itself the vector that the solver uses?"""
         return self.values is self.y
 
     def shaped(self, result, parameters=(), model="the model"):
-        """What a model returned, as an array of y's shape; messages call it `model`."""
+        """The result of a model as an array of y's shape; `model` is the model's name in messages."""
         if isinstance(result, np.ma.MaskedArray):
             result = np.ma.getdata(result)
         array = np.asarray(result)
         if array.dtype.kind not in "fiubc":
             if result is None:
                 raise TypeError(f"{DOOR}: {model} returned None: is its return missing?")
-            array = _numbers(array, result, f"what {model} returned")
+            array = _numbers(array, result, f"the array that {model} returned")
         if array.dtype.kind == "c" and not self.is_complex and not any(isinstance(p, complex) for p in parameters):
-            raise TypeError(f"{DOOR}: {model} returned complex numbers, and y is real: .real or abs() of it, or a complex y, "
-                            "both parts of which are residuals")
+            raise TypeError(f"{DOOR}: {model} returned complex numbers, but y is real: return .real or abs() of them, or give a "
+                            "complex y, both parts of which are residuals")
         if array.shape != self.y.shape:
             if array.ndim:
-                raise shapes_differ(f"what {model} returned", array.shape, self.y.shape, self.x)
+                raise shapes_differ(f"the array that {model} returned", array.shape, self.y.shape, self.x)
             array = np.broadcast_to(array, self.y.shape)
         return array
 
     def flat(self, array):
-        """The part of an array of y's shape that counts, as a vector of real numbers (in a derivative's case, rows of them)."""
+        """The points of an array of y's shape that count, as a vector of real numbers (for derivatives, as rows)."""
         rest = array.shape[self.y.ndim:]
         rows = array.reshape(-1, *rest) if self.keep is None else array[self.keep]
         return np.concatenate([rows.real, rows.imag]) if self.is_complex else rows
@@ -97,7 +97,7 @@ class DataSet:
         return out
 
     def labelled(self, array):
-        """An array of y's shape as the user had y: a Series with its index and name, if y was one."""
+        """An array of y's shape in the form of the user's y: if that was a Series, a Series with its index and name."""
         if self.index is None:
             return array
         kind, index, name = self.index
@@ -114,29 +114,29 @@ class DataSet:
         return f"[{', '.join(str(int(k)) for k in place)}]{part}"
 
     def natural_sigma(self):
-        """Standard deviations in y's shape, nan where y does not count; a number where they are one; None."""
+        """Standard deviations in y's shape, nan where y does not count; a number, or None, if sigma is that."""
         if self.sigma is None or np.ndim(self.sigma) == 0:
             return self.sigma
         return self.natural(np.asarray(self.sigma) if np.ndim(self.sigma) == 1 else np.sqrt(np.diag(self.sigma)))
 
     @property
     def draws(self):
-        """Can a picture show the points over one axis: real y over an x of as many numbers?"""
+        """Can a plot show y against x?  Yes if both are vectors of the same length, and x holds real numbers."""
         x = np.asarray(self.x) if not isinstance(self.x, (tuple, list, Mapping)) else None
         return x is not None and self.y.ndim == 1 and x.shape == self.y.shape and x.dtype.kind in "fiu"
 
 
 def parse_data(x, y, sigma, nan_policy, name="y"):
     """
-    The `DataSet` of what a user gave.
+    The `DataSet` made of a user's x, y and sigma.
 
     Parameters
     ----------
     x, y, sigma : object
     nan_policy : {"raise", "omit"}
-        What is made of nan in y, sigma or x.
+        How to treat nan in y, sigma or x.
     name : str
-        What messages call y: "y", or "y[1]".
+        The name of y in messages: "y", or "y[1]".
     """
     if type(x) is list and x and all(isinstance(value, Real) for value in x):
         x = np.array(x)
@@ -164,7 +164,7 @@ def parse_data(x, y, sigma, nan_policy, name="y"):
             bad = mask if bad is None else bad | mask
     keep = None if bad is None or not bad.any() else ~bad
     if keep is not None and not keep.any():
-        raise ValueError(f"{DOOR}: {name} has no value that counts: all {y.size} are masked, nan or of infinite sigma")
+        raise ValueError(f"{DOOR}: {name} has no value that counts: all {y.size} are masked, nan or have an infinite sigma")
     plain = y.ndim == 1 and y.dtype == np.float64 and keep is None
     data = DataSet(x, y, keep, y, None, None, given, index)
     values = y if plain else np.ascontiguousarray(data.flat(y), np.float64)
@@ -173,12 +173,12 @@ def parse_data(x, y, sigma, nan_policy, name="y"):
 
 
 def _is_plain(x):
-    """Is there certainly neither nan nor a mask in x?"""
+    """Is x certainly free of nan and masks?"""
     return type(x) is np.ndarray and (x.dtype.kind in "iu" or x.dtype == np.float64 and x.ndim == 1 and isfinite(np.vdot(x, x)))
 
 
 def _numbers(array, given, name):
-    """An array of objects as numbers, if they are."""
+    """An array of objects as an array of numbers; TypeError if they are not numbers."""
     try:
         return array.astype(complex if any(isinstance(value, complex) for value in array.ravel()) else float)
     except (TypeError, ValueError):
@@ -186,7 +186,7 @@ def _numbers(array, given, name):
 
 
 def _values_of(y, name, nan_policy):
-    """(y as float64 or complex128, which of it do not count or None)."""
+    """A pair: y as float64 or complex128, and a mask of the points that do not count, or None."""
     given, bad = y, None
     if type(y) not in PLAIN:
         y, bad = unmasked(y, name, DOOR)
@@ -218,7 +218,7 @@ def _values_of(y, name, nan_policy):
 
 
 def _masks_of_x(x, shape, nan_policy):
-    """Where something in x is masked, or nan where that is left out; of each array in it that has the points of y."""
+    """Masks of y's points at which x is masked, or nan (with "omit"): one for each array in x that has such points."""
     parts = x if isinstance(x, (tuple, list)) else x.values() if isinstance(x, Mapping) else [x]
     if hasattr(x, "columns") and hasattr(x, "items"):               # a DataFrame
         parts = [column for _, column in x.items()]
@@ -243,14 +243,14 @@ def _masks_of_x(x, shape, nan_policy):
 
 
 def _over_points(mask, shape):
-    """A mask of an array of x as one of y's points: of y's shape, or with leading axes over several predictors."""
+    """A mask of y's points from the mask of an array in x: of y's shape, or with leading axes for several predictors."""
     if mask.shape[-len(shape):] == shape:
         return mask.reshape(-1, *shape).any(axis=0)
     return None
 
 
 def _sigma(sigma, y, bad, nan_policy, name):
-    """(sigma as a float or an array, where it leaves points out or None), checked."""
+    """A pair: sigma as an array, checked, and a mask of the points that it leaves out, or None."""
     what = "sigma" + name[1:]
     sigma, mask = unmasked(sigma, what, DOOR) if type(sigma) not in PLAIN else (sigma, None)
     try:
@@ -292,7 +292,7 @@ def _sigma(sigma, y, bad, nan_policy, name):
 
 
 def _weights(data, sigma, keep, name):
-    """(sigma of the values, what differences are multiplied by)."""
+    """A pair: sigma of the values, and their weights."""
     if sigma is None:
         return None, None
     if data.is_complex and (sigma.ndim or sigma.dtype.kind == "c"):

@@ -19,13 +19,13 @@ from .words import nearest, sort_of
 
 __all__ = ["DerivedResult", "DerivedValue", "derive"]
 
-_TURNS = 60             # of the search for the parameter that gives the quantity a value
+_TURNS = 60             # limit on the steps of the search for the parameter value that gives a value of the quantity
 _EPS = np.finfo(float).eps
 
 
 class DerivedValue(Quantity):
     """
-    A quantity that follows from the parameters: a float, its value, that knows its standard error.
+    A quantity that follows from the parameters: its value as a float, with a standard error.
 
     Attributes
     ----------
@@ -44,8 +44,8 @@ class DerivedValue(Quantity):
         level : float, optional
         method : {"t", "profile"}, optional
             "t": from the standard error.  "profile": the values of this quantity for which the best fit is no worse
-            than the F test permits, as in `confidence_intervals`; it follows how curved the quantity and the model are.
-            nan: no limit was found, as where the bounds of several parameters are in the way.
+            than the F test permits, as in `confidence_intervals`; it follows the curvature of the quantity and the model.
+            A limit is nan if it was not found, for example because of the bounds of several parameters.
 
         Returns
         -------
@@ -67,7 +67,7 @@ class DerivedResult(Exports, Mapping):
     x, stderr : ndarray, shape (k,)
         Values and standard errors.
     cov, correlation : ndarray, shape (k, k)
-        Of the quantities with each other.
+        Covariance and correlation of the quantities.
     """
 
     def __init__(self, result, functions, x, cov, jacobian):
@@ -120,7 +120,7 @@ class DerivedResult(Exports, Mapping):
 
 
 def derive(result, functions):
-    """The `DerivedResult` of functions of a dict of a fit's parameters."""
+    """The `DerivedResult` for functions of a dict of the parameters."""
     if not functions:
         raise TypeError("derive: a function must be given by name, as in derive(halflife=lambda p: np.log(2)/p['rate'])")
     for name, function in functions.items():
@@ -146,7 +146,7 @@ def derive(result, functions):
 
 
 class _Asked(dict):
-    """Parameters by name; a name that none has is refused with the nearest."""
+    """Parameters by name; the error for an unknown name suggests the nearest."""
 
     def __missing__(self, name):
         raise KeyError(f"derive: there is no parameter {name!r}; {nearest(name, self)}")
@@ -161,13 +161,13 @@ def _number(name, value):
 # --------------------------------------------------------------- profiles
 
 def _profiled(result, function, value, slopes, level, name):
-    """The interval of a quantity q: the fit is written with q in the place of the parameter that moves it most."""
+    """The profile interval of a quantity q: in the fit q replaces the parameter that changes it most."""
     problem, spread = result._as_fitted().problem, result.covariance
     with np.errstate(invalid="ignore"):
         effects = np.abs(slopes)*np.where(spread.fixed, 0.0, spread.stderr)
     if not (effects > 0).any() or not np.isfinite(effects).all():
-        raise ValueError(f"interval: no profile of {name} can be made: "
-                         + ("no free parameter moves it" if not (effects > 0).any() else "the data do not determine it"))
+        raise ValueError(f"interval: {name} has no profile: "
+                         + ("no free parameter changes it" if not (effects > 0).any() else "the data do not determine it"))
     j = int(np.argmax(effects))
     solve = _Solved(result.names, function, j, result.x, float(slopes[j]),
                     None if problem.bounds is None else (problem.bounds.low[j], problem.bounds.high[j]))
@@ -197,7 +197,7 @@ def _profiled(result, function, value, slopes, level, name):
 
 
 class _Loose:
-    """A `Fitted` as the tools take results."""
+    """A `Fitted` in the form in which tools accept results."""
 
     def __init__(self, fitted):
         self._fitted = fitted
@@ -207,11 +207,11 @@ class _Loose:
 
 
 class _Solved:
-    """Parameters from those in which a quantity stands in the place of parameter j: a search along j."""
+    """Finds the value of parameter j that gives a quantity its value, with the other parameters given."""
 
     def __init__(self, names, function, j, x, slope, ends):
         self.names, self.function, self.j, self.slope, self.ends = names, function, j, slope, ends
-        self.near = float(x[j])         # where the last search ended
+        self.near = float(x[j])         # the result of the last search
 
     def _quantity(self, x):
         with np.errstate(all="ignore"):
@@ -221,7 +221,7 @@ class _Solved:
                 return np.nan
 
     def range_within(self, x):
-        """Of a quantity that one parameter moves, its least and largest value between that one's bounds."""
+        """The smallest and the largest value of a quantity that depends only on parameter j, within that one's bounds."""
         ends = []
         for end in self.ends:
             moved = np.array(x)
@@ -241,7 +241,7 @@ class _Solved:
             if off == 0:
                 break
             step, shorter = -off/slope, 0
-            while True:                     # a step back where the quantity has no value, or is farther off
+            while True:                     # shorten the step while the quantity is not finite, or further off
                 new = at + step
                 x[self.j] = new
                 now = self._quantity(x) - wanted

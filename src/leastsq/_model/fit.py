@@ -1,4 +1,4 @@
-"""`fit`: the front door for people, with a model, data and parameters by name."""
+"""`fit`: fits a model to data, with parameters by name."""
 
 from __future__ import annotations
 
@@ -40,67 +40,67 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     Parameters
     ----------
     model : callable or list of them
-        ``model(x, a, b, ...)``: its arguments after x are the parameters, but for those that are keyword-only or have
-        a bool, a string or None as their default.  It returns what is compared with y.  A list: several
-        data sets, in which parameters of one name are one parameter.
+        ``model(x, a, b, ...)``: its arguments after x are the parameters, except those that are keyword-only or have
+        a bool, a string or None as their default.  It returns the values to compare with y.  A list of models: for several
+        data sets; parameters with the same name are one parameter.
     x : object
-        What the model is called with, as it is: an array of shape (m,) or (k, m), a tuple, a dict, a DataFrame.
-        (A list of numbers becomes an array.)  With several models a list of as many, or one for all.
+        The first argument of the model, passed unchanged: an array of shape (m,) or (k, m), a tuple, a dict, a DataFrame.
+        (A list of numbers becomes an array.)  With several models a list with one for each, or one for all.
     y : array_like
         The data, of any shape; complex (both parts are residuals), masked, or a pandas Series.  With several
-        models a list of as many.
+        models a list with one for each.
     start : dict or sequence, optional
-        Where to start: a number for each parameter, by name or in order.  Numbers that are defaults of the model's
-        arguments need not be given.  None: parameters without one are searched for, on scales that bounds, priors and data
-        suggest, and linear ones are solved for (but for `separable` False, or a loss).  `search` of the result says what was
-        found; nothing says that no better minimum exists.
+        The start: a number for each parameter, by name or in order.  Parameters whose arguments have numbers as defaults
+        may be left out.  None: parameters without a default are searched for, on scales that bounds, priors and data
+        suggest, and linear ones are solved for (unless `separable` is False, or there is a loss).  `search` of the result
+        describes the search, which does not prove that there is no better minimum.
     sigma : float or array_like, optional
-        Standard deviations of y: a number, or as many as y has, in its shape; or the covariance matrix, shape (m, m).
-        Points whose sigma is infinite do not count.  For complex y a real sigma is that of each part, a complex one has
-        that of both.  With several models a number for all or a list.
+        Standard deviations of y: a number, or an array of the shape of y; or the covariance matrix, shape (m, m).
+        Points whose sigma is infinite do not count.  For complex y, a real sigma is for each part, and a complex one holds
+        those of both parts.  With several models a number for all or a list.
     absolute_sigma : bool, optional
         The sizes of sigma are known, and not only their ratios: uncertainties are then not multiplied by the root of
         reduced chi2.
     bounds : dict or sequence, optional
-        (lower, upper) of a parameter, by name or in order; None for no bound.
+        (lower, upper) for parameters, by name or in order; None for no bound.
     fixed : dict or sequence, optional
-        Names of the parameters that keep their starts; or a dict of them and the values that they keep.
+        Names of the parameters that keep their starts; or a dict of names and the values that they keep.
     prior : dict or sequence, optional
-        (mean, width) of what is known of a parameter beforehand: another residual, (parameter - mean)/width.
+        (mean, width) for parameters about which something is known: adds a residual (parameter - mean)/width.
         Needs `sigma`, with which the width is compared, or counts.  No loss applies to it, and reduced chi2 does not scale it.
     own : str or sequence of str, optional
-        With several models: the parameters that each data set has for itself, named "height[0]", "height[1]", ...
-        `start`, `bounds`, `fixed` and `prior` say of "height" what holds for each, of "height[1]" what holds for
-        one; a start may also be a number for each.  Differences of parameters of different sets are made together.
+        With several models: the parameters that each data set has separately, named "height[0]", "height[1]", ...
+        In `start`, `bounds`, `fixed` and `prior`, "height" stands for all of them, and "height[1]" for one;
+        a start may also be a sequence with a number for each.  Differences of parameters of different sets are made together.
     separable : bool, str or sequence of str, optional
-        Parameters in which the model is linear, all of them together: they are solved for inside each evaluation, and need no
-        start; steps are made by the others alone.  True: those that probing finds, in order; `message` says which.  The
-        answer and its uncertainties are those of the whole model.
+        Parameters in which the model is linear, in all of them together: they are solved for inside each evaluation and need
+        no start; the steps of the fit are in the other parameters.  True: find them by probing, in order; `message` names
+        them.  The answer and its uncertainties are those of the whole model.
     starts : int, optional
-        How many places are tried without a start; None: by the number of parameters that are searched for.
-    jac : callable, list of them or {"2-point", "3-point", "cs", "jax"}, optional
-        ``jac(x, a, b, ...)``, the derivatives of the model, of the shape of y and then one column for each parameter.
-        None: forward differences; a word: as in `leastsq`; "jax": by JAX, if it is installed, for a model that is
-        written with `jax.numpy`: compiled, and in double precision whatever JAX's setting is.
+        The number of places that are tried without a start; None: depends on the number of parameters that are searched for.
+    jac : callable, list of callables or {"2-point", "3-point", "cs", "jax"}, optional
+        ``jac(x, a, b, ...)``, the derivatives of the model, of the shape of y with one more axis for the parameters.
+        None: forward differences; a string: as in `leastsq`; "jax": by JAX, if it is installed, for a model
+        written with `jax.numpy`: compiled, and in double precision regardless of JAX's setting.
     loss, f_scale : str or callable, float, optional
-        A robust loss for outliers, as in `leastsq`; f_scale is compared with residuals over sigma.  Or "poisson" for
+        A robust loss for outliers, as in `leastsq`; f_scale is compared with residuals divided by sigma.  Or "poisson" for
         counts, without `sigma` and `f_scale`: the model is their expectation, the deviance is minimized, and
-        uncertainties are those of the inverse Fisher information, whatever `absolute_sigma` says.
+        uncertainties come from the inverse Fisher information, regardless of `absolute_sigma`.
     nan_policy : {"raise", "omit"}, optional
-        What is made of nan in y, sigma or x: an error, or such points do not count.
+        With nan in y, sigma or x: raise an error, or leave those points out.
     strategy : {"fast", "minpack", "robust"}, optional
-        How steps are made, as in `leastsq`, whose default is "minpack"; those of counts are made by scoring.
+        How steps are chosen, as in `leastsq`, whose default is "minpack"; fits of counts use scoring instead.
     ftol, xtol, gtol : float, optional
-        When to stop, as in `leastsq`; of counts ftol is 1e-11 if it is not given.
+        When to stop, as in `leastsq`; for counts the default of ftol is 1e-11.
     maxfev : int, optional
-        Most evaluations of the model; None: 200 for each parameter and 200 more (100 with `jac`).
+        Limit on the evaluations of the model; None: 200*(n + 1) for n parameters, 100*(n + 1) with `jac`.
     callback, verbose, workers : optional
         As in `leastsq`.
 
     Returns
     -------
     FitResult
-        The parameters by name, their uncertainties (made when they are first asked for), and all that can be asked of a fit.
+        The parameters by name, their uncertainties (computed on first use), and methods for all that follows from a fit.
 
     Raises
     ------
@@ -108,9 +108,9 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         An argument is of the wrong kind; there are fewer data than free parameters.
     ValueError
         A name that no parameter has; a start or a fixed value outside the bounds; a width or a sigma that is not positive; data
-        that are empty or not finite; shapes that do not agree; a prior without sigma; a model that is not linear in what
-        `separable` names; `separable` with a loss; without a start, a model that is finite nowhere.  Of counts: negative
-        ones, sigma or f_scale beside them, a model that is not positive at the start where something was counted.
+        that are empty or not finite; shapes that do not agree; a prior without sigma; a model that is not linear in the
+        parameters that `separable` names; `separable` with a loss; without a start, a model that is not finite at any place
+        tried.  For counts: negative counts, sigma or f_scale, or a model that is not positive at the start where a count is.
     ImportError
         `jac` is "jax", and JAX is not installed.
     Exception
@@ -123,12 +123,12 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
 
     See Also
     --------
-    curve_fit, leastsq : SciPy's functions, for scripts that have them.
+    curve_fit, leastsq : replacements of SciPy's functions, for scripts that use those.
 
     Notes
     -----
-    Residuals are (model - y)/sigma; the sum of their squares is least at the answer.  nan, masks and sigma act on them, and x
-    is never cut.  The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
+    Residuals are (model - y)/sigma; the sum of their squares is smallest at the answer.  nan, masks and sigma remove residuals,
+    but never parts of x.  The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
 
     Examples
@@ -145,7 +145,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
     >>> result.derive(halflife=lambda p: np.log(2)/p["rate"])
       halflife  0.5427 ± 0.0066
 
-    Two data sets, which share the rate, of which something is known beforehand:
+    Two data sets that share the rate, which has a prior:
 
     >>> both = lsq.fit([decay, decay], t, [y, 2*y + 1], {"height": 1, "rate": 1}, own=["height", "level"], sigma=0.01,
     ...                prior={"rate": (1.25, 0.02)})
@@ -198,7 +198,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         linear, begin = searched.linear, searched.x
         parameters = replace(parameters, start=searched.origin)
     elif starts is not None:
-        raise ValueError(f"{DOOR}: starts is the number of places that are tried where there is no start, and there is one")
+        raise ValueError(f"{DOOR}: starts is the number of places to try without a start, but start is given")
     job = _job(problem, begin, settings, watching, linear)
     try:
         out = job.solve(linear is None)
@@ -211,7 +211,7 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
         _refuse_start(problem, begin, job.mean)
     seen = (sets, out[2]) if not poisson else ([without_values(data) for data in sets], job.mean)
     if problem.Dfun is None and (dtype := precision_of(models, seen[0], parameters, out[0], seen[1])) is not None:
-        if dtype in PRECISION:          # steps that are short for float64 see nothing but rounding: again, with longer ones
+        if dtype in PRECISION:          # with float64's short steps only rounding was seen: fit again with longer steps
             problem = replace(problem, func=around(problem.func, lambda func: Rounded(func, dtype)))
             job = _job(problem, begin, settings, watching, linear)
             out = job.solve(linear is None)
@@ -235,14 +235,14 @@ def fit(model, x, y, start=None, *, sigma=None, absolute_sigma=False, bounds=Non
 
 
 def _job(problem, start, settings, watching, linear):
-    """The fit itself; with linear parameters that are solved for, if `linear` is no None."""
+    """The fit itself; unless `linear` is None, with linear parameters that are solved for."""
     if linear is None:
         return Fit(problem, start, settings, watching)
     return SeparableFit(problem, start, linear, settings, watching)
 
 
 def _models_and_data(model, x, y, start, sigma, nan_policy):
-    """(the models, the data sets, the signatures), one for each data set."""
+    """(models, data sets, signatures): three lists with one entry for each data set."""
     if nan_policy not in NAN_POLICIES:
         raise ValueError(f"{DOOR}: nan_policy must be 'raise' or 'omit', got {sort_of(nan_policy)}; "
                          f"{nearest(nan_policy, NAN_POLICIES)}")
@@ -257,7 +257,7 @@ def _models_and_data(model, x, y, start, sigma, nan_policy):
         raise ValueError(f"{DOOR}: y must be a list of {count} data sets, one for each model, got {got}")
     xs = x if isinstance(x, list) else [x]*count
     if len(xs) != count:
-        raise ValueError(f"{DOOR}: x must be a list of {count}, one for each model, or one for all, got a list of {len(xs)}")
+        raise ValueError(f"{DOOR}: x must be a list of {count}, one for each model, or one x for all, got a list of {len(xs)}")
     sigmas = sigma if isinstance(sigma, (list, tuple)) else [sigma]*count
     if len(sigmas) != count:
         raise ValueError(f"{DOOR}: sigma must be a number or a list of {count}, one for each model, got {len(sigmas)}")
@@ -266,12 +266,12 @@ def _models_and_data(model, x, y, start, sigma, nan_policy):
         return [signatures[0].call], [parse_data(xs[0], y[0], sigmas[0], nan_policy)], signatures
     sets = [parse_data(*one, nan_policy, f"y[{i}]") for i, one in enumerate(zip(xs, y, sigmas))]
     if len({data.weights is None for data in sets}) > 1:
-        raise ValueError(f"{DOOR}: sigma must be given for all data sets or for none: else they cannot be compared")
+        raise ValueError(f"{DOOR}: sigma must be given for all data sets or for none: otherwise they cannot be compared")
     return [one.call for one in signatures], sets, signatures
 
 
 def problem_of(models, sets, signatures, parameters, *, jac=None, loss=(LINEAR, 1.0), absolute_sigma=False, workers=None):
-    """The `Problem` of models and data, whose residuals are those of all sets, then of the priors; `loss`: with its f_scale."""
+    """The `Problem` of models and data: residuals of all sets, then of the priors; `loss` is a pair with its f_scale."""
     (loss, f_scale), scheme, derivatives = loss, "2-point", None
     if isinstance(jac, str):
         if jac not in SCHEMES:
@@ -279,7 +279,7 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=(LINEAR, 
             raise ValueError(f"{DOOR}: jac must be a function or one of {', '.join(map(repr, words))}, got {jac!r}; "
                              f"{nearest(jac, words)}")
         if jac == "cs" and any(data.is_complex for data in sets):
-            raise ValueError(f"{DOOR}: jac='cs' takes complex steps, which need a real y; '3-point' does with a complex one")
+            raise ValueError(f"{DOOR}: jac='cs' takes complex steps, which need a real y; use '3-point' with a complex y")
         scheme = jac
     elif jac is not None:
         jacs = list(jac) if isinstance(jac, (list, tuple)) else [jac]
@@ -296,8 +296,8 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=(LINEAR, 
     elif loss is not LINEAR or f_scale != 1.0:
         penalty = parse_loss(loss, f_scale)
         if absolute_sigma and not penalty.is_linear:
-            raise ValueError(f"{DOOR}: absolute_sigma must be False with a loss: a loss says that some residuals are larger than "
-                             "sigma, and how many is estimated from them")
+            raise ValueError(f"{DOOR}: absolute_sigma must be False with a loss: a loss assumes that some residuals are larger "
+                             "than sigma, and estimates how many from the residuals")
         if parameters.priors and not penalty.is_linear:
             penalty = Loss(DataLoss(penalty.rho, len(parameters.priors)), penalty.scale)
     data, places = sets[0], parameters.places
@@ -312,7 +312,7 @@ def problem_of(models, sets, signatures, parameters, *, jac=None, loss=(LINEAR, 
 
 
 def _refuse_start(problem, start, mean):
-    """Say where the model is no expectation of counts at the start, if that is why there is no fit."""
+    """Raise ValueError if the fit failed because the model at the start cannot be the expectation of a count."""
     found = impossible(problem.func, mean)
     if found is not None:
         k, count, value = found
@@ -323,7 +323,7 @@ def _refuse_start(problem, start, mean):
 
 
 def _about_sets(models, sets, places):
-    """What a `Problem` says of the data, of several sets together."""
+    """The arguments of `Problem` about the data, for several sets together."""
     sigma = None
     if sets[0].sigma is not None:
         if any(np.ndim(data.sigma) == 2 for data in sets):
@@ -352,19 +352,19 @@ def _check_counts(sets, parameters):
     rows = sum(data.values.size for data in sets) + len(parameters.priors)
     if rows < parameters.free:
         what = "data and priors" if parameters.priors else "data"
-        raise TypeError(f"{DOOR}: {parameters.free} free parameters need at least as many {what}, got {rows}: fix some, or give "
-                        "a prior")
+        raise TypeError(f"{DOOR}: {parameters.free} free parameters need at least as many {what}, got {rows}: fix some "
+                        "parameters, or give a prior")
 
 
 def _settings(strategy, ftol, xtol, gtol, maxfev, parameters, separable=False):
     """The `Settings` of a fit."""
     bounded = parameters.bounded or separable
-    options = {"factor": 1.0} if bounded else {}        # as curve_fit has it
+    options = {"factor": 1.0} if bounded else {}        # as in curve_fit
     return Settings(ftol, xtol, gtol, 0 if maxfev is None else maxfev, strategy=strategy, **options)
 
 
 def _message(out, njev, fault, problem, settings, maxfev, linear, said):
-    """Why the fit ended, in a sentence; what is at a bound; which parameters were solved for; and what more is said."""
+    """Sentences: why the fit ended, the parameters at a bound, the parameters that were solved for, and `said`."""
     ier = out[1]
     if ier == Status.NOT_FINITE and njev == 0 and fault is not None:
         row, _, value = fault
@@ -385,7 +385,7 @@ def _message(out, njev, fault, problem, settings, maxfev, linear, said):
 
 
 def _is_ours(error):
-    """Was an error raised by this package, and not by what the user gave?"""
+    """Was an error raised by this package, and not by a user's function?"""
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next

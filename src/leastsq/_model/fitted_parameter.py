@@ -1,4 +1,4 @@
-"""`FitParameter`, one parameter of a result, and `Quantity`: floats that know the rest."""
+"""`FitParameter`, one parameter of a result, and `Quantity`: floats with a name and a standard error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["FitParameter", "Quantity"]
 
 class Quantity(float):
     """
-    A value that knows its name and its standard error.
+    A float with a name and a standard error.
 
     Parameters
     ----------
     result : object
-        With `names`, `x` and `stderr` of all.
+        Has the attributes `names`, `x` and `stderr` of all values.
     place : int
-        Which of them.
+        The index of this one.
     """
 
     __slots__ = ("_place", "_result")
@@ -52,7 +52,7 @@ class Quantity(float):
 
 class FitParameter(Quantity):
     """
-    A fitted parameter: a float, its value, that knows the rest.
+    A fitted parameter: its value as a float, with a name, a standard error and more.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class FitParameter(Quantity):
     stderr : float
         Standard error; nan for a parameter that is fixed or held by a bound.
     start : float
-        Where the fit started, or at what it was fixed.
+        The start of the fit, or the value at which the parameter was fixed.
     bounds : tuple of float
     fixed : bool
     prior : tuple of float or None

@@ -31,7 +31,7 @@ class Signature:
         ``call(x, *parameters)``: the model, with the parameters in order.
     names : tuple of str
     defaults : dict
-        Of parameters that have one.
+        The defaults of parameters that have one.
     """
 
     call: object
@@ -47,22 +47,22 @@ class Parameters:
     ----------
     names : tuple of str
     start : ndarray, shape (n,)
-        A fixed parameter's value.
+        The start; for a fixed parameter its value.
     bounds : Bounds or None
-        A fixed parameter's are equal.
+        The bounds; for a fixed parameter both are equal.
     limits : tuple of ndarray, shape (n,), or None
-        Lower and upper bounds as the user gave them; None: none.
+        Lower and upper bounds as the user gave them; None: no bounds.
     fixed : ndarray of bool, shape (n,)
     free : int
-        The number of those that are not.
+        The number of parameters that are not fixed.
     bounded : bool
-        Has any of those a bound?
+        Does any free parameter have a bound?
     priors : tuple
-        (index, mean, width) of each.
+        (index, mean, width) of each prior.
     places : tuple of ndarray or None
-        For each of several data sets, where its model's parameters are; None: one set.
+        For each of several data sets, the indices of its model's parameters; None: one set.
     linear : list of int or None
-        Which are linear, as the user says; None: nothing was said of it.
+        The parameters that the user declared linear; None: not specified.
     """
 
     names: tuple
@@ -78,7 +78,7 @@ class Parameters:
 
 
 def groups_of(parameters, sets):
-    """Parameters that belong to one data set each, and whose residuals are whose; None: there are no two such sets."""
+    """The `Groups` of parameters that belong to one data set each; None if there are not two sets with such parameters."""
     if parameters.places is None:
         return None
     n = len(parameters.names)
@@ -95,7 +95,7 @@ def groups_of(parameters, sets):
 
 
 class _ByName:
-    """A model of which some parameters are behind arguments that are none: those are given by name."""
+    """A model some of whose parameters come after arguments that are not parameters: those are passed by name."""
 
     def __init__(self, model, count, names):
         self.model, self.count, self.names = model, count, names
@@ -105,10 +105,10 @@ class _ByName:
 
 
 def read_signature(model, start=None):
-    """The `Signature` of a model; of one with ``*p`` or ``**p`` the start has the names."""
+    """The `Signature` of a model; for a model with ``*p`` or ``**p`` the names come from the start."""
     if type(model) is FunctionType and not model.__dict__ and not model.__code__.co_flags & _VARIABLE:
         code, defaults = model.__code__, model.__defaults__
-        if code.co_argcount > 1 and not defaults:           # the common case, in a tenth of the time
+        if code.co_argcount > 1 and not defaults:           # the common case, ten times as fast
             return Signature(model, code.co_varnames[1:code.co_argcount], {})
     if not callable(model):
         raise TypeError(f"{DOOR}: model must be a function model(x, a, b, ...) or a list of them, got {sort_of(model)}")
@@ -118,7 +118,7 @@ def read_signature(model, start=None):
 def _inspected(model, start):
     bound = {}
     function = model
-    if isinstance(model, partial) and not model.args:       # whose signature makes the arguments after a bound one keyword-only
+    if isinstance(model, partial) and not model.args:       # in its signature arguments after a bound one are keyword-only
         function, bound = model.func, model.keywords
     try:
         arguments = list(inspect.signature(function).parameters.values())
@@ -155,19 +155,19 @@ def _inspected(model, start):
 
 
 def _is_parameter(default):
-    """Is an argument with this default a parameter: without one, or with a number, which is its start?"""
+    """Is an argument with this default a parameter?  Yes without a default, or with a number, which is then its start."""
     return default is inspect.Parameter.empty or isinstance(default, Real) and not isinstance(default, (bool, np.bool_))
 
 
 def _further_names(start, names):
-    """Those of ``*p``: what a start has beyond the named ones."""
+    """Names for the parameters in ``*p``: those of the start that are not named arguments."""
     if isinstance(start, Mapping):
         return [name for name in start if name not in names]
     count = (0 if start is None else np.size(start)) - len(names)
     return [f"p{j}" for j in range(len(names), len(names) + count)]
 
 
-# --------------------------------------------------------------- what is said of them
+# --------------------------------------------------------------- the arguments about parameters
 
 def parse_parameters(signatures, start, bounds, fixed, prior, own, linear=None):
     """
@@ -178,9 +178,9 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own, linear=None):
     signatures : list of Signature
         One for each data set.
     start, bounds, fixed, prior, own
-        As the user gave them.
+        The arguments of `fit`.
     linear : None, True, str or sequence of str
-        Parameters that need no start, which is then nan; True: any may be.
+        Parameters that need no start, which is then nan; True: all parameters.
     """
     if len(signatures) == 1:
         names, places, copies = signatures[0].names, None, None
@@ -214,16 +214,16 @@ def parse_parameters(signatures, start, bounds, fixed, prior, own, linear=None):
 
 
 def _not_fixed(which, names, held):
-    """Where these parameters are; a fixed one is refused."""
+    """The indices of these parameters; a fixed one is refused."""
     places = [names.index(name) for name in which]
     for j in places:
         if held[j]:
-            raise ValueError(f"{DOOR}: separable: {names[j]!r} is fixed, and nothing is solved for it")
+            raise ValueError(f"{DOOR}: separable: {names[j]!r} is fixed, so it cannot be solved for")
     return places
 
 
 def linear_names(given, names, copies=None):
-    """The names of a user's `separable`, own ones copied, in the order of the parameters."""
+    """The names in a user's `separable`, in the order of the parameters; own parameters are expanded to their copies."""
     given = (given,) if isinstance(given, str) else given
     if not hasattr(given, "__iter__") or not all(isinstance(name, str) for name in given):
         raise TypeError(f"{DOOR}: separable must be True, None or names of parameters, got {sort_of(given)}")
@@ -235,12 +235,12 @@ def linear_names(given, names, copies=None):
             known(name, names if copies is None else (*names, *copies), "separable")
             wanted.add(name)
     if not wanted:
-        raise ValueError(f"{DOOR}: separable must name at least one parameter, got none: None solves for all alike")
+        raise ValueError(f"{DOOR}: separable must name at least one parameter, got none: give None to treat all alike")
     return tuple(name for name in names if name in wanted)
 
 
 def _of_sets(signatures, own):
-    """(names of all in order, own ones once; where each set's are; the names of each own one's copies)."""
+    """(all names in order, each own parameter once; the indices of each set's parameters; the copies of own parameters)."""
     names = tuple(dict.fromkeys(name for one in signatures for name in one.names))
     own = () if own is None else (own,) if isinstance(own, str) else tuple(own)
     for name in own:
@@ -254,7 +254,7 @@ def _of_sets(signatures, own):
 
 
 def _entries(given, names, copies, what, wanted):
-    """(name, value) of each entry of a dict, or of a sequence in order; own ones copied."""
+    """(name, value) for each entry of a dict, or of a sequence in order; own parameters are expanded to their copies."""
     if isinstance(given, Mapping):
         pairs = given.items()
     else:
@@ -282,7 +282,7 @@ def _base_names(names, copies):
 
 
 def _starts(start, names, signatures, copies):
-    """Values in order, None where there is none."""
+    """The starts in order, None where there is none."""
     defaults = {}
     for one in reversed(signatures):
         defaults.update(one.defaults)
@@ -314,12 +314,12 @@ def _starts(start, names, signatures, copies):
 
 
 def _own_starts(name, given, default, copies):
-    """Of one parameter of each set: a number for all, or one for each; an entry of a set's own counts more."""
+    """The starts of an own parameter: one number for all sets, or one for each; an entry for a single set takes precedence."""
     value = given.pop(name, default)
     if value is not None and np.ndim(value):
         if len(value) != len(copies):
-            raise ValueError(f"{DOOR}: start[{name!r}] must be a number or {len(copies)} of them, one for each data set that has "
-                             f"it, got {len(value)}")
+            raise ValueError(f"{DOOR}: start[{name!r}] must be a number or {len(copies)} numbers, one for each data set that "
+                             f"has it, got {len(value)}")
         values = list(value)
     else:
         values = [value]*len(copies)
@@ -349,13 +349,13 @@ def _limits(bounds, names, copies):
         low[j] = -inf if a is None else real_number(a, f"the lower bound of {name!r}")
         high[j] = inf if b is None else real_number(b, f"the upper bound of {name!r}")
         if low[j] > high[j]:
-            raise ValueError(f"{DOOR}: bounds[{name!r}] must be (lower, upper), got {sort_of(pair)}, of which the lower is "
+            raise ValueError(f"{DOOR}: bounds[{name!r}] must be (lower, upper), got {sort_of(pair)}, whose lower bound is "
                              "larger")
     return low, high
 
 
 def _fix(fixed, names, copies, held, values):
-    """Mark the fixed parameters; a value fixes at that."""
+    """Mark the fixed parameters, and set the values of those that are fixed at a given value."""
     where = {name: j for j, name in enumerate(names)}
     if isinstance(fixed, str):
         fixed = [fixed]
@@ -373,7 +373,7 @@ def _fix(fixed, names, copies, held, values):
 
 
 def _sides(limits, names, values, held):
-    """The `Bounds`, within which the start has to be."""
+    """The `Bounds`; raises ValueError if the start is outside."""
     low, high = ([-inf]*len(names), [inf]*len(names)) if limits is None else map(list, limits)
     for j, (a, value, b) in enumerate(zip(low, values, high)):
         if not a <= value <= b and value == value:
@@ -398,8 +398,8 @@ def _priors(prior, names, copies, held):
             raise ValueError(f"{DOOR}: the mean of prior[{name!r}] must be finite, got {mean}")
         if not 0 < width < inf:
             raise ValueError(f"{DOOR}: the width of prior[{name!r}] must be positive and finite, got {width:g}"
-                             + (": fixed holds a parameter at a value" if width == 0 else ""))
+                             + (": use fixed to hold a parameter at a value" if width == 0 else ""))
         if held[where[name]]:
-            raise ValueError(f"{DOOR}: prior[{name!r}]: {name} is fixed, and a prior needs a parameter that is free")
+            raise ValueError(f"{DOOR}: prior[{name!r}]: {name} is fixed, but a prior needs a free parameter")
         priors[where[name]] = mean, width
     return tuple((j, *priors[j]) for j in sorted(priors))

@@ -1,4 +1,4 @@
-"""Pictures of what `plot.fit` does not draw: several data sets, complex data, images, joint regions of two parameters."""
+"""Plots that `plot.fit` does not make: of several data sets, complex data, images, joint regions of two parameters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _GRID = 400
 
 
 def draw(result, title=None, xlabel=None, ylabel=None, **options):
-    """The picture of a `FitResult` that suits its data."""
+    """The plot of a `FitResult` that suits its data."""
     sets = result._models.sets
     if len(sets) == 1 and sets[0].draws and not sets[0].is_complex:
         return plot.fit(result, title=title, xlabel=xlabel, ylabel=ylabel, **options)
     if options:
-        raise TypeError(f"plot: {', '.join(options)} goes with one data set of real numbers over an x of as many")
+        raise TypeError(f"plot: {', '.join(options)} can only be given for one data set of real numbers, with an x of the same "
+                        "length")
     if len(sets) == 1 and sets[0].y.ndim == 2 and not sets[0].is_complex:
         return _images(result, title, xlabel, ylabel)
     panels = [panel for i, data in enumerate(sets) for panel in _panels(result, i, data)]
@@ -44,13 +45,13 @@ def draw(result, title=None, xlabel=None, ylabel=None, **options):
 
 
 def _panels(result, i, data):
-    """(name, t, data, sigma, curve, residuals) of each part of a data set: real, imaginary."""
+    """(name, t, data, sigma, curve, residuals) for each part of a data set, such as real and imaginary."""
     t = grid = np.arange(data.y.size)
     at = line = np.asarray(result.predict(dataset=i)).ravel()
     if data.draws:
         t = np.asarray(data.x, float)
         known = np.sort(t[np.isfinite(t)])
-        grid = np.interp(np.linspace(0, known.size - 1, _GRID), np.arange(known.size), known)       # as close as the data are
+        grid = np.interp(np.linspace(0, known.size - 1, _GRID), np.arange(known.size), known)       # as dense as the data
         line = np.broadcast_to(np.asarray(result.predict(grid, dataset=i)), grid.shape)
     y = data.natural(data.values).ravel()
     sigma = data.natural_sigma()
@@ -67,7 +68,7 @@ def _panels(result, i, data):
 
 
 def _residual_named(result, sigma):
-    """What a picture calls residuals."""
+    """The label of residuals in a plot."""
     if result.problem.loss.is_poisson:
         return "deviance residual"
     return "residual" if sigma is None else "residual / σ"

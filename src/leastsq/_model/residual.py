@@ -16,7 +16,7 @@ __all__ = ["Rounded", "counts_of", "diagnose", "jacobian_of", "model_of_sets", "
 
 
 class _Flat:
-    """A model whose results are the values that are compared with the data, as a vector."""
+    """A model that returns only the values that are compared with the data, as a vector."""
 
     def __init__(self, model, data, name):
         self.model, self.data, self.name = model, data, name
@@ -37,7 +37,7 @@ class _Joined:
 
 
 class _WithPriors:
-    """Residuals, and below them one for each prior: how many widths the parameter is from the mean."""
+    """Residuals, followed by one for each prior: the distance of the parameter from the mean, in widths."""
 
     def __init__(self, func, priors):
         self.func = func
@@ -62,12 +62,12 @@ def _of_set(model, data, name):
 
 
 def _follows(x, y):
-    """Is x an array with a point for each of y, so that a model that lets arrays through returns y's shape?"""
+    """Is x an array with a point for each value of y?  Then a model of array operations returns y's shape."""
     return type(x) is np.ndarray and x.ndim > 0 and x.shape[-1] == y.size
 
 
 def _names_of(models):
-    """What messages call each model."""
+    """The name of each model in messages."""
     return ["the model"] if len(models) == 1 else [f"model {i}" for i in range(len(models))]
 
 
@@ -92,7 +92,7 @@ def counts_of(models, sets, parameters):
 
 
 def without_values(data):
-    """The same data with zeros in place of the values: what is left of model - y is the model."""
+    """The same data with zeros in place of the values, so model - y is the model itself."""
     zeros = np.zeros_like(data.values)
     return replace(data, values=zeros, y=zeros if data.is_plain else data.y)
 
@@ -108,8 +108,8 @@ class _JacobianOfSet:
         rows = np.asarray(self.jac(data.x, *p))
         wanted = (*data.y.shape, count)
         if rows.shape != wanted:
-            raise ValueError(f"{DOOR}: what jac returned must have the shape {wanted}, that of y and then a column for each of "
-                             f"{', '.join(self.names)}, got {rows.shape}")
+            raise ValueError(f"{DOOR}: the array that jac returned must have the shape {wanted}, that of y and then a column for "
+                             f"each of {', '.join(self.names)}, got {rows.shape}")
         rows = data.flat(rows)
         if data.weights is None:
             return rows
@@ -140,7 +140,7 @@ def jacobian_of(jacs, sets, signatures, parameters):
 
 
 def values_of(model, complex_data, shape=None):
-    """``model(x, *p)`` as a vector of real numbers; `shape`, a list, learns what shape it had."""
+    """``model(x, *p)`` as a vector of real numbers; `shape`, a list, gets its original shape and whether it was complex."""
     def values(x, *p):
         result = model(x, *p)
         result = np.asarray(np.ma.getdata(result) if isinstance(result, np.ma.MaskedArray) else result)
@@ -162,7 +162,7 @@ def model_of_sets(models, sets, places):
 
 
 class Rounded:
-    """Residuals in the precision in which the models compute, by which solver and tools choose their steps."""
+    """Residuals in the precision of the models' results, which determines the steps of the solver and the tools."""
 
     def __init__(self, func, dtype):
         self.func, self.dtype = func, dtype
@@ -173,10 +173,10 @@ class Rounded:
 
 def precision_of(models, sets, parameters, x, fvec):
     """
-    The least precise type that models return, where three values of each look as if they had one; else None.
+    The least precise dtype that models return, if three values of a model look as if it were less than float64; else None.
 
-    Differences of models and data are float64, whatever the models return.  So values are looked at first, which
-    costs nothing, and only then is a model called.
+    Differences of models and data are always float64.  So values are tested first, without an evaluation, and only
+    then is a model called.
     """
     first, found = 0, []
     for model, data, place in zip(models, sets, parameters.places or [slice(None)]):
@@ -191,7 +191,7 @@ def precision_of(models, sets, parameters, x, fvec):
 
 
 def _is_short(data, residual, k):
-    """Is the model's value number k one that a float32 holds, but for the rounding of the residual?"""
+    """Can a float32 hold the model's value number k, up to the rounding of the residual?"""
     weights, y = data.weights, float(data.values[k])
     difference = float(residual)/(1.0 if weights is None else weights if type(weights) is float else float(weights[k]))
     value, size = difference + y, abs(difference) + abs(y)
@@ -202,7 +202,7 @@ def _is_short(data, residual, k):
 
 
 def diagnose(models, sets, parameters, error):
-    """The error about what a model returned, if that is what was wrong; else the same error."""
+    """A better error if the result of a model is wrong; else the same error."""
     places = parameters.places or [slice(None)]
     for model, data, place, name in zip(models, sets, places, _names_of(models)):
         p = parameters.start[place]

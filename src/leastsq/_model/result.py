@@ -1,4 +1,7 @@
-"""`FitResult`: parameters by name, and all that can be asked of a fit.  Long, for its methods are what a user can ask."""
+"""`FitResult`: parameters by name, and methods for all that follows from a fit.
+
+(The file is long because every tool for a fit is also a method of its result.)
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ __all__ = ["FitResult", "Models"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Models:
-    """What a result knows of its models and data.
+    """The models and data of a result.
 
     Attributes
     ----------
@@ -42,7 +45,7 @@ class Models:
     parameters: object
 
     def of_set(self, i, x):
-        """Of all parameters those of set i."""
+        """The parameters of set i, out of all parameters."""
         places = self.parameters.places
         return x if places is None else x[places[i]]
 
@@ -60,10 +63,10 @@ class _Counted:
 
 class FitResult(Exports, Mapping):
     """
-    What `fit` returns: a mapping of parameters by name.
+    The result of `fit`: a mapping of parameters by name.
 
-    Uncertainties are made when they are first asked for, from derivatives at the answer that are more accurate than the
-    solver's; `extra_nfev` says how many evaluations that took.
+    Uncertainties are computed on first use, from derivatives at the answer that are more accurate than the
+    solver's; `extra_nfev` counts the evaluations for that.
 
     Attributes
     ----------
@@ -71,38 +74,38 @@ class FitResult(Exports, Mapping):
         A `FitParameter` for each name.
     names : tuple of str
     x, start : ndarray, shape (n,)
-        The parameters in order, and where they started.
+        The parameters in order, and their starts.
     stderr : ndarray, shape (n,)
     cov, correlation : ndarray, shape (n, n)
     covariance : CovarianceResult
-        Rank, condition, what the data do not determine, and how derivatives were made.
+        Rank, condition, combinations that the data do not determine, and how derivatives were computed.
     chi2, reduced_chi2 : float
-        Sum of the squares of the residuals, those of priors too (with a loss, of the losses); and that over `dof`.
+        Sum of the squares of the residuals, including those of priors (with a loss, sum of the losses); ``chi2/dof``.
     dof : int
-        Data and priors less the parameters that these determine.
+        The number of data and priors minus the number of parameters that they determine.
     aic, bic, r_squared : float
         As in `Report`.
     residuals : ndarray
         (model - y)/sigma in the shape of y, nan where a point does not count; with several data sets a list.  A
-        pandas Series, if y was one.  Of counts, deviance residuals with that sign: their squares sum up to the deviance.
+        pandas Series, if y was one.  For counts, deviance residuals with that sign, whose squares sum to the deviance.
     success : bool
     message : str
     status : int
-        As `leastsq`'s ier: a member of `Status`.
+        Like `ier` of `leastsq`: a member of `Status`.
     nfev, njev : int, int or None
-        Evaluations of the fit, and its Jacobians.
+        Number of evaluations of the fit, and of its Jacobians.
     extra_nfev : int
-        Evaluations since, for uncertainties, profiles and so on.
+        Number of evaluations since then, for uncertainties, profiles and so on.
     strategy : str
     search : str
-        Without a start: how many places were tried, how often the answer was found, and where the next minimum is.
+        Without a start: how many places were tried, how often the answer was found, and the next minimum.
     problem : Problem or None
-        What was fitted.
+        The problem that was fitted.
 
     See Also
     --------
-    fit : makes it.
-    load : reads what `save` wrote.
+    fit : returns it.
+    load : reads a file that `save` wrote.
 
     Examples
     --------
@@ -124,7 +127,7 @@ class FitResult(Exports, Mapping):
 
     @classmethod
     def _made(cls, models, problem, x, fvec, end, strategy, search=""):
-        """After a fit; `end` is (nfev, njev, ier, message)."""
+        """The result after a fit; `end` is (nfev, njev, ier, message)."""
         self = cls.__new__(cls)
         self._models, self.problem, self.x, self._fvec, self.strategy = models, problem, x, fvec, strategy
         self.nfev, self.njev, self.status, self._message = end
@@ -133,7 +136,7 @@ class FitResult(Exports, Mapping):
         return self
 
     def __init__(self):
-        raise TypeError("FitResult: fit and load make it")
+        raise TypeError("FitResult: only fit and load can make one")
 
     # ------------------------------------------------------------ a mapping of parameters
 
@@ -169,7 +172,7 @@ class FitResult(Exports, Mapping):
 
     @property
     def message(self):
-        if callable(self._message):             # made when it is first asked for
+        if callable(self._message):             # computed on first use
             self._message = self._message()
         return self._message
 
@@ -181,10 +184,10 @@ class FitResult(Exports, Mapping):
     def extra_nfev(self):
         return self._count[0]
 
-    # ------------------------------------------------------------ uncertainties, made once
+    # ------------------------------------------------------------ uncertainties, computed once
 
     def _as_fitted(self, spreads=True):
-        """What the tools are asked about."""
+        """The `Fitted` that the tools use."""
         problem = self.problem
         if problem is not None and not problem.in_blocks:
             problem = replace(problem, func=around(problem.func, lambda func: _Counted(func, self)))
@@ -256,11 +259,11 @@ class FitResult(Exports, Mapping):
             first += data.values.size
         return found if len(found) > 1 else found[0]
 
-    # ------------------------------------------------------------ what may be asked
+    # ------------------------------------------------------------ tools
 
     def report(self, correlation_limit=0.5):
         """
-        Everything in words and numbers.
+        A report of the fit: all numbers and remarks.
 
         Parameters
         ----------
@@ -314,14 +317,14 @@ class FitResult(Exports, Mapping):
         Parameters
         ----------
         x : object, optional
-            What the model is called with, as it is.  None: the data's.
+            The first argument of the model, passed unchanged.  None: the x of the data.
         dataset : int, optional
-            Of several data sets, the number of one, which a given x needs; None: a list of all.
+            The number of one of several data sets; required with `x`.  None: a list for all sets.
 
         Returns
         -------
-        ndarray, or list of them
-            What the model returns; without `x` a pandas Series, if y was one.
+        ndarray or list of ndarray
+            The result of the model; without `x` a pandas Series, if y was one.
         """
         self._needs_model("predict")
         models = self._models
@@ -351,8 +354,8 @@ class FitResult(Exports, Mapping):
         Returns
         -------
         BandResult
-            In the shape of what the model returns.  Of a complex model `stderr`, `lower` and `upper` are complex:
-            of the real and of the imaginary part.
+            In the shape of the model's result.  For a complex model `stderr`, `lower` and `upper` are complex and hold
+            the numbers for the real and the imaginary part.
         """
         self._needs_model("band")
         i, shape = self._set_number("band", 0 if dataset is None else dataset), [None, False]
@@ -365,8 +368,8 @@ class FitResult(Exports, Mapping):
         sigma, unknown = data.sigma, False
         if noise is True and np.ndim(sigma):
             if x is not None and x is not data.x:
-                raise ValueError("band: noise=True knows sigma at the data only, not at this x; give noise=, the standard "
-                                 "deviation of one observation: a number, one for each point or a function of x")
+                raise ValueError("band: with noise=True sigma is known only at the data, not at this x; give as noise the "
+                                 "standard deviation of one observation: a number, one for each point or a function of x")
             sigma = np.ravel(data.natural_sigma())
             sigma = np.concatenate([sigma.real, sigma.imag]) if data.is_complex else sigma
             unknown = np.isnan(sigma)               # where a point does not count
@@ -389,7 +392,7 @@ class FitResult(Exports, Mapping):
         Parameters
         ----------
         **functions : callable
-            For each name a function of a dict of the parameters, ``lambda p: np.log(2)/p["rate"]``, which returns a number.
+            For each name a function of a dict of the parameters that returns a number: ``lambda p: np.log(2)/p["rate"]``.
 
         Returns
         -------
@@ -414,16 +417,16 @@ class FitResult(Exports, Mapping):
 
     def contour(self, a, b, *, level=0.95, points=40):
         """
-        Joint confidence region of two parameters, by profile: all others are fitted anew at each of its points.
+        Joint confidence region of two parameters, by profile: all other parameters are refitted at each of its points.
 
         Parameters
         ----------
         a, b : str
             Names of two free parameters.
         level : float, optional
-            That both are within.
+            Confidence level for both together.
         points : int, optional
-            About as many on the outline.
+            The approximate number of points on the outline.
 
         Returns
         -------
@@ -444,7 +447,7 @@ class FitResult(Exports, Mapping):
 
     def ufloats(self):
         """
-        The parameters as numbers of the package uncertainties, correlated as the fit found.
+        The parameters as numbers of the package uncertainties, with the correlations of the fit.
 
         Returns
         -------
@@ -466,12 +469,12 @@ class FitResult(Exports, Mapping):
 
     def plot(self, **options):
         """
-        Data, fitted curve and residuals; of an image the three as images, of complex data both parts.
+        Plot data, fitted curve and residuals; for an image as three images, for complex data both parts.
 
         Parameters
         ----------
         **options
-            As in `plot.fit`; else `title`, `xlabel` and `ylabel`.
+            As in `plot.fit`; for several data sets, images and complex data only `title`, `xlabel` and `ylabel`.
 
         Returns
         -------
@@ -482,17 +485,17 @@ class FitResult(Exports, Mapping):
         return draw(self, **options)
 
     def plot_residuals(self, **options):
-        """Residuals and their histogram, as `plot.residuals` draws them."""
+        """Plot residuals and their histogram, by `plot.residuals`."""
         from .. import plot
         return plot.residuals(self, **options)
 
     def plot_profile(self, parameters=None, *, level=0.95, points=8, title=None):
-        """Profile curves, as `plot.profile` draws them."""
+        """Plot profile curves, by `plot.profile`."""
         from .. import plot
         return plot.profile(self.profile(parameters, level=level, points=points), title=title)
 
     def plot_correlation(self, **options):
-        """The matrix of correlations, as `plot.correlation` draws it."""
+        """Plot the matrix of correlations, by `plot.correlation`."""
         from .. import plot
         return plot.correlation(self.covariance, **options)
 
@@ -500,7 +503,7 @@ class FitResult(Exports, Mapping):
 
     def save(self, path):
         """
-        Write everything but the code to a file, as JSON.
+        Write everything except the code to a file, as JSON.
 
         Parameters
         ----------
@@ -508,7 +511,7 @@ class FitResult(Exports, Mapping):
 
         See Also
         --------
-        load : reads it.
+        load : reads the file.
         """
         from .stored import save
         save(self, path)
@@ -527,7 +530,7 @@ class FitResult(Exports, Mapping):
     def __repr__(self):
         try:
             return str(self._reported())
-        except ValueError as error:             # no covariance can be made here, or no sum of losses
+        except ValueError as error:             # no covariance, or no sum of losses, can be computed
             stderr = np.full(self.x.size, np.nan) if self._spreads is None else self.stderr
             lines = [f"  {name} = {format_value(value, one)}" for name, value, one in zip(self.names, self.x, stderr)]
             return "\n".join([*lines, self.message, str(error)])
@@ -546,12 +549,12 @@ class FitResult(Exports, Mapping):
     def __copy__(self):
         return self
 
-    # ------------------------------------------------------------ for these methods
+    # ------------------------------------------------------------ used by these methods
 
     def _needs_model(self, tool):
         if not self._models.calls:
             raise ValueError(f"{tool}: this result was read from a file, or copied, without its model: "
-                             "load(path, model=...) has it")
+                             "use load(path, model=...)")
 
     def _set_number(self, tool, dataset):
         count = len(self._models.sets)
@@ -562,7 +565,7 @@ class FitResult(Exports, Mapping):
         return int(dataset)
 
     def _evaluate(self, x):
-        """Residuals, counted."""
+        """The residuals at x; counts the evaluation."""
         return Evaluator(self._as_fitted().problem.func)(x)
 
 

@@ -1,4 +1,4 @@
-"""A start where the user gave none: many places are tried, on scales that bounds and data suggest, and the best are refined."""
+"""The search for a start: tries many places, on scales that bounds and data suggest, and refines the best."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from .words import DOOR, sort_of
 
 __all__ = ["Searched", "parse_starts", "search"]
 
-SEED = 0                            # of every search
-_MOST_REFINED = 6
-_ENOUGH = 3                         # refined places that ended in the same minimum: no more are refined
-_STEPS = 40                         # of a refinement, at most
-_APART = 0.5                        # relative: nearer places are refined once
-_CALLS = {1: 48, 2: 200, 3: 500, 4: 1000}   # of the model with one linear parameter, by the number of searched ones
-_MOST_CALLS = 2000
-_SAME, _OTHER = 1e-3, 1e-2          # relative differences of chi2: of one minimum, and of another
-_DECADES = 3                        # below a finite bound
-_NEGATIVE = 0.15                    # of places that could have either sign
-_MAY_FAIL = (ArithmeticError, ValueError, np.linalg.LinAlgError)    # what a model may raise out of its domain
+SEED = 0                            # the same for every search
+_MOST_REFINED = 6                   # limit on refined places
+_ENOUGH = 3                         # refinement stops after this number of places ended in the same minimum
+_STEPS = 40                         # limit on the steps of a refinement
+_APART = 0.5                        # relative: of places nearer than this only the best is refined
+_CALLS = {1: 48, 2: 200, 3: 500, 4: 1000}   # {number of searched parameters: calls of the model, with one linear parameter}
+_MOST_CALLS = 2000                  # the same for more searched parameters
+_SAME, _OTHER = 1e-3, 1e-2          # relative differences of chi2: up to _SAME the same minimum, from _OTHER on another
+_DECADES = 3                        # sizes of a bounded parameter: decades below its largest bound
+_NEGATIVE = 0.15                    # fraction of negative values where either sign is possible
+_MAY_FAIL = (ArithmeticError, ValueError, np.linalg.LinAlgError)    # raised by models outside their domain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Searched:
-    """What a search found.
+    """The result of a search.
 
     Attributes
     ----------
     x, origin : ndarray, shape (n,)
-        The best place, refined; and as it was tried.
+        The best place after refinement, and before it.
     linear : Linear or None
         The parameters that are solved for.
     tried, failed, nfev : int
-        Places; those at which the model was not finite, or failed; evaluations.
+        The number of places tried; of those at which the model was not finite or failed; of evaluations.
     minima : list of (float, bool)
-        Of each refined place chi2, and whether it converged.
+        For each refined place its chi2, and whether the refinement converged.
     """
 
     x: np.ndarray
@@ -57,7 +57,7 @@ class Searched:
     minima: list
 
     def sentence(self, chi2, name="chi2"):
-        """What is to be said of an answer with this chi2, or deviance; nothing, where all parameters were solved for."""
+        """A sentence about the search for an answer with this chi2, or deviance; empty if all parameters were solved for."""
         if not self.tried:
             return ""
         found = sum(value <= chi2*(1 + _OTHER) for value, _ in self.minima)
@@ -71,7 +71,7 @@ class Searched:
 
 
 def parse_starts(starts):
-    """The number of places that a user wants, or None."""
+    """The user's number of places to try, or None."""
     if starts is None:
         return None
     if isinstance(starts, (bool, np.bool_)) or not hasattr(starts, "__index__"):
@@ -89,13 +89,13 @@ def search(problem, parameters, settings, linear, starts=None):
     ----------
     problem : Problem
     parameters : Parameters
-        Those whose start is nan are searched for.
+        Parameters whose start is nan are searched for.
     settings : Settings
-        Of the fit that follows.
+        The settings of the fit that follows.
     linear : Linear or None
         None: no parameter is solved for.
     starts : int, optional
-        Places to try; None: by the number of parameters.
+        The number of places to try; None: depends on the number of parameters.
 
     Returns
     -------
@@ -104,9 +104,9 @@ def search(problem, parameters, settings, linear, starts=None):
     Raises
     ------
     ValueError
-        The model is finite nowhere.
+        The model is not finite at any place tried.
     Exception
-        Whatever the model raises at every place.
+        The model's own error, if it raises at every place.
     """
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -157,16 +157,16 @@ class _Search:
                 best = (*found, x)
             if sum(value <= best[0]*(1 + _SAME) for value, ended in minima if ended) >= _ENOUGH:
                 break
-        if best is None:                # no refinement got anywhere: the fit will say why
+        if best is None:                # no refinement succeeded: the fit will report why
             best = places[0][0], False, places[0][2], places[0][2]
         origin = best[3].copy()
-        origin[which] = np.nan          # what was tried for linear ones counts for nothing
+        origin[which] = np.nan          # the tried values of linear parameters have no effect
         return Searched(best[2], origin, self.linear, tried if self.searched else 0, self.failed, self.calls, minima)
 
     # ------------------------------------------------------------ linear parameters
 
     def _linear_ones(self):
-        """Those that the user named, or that are found at two of three places."""
+        """The linear parameters: those that the user named, or those that probing finds at two of three places."""
         if self.linear is None:
             return []
         if self.linear.which is not None:
@@ -208,7 +208,7 @@ class _Search:
     _offset = None
 
     def _note_constant(self, projected, found, before):
-        """The residuals where linear parameters are zero are evaluated no more, once two places agree on them."""
+        """Evaluate the residuals at zero linear parameters only until two places give the same."""
         if found is None or projected.zero.any():
             return
         if self._offset is not None and np.array_equal(self._offset, found[0]):
@@ -216,7 +216,7 @@ class _Search:
         self._offset = found[0]
 
     def _apart(self, places):
-        """The best that are not beside a better one."""
+        """The best places, without places close to a better one."""
         chosen = []
         for _, _, x in places:
             a = x[self.searched]
@@ -227,7 +227,7 @@ class _Search:
                 return
 
     def _refined(self, x):
-        """(chi2, converged, x) after some steps; None if the model failed."""
+        """(chi2, converged, x) after a few steps from x; None if the model failed."""
         n = int(self.free.sum())
         settings = replace(self.settings, maxfev=(_STEPS + 2)*(n + 2), factor=1.0)
         job = (Fit(self.problem, x, settings, Watching()) if self.linear is None else
@@ -243,7 +243,7 @@ class _Search:
 
 
 class _Places:
-    """Random places for all parameters, one at each call."""
+    """Random places: each call returns values for all parameters."""
 
     def __init__(self, problem, parameters, rng):
         self.rng, self.start, n = rng, parameters.start, parameters.start.size
@@ -292,7 +292,7 @@ class _Places:
 
 
 def _scales(sets):
-    """("size", least, largest) or ("place", first, last): what parameters may be like, from x and y."""
+    """Ranges of likely parameters, from x and y: ("size", least, largest) for sizes, ("place", first, last) for positions."""
     found = []
     for data in sets:
         for values in _columns_of(data.x):
@@ -309,11 +309,11 @@ def _scales(sets):
         if height > 0:
             found.append(("size", 0.05*height, 20*height))
     found = [one for one in dict.fromkeys(found) if all(map(isfinite, one[1:])) and (one[0] == "place" or one[1] > 0)]
-    return [*found, ("size", 0.1, 10.0), ("size", 0.1, 10.0)]           # exponents, shapes: without a unit
+    return [*found, ("size", 0.1, 10.0), ("size", 0.1, 10.0)]           # dimensionless: exponents, shapes
 
 
 def _columns_of(x):
-    """The arrays of numbers in what a model is called with, each as a vector; of a stack of predictors each."""
+    """The arrays of numbers in a model's x, each as a vector; of a stack of predictors, each predictor."""
     if hasattr(x, "columns") and hasattr(x, "items"):
         parts = [column for _, column in x.items()]
     elif isinstance(x, Mapping):

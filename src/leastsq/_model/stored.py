@@ -1,4 +1,4 @@
-"""A `FitResult` as JSON: numbers and names, no code; and back."""
+"""A `FitResult` to JSON (numbers and names, no code), and back."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .words import sort_of
 __all__ = ["load", "record", "restored", "save"]
 
 _FORMAT = 1
-_NOT_STORED = ("problem", "loss")       # of a CovarianceResult
+_NOT_STORED = ("problem", "loss")       # fields of a CovarianceResult
 
 
 def save(result, path):
-    """Write a result to a file; what the user of `FitResult.save` calls."""
+    """Write a result to a file; called by `FitResult.save`."""
     text = json.dumps(record(result), allow_nan=False, indent=1)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text + "\n")
@@ -33,16 +33,16 @@ def save(result, path):
 
 def load(path, model=None, *, x=None, loss=None):
     """
-    Read a `FitResult` that its `save` wrote.
+    Read a `FitResult` from a file that its method `save` wrote.
 
     Parameters
     ----------
     path : str or path
     model : callable or list of them, optional
-        The model or models that were fitted, of which a file holds no code.  None: the result has its parameters,
-        uncertainties, report and exports, but makes no predictions, bands, profiles or derived quantities.
+        The model or models that were fitted, because a file holds no code.  None: the result has its parameters,
+        uncertainties, report and exports, but no predictions, bands, profiles or derived quantities.
     x : object, optional
-        What the model is called with, if it was nothing that JSON holds: neither numbers and arrays nor tuples, dicts
+        The x of the fit, if JSON could not hold it: it holds numbers, arrays, and tuples, dicts
         and pandas objects made of them.
     loss : callable, optional
         The loss of the fit, if it was a function.
@@ -54,7 +54,7 @@ def load(path, model=None, *, x=None, loss=None):
     Raises
     ------
     ValueError
-        The file is nothing that `save` wrote; the model has other parameters, or other residuals at the answer, than that
+        The file was not written by `save`; the model has other parameters, or other residuals at the answer, than the model
         of the fit.
 
     Examples
@@ -76,7 +76,7 @@ def load(path, model=None, *, x=None, loss=None):
         try:
             stored = json.load(file)
         except ValueError as error:
-            raise ValueError(f"load: {path} is no JSON: {error}") from None
+            raise ValueError(f"load: {path} is not JSON: {error}") from None
     if not isinstance(stored, dict) or stored.get("format") != _FORMAT or "leastsq" not in stored:
         raise ValueError(f"load: {path} must be a file that FitResult.save wrote, in format {_FORMAT}")
     return restored(stored, model, x, loss)
@@ -85,12 +85,12 @@ def load(path, model=None, *, x=None, loss=None):
 # ------------------------------------------------------------------ to JSON
 
 def record(result):
-    """A result as a dict that JSON takes."""
+    """A result as a dict that can be written as JSON."""
     parameters, problem = result._models.parameters, result.problem
     rho = problem.loss.of_data().rho
     try:
         spreads = [_of_covariance(one) for one in result._made_once()]
-    except ValueError:                  # there is none: the fit failed
+    except ValueError:                  # no covariance: the fit failed
         spreads = None
     limits = parameters.limits
     return {
@@ -116,7 +116,7 @@ def _of_index(kind, index, name):
 
 
 def _coded(value):
-    """Numbers, arrays and what is made of them, for JSON; {"missing": type} of anything else."""
+    """Numbers, arrays and containers of them, for JSON; {"missing": type} for other objects."""
     if value is None or isinstance(value, (str, bool, int)) and type(value) in (str, bool, int):
         return value
     if isinstance(value, (float, np.floating)) and np.ndim(value) == 0:
@@ -155,7 +155,7 @@ def _float(number):
 # ------------------------------------------------------------------ and back
 
 def restored(stored, model=None, x=None, loss=None):
-    """The `FitResult` of a record."""
+    """The `FitResult` made of a record."""
     names = tuple(stored["names"])
     limits = None if stored["bounds"] is None else tuple(_decoded(side) for side in stored["bounds"])
     fixed, start = np.array(stored["fixed"], bool), _decoded(stored["start"])
@@ -169,9 +169,9 @@ def restored(stored, model=None, x=None, loss=None):
     parameters = Parameters(names, start, bounds, limits, fixed, int((~fixed).sum()), limits is not None, priors, places)
     rho = stored["loss"] if loss is None else loss
     if loss is not None and stored["loss"] is not None:
-        raise ValueError(f"load: loss must be that of the fit, {stored['loss']!r}, got {sort_of(loss)}")
+        raise ValueError(f"load: loss must be the loss of the fit, {stored['loss']!r}, got {sort_of(loss)}")
     if rho is None and model is not None:
-        raise ValueError("load: loss must be given beside model: that of the fit was a function, of which a file holds no code")
+        raise ValueError("load: loss must be given with model: the loss of the fit was a function, and a file holds no code")
     xs = x if places is not None and isinstance(x, list) else [x]*len(stored["data"])
     sets = [_data_of(one, given, model is not None) for one, given in zip(stored["data"], xs)]
     end = stored["nfev"], stored["njev"], stored["status"], stored["message"]
@@ -193,7 +193,7 @@ def restored(stored, model=None, x=None, loss=None):
 
 
 def _absent(*_):
-    raise ValueError("this result was read from a file, or copied, without its code: load(path, model=...) has it")
+    raise ValueError("this result was read from a file, or copied, without its code: use load(path, model=...)")
 
 
 def _with_models(model, sets, parameters, rho, stored):
@@ -217,11 +217,11 @@ def _with_models(model, sets, parameters, rho, stored):
 
 
 def _data_of(stored, x, needed):
-    """A `DataSet`; its x is the given one where the file has none."""
+    """A `DataSet`; uses the given x if the file has none."""
     own = _decoded(stored["x"])
     if isinstance(own, _Missing):
         if x is None and needed:
-            raise ValueError(f"load: x must be given beside model: that of the fit, {own.kind}, was nothing that JSON holds")
+            raise ValueError(f"load: x must be given with model: JSON cannot hold the x of the fit, {own.kind}")
         own = x
     y, keep, sigma = _decoded(stored["y"]), _decoded(stored["keep"]), _decoded(stored["sigma"])
     if keep is not None:

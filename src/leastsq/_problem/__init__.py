@@ -1,1 +1,1 @@
-"""What is fitted: functions and their derivatives, losses, bounds; what the user handed over, checked."""
+"""The problem to fit: functions and their derivatives, losses, bounds; checks of the user's arguments."""

@@ -1,11 +1,11 @@
 """A Jacobian at one point, as accurate as the function allows.
 
-The solver's own forward differences are made to be cheap and give half of the
-digits; errors of parameters deserve better.  Here every column gets a step of its own,
-found from how much the residuals change and how far from straight they are, so that
-a parameter near zero or with a tiny effect is served as well as any other; then
-Richardson's extrapolation in Ridders' form (Adv. Eng. Software 4, 1982, 75-76), which also says how
-large its error is.  Or complex steps, exact to rounding, for functions that pass
+The solver's own forward differences are cheap and have only half of the
+digits; the uncertainties of parameters need more.  Here every column gets its own step,
+chosen by how much the residuals change and how straight they are over it, so that a
+parameter near zero or with a tiny effect gets as accurate a column as any other. Then
+Richardson's extrapolation in Ridders' form (Adv. Eng. Software 4, 1982, 75-76) gives the derivative and an
+estimate of its error.  Complex steps, exact to rounding, are for functions that pass
 complex numbers through.
 """
 
@@ -26,13 +26,13 @@ __all__ = ["METHODS", "AccurateJacobian", "Evaluator", "accurate_jacobian", "eva
 
 METHODS = ("richardson", "3-point", "2-point", "cs")
 _EPS = np.finfo(float).eps
-_COMPLEX_STEP = 1e-100          # its square, the truncation error, vanishes beside anything
-_STRAIGHT, _BENT = 1e-2, 1e-1   # second difference over first: may grow, must shrink
+_COMPLEX_STEP = 1e-100          # its square, the truncation error, is negligible
+_STRAIGHT, _BENT = 1e-2, 1e-1   # second difference over first: below _STRAIGHT a step may grow, above _BENT it must shrink
 _LOST = 450                     # a change of less than this many roundings of the residuals is rounding
-_VISIBLE = 1e-3                 # a step should change the residuals by this part of their size
-_ROUGH = 0.01                   # slopes over long steps are this part of that over the straight one: noise, or
-_HIDDEN = 0.5                   # no noise, if the straight step changes the residuals by more than this part
-_CRAMPED = 8            # a bound nearer than this part of a step is no place for central differences
+_VISIBLE = 1e-3                 # a step should change the residuals by this fraction of their size
+_ROUGH = 0.01                   # noise if the slope over a long step is below this fraction of that over the straight step,
+_HIDDEN = 0.5                   # unless the straight step changes the residuals by more than this fraction of the noise
+_CRAMPED = 8            # a step this many times the distance to a bound is one-sided
 _PROBES = 40
 _LEVELS = 10
 
@@ -40,9 +40,10 @@ _LEVELS = 10
 @dataclass(frozen=True, eq=False)
 class AccurateJacobian:
     """
-    J, its estimated relative error for each column, f(x), how, at what cost, and the precision of f.
+    J, its estimated relative error for each column, f(x), the method, the number of evaluations, and the precision of f.
 
-    Of counts those of scoring: ``J.T @ J`` is Fisher's information, ``J.T @ f`` half the gradient of the deviance, `cost`.
+    For counts, J and f are those of scoring: ``J.T @ J`` is Fisher's information, ``J.T @ f`` half the gradient of the
+    deviance, which is `cost`.
     """
 
     J: np.ndarray
@@ -51,16 +52,16 @@ class AccurateJacobian:
     method: str
     nfev: int
     eps: float = _EPS
-    cost: float | None = None           # twice; None: the sum of the squares of f
+    cost: float | None = None           # twice the cost; None: the sum of the squares of f
 
 
 class Evaluator:
-    """``func(x, *args)`` as a function of x that returns a float64 vector of its own.
+    """``func(x, *args)`` as a function of x that returns a new float64 vector.
 
     Attributes
     ----------
     eps : float
-        Precision of the numbers that func returned last.
+        Precision of the dtype that func returned last.
     """
 
     def __init__(self, func, args=(), name="func"):
@@ -76,11 +77,11 @@ class Evaluator:
         return self.read(self.raw(x))
 
     def raw(self, x):
-        """What func returns, as it is."""
+        """The result of func, unchanged."""
         return call_compiled(self.func, x) if isinstance(self.func, CFunction) else self.func(x.copy(), *self.args)
 
     def read(self, value):
-        """What func returned, as residuals."""
+        """A result of func as residuals."""
         value = np.asarray(returned(value, self.name))
         if value.ndim > 1:
             raise ValueError(f"{self.name} must return a vector, got shape {value.shape}")
@@ -97,20 +98,20 @@ def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=Non
     Parameters
     ----------
     problem : Problem
-        Its function, `Dfun` and bounds: `func` is not called outside of these, and the column of a parameter
-        between equal ones is zero.
+        Gives the function, `Dfun` and the bounds: `func` is not called outside the bounds, and the column of a
+        parameter whose bounds are equal is zero.
     x : ndarray, shape (n,)
     method : {None, "richardson", "3-point", "2-point", "cs"}
-        None: `Dfun`, whose errors are taken as rounding, or "richardson" without one.
+        None: use `Dfun`, whose errors are assumed to be rounding, or "richardson" if there is no `Dfun`.
     f0 : ndarray, optional
         ``func(x, *args)``, if known.
     steps : ndarray, shape (n,), optional
-        Steps of central differences that are thought to be right, nan where none is known.  They are tried first,
-        with two calls for each parameter, and taken unless the residuals bend over them.
+        Steps of central differences that are probably right, nan where none is known.  They are tried first,
+        with two calls for each parameter, and used unless the residuals bend over them.
     noise : float, optional
-        Changes of func smaller than this may be noise.  None: the norm of the residuals, a part of which noise is.
+        Changes of func smaller than this may be noise.  None: the norm of the residuals, which includes the noise.
     data : float, optional
-        Norm of what func takes off last, if known: a difference is rounded as its terms are.
+        Norm of the data that func subtracts last, if known: the rounding errors of a difference scale with its terms.
 
     Returns
     -------
@@ -142,19 +143,19 @@ def accurate_jacobian(problem, x, method=None, *, f0=None, steps=None, noise=Non
 
 
 def _scored(problem, x, method, steps):
-    """Of counts: their means are differentiated, which bend less than deviance residuals."""
+    """The same for counts: differentiates the expected counts, which bend less than the deviance residuals."""
     made = accurate_jacobian(of_means(problem), x, method, steps=steps, noise=0.0)
     residuals = problem.func.residuals(made.f)
     if not np.isfinite(residuals).all():
         k, count, mean = impossible(problem.func, made.f)
-        raise ValueError(f"no count has the expectation {mean:.6g}, which the model has at point {k}, where {count:.6g} were "
-                         "counted")
+        raise ValueError(f"the model expects {mean:.6g} counts at point {k}, which is impossible for the observed count "
+                         f"{count:.6g}")
     f, J = score(problem.func, made.f, made.J)
     return replace(made, f=f, J=J, cost=float(residuals @ residuals))
 
 
 def evaluate_jacobian(Dfun, x, args, m, col_deriv=False, door="leastsq"):
-    """The user's Jacobian at x, shape (m, n), as a float64 array of its own."""
+    """The user's Jacobian at x, shape (m, n), as a new float64 array."""
     if isinstance(Dfun, CFunction):
         return call_compiled(Dfun, x, x.size)
     return jacobian_array(Dfun(x.copy(), *args), (m, x.size), door=door, col_deriv=col_deriv)
@@ -169,7 +170,7 @@ def _given(problem, x, f0, counter):
 
 
 class _Counter:
-    """The function, counted, where a failing evaluation at a probe counts as not finite."""
+    """Counts the evaluations of a function; an evaluation that fails at a probe counts as not finite."""
 
     def __init__(self, f, bounds=None):
         self.f, self.nfev, self.size, self.cause, self.noise, self.data = f, 0, None, None, 0.0, 0.0
@@ -195,7 +196,7 @@ class _Counter:
         return value
 
     def probe(self, x):
-        """f(x), or None where it is not finite, or out of bounds."""
+        """f(x), or None if it is not finite or x is out of bounds."""
         if self.bounds is not None and not ((self.bounds.low <= x) & (x <= self.bounds.high)).all():
             return None
         self.nfev += 1
@@ -203,7 +204,7 @@ class _Counter:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 value = self.f.raw(x)
-        except (ArithmeticError, ValueError) as error:      # what mathematics raises out of its domain
+        except (ArithmeticError, ValueError) as error:      # raised by functions outside their domain
             self.cause = error
             return None
         value = self._sized(self.f.read(value))
@@ -223,7 +224,7 @@ class _Column:
             self.side = 1 if self.up > 0 else -1
 
     def is_cramped(self, h):
-        """Does a bound leave a step no room on one side, and so little that only the other side serves?"""
+        """Is a bound so near that a central difference would be too short, and is there room on the other side?"""
         return not self.side and h > _CRAMPED*min(self.down, self.up) and h <= max(self.down, self.up)/2
 
     def leave_side(self):
@@ -235,7 +236,7 @@ class _Column:
         return self.f.probe(shifted), shifted[self.j] - self.x[self.j]
 
     def both(self, h):
-        """(f(x + h), f(x - h), distance between the two points); None where not finite."""
+        """(f(x + h), f(x - h), h up, h down), with f None where it is not finite; one-sided: the points at h and 2*h."""
         if self.side:
             near, a = self.at(self.side*h)
             far, b = self.at(2*self.side*h)
@@ -250,7 +251,7 @@ class _Column:
         return None if plus is None else (plus - self.f0)/a
 
     def slope(self, h):
-        """Estimate of the derivative whose error is even in h (one-sided: any power of h)."""
+        """An estimate of the derivative whose error has only even powers of h (one-sided: all powers)."""
         if self.side:
             near, a = self.at(self.side*h)
             return None if near is None else (near - self.f0)/a
@@ -258,7 +259,7 @@ class _Column:
         return None if plus is None or minus is None else (plus - minus)/(a + b)
 
     def straight(self, h):
-        """(slope, its relative error) over a step, if the residuals are straight and change visibly over it; or None."""
+        """(slope, its relative error) over a step, if the residuals are straight over it and change visibly; else None."""
         plus, minus, a, b = self.both(h)
         if plus is None or minus is None or a + b == 0:
             return None
@@ -269,7 +270,7 @@ class _Column:
         return (plus - minus)/(a + b), max((bend/change)**2, rounding/change)
 
     def change_and_bend(self, h):
-        """Sizes of the first and the second difference over a step; or which sides are finite."""
+        """(None, first difference, second difference) as norms; or (which sides are finite, None, None) if one is not."""
         plus, minus, a, b = self.both(h)
         if plus is None or minus is None:
             return (plus is not None, minus is not None), None, None
@@ -310,7 +311,7 @@ def _differences(f, x, f0, method, steps=None):
 
 
 def _size_of_changes(columns, x, f0):
-    """What "large" means for the residuals: themselves, or 1 % of any parameter."""
+    """The scale of the residuals: their norm, or a larger change of it by moving a parameter by 1 %."""
     scale = np.linalg.norm(f0)
     for j in np.flatnonzero(x):
         if not columns[j].f.fixed(j):
@@ -322,7 +323,8 @@ def _size_of_changes(columns, x, f0):
 
 @dataclass(frozen=True)
 class _Step:
-    """A step, None if none changes the residuals; where f bends or ends; a rough one sees over noise."""
+    """A step: its size (None if no step changes the residuals), the limit beyond which f bends or ends, and whether it
+    is rough, chosen long so that noise does not prevail."""
 
     size: float | None
     limit: float = np.inf
@@ -346,7 +348,7 @@ def _step(column, size, scale):
             high = h
             refused = refused + ~np.array(missing) if sum(missing) == 1 else 0*refused
             if refused.max() >= 6 and refused.min() == 0 and not column.side:
-                column.side = 1 if refused[1] else -1   # one side is outside of the domain
+                column.side = 1 if refused[1] else -1   # one side is outside the domain
                 h, low, high = start, 0.0, np.inf
                 continue
         else:
@@ -357,9 +359,9 @@ def _step(column, size, scale):
             if max(change, second) <= lost*here:
                 low = h
             elif bend <= _BENT and second <= 10*lost*here and change < _VISIBLE*here:
-                best, low = max(best, (change, h)), h   # straight, as far as rounding lets one see
+                best, low = max(best, (change, h)), h   # straight, as far as rounding allows to tell
             elif bend > _BENT or best[1] and best[0] > 1e4*lost*here and not 0.7 < change/h*best[1]/best[0] < 1.4:
-                high = h                        # bent, or not the slope that a shorter step saw
+                high = h                        # bent, or a different slope than over a shorter step
             else:
                 best = max(best, (change, h))
                 if change >= _VISIBLE*here or bend > _STRAIGHT:
@@ -378,7 +380,7 @@ def _step(column, size, scale):
     if not finite:
         raise ValueError(f"no step along x[{column.j}] = {float(column.x[column.j])!r} gives finite residuals and slopes"
                          ) from column.f.cause
-    for power in range(1, 7):           # what looked bent may have been rounding, all of it
+    for power in range(1, 7):           # all apparent bends may have been rounding
         if best[1] is not None:
             break
         missing, change, second = column.change_and_bend(start*1e3**power)
@@ -386,16 +388,16 @@ def _step(column, size, scale):
             return _Step(start*1e3**power)
     if best[1] is None and column.side and seen and all(abs(bend - 0.5) < 0.05 for _, change, bend in seen
                                                         if change > lost*scale):
-        return _Step(None)              # as a square's, from its lowest point: no slope
+        return _Step(None)              # like a square at its minimum: the slope is zero
     return _over_noise(column, start, best, seen) or _Step(best[1], high)
 
 
 def _over_noise(column, start, best, seen):
-    """A step over which noise does not prevail, where the straight one is straight within the noise; or None.
+    """A step long enough that noise does not prevail, if the step found before is within the noise; else None.
 
-    Noise of a function that is smooth all the same (an interpolation, a solver's tolerance) has slopes
-    of its own over short steps: far larger than those over long ones, while the residuals change by less
-    than their size, which such noise is a part of.
+    The noise of an otherwise smooth function (from an interpolation, or a solver's tolerance) gives slopes over
+    short steps that are far larger than those over long steps, while the residuals change by less than their
+    norm, which includes the noise.
     """
     change, h = best
     flat = [] if h is None else [(s, c, b) for s, c, b in seen if s > 10*h and 0 < c < _ROUGH*change/h*s]
@@ -417,8 +419,11 @@ def _over_noise(column, start, best, seen):
 
 
 def _is_above_noise(point, found, noise):
-    """Is the small slope over this step that of the function?  Not where the residuals no longer follow at all: a peak
-    that left the data.  They do if those over steps of other lengths agree, or if all of their change may be noise."""
+    """Is the small slope over this step the slope of the function?
+
+    It is not if the residuals no longer respond to the parameter, such as when a peak has left the data.  They respond
+    if slopes over steps of other lengths agree, or if all of their change may be noise.
+    """
     step, change, bend = point
     if max(change, bend*change) <= _HIDDEN*noise:
         return True
@@ -431,7 +436,7 @@ def _richardson(column, h, limit):
     for _ in range(3):
         if error < 1e-8 or 30*h > 0.5*limit:
             break
-        h *= 30                                 # rounding prevails: longer steps may do better
+        h *= 30                                 # rounding prevails: longer steps may be better
         other, other_error = _tableau(column, h)
         if not other_error < error:
             break
@@ -470,9 +475,9 @@ def _tableau(column, h):
 
 
 def _plain(column, straight, scale, method):
-    """One difference, its step balanced between truncation and rounding; its error from one over twice the step.
+    """One difference, with a step that balances truncation and rounding; its error from a second one over twice the step.
 
-    Noise shows where that difference is not the slope over the straight step, which is then the better one.
+    If the difference is not close to the slope over the straight step, it is noisy, and that slope is used instead.
     """
     missing, change, second = column.change_and_bend(straight)
     share = column.f.eps**(1/2 if method == "2-point" else 1/3)
@@ -493,7 +498,7 @@ def _plain(column, straight, scale, method):
         off = np.linalg.norm(value - over)
         if off > _BENT*np.linalg.norm(over):
             return over, bent
-        if told > bent:                 # noise, which is less over the longer step
+        if told > bent:                 # noise, which is smaller over the longer step
             return over, max(bent**2, told*h/straight)
     return value, max(told, share if forward or column.side else share**2)
 
@@ -512,7 +517,7 @@ def _complex_steps(problem, x, f0, counter):
         shifted = x.astype(complex)
         shifted[j] += 1j*_COMPLEX_STEP
         counter.nfev += 1
-        with warnings.catch_warnings():         # ComplexWarning: said below, in other words
+        with warnings.catch_warnings():         # ComplexWarning: replaced by the error below
             warnings.simplefilter("ignore")
             try:
                 value = np.asarray(returned(func(shifted, *args)))
@@ -536,12 +541,12 @@ def _complex_steps(problem, x, f0, counter):
 
 
 def _compare_with_differences(J, x, f0, counter):
-    """A function that drops the imaginary part on some path only still returns complex numbers."""
+    """Raise ValueError if real differences disagree: func may drop the imaginary part in only some of its terms."""
     plain = _differences(counter, x, f0, "3-point").J
     size = np.linalg.norm(plain, axis=0)
     wrong = np.flatnonzero(np.linalg.norm(J - plain, axis=0) > 1e-3*np.maximum(size, np.linalg.norm(J, axis=0)))
     if wrong.size:
         j = int(wrong[0])
-        raise ValueError(f"method 'cs': the complex derivative with respect to x[{j}] is not that of real "
+        raise ValueError(f"method 'cs': the complex derivative with respect to x[{j}] differs from that of real "
                          "differences: func drops the imaginary part on the way (abs(), .real, a "
                          "comparison or a real array?); use method='richardson'")

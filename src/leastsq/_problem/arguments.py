@@ -1,4 +1,4 @@
-"""Arguments of all doors, checked: what is wrong with them is said by name."""
+"""Checks of the arguments of all public functions; errors name the argument."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .kinds import PLAIN, plain
 
 __all__ = ["flag", "improper", "jacobian_array", "noted", "real_array", "real_data", "real_number", "tolerances", "whole_number"]
 
-_FLOAT = np.dtype(float)        # the one of its kind: arrays in the machine's byte order have it
+_FLOAT = np.dtype(float)        # a singleton: every float64 array in native byte order has this object as its dtype
 
 
 def noted(error, note):
-    """An error with a note; as it is where it takes none, such as one of a frozen class."""
+    """The error with a note added; unchanged if it accepts none, such as an instance of a frozen class."""
     try:
         error.add_note(note)
     except Exception:
@@ -30,18 +30,18 @@ def real_array(value, what, door="leastsq_batch"):
         value = plain(value, what, door)
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:            # such as rows of unequal lengths
+    except (TypeError, ValueError) as error:            # for example rows of unequal lengths
         raise type(error)(f"{door}: {what} must be an array of real numbers, got an unusable "
                           f"{type(value).__name__}") from error
     if not np.can_cast(array.dtype, np.float64, "safe"):
-        plain(array, what, door)                        # dates have words of their own
+        plain(array, what, door)                        # dates: raises with advice
         raise TypeError(f"{door}: {what} must be real numbers that fit in float64, "
                         f"got {type(value).__name__} of dtype {array.dtype}")
     return array
 
 
 def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
-    """What a Jacobian of the user's returned, as a float64 array of this shape of its own."""
+    """The result of a user's Jacobian as a new float64 array of this shape."""
     array, wanted = real_array(value, f"the array that {name} returns", door), shape[::-1] if col_deriv else shape
     if 1 in wanted and array.ndim < 3 and array.size == wanted[0]*wanted[1]:
         array = array.reshape(wanted)
@@ -51,9 +51,9 @@ def jacobian_array(value, shape, name="Dfun", door="leastsq", col_deriv=False):
 
 
 def _protected(array):
-    """An array that was made here and that a model sees at every call: read-only, for none may spoil it for the next.
+    """Make an array that this package owns read-only, because a model gets it at every call and must not change it.
 
-    A view is left as it is: the memory is the caller's.
+    A view is left unchanged, because its memory is the caller's.
     """
     if array.base is None:
         array.flags.writeable = False
@@ -61,13 +61,13 @@ def _protected(array):
 
 
 def real_data(values, name, finite):
-    """As `numpy.asarray` or `numpy.asarray_chkfinite`, to floats; errors say of what."""
+    """Like `numpy.asarray` (with `finite`, `numpy.asarray_chkfinite`) to floats; errors get a note that names the argument."""
     plain_array = type(values) is np.ndarray and values.dtype is _FLOAT
     if not plain_array and getattr(getattr(values, "dtype", None), "kind", "f") in "mM":
         plain(values, name, "curve_fit")                # dates: refused
     try:
         array = values if plain_array else _converted(values, name)
-        if finite and not isfinite(np.vdot(array, array)):      # or the squares overflow
+        if finite and not isfinite(np.vdot(array, array)):      # not finite, or the squares overflow
             np.asarray_chkfinite(array)
     except (TypeError, ValueError) as error:
         noted(error, _what_is_wrong(values, name))
@@ -76,7 +76,7 @@ def real_data(values, name, finite):
 
 
 def _converted(values, name):
-    """An array of floats; what is complex loses its imaginary part with NumPy's warning, as in SciPy."""
+    """An array of floats; complex values lose their imaginary parts with NumPy's warning, as in SciPy."""
     if getattr(getattr(values, "dtype", None), "kind", "") != "c":
         return np.asarray(values, float)
     warnings.warn(f"Casting complex values to real discards the imaginary part of `{name}`. {_as_real(name)}",
@@ -86,12 +86,12 @@ def _converted(values, name):
 
 def _as_real(name):
     return (f"To fit both parts give {name}.view(float), and let f return its complex values .view(float)" if name == "ydata" else
-            "Complex data are given apart from xdata: a model may hold them itself")
+            "If the model needs complex data, let it hold them itself instead of xdata")
 
 
 def _what_is_wrong(values, name):
     if np.asarray(values, object).size and any(isinstance(v, complex) for v in np.ravel(np.asarray(values, object))[:100]):
-        return f"`{name}` must be real numbers, got complex ones. {_as_real(name)}"
+        return f"`{name}` must be real numbers, got complex numbers. {_as_real(name)}"
     try:
         bad = np.argwhere(~np.isfinite(np.asarray(values, float)))
     except (TypeError, ValueError):
@@ -101,20 +101,20 @@ def _what_is_wrong(values, name):
 
 
 def improper(name, value, given):
-    """What MINPACK calls improper about a tolerance, `factor` or `diag`, in words; or None.
+    """The message for a tolerance, `factor` or `diag` that MINPACK calls improper; None if it is proper.
 
-    The value is a float or a real array, and was given as is shown.
+    `value` is a float or a real array; `given` is the user's object, shown in the message.
     """
     positive = name in ("factor", "diag")
     right = value > 0 if positive else value >= 0           # nan is neither
-    if right is True or np.all(right):      # the former is quicker
+    if right is True or np.all(right):      # the first test is faster
         return None
     return (f"Improper input parameters. {'every entry of ' if name == 'diag' else ''}{name} must be "
             f"{'positive' if positive else 'zero or positive'}, got {given!r}")
 
 
 def tolerances(ftol, xtol, gtol, factor, door="leastsq_batch"):
-    """The four as floats: not negative, the last positive."""
+    """The three tolerances, which must not be negative, and `factor`, which must be positive, as floats."""
     named = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor}
     values = {name: real_number(value, name, door) for name, value in named.items()}
     for name, value in values.items():
@@ -124,7 +124,7 @@ def tolerances(ftol, xtol, gtol, factor, door="leastsq_batch"):
 
 
 def real_number(value, name, door="leastsq_batch"):
-    """A float."""
+    """The value as a float."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -133,7 +133,7 @@ def real_number(value, name, door="leastsq_batch"):
 
 
 def whole_number(value, name, least=None, door="leastsq_batch"):
-    """An integer, at least `least`."""
+    """The value as an integer, at least `least`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{door}: {name} must be an integer, got {type(value).__name__}")
     value = value.__index__()
@@ -145,7 +145,7 @@ def whole_number(value, name, least=None, door="leastsq_batch"):
 
 
 def flag(value, name, door="leastsq_batch"):
-    """A bool, of that or an integer, as in `leastsq`."""
+    """A bool or an integer as a bool, as in `leastsq`."""
     if isinstance(value, np.bool_):
         return bool(value)
     try:

@@ -1,4 +1,4 @@
-"""Bounds of parameters: parsed from what a user gives, for one problem or many, and what they hold."""
+"""Bounds of parameters: parsed from the user's argument, for one problem or many, and described in results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .arguments import noted, real_array
 
 __all__ = ["Bounds", "parse_bounds"]
 
-_AS_PAIRS = "pairs of bounds, one for each parameter, are turned by tuple(zip(*bounds))"
+_AS_PAIRS = "tuple(zip(*bounds)) converts pairs of bounds, one for each parameter"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +32,11 @@ class Bounds:
         return bool((self.low != -np.inf).any() or (self.high != np.inf).any())
 
     def row(self, i):
-        """Those of problem i of a batch, or of several."""
+        """The bounds of problem i of a batch, or of several problems."""
         return Bounds(*(side if side.ndim == 1 else side[i] for side in (self.low, self.high)))
 
     def part(self, which):
-        """Those of some of the parameters."""
+        """The bounds of some of the parameters."""
         return Bounds(self.low[which], self.high[which])
 
     def inside(self):
@@ -51,7 +51,7 @@ class Bounds:
         return start
 
     def active_mask(self, x, dtype=np.int64):
-        """-1 for a parameter at its lower bound, 1 at its upper one, else 0: where x is, not what holds it."""
+        """-1 for a parameter at its lower bound, 1 at its upper bound, else 0: the position of x, whether held or not."""
         mask = np.zeros(x.shape, dtype)
         mask[x >= self.high] = 1
         mask[x <= self.low] = -1
@@ -61,15 +61,16 @@ class Bounds:
         """
         Lines about the parameters at a bound, or an empty string.
 
-        To be held is evidence, a slope of the cost that points outwards; to be at a bound is a place.
+        A parameter is held if the slope of the cost points out of the box; a parameter at a bound need not be held.
 
         Parameters
         ----------
         x : ndarray, shape (n,)
         multipliers : ndarray, shape (n,), optional
-            The core's: slopes of the cost; 0: not held; nan: nothing depends on the parameter.  None: not known.
+            The core's multipliers, slopes of the cost; 0: not held; nan: the cost does not depend on the parameter.
+            None: not known.
         names : sequence of str, optional
-            Of the parameters.
+            The names of the parameters.
         """
         names = [f"x[{j}]" for j in range(x.size)] if names is None else names
         slopes = [None]*x.size if multipliers is None else multipliers.tolist()
@@ -117,18 +118,18 @@ class Bounds:
 
 def parse_bounds(bounds, shape, name="x0", door=None):
     """
-    The `Bounds` that a user's `bounds` mean.
+    The `Bounds` made of a user's `bounds`.
 
     Parameters
     ----------
     bounds : 2-tuple or object with lb and ub
         Each side a number, or as many as there are parameters; in a batch also a row for each problem.
     shape : tuple of int
-        That of the start: (n,), or (B, n) in a batch.
+        The shape of the start: (n,), or (B, n) in a batch.
     name : str
-        What messages call the start.
+        The name of the start in messages.
     door : str, optional
-        The function that the user called, where messages begin with it; else they are SciPy's.
+        The function that the user called, if messages should begin with its name; else they are SciPy's.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def parse_bounds(bounds, shape, name="x0", door=None):
         low, high = _real_sides(*sides)
         if any(side.ndim > 0 and side.size != shape[0] for side in (low, high)):
             raise noted(ValueError(f"Inconsistent shapes between bounds and `{name}`."),
-                        f"lower bounds of shape {low.shape}, upper ones of shape {high.shape}, for {shape[0]} parameters")
+                        f"lower bounds of shape {low.shape}, upper bounds of shape {high.shape}, for {shape[0]} parameters")
         parsed = Bounds(*(np.array(np.broadcast_to(side.ravel(), shape)) for side in (low, high)))
     else:
         parsed = Bounds(*(_side_of_rows(side, which, shape, door) for side, which in zip(sides, ("lower", "upper"))))
@@ -149,7 +150,7 @@ def parse_bounds(bounds, shape, name="x0", door=None):
 
 
 def _both(bounds, name):
-    """The lower and the upper side, as they are, of a pair or an object with lb and ub."""
+    """The lower and the upper side, unchecked, of a pair or an object with lb and ub."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         return bounds.lb, bounds.ub
     try:
@@ -157,7 +158,7 @@ def _both(bounds, name):
     except (TypeError, ValueError):
         count = operator.length_hint(bounds, -1)        # an array without dimensions has no len()
         got = type(bounds).__name__ if count < 0 else count
-        error = ValueError(f"{name} must contain 2 elements, lower and upper ones, got {got}")
+        error = ValueError(f"{name} must contain 2 elements, the lower and the upper bounds, got {got}")
         raise (noted(error, _AS_PAIRS) if count > 2 and all(np.size(pair) == 2 for pair in bounds) else error) from None
     return low, high
 
@@ -197,7 +198,7 @@ def _check_order(parsed, door, label):
 
 
 def _refuse_any(wrong, parsed, x0=None, what=None, door="leastsq_batch", name="x0"):
-    """Where any of a batch's problems is wrong: which is the first, and in how many others."""
+    """Raise ValueError if any bounds are wrong: names the first and, in a batch, counts the other problems."""
     if not wrong.any():
         return
     *row, j = first = tuple(np.argwhere(wrong)[0])

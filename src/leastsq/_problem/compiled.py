@@ -53,11 +53,11 @@ class CFunction:
     (``leastsq_residual`` and ``leastsq_jacobian`` of the header in
     `get_include`).  A residual writes m numbers to ``out``; a Jacobian m*n,
     column by column: ``out[i + j*m]`` is the derivative of residual i with
-    respect to ``x[j]``.  It returns 0; anything else ends the fit with ``ier``
+    respect to ``x[j]``.  It returns 0; any other value ends the fit with ``ier``
     10.  It is called without the GIL, so it must not call Python unless it takes
     the GIL, and it may run in several threads at once.
 
-    With `lanes` it takes that many problems at once, one in each lane of a vector register, and is for
+    With `lanes` it takes that many problems at once, one in each lane of a vector register. Such a function is for
     `leastsq_batch`::
 
         int f(int64_t m, int64_t n, int64_t lanes, const double *x, double *out,
@@ -65,9 +65,9 @@ class CFunction:
 
     (``leastsq_lanes_residual``, ``leastsq_lanes_jacobian``).  Arrays are 64-byte aligned and have the lanes
     innermost: ``x[j*lanes + l]``, residuals ``out[i*lanes + l]``, Jacobians ``out[(i + j*m)*lanes + l]``.
-    ``data[l]`` is the data of the problem in lane l; writing anything but 0 to ``status[l]`` ends the fit of
-    that one, returning anything but 0 those of all.  All lanes are always in use: where fewer problems are
-    left, the last one stands in several.  What is computed in a lane must not depend on the others.
+    ``data[l]`` is the data of the problem in lane l.  A value other than 0 in ``status[l]`` ends the fit of that
+    problem; a return value other than 0 ends the fits of all lanes.  All lanes are always in use: if fewer
+    problems are left, the last one is in several lanes.  The results of a lane must not depend on other lanes.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ class CFunction:
     m : int
         Number of residuals, > 0.
     data : None, ndarray, buffer, ctypes object or int, optional
-        What the function gets as its last argument: the address of an array's
-        or a buffer's first byte (it must be contiguous, and is kept alive and
-        not copied), what a ctypes pointer points to, or an address.  None is
-        NULL, or the user data of a `scipy.LowLevelCallable`.
+        The function's last argument: the address of the first byte of an array
+        or buffer (which must be contiguous, is kept alive and is not copied),
+        the target of a ctypes pointer, or an address.  None is NULL, or the user
+        data of a `scipy.LowLevelCallable`.
     lanes : {None, 4, 8, 16}, optional
-        Problems that the function takes at once.  None: one, and without the lanes' signature.  8 suits most
-        processors.
+        The number of problems that the function takes at once.  None: one problem, and the signature without
+        lanes.  8 suits most processors.
 
     Attributes
     ----------
@@ -98,15 +98,15 @@ class CFunction:
     Raises
     ------
     TypeError
-        `func` is none of these, or is known to have another signature; `m` is
+        `func` is none of these objects, or has a different known signature; `m` is
         not an integer; `data` has no address.
     ValueError
-        `func` is a null pointer; `m` is not positive; `data` is not contiguous; another number of `lanes`.
+        `func` is a null pointer; `m` is not positive; `data` is not contiguous; `lanes` is another number.
 
     Examples
     --------
-    Any library's function will do; here the C library's are too simple, so a
-    Python function stands in for one made by a C compiler:
+    A function of any compiled library can be used; this example has no C compiler, so
+    ctypes makes a C function of a Python one:
 
     >>> import ctypes, numpy as np, leastsq
     >>> double_p = ctypes.POINTER(ctypes.c_double)
@@ -139,7 +139,7 @@ class CFunction:
             data_address, kept = _data_address(data)
         self._func, self._m, self._data, self._lanes = func, m, data, lanes
         self._address = address, data_address
-        # a fit holds the handle only
+        # a fit keeps only the handle alive
         self._handle = _core.compiled(address, m, data_address, lanes or 0, (func, data, kept))
 
     @classmethod
@@ -154,22 +154,22 @@ class CFunction:
             fills ``out``, a float64 array of shape (m,), or of shape (m, n) for
             a Jacobian, where n is ``x.size``.  A plain function that compiles in
             numba's nopython mode, or one already decorated with ``numba.njit``.
-            It may return an integer; anything but 0 ends the fit.  So does an
+            It may return an integer; a value other than 0 ends the fit.  So does an
             exception, as if -1 had been returned.
         m : int
             Number of residuals.
         data : array_like, optional
-            An array of numbers, which the function gets as it is, or as a
-            C-contiguous copy if it is not that.
+            An array of numbers.  The function gets this array, or a C-contiguous
+            copy if it is not C-contiguous.
         jacobian : bool, optional
             ``out`` is a Jacobian.
         lanes : {None, 4, 8, 16}, optional
-            Take so many problems at once, for `leastsq_batch`.  `function` is then one of a single point,
-            ``function(i, x, data)``, which returns residual i, or with `jacobian` ``function(i, x, row, data)``,
-            which fills ``row[j]``, the derivatives of that; each without `data` where there is none.  It is
-            called for the lanes in the innermost loop, which LLVM makes vector instructions of if there are no
-            branches in it, and for exp and the like only where numba has SVML (``numba -s`` says; that of
-            PyPI's llvmlite 0.50 has none).  An exception ends the fits of all lanes.
+            The number of problems to take at once, for `leastsq_batch`.  `function` is then for a single data
+            point: ``function(i, x, data)`` returns residual i; with `jacobian`, ``function(i, x, row, data)``
+            fills ``row[j]`` with the derivatives of residual i.  Without `data` that argument is left out.  The
+            innermost loop calls it for all lanes. LLVM vectorises this loop if it has no branches, and calls of
+            exp and other functions only if numba has SVML (see ``numba -s``; PyPI's llvmlite 0.50 has none).
+            An exception ends the fits of all lanes.
 
         Returns
         -------
@@ -181,13 +181,13 @@ class CFunction:
             numba is not installed.
         TypeError
             `function` does not compile, takes other arguments, or returns
-            something else than None or an integer; `data` is not an array of
+            something other than None or an integer; `data` is not an array of
             numbers.
 
         Notes
         -----
-        Compilation takes about a second.  What was compiled is kept and used
-        again for the same function with data of the same dtype and shape.
+        Compilation takes about a second.  The compiled function is kept, and
+        used again for the same function with data of the same dtype and shape.
 
         Examples
         --------
@@ -236,8 +236,8 @@ class CFunction:
         return f"CFunction({self._func!r}, m={self._m}, data={type(self._data).__name__}{lanes})"
 
     def __reduce__(self):
-        raise TypeError("CFunction: an address means nothing in another process; "
-                        "make the CFunction there")
+        raise TypeError("CFunction: an address is not valid in another process; "
+                        "make the CFunction in that process")
 
 
 def _checked_lanes(lanes):
@@ -251,7 +251,7 @@ def _checked_lanes(lanes):
 
 
 def handles(func, Dfun, args):
-    """What `_core.solve` takes in place of `func` and `Dfun`."""
+    """The objects that `_core.solve` takes in place of `func` and `Dfun`."""
     for function, name in ((func, "func"), (Dfun, "Dfun")):
         if isinstance(function, CFunction) and function.lanes is not None:
             raise TypeError(f"leastsq: {name} must be a CFunction without lanes, which are for leastsq_batch, got one with "
@@ -267,9 +267,9 @@ def handles(func, Dfun, args):
 
 
 def call_compiled(function, x, columns=None):
-    """One call from Python: residuals of shape (m,), or with `columns` a Jacobian, shape (m, columns).
+    """Call a compiled function once from Python: residuals of shape (m,), or with `columns` a Jacobian, shape (m, columns).
 
-    ArithmeticError if the function returns something else than 0.
+    ArithmeticError if the function returns a value other than 0.
     """
     x = np.array(x, float).ravel()
     if function.lanes is not None:
@@ -284,7 +284,7 @@ def call_compiled(function, x, columns=None):
 
 
 def _call_lanes(function, x, columns):
-    """The same, with one problem in all lanes."""
+    """The same for a function with lanes, with one problem in all lanes."""
     lanes, (address, data) = function.lanes, function._address
     out = _in_lines((function.m if columns is None else columns*function.m)*lanes)
     out[:] = np.nan
@@ -301,15 +301,15 @@ def _call_lanes(function, x, columns):
 
 
 def _in_lines(count):
-    """So many doubles, 64-byte aligned."""
+    """An array of `count` doubles, 64-byte aligned."""
     room = np.zeros(count + 8)
     first = -room.ctypes.data % 64//8
     return room[first:first + count]
 
 
 def in_python(func, Dfun, args, n):
-    """Functions of x that call the compiled ones of these, whose results are nan where nothing is written at that call."""
-    handles(func, Dfun, args)           # refuses args
+    """func and Dfun as Python functions of x; results of compiled ones are nan in elements that the call does not write."""
+    handles(func, Dfun, args)           # checks the arguments
     if isinstance(func, CFunction):
         func = functools.partial(call_compiled, func)
     if isinstance(Dfun, CFunction):
@@ -318,13 +318,13 @@ def in_python(func, Dfun, args, n):
 
 
 def _function_address(func, signature=_SIGNATURE):
-    """Addresses of the function and of the data that comes with it."""
+    """The addresses of the function and of its data (0: none)."""
     if hasattr(func, "ctypes") and hasattr(func, "address"):            # numba
         return _function_address(func.ctypes, signature)
     if isinstance(func, ctypes._CFuncPtr):
         return _ctypes_address(func, signature), 0
     if type(func).__name__ == "LowLevelCallable" and isinstance(func, tuple):
-        capsule = tuple.__getitem__(func, 0)         # its own says ValueError
+        capsule = tuple.__getitem__(func, 0)         # its own __getitem__ raises ValueError
         return _capsule_address(capsule, "the scipy.LowLevelCallable", signature)
     if type(func).__name__ == "PyCapsule":
         return _capsule_address(func, "the capsule", signature)
@@ -367,7 +367,7 @@ def _is_double_pointer(ctype):
 
 
 def _normalized(signature):
-    """A C signature without const, blanks and other names of the same types."""
+    """A C signature without const and blanks, and with one name for each type."""
     signature = re.sub(r"\bconst\b", "", signature)
     signature = re.sub(r"\b(?:long\s+long|long|npy_int64|ssize_t|Py_ssize_t|npy_intp|intptr_t)\b",
                        "int64_t", signature)
@@ -403,7 +403,7 @@ def _cffi_address(func, wanted):
 
 
 def _data_address(data):
-    """The address of `data`, and what else must stay alive with it."""
+    """The address of `data`, and another object that must stay alive (or None)."""
     if isinstance(data, np.ndarray):
         if not data.flags.c_contiguous:
             raise ValueError("CFunction: data must be C-contiguous, got an array of shape "

@@ -1,4 +1,4 @@
-"""Counts and their expectation: the residuals whose squares are Poisson's deviance, and what that is expected to be."""
+"""Counts and their expectation: residuals whose squares sum to Poisson's deviance, and the moments of the deviance."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .losses import LEAST_SQUARES, POISSON, Loss
 __all__ = ["COUNTS_FTOL", "CountResiduals", "around", "check_counts", "count_residuals", "deviance_moments", "impossible",
            "of_means", "refuse_beside", "score"]
 
-COUNTS_FTOL = 1e-11     # where the user gives none: most of the deviance of low counts is noise, which no fit takes away
-_SUMMED = 64.0          # up to this mean the moments are sums, beyond it series
-_TAIL = 14.0            # standard deviations on either side, and as many counts, that the sums take
+COUNTS_FTOL = 1e-11     # the default: most of the deviance of low counts is noise, which no fit can reduce
+_SUMMED = 64.0          # up to this mean the moments are sums, above it series
+_TAIL = 14.0            # the sums extend this number of standard deviations, and as many counts more, beyond the mean
 
 
 class CountResiduals:
     """
-    Deviance residuals of counts, ``sign(mu - y)*sqrt(2*(y*log(y/mu) - y + mu))``; below them what is no count, as it is.
+    Deviance residuals of counts, ``sign(mu - y)*sqrt(2*(y*log(y/mu) - y + mu))``, followed by the residuals of priors.
 
-    Not finite where no such mean is possible: negative, or zero where something was counted.
+    Not finite where the mean is impossible: negative, or zero although the observed count is not zero.
 
     Parameters
     ----------
     mean : callable
-        ``mean(x, *args)``: expected counts, shape (m,); and `others` further residuals, those of priors.
+        ``mean(x, *args)``: expected counts, shape (m,), followed by `others` further residuals, those of priors.
     counts : ndarray of float64, shape (m,)
     others : int
     """
@@ -39,7 +39,7 @@ class CountResiduals:
         return self.residuals(self.mean(x, *args))
 
     def residuals(self, mean):
-        """Of expected counts."""
+        """The residuals for given expected counts."""
         mean = np.atleast_1d(np.asarray(mean, dtype=float))
         if mean.shape != (self.counts.size + self.others,):
             raise ValueError(f"loss='poisson': the model must return an expectation for each of the {self.counts.size} counts, "
@@ -47,12 +47,12 @@ class CountResiduals:
         return weigh(self.counts, 1.0, mean, False)[0]
 
     def around(self, wrap):
-        """The same residuals, with the mean in a wrapper."""
+        """The same residuals, with `wrap` applied to the mean."""
         return CountResiduals(wrap(self.mean), self.counts, self.others)
 
 
 def count_residuals(mean, counts):
-    """Deviance residuals, ``sign(mu - y)*sqrt(2*(y*log(y/mu) - y + mu))``, of arrays of one shape; nan where y is."""
+    """Deviance residuals, ``sign(mu - y)*sqrt(2*(y*log(y/mu) - y + mu))``, of arrays of one shape; nan where y is nan."""
     mean, counts = np.asarray(mean, float), np.asarray(counts, float)
     known = np.where(np.isnan(counts), 0.0, counts)
     found = weigh(np.ascontiguousarray(known.ravel()), 1.0, mean.ravel(), False)[0].reshape(mean.shape)
@@ -60,18 +60,18 @@ def count_residuals(mean, counts):
 
 
 def around(func, wrap):
-    """A function in a wrapper; of deviance residuals the mean, which is what the user's model computes."""
+    """`wrap` applied to a function; for deviance residuals, to the mean, which is what the user's model computes."""
     return func.around(wrap) if isinstance(func, CountResiduals) else wrap(func)
 
 
 def of_means(problem):
-    """A problem whose function is what the solver calls: the expected counts where there are counts, else the same."""
+    """The problem with the function that the solver calls: the expected counts if there are counts, else unchanged."""
     return replace(problem, func=problem.func.mean, loss=LEAST_SQUARES) if isinstance(problem.func, CountResiduals) else problem
 
 
 def score(func, mean, jacobian):
     """
-    Scoring's residuals and rows, from expected counts and their derivatives.
+    The residuals and rows of scoring, from expected counts and their derivatives.
 
     Returns
     -------
@@ -80,38 +80,38 @@ def score(func, mean, jacobian):
     J : ndarray, shape (m, n)
         Rows of derivatives over ``sqrt(mu)``: ``J.T @ J`` is Fisher's information, ``J.T @ f`` half the deviance's gradient.
     """
-    func.residuals(mean)                    # of the right size
+    func.residuals(mean)                    # checks the size
     f, factors = weigh(func.counts, 1.0, mean, True)
     return f, jacobian*factors[:, None]
 
 
 def refuse_beside(door, sigma, f_scale, strategy="minpack"):
-    """Refuse arguments for the size of errors, which Poisson's distribution fixes, and strategies, whose work secants do."""
+    """Refuse sigma and f_scale, because Poisson's distribution fixes the variance; and strategies, which scoring replaces."""
     if strategy != "minpack":
         raise ValueError(f"{door}: strategy must not be given with loss='poisson', got {strategy!r}: counts are fitted by "
-                         "scoring, whose steps know second derivatives already")
+                         "scoring, whose steps already use second derivatives")
     for name, given in (("sigma", sigma is not None), ("f_scale", f_scale is not None)):
         if given:
             raise ValueError(f"{door}: {name} must not be given with loss='poisson': the variance of counts is their expectation,"
-                             " which the model says. What multiplies them (exposure, efficiency) belongs into the model")
+                             " which the model gives. Factors of the counts (exposure, efficiency) belong in the model")
 
 
 def check_counts(counts, door, name, where=None):
     """
-    The `Loss` of counts, shape (m,), none of which may be negative.
+    The `Loss` for these counts, shape (m,), none of which may be negative.
 
     Parameters
     ----------
     where : callable, optional
-        The index of row number k in words; None: ``[k]``.
+        ``where(k)``: the index of count number k in words; None: ``[k]``.
     """
     bad = np.flatnonzero(~(counts >= 0) | np.isinf(counts))
     if bad.size:
         k = int(bad[0])
         at = f"[{k}]" if where is None else where(k)
         raise ValueError(f"{door}: {name} must be counts with loss='poisson', zero or more, got {counts[k]:.6g} at "
-                         f"{name}{at}, the first of {bad.size}. Counts from which a background was taken off are none: give "
-                         "those that were counted, and add the background to the model")
+                         f"{name}{at}, the first of {bad.size}. Counts minus a background are not counts: give the observed "
+                         "counts, and add the background to the model")
     return Loss(POISSON, 1.0, np.ascontiguousarray(counts, np.float64))
 
 
@@ -119,7 +119,7 @@ def impossible(func, mean):
     """(row, count, expectation) of the first finite mean that no counts can have, or None."""
     mean = np.atleast_1d(np.asarray(mean, float))[:func.counts.size]
     if not np.isfinite(mean).all():
-        return None                         # said elsewhere
+        return None                         # reported elsewhere
     bad = np.flatnonzero((mean < 0) | (mean == 0) & (func.counts > 0))
     return (int(bad[0]), float(func.counts[bad[0]]), float(mean[bad[0]])) if bad.size else None
 
@@ -128,7 +128,7 @@ def deviance_moments(mean):
     """
     Expectation and variance of each count's part of the deviance, ``2*(y*log(y/mu) - y + mu)`` for Poisson's y.
 
-    Sums over the distribution up to a mean of 64; beyond, series in 1/mu, whose errors are below 1e-6 there.
+    Sums over the distribution up to a mean of 64; above it series in 1/mu, whose errors are below 1e-6 there.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def deviance_moments(mean):
     Returns
     -------
     expectation, variance : ndarray, shape (m,)
-        1 and 2 for large means, as chi squared's; both zero for a mean of zero.
+        1 and 2 for large means, like those of chi squared; both zero for a mean of zero.
     """
     mean = np.asarray(mean, float)
     with np.errstate(divide="ignore", invalid="ignore"):

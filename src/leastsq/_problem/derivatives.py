@@ -1,4 +1,4 @@
-"""Jacobians by differences and complex steps, one after another or side by side."""
+"""Jacobians by differences and complex steps, whose evaluations may run in parallel."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["EPS", "GROWTH", "MOST_GROWTHS", "ORDINARY_SIZE", "PRECISION", "SCHEM
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
 PRECISION = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
-_COMPLEX_STEP = 2.0**-66        # relative; its square is nothing beside 1
-_DISAGREE = 0.1                 # of a directional derivative: no rounding error
-TURNS = 6                       # of a central difference whose step is not right
-_BENT = 0.1                     # second difference over first, from which a step is too long
-_ROUNDING = 1e3*EPS             # of the residuals: a second difference so small is nothing
-# fdjac2.f90's: of forward differences over which no residual changes
+_COMPLEX_STEP = 2.0**-66        # relative; its square is negligible compared with 1
+_DISAGREE = 0.1                 # a directional derivative that differs by this fraction is wrong, not only rounded
+TURNS = 6                       # limit on the attempts at a central difference with other steps
+_BENT = 0.1                     # a step is too long if its second difference is this fraction of the first
+_ROUNDING = 1e3*EPS             # second differences below this fraction of the residuals count as zero
+# fdjac2.f90's constants, for forward differences over which no residual changes
 GROWTH, MOST_GROWTHS, ORDINARY_SIZE = 1e4, 3, 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Differences:
-    """How a Jacobian is made of residuals.
+    """How to compute a Jacobian from residuals.
 
     Parameters
     ----------
     scheme : {"2-point", "3-point", "cs"}
-        "2-point" makes the differences of MINPACK's fdjac2, to the bit.
+        "2-point" has the bits of MINPACK's fdjac2.
     precision : float or None
-        Relative error of the function; None: that of the type it returns.
+        Relative error of the function; None: the precision of the dtype that it returns.
     workers : None, int or callable
         Number of threads, or a map: ``workers(f, points)``.
     steps : float, ndarray or None
@@ -54,20 +54,20 @@ class Differences:
     groups: Groups | None = None
 
     def relative_error(self, eps=EPS):
-        """That of a function whose results have the precision `eps`, at least the machine's."""
+        """The relative error of a function whose results have the precision `eps`; at least the machine precision."""
         return max(eps if self.precision is None else float(self.precision), EPS)
 
     def by(self, scheme):
-        """The same by another scheme."""
+        """The same differences with another scheme."""
         return replace(self, scheme=scheme)
 
     def of_precision(self, eps):
-        """The same where that of the function is known now."""
+        """The same differences with the precision of the function, unless the user gave one."""
         return replace(self, precision=eps) if self.precision is None else self
 
 
 def forward_differences(epsfcn, door):
-    """`Differences` from a user's `epsfcn`, checked."""
+    """The `Differences` for a user's `epsfcn`, which is checked."""
     if epsfcn is None:
         return Differences()
     value = real_number(epsfcn, "epsfcn", door)
@@ -77,10 +77,10 @@ def forward_differences(epsfcn, door):
 
 
 class DifferenceJacobian:
-    """The residuals of a fit, and their Jacobian from more of them.
+    """The residuals of a fit, and their Jacobian by differences.
 
-    `residual` and `jacobian` take the place of func and Dfun.  The solver asks for
-    a Jacobian only where it last asked for residuals, which are kept for that.
+    `residual` and `jacobian` replace func and Dfun.  The solver asks for a Jacobian
+    only at the point at which it last asked for residuals, so those are kept.
 
     Parameters
     ----------
@@ -88,25 +88,25 @@ class DifferenceJacobian:
         ``func(x, *args)``.
     differences : Differences
     bounds : Bounds or None
-        No point lies outside.
+        The function is evaluated only within them.
     grows : bool
-        Steps of forward differences that change no residual grow: MINPACK's bits are not wanted.
+        Steps of forward differences that change no residual grow, so the bits are not MINPACK's.
     remembers : bool
-        Steps of forward differences are relative to the largest size that a parameter has had, as between bounds.
+        Steps of forward differences are relative to the largest |x| so far, as with bounds.
     alone : bool
-        These are all residuals.  If not, `sums` say how straight they are over the steps, to be added to those of the
-        others, and whoever has all of them changes `factors`.
+        `func` returns all residuals.  If not, `jacobian` leaves the steps unchanged: the caller adds up the `sums` of
+        all parts, which show how straight the residuals are over the steps, and sets `factors`.
 
     Attributes
     ----------
     evaluations : int
-        How many residuals the Jacobians took.
+        The number of evaluations that the Jacobians took.
     factors : ndarray, shape (n,), or None
-        Of the steps of central differences, relative to those that the size of x gives.
+        Factors of the steps of central differences, which are otherwise relative to the size of x.
     vanished : ndarray of bool, shape (n,), or None
         Parameters close to zero whose forward differences were zero in every Jacobian.
     sums : ndarray, shape (3, n)
-        Of squares, over the last steps of central differences: first differences, second ones, residuals.
+        Sums of squares over the last steps of central differences: of first differences, second differences, residuals.
     """
 
     def __init__(self, func, differences, bounds=None, alone=True, grows=False, remembers=False):
@@ -120,10 +120,10 @@ class DifferenceJacobian:
         self._scheme = {"2-point": self._two_point, "3-point": self._three_point,
                         "cs": self._complex_step}[differences.scheme]
         self._f = None
-        self.largest = 0.0             # |x| so far
+        self.largest = 0.0             # largest |x| so far
         self.factors = self.sums = None
         self._grouped = None if differences.groups is None else GroupedMoves(differences.groups)
-        self._eps = None                # of what func returns
+        self._eps = None                # precision of the dtype that func returns
 
     def residual(self, x, *args):
         result = returned(self.func(x, *args))
@@ -138,7 +138,7 @@ class DifferenceJacobian:
         return self._scheme(x, f, args)
 
     def jacobian_at(self, x, f, args=()):
-        """As `jacobian`, where f = func(x) is known."""
+        """Like `jacobian`, given f = func(x)."""
         self._f = f
         return self._scheme(x.copy(), np.atleast_1d(f), args)
 
@@ -152,19 +152,19 @@ class DifferenceJacobian:
         return self.bounds.low, self.bounds.high
 
     def _evaluate(self, points, args):
-        """func at the points, in order, as they are wanted."""
+        """The values of func at the points, in order; without workers each is computed when it is used."""
         self.evaluations += len(points)
         values = self.map(partial(_call, self.func, args), points)
         return values if self.map is map else _all_of(values, len(points))
 
     def _moved(self, x, moves, f, args):
-        """func where each of the parameters alone is moved, of (j, where to)."""
+        """The values of func with single parameters moved: `moves` holds (j, new value)."""
         if self._grouped is None:
             return self._evaluate([_replaced(x, j, value) for j, value in moves], args)
         return self._grouped.evaluate(x, moves, f, partial(self._evaluate, args=args))
 
     def _largest(self, x):
-        """|x| so far, so that steps do not shrink where x passes close to zero."""
+        """The largest |x| so far, so that steps do not shrink where x passes close to zero."""
         self.largest = np.maximum(np.abs(x), self.largest)
         return self.largest
 
@@ -194,14 +194,14 @@ class DifferenceJacobian:
             which = np.array([j for j in which if moved[j] != before[j]], int)
             self._forward(x, f, args, which, moved, steps, rows)
             lost = which[~np.isfinite(rows[which]).all(axis=1)]
-            rows[lost] = 0              # out of the domain
+            rows[lost] = 0              # outside the domain of func
             which = [j for j in which if j not in lost and not rows[j].any()]
         flat &= ~rows.any(axis=1) & (np.abs(x) < ORDINARY_SIZE)
         self.vanished = flat if self.vanished is None else self.vanished & flat
         return rows.T
 
     def _forward(self, x, f, args, which, moved, steps, rows):
-        """The rows of these parameters."""
+        """Set the rows of these parameters to forward differences."""
         values = iter(self._moved(x, [(j, moved[j]) for j in which], f, args))
         for j in which:
             rows[j] = (_as_residuals(next(values), f.size) - f)/steps[j]
@@ -209,14 +209,14 @@ class DifferenceJacobian:
     def _three_point(self, x, f, args):
         """Central differences, one-sided ones at a bound.
 
-        The step is relative to the parameter's size, unless the residuals say otherwise: it is made
-        shorter where they bend over it, longer where they do not change, and remembered.
+        The step is relative to the parameter's size. It is made shorter if the residuals bend over
+        it, longer if they do not change, and the factor is remembered.
         """
         n = x.size
         if self.factors is None:
             self.factors = np.ones(n)
         steps = _core.difference_steps(x, self._relative_step(np.cbrt), self._largest(x), None, None)[1]*self.factors
-        rows, best, self.sums = np.zeros((n, f.size)), np.full(n, np.inf), np.zeros((3, n))     # best: the least bend so far
+        rows, best, self.sums = np.zeros((n, f.size)), np.full(n, np.inf), np.zeros((3, n))     # best: the smallest bend so far
         todo = [j for j in range(n) if self._room(x, j) > 0]
         for turn in range(TURNS if self.alone and self.differences.steps is None else 1):
             plan = [self._ends(x, j, steps[j]) for j in todo]
@@ -251,7 +251,7 @@ class DifferenceJacobian:
         if central:
             h = min(h, up, down)
             ends = x[j] + h, x[j] - h
-        else:                           # the parabola through f(x) and two points beside
+        else:                           # the parabola through f(x) and two points on one side
             h = min(h, room/2) if up >= down else -min(h, room/2)
             ends = x[j] + h, min(max(x[j] + 2*h, low[j]), high[j])
         return central, ends[0] - x[j], ends[1] - x[j]
@@ -267,10 +267,10 @@ class DifferenceJacobian:
             value = np.atleast_1d(np.asarray(returned(next(values))))
             if value.dtype.kind != "c" or value.shape != f.shape:
                 raise TypeError(
-                    "leastsq: complex steps ('cs') need func to let complex numbers through, and "
+                    "leastsq: complex steps ('cs') need a func that passes complex numbers through, but "
                     f"func(x) with a complex x[{j}] returned {value.dtype} of shape {value.shape}: "
-                    "it drops the imaginary part (abs, real, a float64 array that is filled?). "
-                    "'3-point' makes do with real numbers")
+                    "it drops the imaginary part (abs, real, or a float64 array that it fills?). "
+                    "'3-point' needs only real numbers")
             # a nan in the real part may leave 0 in the imaginary one
             rows[j] = np.where(np.isfinite(value.real), value.imag/steps[j], np.nan)
         if not self.checked and free.size:
@@ -278,7 +278,7 @@ class DifferenceJacobian:
         return rows.T
 
     def _check_complex(self, x, f, args, rows, low, high):
-        """Real differences tell whether func is what complex steps need: one, where steps relative to x are short enough."""
+        """Compare the Jacobian with real differences, which complex steps must match; one is usually enough."""
         self.checked = True
         signs = (-1.0)**np.arange(x.size)
         for step in self._check_steps(x, f, rows):
@@ -296,11 +296,11 @@ class DifferenceJacobian:
         raise ValueError(
             "leastsq: the Jacobian by complex steps ('cs') disagrees with a difference of func: somewhere "
             "func drops the imaginary part, or is not analytic (abs, real, conj, comparisons). '3-point' "
-            "makes do with real numbers")
+            "needs only real numbers")
 
     @staticmethod
     def _check_steps(x, f, rows):
-        """Relative to x, then ever shorter ones by which the residuals should change a little."""
+        """Steps relative to x, then ever shorter ones over which the residuals should change a little."""
         plain = steps_of(x, 2.0**-26)
         yield plain
         sizes = np.linalg.norm(rows, axis=1)
@@ -310,12 +310,12 @@ class DifferenceJacobian:
             with np.errstate(all="ignore"):
                 steps = np.maximum(share*size/sizes, 8*np.spacing(np.abs(x)))
                 part = float(np.nanmax(np.where((sizes > 0) & (x != 0), steps/np.abs(x), 0.0), initial=0.0))
-            # a parameter without effect, as it seems, moves by the largest part that another does
+            # a parameter that seems to have no effect moves by the largest relative step of the others
             yield np.where(sizes > 0, steps, np.maximum(part*np.abs(x), plain))
 
 
 def _differences_of(f, first, second, central):
-    """Squares of the first and the second difference over a step, and of the residuals."""
+    """Sums of squares of the first and the second difference over a step, and of the residuals."""
     with np.errstate(all="ignore"):
         change = first - second if central else second - f
         curve = (first - f) + (second - f) if central else (second - f) - 2*(first - f)
@@ -323,7 +323,7 @@ def _differences_of(f, first, second, central):
 
 
 def _bend(change, curve, size):
-    """Second difference over first, from their squares; inf where nothing changes."""
+    """Second difference over first, from their sums of squares; inf if nothing changes."""
     with np.errstate(all="ignore"):
         if curve <= _ROUNDING**2*size:
             return 0.0
@@ -331,7 +331,7 @@ def _bend(change, curve, size):
 
 
 def other_steps(sums, steps, x):
-    """By what steps should be multiplied before they are tried again; 1 where they are right, or nothing better is known."""
+    """Factors of the steps for the next attempt; 1 where a step is right, or no better one is known."""
     factors = np.ones(steps.size)
     for k, (change, curve, size) in enumerate(sums.T):
         bend = _bend(change, curve, size)
@@ -357,14 +357,14 @@ def _mapper(workers):
         raise ValueError(f"leastsq: workers must be positive, or -1, got {workers}")
 
     def by_threads(function, points):
-        from concurrent.futures import ThreadPoolExecutor   # not at the top: it is long to import, and few use it
+        from concurrent.futures import ThreadPoolExecutor   # not at the top: it is slow to import and rarely used
         with ThreadPoolExecutor(min(count, max(len(points), 1))) as pool:
             return list(pool.map(function, points))
     return map if count == 1 else by_threads
 
 
 def _all_of(values, count):
-    """What a map of the user's returned, if it is what was asked for."""
+    """The results of a user's map as a list, after a check of their number."""
     if not hasattr(values, "__iter__"):
         raise TypeError("leastsq: workers must return the results in the order of the points, got "
                         f"{type(values).__name__}")
@@ -379,7 +379,7 @@ def _call(func, args, x):
 
 
 def steps_of(x, relative):
-    """As fdjac2 makes them without bounds."""
+    """The steps of fdjac2 without bounds."""
     return _core.difference_steps(x, relative, None, None, None)[1]
 
 
@@ -394,6 +394,5 @@ def _as_residuals(value, m):
     if value.dtype.kind not in "biuf":
         raise TypeError(f"leastsq: func must return real numbers, got {value.dtype}")
     if value.ndim > 1 or value.size != m:
-        raise ValueError(f"leastsq: func returned shape {value.shape} where it returned "
-                         f"{m} residuals before")
+        raise ValueError(f"leastsq: func returned shape {value.shape}, but {m} residuals before")
     return np.atleast_1d(value).astype(float, copy=False)

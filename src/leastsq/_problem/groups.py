@@ -1,4 +1,4 @@
-"""Parameters of different groups, which share no residual, moved in one evaluation: fewer of these for the same differences."""
+"""Differences with fewer evaluations: parameters of different groups, which share no residual, move in one evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["GroupedMoves", "Groups", "parse_groups"]
 
-_SHARED = -1            # of a parameter on which any residual may depend; of a residual that no group's parameter changes
+_SHARED = -1            # the group of parameters on which any residual may depend, and of residuals that no group changes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,11 +18,11 @@ class Groups:
     Attributes
     ----------
     of_parameters : ndarray of int, shape (n,)
-        The number of each one's group; -1: of none.
+        The number of each parameter's group; -1: no group.
     of_rows : ndarray of int, shape (m,), or None
-        The same of the residuals; None: to be found out.
+        The number of each residual's group; None: not known yet.
     names : sequence of str or None
-        Of the parameters, for messages.
+        The names of the parameters, for messages.
     """
 
     of_parameters: np.ndarray
@@ -30,7 +30,7 @@ class Groups:
     names: tuple | None = None
 
     def part(self, which):
-        """Those of some of the parameters."""
+        """The groups of some of the parameters."""
         names = None if self.names is None else tuple(self.names[j] for j in which)
         return Groups(self.of_parameters[which], self.of_rows, names)
 
@@ -40,7 +40,7 @@ class Groups:
 
 class GroupedMoves:
     """
-    What a function is where single parameters are moved, from points at which one of each group is.
+    The values of a function with single parameters moved, from points at which one parameter of each group is moved.
 
     A. R. Curtis, M. J. D. Powell, J. K. Reid, "On the estimation of sparse Jacobian matrices", IMA Journal of Applied
     Mathematics 13 (1974), 117-119.
@@ -48,14 +48,14 @@ class GroupedMoves:
     Parameters
     ----------
     groups : Groups
-        If it does not know the rows, the parameters are moved one by one the first time, and that tells; a residual which
-        parameters of two groups change is an error.
+        If `of_rows` is None, the parameters are moved one by one the first time, which shows the group of each residual;
+        a residual that changes with parameters of two groups is an error.
     """
 
     def __init__(self, groups):
         self.groups = groups
         self.rows = groups.of_rows
-        self._by = None                 # which parameter showed a row's group
+        self._by = None                 # the parameter that showed each row's group
 
     def evaluate(self, x, moves, f, evaluate):
         """
@@ -65,11 +65,11 @@ class GroupedMoves:
         ----------
         x : ndarray, shape (n,)
         moves : list of (int, number)
-            The parameters and where they are moved to.
+            Each parameter that is moved, and its new value.
         f : ndarray, shape (m,)
             The function at x.
         evaluate : callable
-            ``evaluate(points)``: the function there, in order.
+            ``evaluate(points)``: the values of the function at the points, in order.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class GroupedMoves:
                     found[k] = value
                 continue
             if self._by is not None and (_differs(value, f) & (self.rows == _SHARED)).any():
-                again += batch          # residuals that no group changed before: whose are they?
+                again += batch          # changed residuals of no known group: move one by one to find it
                 continue
             for k in batch:
                 mine = self.rows == self.groups.of_parameters[moves[k][0]]
@@ -105,7 +105,7 @@ class GroupedMoves:
         return found
 
     def _batches(self, moves):
-        """Lists of moves that are made at once."""
+        """Lists of the moves that are made in one evaluation."""
         batches, layers, depth = [], [], {}
         for k, (j, _) in enumerate(moves):
             group = self.groups.of_parameters[j]
@@ -120,7 +120,7 @@ class GroupedMoves:
         return batches
 
     def _learn(self, moves, values, f):
-        """Which rows the single moves change, and so whose they are."""
+        """Learn the groups of the rows from the rows that single moves change."""
         for (j, _), value in zip(moves, values):
             group = self.groups.of_parameters[j]
             if group == _SHARED or value.shape != f.shape:
@@ -130,14 +130,15 @@ class GroupedMoves:
             if foreign.any():
                 row = int(np.argmax(foreign))
                 name = self.groups.name
-                raise ValueError(f"leastsq: groups: {name(self._by[row])} and {name(j)} are of different groups, and both change "
+                raise ValueError(f"leastsq: groups: {name(self._by[row])} and {name(j)} are in different groups, but both change "
                                  f"residual {row}")
             self._by[changed & (self.rows == _SHARED)] = j
             self.rows[changed] = group
 
 
 def _differs(value, f):
-    """Which residuals a move changed; of complex steps, by the imaginary part: the real one may be rounded otherwise."""
+    """A mask of the residuals that a move changed; with complex steps by the imaginary part, because rounding may change
+    the real part."""
     if value.dtype.kind == "c":
         return ~(value.imag == 0)
     return (value != f) & ~((value != value) & (f != f))
@@ -152,12 +153,12 @@ def _moved(x, moves):
 
 def parse_groups(groups, n):
     """
-    The `Groups` of a user's labels.
+    The `Groups` made of a user's labels.
 
     Parameters
     ----------
     groups : sequence
-        A label for each parameter, anything that can be compared; None: of no group.
+        A label for each parameter, any hashable object; None: no group.
     n : int
     """
     if isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):

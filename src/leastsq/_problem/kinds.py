@@ -1,4 +1,4 @@
-"""Arrays that are more than numbers: with masks, units or dates.  Plain arrays never come here."""
+"""Arrays with masks, units or dates.  Plain arrays do not pass through this module."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 
 __all__ = ["PLAIN", "plain", "returned", "unmasked", "without_mask"]
 
-# What needs no look: numbers, and sequences of them.
+# Types that need no check: numbers and sequences of numbers.
 PLAIN = frozenset({np.ndarray, list, tuple, float, int, bool, range, type(None), np.float64})
 
 
 def plain(value, what, door):
     """
-    A value without its units; refused if it has any, or is a date, or if something in it is masked.
+    A dimensionless value as plain numbers; refused if it has units, is a date, or has masked elements.
 
     Parameters
     ----------
     value : object
     what : str
-        What messages call it: "x0", "the array that func returns".
+        Its name in messages: "x0", "the array that func returns".
     door : str
         The function that the user called.
     """
@@ -33,14 +33,14 @@ def plain(value, what, door):
 
 
 def returned(value, what="func", door="leastsq"):
-    """What a function of the user's returned, as `plain`; `what` is the function's name."""
+    """The result of a user's function, without units and masks as in `plain`; `what` is the function's name."""
     if type(value) is np.ndarray and value.dtype.kind not in "mM" or type(value) is not np.ndarray and type(value) in PLAIN:
         return value
     return plain(value, f"the array that {what} returns", door)
 
 
 def unmasked(value, what, door):
-    """(value without mask and units, its mask or None)."""
+    """A pair: the value without mask and units, and its mask or None."""
     value = _numbers(value, what, door)
     if not isinstance(value, np.ma.MaskedArray):
         return value, None
@@ -49,9 +49,9 @@ def unmasked(value, what, door):
 
 def without_mask(xdata, ydata, sigma):
     """
-    `curve_fit`'s data without the points that a mask of any of them leaves out.
+    `curve_fit`'s data without the points that are masked in any of the arrays.
 
-    What lies under a mask counts for nothing, nan included.
+    Values under a mask are ignored, even if they are nan.
     """
     door, masks = "curve_fit", []
     xdata, mask = unmasked(xdata, "xdata", door)
@@ -77,7 +77,7 @@ def without_mask(xdata, ydata, sigma):
 
 
 def _points(array, good):
-    """The good points of an array that has any; of a covariance matrix, the good rows and columns."""
+    """The good points of an array of points, or the good rows and columns of a covariance matrix; others unchanged."""
     m = good.size
     shape = np.shape(array) if isinstance(array, (np.ndarray, list, tuple)) else ()
     if not shape or shape[-1] != m or m == 1:
@@ -92,19 +92,19 @@ def _how_to_leave_out(what, door):
     if "returns" in what and door == "curve_fit":
         return "mask ydata there instead, and those points are left out; or return .filled(value)"
     if "returns" in what:
-        return ("leave the points out in the function, (model - data)[keep], or use curve_fit, which leaves masked data out; "
-                ".filled(0) makes residuals of zero of them")
+        return ("leave the points out in the function, (model - data)[keep], or use curve_fit, which leaves out masked data; "
+                ".filled(0) turns them into residuals of zero")
     return "give .compressed(), or .filled(value)"
 
 
 def _numbers(value, what, door):
-    """A value without units; TypeError if it has some, or is a date."""
-    of = type(value)                    # which is asked for methods: other arrays' own __getattr__ takes its time
+    """A dimensionless value as plain numbers; TypeError if it has units or is a date."""
+    of = type(value)                    # look up methods in the type: the __getattr__ of some arrays is slow
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if kind in "mM" and kind:
         how = "(t - t[0])/np.timedelta64(1, 's')" if kind == "M" else "t/np.timedelta64(1, 's')"
         raise TypeError(f"{door}: {what} must be numbers, got {'dates' if kind == 'M' else 'time spans'} (dtype {value.dtype}): "
-                        f"{how} makes numbers of seconds")
+                        f"{how} converts them to seconds")
     if hasattr(of, "to_value") and hasattr(value, "unit"):                   # astropy
         try:
             return value.to_value("")

@@ -1,4 +1,4 @@
-"""Losses: parsed; of robust ones the values for residuals, and what they make of the variance."""
+"""Losses: parsing, the values of robust losses and their derivatives, and the variance of robust estimates."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["LEAST_SQUARES", "LINEAR", "POISSON", "DataLoss", "Loss", "parse_loss
 LINEAR = "linear"
 POISSON = "poisson"
 _CODES = {LINEAR: None, "soft_l1": 0, "huber": 1, "cauchy": 2, "arctan": 3}      # loss.c's
-_LEAST_SQUARE = 1e-300          # of the scale: residuals are divided by it and squared
-_LEAST_WEIGHT = np.finfo(float).eps     # of a row of the Jacobian, squared: SciPy's
+_LEAST_SQUARE = 1e-300          # lower limit of scale**2: residuals are divided by the scale and squared
+_LEAST_WEIGHT = np.finfo(float).eps     # lower limit of the squared weight of a Jacobian's row (SciPy's)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
     """
-    What is made of each residual: ``scale**2*rho((residual/scale)**2)``.
+    The loss of each residual, ``scale**2*rho((residual/scale)**2)``; or Poisson's deviance of `counts`.
 
-    Or Poisson's deviance of `counts`: then a `Problem`'s function makes deviance residuals, whose squares are summed, and
-    the solver calls its `mean`.
+    With counts, a `Problem`'s function returns deviance residuals, whose squares are summed, and the solver calls its
+    `mean`.
     """
 
     rho: str | Callable = LINEAR
@@ -41,23 +41,23 @@ class Loss:
 
     @property
     def is_robust(self):
-        """Is something else summed than squares?"""
+        """Is something other than squares summed?"""
         return not (self.is_linear or self.is_poisson)
 
     def of_data(self):
-        """That of data alone, without what priors have in its place."""
+        """The loss of the data alone; the residuals of priors are squared instead."""
         return Loss(self.rho.rho, self.scale) if isinstance(self.rho, DataLoss) else self
 
     @property
     def code(self):
-        """What the core takes: None for least squares, a number of ``loss.c``, the user's function, or counts."""
+        """The core's argument: None for least squares, a number of ``loss.c``, the user's function, or counts."""
         if self.is_poisson:
             return self.counts
         return _CODES[self.rho] if isinstance(self.rho, str) else self.rho
 
     @property
     def options(self):
-        """What `leastsq` takes for it."""
+        """The arguments of `leastsq` for this loss."""
         return {"loss": self if self.is_poisson else self.rho, "f_scale": self.scale}
 
     def values(self, residuals):
@@ -70,31 +70,31 @@ class Loss:
         return _values(self.rho, self.scale, residuals)
 
     def cost(self, residuals):
-        """Sum of squares, or of the losses."""
+        """The sum of squares, or of the losses."""
         return float(self.values(residuals)[0].sum() if self.is_robust else np.sum(residuals*residuals))
 
     def row_weights(self, residuals):
-        """What the rows of a Jacobian are multiplied by so that ``J.T @ J`` approximates the Hessian, shape (m,)."""
+        """The weights of a Jacobian's rows with which ``J.T @ J`` approximates the Hessian, shape (m,)."""
         if not self.is_robust:
-            return np.ones(np.shape(residuals))         # scoring has weighted those of counts
+            return np.ones(np.shape(residuals))         # for counts, scoring has weighted the rows
         _, slope, curvature = self.values(residuals)
         return np.sqrt(np.maximum(slope + 2*curvature*residuals**2, _LEAST_WEIGHT))
 
     def variance(self, residuals, n):
         """
-        Huber's, of an estimate of n parameters that minimizes the losses of m > n residuals.
+        Huber's variance of an estimate of n parameters that minimizes the losses of m > n residuals.
 
         Returns
         -------
         psi : ndarray, shape (m,)
-            Halves of the losses' derivatives with respect to the residuals: what takes the
-            place of the residuals in the gradient.
+            Half of each loss's derivative with respect to its residual, which replaces the
+            residual in the gradient.
         twice_cost : float
-            Sum of the losses.
+            The sum of the losses.
         bend : float
-            Mean of psi': how curved the cost is, in units of the sum of squares'.
+            The mean of psi': the curvature of the cost in units of the curvature of a sum of squares.
         variance : float
-            What ``inv(J.T @ J)`` is to be multiplied by: Huber's estimate with his correction of
+            The factor of ``inv(J.T @ J)`` in the covariance: Huber's estimate with his correction of
             order n/m (Robust Statistics, 1981, section 7.6).  nan if the cost is not curved
             upwards.
         """
@@ -112,7 +112,7 @@ class Loss:
 
 
 class DataLoss:
-    """A loss of the data's residuals alone: the last `others`, those of priors, are squared."""
+    """A loss of the data's residuals alone: the last `others` residuals, those of priors, are squared."""
 
     def __init__(self, rho, others):
         self.rho, self.others = rho, others
@@ -131,12 +131,12 @@ LEAST_SQUARES = Loss()
 
 
 def parse_loss(loss, f_scale):
-    """The `Loss` that a user's `loss` and `f_scale` mean; one that was parsed already stays."""
+    """The `Loss` made of a user's `loss` and `f_scale`; a `Loss` is returned unchanged."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, str) and loss == POISSON:
-        raise ValueError("`loss='poisson'` needs the counts and a model of their expectation apart, which one residual function "
-                         "does not have: `fit`, `curve_fit` and `leastsq_batch` take it.")
+        raise ValueError("`loss='poisson'` needs the counts and a model of their expectation separately, but residual functions "
+                         "combine them: use `fit`, `curve_fit` or `leastsq_batch`.")
     if not (isinstance(loss, str) and loss in _CODES or not isinstance(loss, str) and callable(loss)):
         raise ValueError(f"`loss` must be one of {list(_CODES)} or a callable, got {loss!r}.")
     try:
@@ -146,7 +146,7 @@ def parse_loss(loss, f_scale):
     if not 0 < scale < np.inf:
         raise ValueError(f"`f_scale` must be positive and finite, got {f_scale!r}.")
     if not _LEAST_SQUARE <= scale*scale < np.inf:
-        raise ValueError(f"`f_scale` must have a square that a float64 holds, between 1e-150 and 1e150 or so, got {f_scale!r}.")
+        raise ValueError(f"`f_scale` must be between about 1e-150 and 1e150, so a float64 holds its square, got {f_scale!r}.")
     return Loss(loss, scale)
 
 
@@ -158,7 +158,7 @@ def _values(loss, f_scale, residuals):
 
 
 def _rho(loss, z):
-    """The loss and its two derivatives, for squares in units of the scale's."""
+    """The loss and its two derivatives at z, the squared residuals in units of scale**2."""
     if not isinstance(loss, str):
         rho = np.array(real_array(loss(z), "the array that loss returns", "leastsq"), float)
         if rho.shape != (3, z.size):

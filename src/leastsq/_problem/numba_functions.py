@@ -1,4 +1,4 @@
-"""C functions that numba makes of Python functions of one problem, or of one point of it."""
+"""C functions made with numba from Python functions of one problem, or of one point of a problem."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["lanes_cfunc", "numba_cfunc"]
 
 @functools.lru_cache(maxsize=128)
 def numba_cfunc(function, shape, dtype, jacobian):
-    """`function` with the C signature around it, compiled."""
+    """`function` compiled, with the C signature of a residual or Jacobian."""
     numba, status_of = _numba()
     types, array, matrix = numba.types, numba.carray, numba.farray
     inner = function if isinstance(function, numba.core.registry.CPUDispatcher) \
         else numba.njit(function)
     _check_parameters(inner.py_func, ("x", "out") if shape is None else ("x", "out", "data"))
 
-    # An exception must not leave this function: numba would print it and go on.
-    # numba compiles what it sees, so each shape of call is spelled out.
+    # An exception must not leave this function: numba would print and ignore it.
+    # numba cannot compile calls with a variable number of arguments, so each form of call has its own function.
     if shape is None and not jacobian:
         def door(m, n, x, out, data):
             try:
@@ -54,20 +54,20 @@ def numba_cfunc(function, shape, dtype, jacobian):
     except numba.errors.NumbaError as error:
         raise TypeError(f"CFunction.from_numba: {inner.py_func.__name__} does not compile in "
                         f"numba's nopython mode with {_given(shape, dtype, jacobian)}, or returns "
-                        "something else than None or an integer: see above") from error
+                        "something other than None or an integer: see above") from error
 
 
 @functools.lru_cache(maxsize=128)
 def lanes_cfunc(function, shape, dtype, jacobian, wide):
-    """`function` of one point in a loop over points and lanes, with the lanes' C signature around it, compiled."""
+    """`function` of one point, compiled in a loop over points and lanes, with the C signature for lanes."""
     numba, _ = _numba()
     types, array = numba.types, numba.carray
     inner = function if isinstance(function, numba.core.registry.CPUDispatcher) \
         else numba.njit(error_model="numpy")(function)
     _check_parameters(inner.py_func, ("i", "x", *(("row",) if jacobian else ()), *(() if shape is None else ("data",))), "lanes")
 
-    # Strides of `wide`, which is a constant, and a bound that is none: else LLVM unrolls the loop
-    # over lanes, and has none left to make vector instructions of.
+    # The strides use `wide`, a constant, but the loops run to `lanes`, a variable: with a constant bound LLVM
+    # would unroll the loop over lanes and then find no loop to vectorise.
     if shape is None and not jacobian:
         def door(m, n, lanes, x, out, data, status):
             try:
@@ -127,7 +127,7 @@ def lanes_cfunc(function, shape, dtype, jacobian, wide):
 
 
 def _given(shape, dtype, jacobian):
-    """What the compiled function is called with, for messages."""
+    """The arguments of the compiled function, for messages."""
     given = f"x of shape (n,), out of shape {'(m, n)' if jacobian else '(m,)'}"
     return given if shape is None else f"{given}, data of shape {shape} and dtype {dtype}"
 
@@ -144,7 +144,7 @@ def _check_parameters(function, wanted, with_lanes=""):
 
 @functools.cache
 def _numba():
-    """numba, and a compiled function that makes a status of what a user's returned."""
+    """numba, and a compiled function that converts the result of a user's function to a status."""
     try:
         import numba
         import numba.extending
@@ -169,6 +169,6 @@ def _numba():
             return narrowed
         if isinstance(result, types.Optional) and isinstance(result.type, types.Integer):
             return optional
-        return None                     # numba then says that there is no such status_of
+        return None                     # numba then reports that no status_of accepts this type
 
     return numba, status_of

@@ -1,4 +1,4 @@
-"""What is fitted, in one record: whatever speaks about a fit asks it, and nobody else."""
+"""The problem to fit, in one record: the only source of facts for all tools that describe a fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Problem", "parse_problem"]
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """
-    The function whose squares are summed, and what is known about it.
+    The function whose squares are summed, and the facts known about it.
 
     Attributes
     ----------
@@ -28,32 +28,32 @@ class Problem:
     args : tuple
         Further arguments of `func` and `Dfun`.
     Dfun : callable, CFunction or None
-        ``Dfun(x, *args)``: their Jacobian, shape (m, n), or (n, m) with `col_deriv`; None: `differences`.  Of counts
-        (`CountResiduals`) that of their mean.
+        ``Dfun(x, *args)``: the Jacobian of the residuals, shape (m, n), or (n, m) with `col_deriv`; None: use
+        `differences`.  For counts (`CountResiduals`), the Jacobian of the expected counts.
     col_deriv : bool
     differences : Differences
-        How a Jacobian is made of residuals.
+        How to compute a Jacobian from residuals.
     bounds : Bounds or None
         None: no parameter has any.
     loss : Loss
     names : tuple of str or None
-        Of the parameters.
+        The names of the parameters.
     model : callable or None
-        ``model(xdata, *parameters)``, where there are data apart from it.
+        ``model(xdata, *parameters)``, if the model and the data are known separately.
     xdata, ydata : object, ndarray or None
-        The data: what the model is called with, and what it is compared with.
+        The data: the first argument of the model, and the values that the model should match.
     sigma : None, float or ndarray, shape (m,) or (m, m)
         Standard deviations of the data, or their covariance.
     absolute_sigma : bool or None
-        The sizes of `sigma` are known, and not only their ratios; None: nobody said.
+        The sizes of `sigma` are known, and not only their ratios; None: not specified.
     in_blocks : bool
-        The functions take a block of data after x: nobody can call them without the blocks.
+        The functions take a block of data after x, and cannot be called without the blocks.
     rows : int or None
         Number of residuals of all blocks together.
     priors : tuple
-        (index, mean, width) of each parameter that has one; their residuals are the last, and no data.
+        (index, mean, width) of each parameter that has a prior; the residuals of priors come last and are not data.
     sets : tuple
-        The `DataSet` of each data set that `fit` was given; `ydata` and `sigma` are then vectors of what counts in them.
+        The `DataSet` of each data set that was passed to `fit`; `ydata` and `sigma` are then vectors of all used points.
     """
 
     func: Callable | Any
@@ -80,11 +80,11 @@ class Problem:
 
     @property
     def grows(self):
-        """May steps of forward differences grow?  MINPACK's bits are promised without bounds and losses only."""
+        """May steps of forward differences grow?  Only with bounds or a loss, where MINPACK's bits are not promised."""
         return self.bounds is not None or not self.loss.is_linear
 
     def counted(self, m):
-        """Which of m residuals count: not those of points with an infinite sigma."""
+        """A mask of the m residuals that count: not those of points with an infinite sigma."""
         if self.sigma is None or np.shape(self.sigma) != (m,):
             return np.ones(m, bool)
         return np.isfinite(self.sigma)
@@ -94,7 +94,7 @@ class Problem:
         return "" if self.bounds is None else self.bounds.describe(x, multipliers, self.names)
 
     def at_bounds(self, x, multipliers=None):
-        """What a result holds about bounds, where any were given: where the parameters are, and what holds them there."""
+        """The entries of a result about bounds: which parameters are at a bound, and the multipliers that hold them there."""
         mask = np.zeros(x.size, np.int64) if self.bounds is None else self.bounds.active_mask(x)
         return {"active_mask": mask, "multipliers": np.zeros(x.size) if multipliers is None else multipliers}
 
@@ -115,7 +115,7 @@ class Problem:
             yield "", slice(0, m)
 
     def where(self, row):
-        """What residual number `row` is about, in words."""
+        """The data point of residual number `row`, in words; None if there is nothing to add to the number."""
         first = 0
         for i, data in enumerate(self.sets):
             if row < first + data.values.size:
@@ -126,20 +126,20 @@ class Problem:
         return None
 
     def free_count(self, n):
-        """Of n parameters, those that the bounds do not fix."""
+        """The number of parameters, out of n, that the bounds do not fix."""
         return n if self.bounds is None else int(np.count_nonzero(self.bounds.free))
 
 
 def parse_problem(func, x0, args, Dfun, col_deriv, differences, bounds=None, loss=(LINEAR, 1.0)):
     """
-    The `Problem` of a residual function, from what the user of `leastsq` gave.
+    The `Problem` of a residual function, from the arguments of `leastsq`.
 
     Parameters
     ----------
     func, x0, args, Dfun, col_deriv : object
-        As given; `Dfun` may be the name of a scheme of differences, or `Differences` with steps (`curve_fit` gives it).
+        As given; `Dfun` may be the name of a scheme of differences, or `Differences` with steps (from `curve_fit`).
     differences : Differences
-        Its scheme is that of `Dfun`, if that is a name; and its steps.
+        The scheme and the steps are replaced by those of `Dfun`, if that gives them.
     bounds : object
         As given; None: there are none.
     loss : tuple

@@ -1,4 +1,4 @@
-"""How to fit, and who watches: records that travel whole from the public functions to the core."""
+"""How to fit, and which functions watch: records that are passed whole from the public functions to the core."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 __all__ = ["STRATEGIES", "Settings", "Watching", "first_factor", "most_evaluations", "parse_strategy"]
 
 STRATEGIES = {"minpack": 0, "fast": 1, "robust": 2}     # the core's numbers
-_FACTOR = 100                   # MINPACK's, and
-_FIRST_FACTOR = 0.3             # what the other strategies take in its place,
-_BOUNDED_FACTOR = 1.0           # and between bounds
+_FACTOR = 100                   # MINPACK's default
+_FIRST_FACTOR = 0.3             # the default of the other strategies without bounds
+_BOUNDED_FACTOR = 1.0           # and with bounds
 
 
 def most_evaluations(n, by_differences):
-    """MINPACK's limit for n parameters, where the user sets none."""
+    """MINPACK's limit for n parameters, if the user gives none."""
     return (200 if by_differences else 100)*(n + 1)
 
 
 def parse_strategy(strategy, caller="leastsq"):
-    """The core's number."""
+    """The core's number of a strategy."""
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ValueError(f"{caller}: strategy must be 'minpack', 'fast' or 'robust', got {strategy!r}")
     return STRATEGIES[strategy]
 
 
 def first_factor(factor, strategy, bounded):
-    """The core's factor: a user's own, or the strategy's where it is the default; `strategy` is the core's number."""
+    """The core's factor: the user's, or the strategy's if the user left the default; `strategy` is the core's number."""
     if strategy == STRATEGIES["minpack"] or not isinstance(factor, (int, float)) or factor != _FACTOR:
         return factor
     return _BOUNDED_FACTOR if bounded else _FIRST_FACTOR
@@ -36,9 +36,9 @@ def first_factor(factor, strategy, bounded):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """When to stop, how to scale, how to factor; as `leastsq` takes them.
+    """When to stop, how to scale and how to factor, as in the arguments of `leastsq`.
 
-    The core checks them: the tolerances, `factor` and `diag` may be anything that a user gives.
+    The core checks the tolerances, `factor` and `diag`; here they may be anything that a user passes.
     """
 
     ftol: Any = 1.49012e-8
@@ -57,7 +57,7 @@ class Settings:
         return STRATEGIES[self.strategy]
 
     def first_factor(self, bounded):
-        """The core's factor."""
+        """The core's factor, with or without bounds."""
         return first_factor(self.factor, self.number, bounded)
 
     def limit(self, n, by_differences):
@@ -69,13 +69,13 @@ class Settings:
         return limit if limit > 0 else most_evaluations(n, by_differences)
 
     def tolerances(self):
-        """The three, by name."""
+        """The three tolerances by name."""
         return {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Watching:
-    """Who is told of a fit's events: as `leastsq` takes them."""
+    """Who is told of the events of a fit, as in the arguments of `leastsq`."""
 
     callback: Callable | None = None
     history: bool = False

@@ -1,4 +1,4 @@
-"""Standard deviations of data, or their covariance: what residuals and the rows of a Jacobian are divided by."""
+"""Standard deviations of data, or their covariance: residuals and the rows of a Jacobian are divided by them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Weighted", "count_finite", "weigher"]
 
 def weigher(sigma, m):
     """
-    What residuals, or the rows of a Jacobian, are multiplied by: factors, or a function; None: nothing.
+    The factors that multiply residuals or the rows of a Jacobian, or a function that does it; None: no weights.
 
-    In the words of SciPy's `curve_fit`, which takes negative ones too.
+    For `curve_fit`, with SciPy's messages; like SciPy it accepts negative sigma.
     """
     if sigma is None:
         return None
@@ -34,13 +34,13 @@ def weigher(sigma, m):
     except np.linalg.LinAlgError as error:
         least = np.linalg.eigvalsh(np.asarray(sigma, float))[0]
         raise noted(ValueError("`sigma` must be positive definite."),
-                    f"the least eigenvalue of it, of its lower triangle to be exact, is {least:.3g}") from error
+                    f"its smallest eigenvalue (of the lower triangle) is {least:.3g}") from error
     whiten = np.linalg.inv(lower)       # once; NumPy has no triangular solver
     return partial(np.matmul, whiten)
 
 
 def _usable(sigma):
-    if np.count_nonzero(sigma) < sigma.size or isnan(np.vdot(sigma, sigma)):     # squares: nan of nan alone
+    if np.count_nonzero(sigma) < sigma.size or isnan(np.vdot(sigma, sigma)):     # a sum of squares is nan only if an element is
         bad = np.isnan(sigma) | (sigma == 0)
         raise ValueError("`sigma` must not be zero or nan, got "
                          f"{np.ravel(sigma)[np.argmax(bad)]} at index {np.argmax(bad)}.")
@@ -48,7 +48,7 @@ def _usable(sigma):
 
 
 def count_finite(sigma, m):
-    """How many of m data count: not those of infinite sigma."""
+    """The number of m data that count: not those with an infinite sigma."""
     return int(np.isfinite(sigma).sum()) if np.shape(sigma) == (m,) else m
 
 
@@ -76,7 +76,7 @@ class Weighted:
 
 
 def _positive(sigma, m):
-    """The same for the tools that speak about a fit, in their words; infinite ones count for nothing."""
+    """The same as `weigher` for tools that describe a fit: sigma must be positive; data with an infinite sigma get weight 0."""
     sigma = np.asarray(sigma, dtype=float)
     if sigma.shape in ((), (1,), (m,)):
         if not (sigma > 0).all():

@@ -1,4 +1,4 @@
-"""What errors and warnings call the user's functions and parameters: each public function has its own names for them."""
+"""The names of functions and parameters in errors and warnings: each public function has its own names for its arguments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .arguments import noted
 __all__ = ["LEASTSQ", "LEAST_SQUARES", "VECTORS", "Words", "callers_level", "explain_call", "is_python", "of_curve_fit",
            "raised_here", "unlike_call"]
 
-_SCIPYS = ("there is a mismatch between the input", "Improper input: func input vector")     # these stay to the letter
-_AS_REAL = ("two real numbers stand for a complex one: return np.ascontiguousarray(values).view(float), "
-            "the real and the imaginary parts in turn")
-# usual names of an argument that holds all parameters
+_SCIPYS = ("there is a mismatch between the input", "Improper input: func input vector")     # SciPy's messages stay unchanged
+_AS_REAL = ("use two real numbers for each complex one: return np.ascontiguousarray(values).view(float), "
+            "real and imaginary parts in turn")
+# common names of an argument that holds all parameters
 VECTORS = {"p", "par", "pars", "param", "params", "parameters", "theta", "beta", "coef", "coeff", "coeffs", "popt"}
 
 
@@ -31,9 +31,9 @@ class Words:
     caller : str
         The public function.
     func, Dfun, x0 : str
-        Its arguments of these meanings.
+        The names of its arguments for the residual function, the Jacobian and the start.
     names : tuple of str or None
-        Of the parameters; None: ``x[0]``, ``x[1]``, ...
+        The names of the parameters; None: ``x[0]``, ``x[1]``, ...
     """
 
     caller: str = "leastsq"
@@ -43,17 +43,17 @@ class Words:
     names: tuple | None = None
 
     def label(self, j):
-        """Parameter j."""
+        """The name of parameter j."""
         if self.names is not None:
             return self.names[j]
         return f"{'p' if self.x0 == 'p0' else 'x'}[{j}]"
 
     def labels(self, which):
-        """Several parameters, as a list in a sentence."""
+        """The names of several parameters, as a list in a sentence."""
         return _listed([self.label(j) for j in which])
 
     def of(self, text):
-        """A message of this package about a fit by `leastsq`, in these words."""
+        """A message of this package that speaks of `leastsq` and its arguments, with the names of this function instead."""
         if self.caller == "leastsq":
             return text
         text = re.sub("^leastsq(: |[(])", rf"{self.caller}\1", text)
@@ -66,7 +66,7 @@ class Words:
         return text
 
     def translate(self, error):
-        """Put the message of an error that this package raised into these words; SciPy's messages stay."""
+        """Put these names into the message of an error that this package raised; SciPy's messages stay unchanged."""
         if (type(error) in (TypeError, ValueError, OverflowError) and len(error.args) == 1 and isinstance(error.args[0], str)
                 and error.args[0].startswith("leastsq") and not any(words in error.args[0] for words in _SCIPYS)):
             error.args = (self.of(error.args[0]),)
@@ -82,13 +82,16 @@ def of_curve_fit(names):
 
 
 def _listed(words):
-    """One, two and three."""
+    """Words joined as in "one, two and three"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def raised_here(error):
-    """Was it raised by this package, or by its call of a function before that began?  Else it is the function's own."""
+    """Was the error raised by this package, or by the call of a user's function before the function began?
+
+    Otherwise the function itself raised it.
+    """
     ours, trace = __name__.split(".")[0], error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__", "").split(".")[0] != ours:
@@ -98,7 +101,7 @@ def raised_here(error):
 
 
 def explain_call(error, words, func, Dfun, args):
-    """Notes about an error that `raised_here`, of a fit whose functions are called as ``func(x, *args)``."""
+    """Add notes to an error for which `raised_here` is true, in a fit that calls its functions as ``func(x, *args)``."""
     text = str(error)
     if not raised_here(error):
         return
@@ -111,16 +114,16 @@ def explain_call(error, words, func, Dfun, args):
             continue
         note = f"{name} is called as {name}(x{', *args' if args else ''})"
         if args:
-            note += (f", with the {len(args)} entries of args after x: one argument that is a tuple itself is args=(value,)"
+            note += (f", with the {len(args)} entries of args after x: to pass a tuple as one argument use args=(value,)"
                      if len(args) > 1 else ", with the one entry of args after x")
         else:
-            note += ": one array x holds all parameters; further arguments are given as args=(value, ...)"
+            note += ": one array x holds all parameters; pass further arguments as args=(value, ...)"
         noted(error, f"{note}.  It takes {wanted}")
         return
 
 
 def unlike_call(function, count):
-    """What a Python function takes, if that is not `count` positional arguments; else None."""
+    """The signature of a Python function that cannot take `count` positional arguments; else None."""
     if not is_python(function):
         return None
     try:
@@ -135,7 +138,7 @@ def unlike_call(function, count):
 
 
 def callers_level(level):
-    """`level` as `warnings.warn` counts, plus functions that stand in for SciPy's: a warning is about the line that called."""
+    """`level` as `warnings.warn` counts it, plus the functions that stand in for SciPy's, so a warning names the user's line."""
     frame = sys._getframe(1)
     for _ in range(level - 1):
         frame = frame and frame.f_back
@@ -145,7 +148,7 @@ def callers_level(level):
 
 
 def is_python(function):
-    """A function whose own errors show in tracebacks."""
+    """Is it a function written in Python, whose own errors show in tracebacks?"""
     while isinstance(function, functools.partial):
         function = function.func
     if isinstance(function, (FunctionType, MethodType)):

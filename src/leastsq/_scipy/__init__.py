@@ -1,1 +1,1 @@
-"""SciPy's doors: `curve_fit` and `least_squares`."""
+"""Drop-in replacements of SciPy's functions: `curve_fit`, `least_squares`, and `in_scipy`."""

@@ -1,4 +1,4 @@
-"""Arguments that SciPy's functions share, checked, in its words."""
+"""Checks of the arguments that SciPy's functions share, with SciPy's messages."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["NotDense", "as_leastsq", "check_tolerances", "check_trust_region", "
 _EPS = np.finfo(float).eps
 _OTHERS = ("trf", "dogbox")
 _TOLERANCES = ("ftol", "xtol", "gtol")
-_MOST = 2**52                   # evaluations: as good as no limit
+_MOST = 2**52                   # a limit on evaluations that no fit reaches
 
 
 class NotDense(ValueError):
-    """Asked for what this package does not do: sparse Jacobians, linear operators."""
+    """An argument asks for a sparse Jacobian or a linear operator, which this package does not support."""
 
 
 def is_scipys(method):
-    """Is `method` one of SciPy's others, in whose place Levenberg-Marquardt answers?"""
+    """Is `method` one of SciPy's other methods, which Levenberg-Marquardt replaces?"""
     if isinstance(method, str) and method in (*_OTHERS, "lm"):
         return method != "lm"
     raise noted(ValueError("`method` must be 'trf', 'dogbox' or 'lm'."), f"got {reprlib.repr(method)}")
 
 
 def has_finite_bounds(bounds):
-    """Would SciPy take its methods with bounds?  No for what are no bounds: whoever parses them says why."""
+    """Would SciPy use its methods with bounds?  False for invalid bounds, which are refused when they are parsed."""
     try:
         low, high = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
         return bool(np.any(np.asarray(low, float) > -np.inf) or np.any(np.asarray(high, float) < np.inf))
@@ -80,9 +80,9 @@ def as_leastsq(jac, options, n, named):
 
 
 def _with_differences(options, jac, n):
-    """The limit of evaluations for `leastsq`, which counts those for differences, from either name; it is taken out."""
+    """The limit for `leastsq`, which counts evaluations for differences too, from `maxfev` or `max_nfev`, which is removed."""
     if "maxfev" in options and "max_nfev" in options:
-        raise TypeError("curve_fit: `maxfev` and `max_nfev` are one limit here, got both.")
+        raise TypeError("curve_fit: `maxfev` and `max_nfev` are names of the same limit, got both.")
     each = 1 if callable(jac) else 2*n + 1 if jac == "3-point" else n + 1
     name = "maxfev" if "maxfev" in options else "max_nfev"
     limit = options.pop(name, None)
@@ -94,7 +94,7 @@ def _with_differences(options, jac, n):
 
 
 def check_trust_region(tr_solver, tr_options, jac_sparsity):
-    """SciPy's `tr_solver` and `tr_options` change no answer here; a sparse Jacobian is refused."""
+    """Check SciPy's `tr_solver` and `tr_options`, which change nothing here; refuse a sparse Jacobian."""
     if not (tr_solver is None or isinstance(tr_solver, str) and tr_solver in ("exact", "lsmr")):
         raise noted(ValueError("`tr_solver` must be None, 'exact' or 'lsmr'."), f"got {reprlib.repr(tr_solver)}")
     if not (tr_options is None or isinstance(tr_options, Mapping)):
@@ -104,14 +104,14 @@ def check_trust_region(tr_solver, tr_options, jac_sparsity):
 
 
 def check_tolerances(values, given):
-    """Refuse three tolerances that are all beneath rounding."""
+    """Refuse tolerances that are all below the machine epsilon."""
     if all(value < _EPS for value in values):
         raise noted(ValueError(f"At least one of the tolerances must be higher than machine epsilon ({_EPS:.2e})."),
                     "got " + ", ".join(f"{name}={value!r}" for name, value in given.items()))
 
 
 def factors_of_scales(x_scale, n):
-    """What SciPy calls `x_scale` as `diag`, one over the scales; None: from the Jacobian."""
+    """`diag` for SciPy's `x_scale`, one over the scales; None: scales from the Jacobian."""
     if x_scale is None or isinstance(x_scale, str) and x_scale == "jac":
         return None
     try:
@@ -127,7 +127,7 @@ def factors_of_scales(x_scale, n):
 
 
 def evaluation_limit(max_nfev, default, fractions=False, name="max_nfev"):
-    """SciPy's `max_nfev` as an integer; with `fractions` a float is rounded up, as SciPy's methods with bounds compare it."""
+    """SciPy's `max_nfev` as an integer; with `fractions` a float is rounded up, with the effect that it has in SciPy."""
     if max_nfev is None:
         return default
     if hasattr(max_nfev, "__index__") and max_nfev > 0:
@@ -151,10 +151,10 @@ def relative_steps(diff_step, n, door):
 
 
 def scipys_callback(callback, named):
-    """The user's ``callback(x)`` or ``callback(intermediate_result)`` as one of a `State`.
+    """The user's ``callback(x)`` or ``callback(intermediate_result)`` as a function of a `State`.
 
-    With `named`, where one of SciPy's methods was, it is called after each step and not before the first, and nothing
-    that it returns ends the fit; StopIteration does.
+    With `named`, if one of SciPy's methods was named, it is called after each step but not at the start, and its result
+    does not end the fit; only StopIteration does.
     """
     if callback is None:
         return None
@@ -179,7 +179,7 @@ def scipys_callback(callback, named):
 
 
 def linear_parameters(separable, names):
-    """Which parameters are linear, as `leastsq` takes it."""
+    """The argument `separable` for `leastsq`, from that of `curve_fit`."""
     from .._projection.separable import Linear  # not at the top: most fits have none
     if separable is True:
         return Linear("curve_fit", names)
@@ -189,6 +189,6 @@ def linear_parameters(separable, names):
     given = tuple(given)
     for name in given or ("",):
         if names is None or name not in names:
-            known = "f does not say its names" if names is None else f"f has {', '.join(names)}"
+            known = "the names of f's parameters are not known" if names is None else f"f has {', '.join(names)}"
             raise ValueError(f"curve_fit: separable must be names of parameters, got {separable!r}: {known}")
     return Linear("curve_fit", names, [names.index(name) for name in given])

@@ -1,4 +1,4 @@
-"""`OptimizeResult` and `OptimizeWarning`, which are SciPy's too where SciPy is loaded."""
+"""`OptimizeResult` and `OptimizeWarning`; if SciPy is loaded, instances are also instances of SciPy's classes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .._problem.words import callers_level
 
 __all__ = ["OptimizeResult", "OptimizeWarning", "warn"]
 
-_SHARED: dict[tuple[type, type], type] = {}     # {(ours, SciPy's): a class that is both}
+_SHARED: dict[tuple[type, type], type] = {}     # {(our class, SciPy's class): a subclass of both}
 
 
 def _with_scipys(ours):
-    """A class that is `ours` and SciPy's of the same name, for a script's `isinstance` and filters; `ours` without SciPy."""
+    """A subclass of `ours` and of SciPy's class of that name, for `isinstance` and filters in scripts; `ours` without SciPy."""
     theirs = getattr(sys.modules.get("scipy.optimize"), ours.__name__, None)
     if theirs is None:
         return ours
@@ -26,24 +26,24 @@ def _with_scipys(ours):
 
 
 class OptimizeWarning(UserWarning):
-    """A fit ended, but something about it should be looked at.
+    """A fit ended, but something about it should be checked.
 
-    A class of its own, since SciPy need not be installed.  Where `scipy.optimize` is loaded
-    the warnings are instances of its `OptimizeWarning` too, so that a script's filters go on to hold.
+    This package has its own class because SciPy need not be installed.  If `scipy.optimize` is loaded,
+    the warnings are also instances of its `OptimizeWarning`, so a script's filters still work.
     """
 
     def __new__(cls, *args):
         return super().__new__(_with_scipys(cls) if cls is OptimizeWarning else cls, *args)
 
     def __reduce__(self):
-        return OptimizeWarning, self.args       # a pickle cannot find the class that is SciPy's too
+        return OptimizeWarning, self.args       # a pickle cannot import the common subclass
 
 
 class OptimizeResult(dict):
-    """A dict whose keys are attributes too, as `scipy.optimize.OptimizeResult`.
+    """A dict whose keys are also attributes, like `scipy.optimize.OptimizeResult`.
 
-    Where `scipy.optimize` is loaded it is an instance of that, too.  The result of a fit also has an attribute
-    ``problem``, what was fitted, which copies and pickles leave out.
+    If `scipy.optimize` is loaded, it is also an instance of SciPy's class.  The result of a fit has another attribute,
+    ``problem``, the problem that was fitted; copies and pickles leave it out.
     """
 
     __slots__ = ("problem",)
@@ -82,5 +82,5 @@ class OptimizeResult(dict):
 
 
 def warn(text, stacklevel):
-    """An `OptimizeWarning` about a caller's line, counted as `warnings.warn` counts."""
+    """Give an `OptimizeWarning` about a caller's line; `stacklevel` is counted as by `warnings.warn`."""
     warnings.warn(text, _with_scipys(OptimizeWarning), callers_level(stacklevel + 1))

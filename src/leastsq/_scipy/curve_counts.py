@@ -1,4 +1,4 @@
-"""What `curve_fit` makes of counts: ``loss="poisson"``."""
+"""`curve_fit` for counts: ``loss="poisson"``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NOT_HERE = ("strict", "engine")
 
 
 def count_residuals(f, xdata, ydata, sigma, kwargs):
-    """The deviance residuals of a model and counts; `kwargs` gets the loss, and what of it differs."""
+    """The deviance residuals of a model and counts; puts the loss and its default `ftol` into `kwargs`."""
     refuse_beside("curve_fit", sigma, kwargs.pop("f_scale", None), kwargs.pop("strategy", "minpack"))
     for name in _NOT_HERE:
         if kwargs.get(name):
-            raise ValueError(f"curve_fit: {name} must not be given with loss='poisson', got {kwargs[name]!r}: it speaks of sums "
+            raise ValueError(f"curve_fit: {name} must not be given with loss='poisson', got {kwargs[name]!r}: it is for sums "
                              "of squares")
     kwargs.setdefault("ftol", COUNTS_FTOL)
     kwargs["loss"] = check_counts(ydata.ravel(), "curve_fit", "ydata")
@@ -26,7 +26,7 @@ def count_residuals(f, xdata, ydata, sigma, kwargs):
 
 
 def check_start(residual, ier, info, p0):
-    """Refuse a start at which the model is no expectation of counts."""
+    """Refuse a start at which the model cannot be the expectation of the counts."""
     if ier != Status.NOT_FINITE or info.get("njev", 0):
         return
     found = impossible(residual, residual.mean(np.array(p0, float)))

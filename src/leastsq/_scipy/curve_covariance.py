@@ -12,12 +12,12 @@ from .classes import warn
 __all__ = ["accurate_covariance", "scipys_covariance", "warn_of_lost_steps", "with_infinities"]
 
 _SHARE_OF_ERROR = 0.05
-_DOUBTFUL = 1e-3                # relative error of pcov, from that of the derivatives, that asks for better ones
-_LOST = 0.05                    # rounding of the residuals over their change by a step, from which that is mostly lost
+_DOUBTFUL = 1e-3                # relative error of pcov from which better derivatives are needed
+_LOST = 0.05                    # rounding of the residuals, relative to their change over a step, from which a step is too short
 
 
 def accurate_covariance(choice, popt, info):
-    """From derivatives made afresh at the solution; it goes into `info` as well."""
+    """The covariance from new derivatives at the solution; the `CovarianceResult` is also put into `info`."""
     problem = info.problem
     info["covariance"] = found = by_option(choice, problem, popt)
     info["nfev"] += found.nfev
@@ -34,9 +34,9 @@ def accurate_covariance(choice, popt, info):
 
 
 def scipys_covariance(popt, info, weigh, ydata):
-    """Of J at the solution, its rows weighted by the loss as SciPy does; and the sum of the losses.
+    """The inverse of ``J.T @ J`` for J at the solution, with rows weighted by the loss as in SciPy; and the sum of the losses.
 
-    A parameter that changes nothing has an infinite variance; a fixed one has none.
+    A parameter without an effect has an infinite variance; a fixed parameter has the variance 0.
     """
     problem = info.problem
     fvec = np.atleast_1d(info["fvec"])
@@ -52,7 +52,7 @@ def scipys_covariance(popt, info, weigh, ydata):
     directions = Directions(made.J[:, free]*weights, made.error[free])
     count = free.sum()
     doubtful = directions.rank < count or count > 0 and made.error[free].max()*directions.condition > _DOUBTFUL
-    if doubtful and problem.by_differences:         # as these derivatives say: better ones may not
+    if doubtful and problem.by_differences:         # judged by these derivatives: better ones may not be doubtful
         made = accurate_jacobian(problem, popt, "richardson", f0=fvec)
         info["nfev"] += made.nfev
         directions = Directions(made.J[:, free]*weights, made.error[free])
@@ -62,7 +62,7 @@ def scipys_covariance(popt, info, weigh, ydata):
 
 
 def _steps_within_errors(popt, fvec, info):
-    """A part of each parameter's standard error if the others were known, from the columns of the fit's last Jacobian."""
+    """A fraction of each parameter's standard error, with the others known, from the columns of the fit's last Jacobian."""
     R = np.triu(info["fjac"].T[:popt.size])
     columns = np.empty(popt.size)
     columns[info["ipvt"] - 1] = np.linalg.norm(R, axis=0)
@@ -71,15 +71,15 @@ def _steps_within_errors(popt, fvec, info):
 
 
 def _weighted(ydata, weigh):
-    """The data as they are in the residuals, as a vector."""
+    """The data, weighted as in the residuals, as a vector."""
     data = np.ravel(ydata)
     return data if weigh is None else weigh(data) if callable(weigh) else weigh*data
 
 
 def warn_of_lost_steps(popt, info, weigh, ydata, precision):
-    """Say which forward differences, relative to parameters that are nearly zero, were lost in the residuals' rounding.
+    """Warn of forward differences whose steps, relative to parameters close to zero, were lost in rounding.
 
-    The promise of MINPACK's numbers forbids others.
+    Longer steps are not possible, because these fits promise MINPACK's numbers.
     """
     R = np.triu(info["fjac"].T[:popt.size])
     columns = np.empty(popt.size)
@@ -90,11 +90,11 @@ def warn_of_lost_steps(popt, info, weigh, ydata, precision):
     if lost.size:
         listed = " and ".join(f"parameter {j}, {popt[j]:.3g}" for j in lost)
         warn(f"The variance of {listed}, may be wrong: its forward difference had a step relative to it, and it is so "
-                      'close to zero that rounding prevails. covariance="accurate" makes the right one.', 3)
+                      'close to zero that rounding prevails. covariance="accurate" gives the right one.', 3)
 
 
 def with_infinities(pcov, n):
-    """Infinite variances where nothing is known: of each parameter, or of those alone that the data do not determine."""
+    """pcov, or a matrix of inf if no variance in it is finite."""
     if pcov is None or not np.isfinite(np.diag(pcov)).any():
         return np.full((n, n), np.inf)
     return pcov

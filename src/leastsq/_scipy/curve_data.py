@@ -1,4 +1,4 @@
-"""What `curve_fit` makes of a model, data and their errors: residuals and their Jacobian."""
+"""The residuals of `curve_fit` and their Jacobian, from a model, data and their uncertainties."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["apply_nan_policy", "jacobian_of", "residual_of"]
 
 
 def apply_nan_policy(policy, xdata, ydata, sigma):
-    """Refuse nan, or leave it out; of `xdata` that is an array of floats."""
+    """Refuse nan in the data, or leave those points out; `xdata` is checked only if it is an array of floats."""
     if policy == "propagate":
         raise ValueError("`nan_policy='propagate'` is not supported by this function.")
     if policy not in ("raise", "omit"):
@@ -51,7 +51,7 @@ def _chained(last, first, params):
 
 
 def jacobian_of(jac, xdata, weigh):
-    """The derivatives of that, from those of f."""
+    """The weighted rows of derivatives as a function of params, from the derivatives of f."""
     if not callable(weigh):
         return Curve(jac, xdata, None, weigh)
 

@@ -1,4 +1,7 @@
-"""The drop-in replacement of `scipy.optimize.curve_fit`.  Long, for its docstring and SciPy's numbers, warnings and messages."""
+"""The drop-in replacement of `scipy.optimize.curve_fit`.
+
+(The file is long because of its docstring, and because of SciPy's numbers, warnings and messages.)
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,9 @@ __all__ = ["count_parameters", "curve_fit", "parameter_names"]
 _NO_BOUNDS = (-np.inf, np.inf)
 _MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 _OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n  Nothing depends",
-              "\n  Not fitted")         # after SciPy's sentence
-_CLOSE_TO_ZERO = 1e-6           # a parameter's square over its variance, from which its forward difference is looked at
-# leastsq's, as far as they are not arguments of curve_fit by another name
+              "\n  Not fitted")         # beginnings of the lines after SciPy's sentence
+_CLOSE_TO_ZERO = 1e-6           # below this value of parameter**2/variance the forward difference is checked
+# arguments of leastsq, except those that are arguments of curve_fit under other names
 _OPTIONS = frozenset(("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "qr", "threads", "loss",
                       "f_scale", "callback", "history", "verbose", "workers", "strict", "engine", "strategy",
                       "groups"))
@@ -58,18 +61,18 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     ----------
     f : callable
         The model ``f(xdata, a, b, ...)``: the independent variable first, then
-        each of the n parameters as an argument of its own.  It returns an array
-        that can be subtracted from `ydata`.
+        each of the n parameters as a separate argument.  It returns an array
+        from which `ydata` can be subtracted.
     xdata : array_like or object
-        Where the data were measured: commonly of shape (m,), or (k, m) for k
-        predictors.  Lists, tuples and arrays are converted to float64; anything
-        else is handed to `f` as it is.
+        The independent variable: usually of shape (m,), or (k, m) for k
+        predictors.  Lists, tuples and arrays are converted to float64; other
+        objects are passed to `f` unchanged.
     ydata : array_like, shape (m,)
         The data.
     p0 : array_like, optional
-        Starting estimate, n numbers.  None: ones, as many as `f` has positional
-        parameters after its first; between bounds, the middle of two finite ones, or
-        one unit inside of the one.
+        Starting estimate, n numbers.  None: ones, where n is the number of positional
+        parameters of `f` after its first; with bounds, the middle of two finite bounds, or
+        one unit inside a single one.
     sigma : float or array_like, shape (m,) or (m, m), optional
         Uncertainty of `ydata`.  A number or a vector holds standard deviations:
         ``sum((r/sigma)**2)`` is minimized, where r are the residuals.  A matrix
@@ -80,41 +83,41 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         only ratios within `sigma` count, and `pcov` is scaled so that the reduced
         chi-squared at the solution is one.
     check_finite : bool, optional
-        Raise an error if `xdata`, where it is converted, or `ydata` holds nan or
+        Raise an error if `ydata`, or an `xdata` that is converted, holds nan or
         infinity.  None: True, unless `nan_policy` is given.
     bounds : 2-tuple or object with lb and ub, optional
-        Lower and upper bounds of the parameters: each a number, or n of them.
+        Lower and upper bounds of the parameters: each a number, or n numbers.
         ``lo = hi`` fixes a parameter.
     method : {None, 'lm', 'trf', 'dogbox'}, optional
-        Levenberg–Marquardt answers, with bounds and without.  The last two are names that SciPy's users
-        give to have bounds and losses: they mean the same here, but for SciPy's `ier` and `mesg`, and for what their callers
-        expect of `callback` and of data too few.
+        Always Levenberg–Marquardt, with bounds and without.  'trf' and 'dogbox' are the methods that SciPy needs
+        for bounds and losses.  Here they change only `ier` and `mesg`, which are SciPy's, the rules for `callback`, and
+        that there may be fewer data than parameters.
     jac : callable or {"2-point", "3-point", "cs", "jax"}, optional
         ``jac(xdata, a, b, ...)``, the derivatives of `f` with respect to the
-        parameters, shape (m, n); `sigma` is taken care of.  None: forward
-        differences; a word: as `leastsq`'s `Dfun`; "jax": by JAX, as in `fit`.
+        parameters, shape (m, n), without regard to `sigma`.  None: forward
+        differences; a string: as for `Dfun` of `leastsq`; "jax": by JAX, as in `fit`.
     full_output : bool, optional
         Also return `infodict`, `mesg` and `ier`.
     nan_policy : {None, 'raise', 'omit'}, optional
-        nan in `xdata` or `ydata`: an error, or the data points left out together
-        with their `sigma`.  None: as `check_finite` says.
+        With nan in `xdata` or `ydata`: raise an error, or leave those points out together
+        with their `sigma`.  None: `check_finite` decides.
     covariance : {None, "accurate", "richardson", "3-point", "2-point", "cs"}, optional
-        Where `pcov` comes from.  None: from the fit's own derivatives, as in SciPy.
-        Else from derivatives made afresh at `popt`, by that method of
+        How `pcov` is computed.  None: from the fit's own derivatives, as in SciPy.
+        Otherwise from new derivatives at `popt`, by this method of
         `leastsq.covariance`; "accurate": by `jac` if that is a function, by complex
         steps if it is "cs", else by "richardson".
     separable : True, str or sequence of str, optional
-        Names of parameters in which `f` is linear, all of them together, or True for those that probing finds: they are
-        solved for inside each evaluation.  As in `fit`; `pcov` is that of all parameters.
+        Names of parameters in which `f` is linear (in all of them together), or True to find them by probing.  They are
+        solved for inside each evaluation, as in `fit`; `pcov` is for all parameters.
     loss : str or callable, optional
-        A robust loss, as in `leastsq`; or "poisson", for counts: `f` is their expectation, and what is minimized is
-        the deviance, ``2*sum(y*log(y/f) - y + f)``.  `sigma` and `f_scale` must not be given; `ftol` is 1e-11
-        if it is not.
+        A robust loss, as in `leastsq`; or "poisson", for counts: `f` is their expectation, and the
+        deviance, ``2*sum(y*log(y/f) - y + f)``, is minimized.  `sigma` and `f_scale` must not be given; the default of
+        `ftol` is 1e-11.
     **kwargs
         Further arguments of `leastsq`: `ftol`, `xtol`, `gtol`, `maxfev`, `epsfcn`,
         `factor` (1 with bounds, if not given), `diag`, `f_scale`, `callback`,
-        `workers`, `strategy`, `groups`, ...  With bounds, or with a `method` of SciPy's, also those of `least_squares`:
-        `x_scale`, `diff_step`, `max_nfev` or `maxfev` (without what differences take; floats, too),
+        `workers`, `strategy`, `groups`, ...  With bounds, or with 'trf' or 'dogbox', also those of `least_squares`:
+        `x_scale`, `diff_step`, `max_nfev` or `maxfev` (not counting evaluations for differences; may be a float),
         tolerances that are None; `tr_solver` and `tr_options` change nothing.
 
     Returns
@@ -123,47 +126,47 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         The parameters.
     pcov : ndarray, shape (n, n)
         Their covariance, in linear approximation at the solution; the square
-        roots of its diagonal are their standard deviations.  Full of inf if it
-        could not be estimated.  With bounds or a loss, or ended by `callback`, from ``J.T @ J`` for J
-        at `popt`, as in SciPy, but in units in which every column has length one: bounds that hold
+        roots of its diagonal are the standard errors of the parameters.  Filled with inf if it
+        could not be estimated.  With bounds or a loss, or if `callback` ended the fit, from ``J.T @ J`` for J
+        at `popt`, as in SciPy, but computed with columns scaled to length one: bounds that hold
         parameters do not change it, a parameter without effect has the variance inf, fixed
-        parameters have the variance 0, and data of infinite `sigma` do not count.  With `covariance`: as
-        `leastsq.covariance` makes it, infinite for those parameters alone that the data
-        do not determine; nan for those at a bound, which count as known; with a
-        loss, Huber's.  With ``loss="poisson"`` the inverse Fisher information, whatever `absolute_sigma` says.
+        parameters have the variance 0, and data with an infinite `sigma` do not count.  With `covariance`: as from
+        `leastsq.covariance`, infinite only for parameters that the data
+        do not determine; nan for parameters at a bound, which count as known; with a
+        loss, Huber's.  With ``loss="poisson"`` the inverse Fisher information, regardless of `absolute_sigma`.
     infodict : dict
-        As `leastsq`'s; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
-        divided by `sigma`; of counts the deviance residuals, ``sign(f - y)*sqrt(2*(y*log(y/f) - y + f))``.
+        As from `leastsq`; ``fvec`` holds the residuals ``f(xdata, *popt) - ydata``,
+        divided by `sigma`; for counts the deviance residuals, ``sign(f - y)*sqrt(2*(y*log(y/f) - y + f))``.
         With `covariance`, ``infodict["covariance"]`` is the
         `CovarianceResult`.  Only with `full_output`.
     mesg : str
         Why the fit ended.  Only with `full_output`.
     ier : int
         A member of `Status`: 1 to 4, or 11 if `callback` ended the fit, whose best
-        parameters are returned.  With 'trf' or 'dogbox' it is `least_squares`'s ``status``, 1 to 4.  Only with `full_output`.
+        parameters are returned.  With 'trf' or 'dogbox' the ``status`` of `least_squares`, 1 to 4.  Only with `full_output`.
 
     Raises
     ------
     ValueError
-        Data that are not finite, or empty; counts that are negative, `sigma` beside them, or an `f` that is not positive at `p0`
-        where something was counted; `sigma` of the wrong shape, zero, or not
-        positive definite; bad bounds, `p0` outside of them; another method, policy, `jac_sparsity` or
-        `covariance`; `covariance` with a loss and `absolute_sigma`; the number of parameters is not known.
+        Data are not finite, or empty; counts are negative, come with `sigma`, or are positive where `f` at `p0` is
+        not; `sigma` has the wrong shape, is zero, or is not positive definite; bad bounds, or `p0` outside them; an unknown
+        `method`, `nan_policy` or `covariance`; any `jac_sparsity`; `covariance` with a loss and `absolute_sigma`; the
+        number of parameters is not known.
     RuntimeError
-        The fit failed, or a setting is improper: a negative tolerance, say.
+        The fit failed, or a setting is improper, such as a negative tolerance.
     TypeError
-        More parameters than data, without bounds and with MINPACK's method; arguments that `leastsq` refuses.
+        More parameters than data, without bounds and without 'trf' or 'dogbox'; arguments that `leastsq` refuses.
     Exception
         Whatever `f` or `jac` raises, unchanged.
 
     Warns
     -----
     OptimizeWarning
-        `pcov` could not be estimated.  Or a parameter is so close to zero, beside its error, that
+        `pcov` could not be estimated.  Or a parameter is so close to zero, compared with its standard error, that
         MINPACK's forward differences, whose step is relative to it, are lost in rounding: its variance may be
-        wrong, and is right with ``covariance="accurate"``.  Or no step from `p0` was accepted, since `jac` is
-        wrong or `f` rounds.  Or nothing depends on a parameter at its bound.  Or 'trf' or 'dogbox' was named, and is not
-        what answers; this is said once in a process.
+        wrong, and is right with ``covariance="accurate"``.  Or no step from `p0` was accepted, because `jac` is
+        wrong or `f` is rounded.  Or nothing depends on a parameter at its bound.  Or 'trf' or 'dogbox' was named, but
+        Levenberg–Marquardt answered; this warning is given once in a process.
 
     See Also
     --------
@@ -172,8 +175,8 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     Notes
     -----
     Results are those of ``scipy.optimize.curve_fit`` with its method ``'lm'``.
-    A model that is not finite at `p0` is a RuntimeError that says where, not a
-    success at `p0`.  ``infodict["ipvt"]`` counts from one.
+    A model that is not finite at `p0` raises a RuntimeError that names the point;
+    SciPy reports success at `p0`.  ``infodict["ipvt"]`` counts from one.
 
     The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
@@ -189,17 +192,17 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     >>> popt, pcov = curve_fit(decay, t, y)
     >>> popt.round(2)
     array([2.51, 1.31])
-    >>> np.sqrt(np.diag(pcov)).round(3)      # standard deviations
+    >>> np.sqrt(np.diag(pcov)).round(3)      # standard errors
     array([0.007, 0.007])
 
-    The errors are known, and correlated between neighbours:
+    With known uncertainties of the data, correlated between neighbours:
 
     >>> sigma = 0.01**2*(np.eye(9) + 0.3*np.eye(9, k=1) + 0.3*np.eye(9, k=-1))
     >>> popt, pcov = curve_fit(decay, t, y, sigma=sigma, absolute_sigma=True)
     >>> popt.round(2)
     array([2.51, 1.31])
 
-    The rate may not exceed 1.2, and one datum is spoiled:
+    With a rate of at most 1.2, and an outlier in the data:
 
     >>> y[3] += 2
     >>> curve_fit(decay, t, y, bounds=(0, [np.inf, 1.2]), loss="soft_l1", f_scale=0.02)[0].round(2)
@@ -215,7 +218,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
     if covariance is not None:
         check_option(covariance)
     if kwargs.get("history") and not full_output:
-        raise ValueError("curve_fit: history=True needs full_output=True, for infodict holds it")
+        raise ValueError("curve_fit: history=True needs full_output=True, because infodict holds the history")
     started = p0 is not None
     if not started:
         n = count_parameters(f)
@@ -231,7 +234,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         if n == 0:
             raise ValueError("`p0` must have at least one element, got none.")
         bounds = _finite_bounds(bounds, n)
-    as_scipys = named or bounds is not None         # where SciPy calls its least_squares
+    as_scipys = named or bounds is not None         # SciPy's curve_fit would call its least_squares
     scheme = jac
     if as_scipys:
         scheme, kwargs = as_leastsq(jac, kwargs, n, named)
@@ -325,19 +328,19 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         pcov, chi_squared = scipys_covariance(popt, info, weigh, ydata)
         count = count_finite(sigma, count)
     elif pcov is not None and not absolute_sigma:
-        chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, without its detours
+        chi_squared = np.add.reduce(np.square(fvec), axis=None)     # np.sum, but faster
     if pcov is not None and not absolute_sigma:
         freedom = count - free
         pcov = pcov*(chi_squared/freedom) if freedom > 0 else None
     if pcov is not None and promised:
-        for value, variance in zip(popt.tolist(), pcov.diagonal().tolist()):     # one comparison: the quick path
+        for value, variance in zip(popt.tolist(), pcov.diagonal().tolist()):     # one comparison: the fast path
             if not _CLOSE_TO_ZERO*variance <= value*value:          # infinite and nan, too
                 break
         else:
             return (popt, pcov, info, mesg, ier) if full_output else (popt, pcov)
         if jac is None and np.isfinite(pcov).all():
             warn_of_lost_steps(popt, info, weigh, ydata, kwargs.get("epsfcn"))
-    if pcov is None or isnan(np.vdot(pcov, pcov)):      # squares: one nan makes the sum nan, nothing else
+    if pcov is None or isnan(np.vdot(pcov, pcov)):      # a sum of squares is nan only if an element is
         why = why_no_covariance(_words(f, n), popt, info, count,
                                 np.ones(n, bool) if bounds is None else bounds.free, absolute_sigma)
         pcov = with_infinities(pcov, n)
@@ -348,29 +351,29 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
 
 
 def _with_functions(problem, func, Dfun):
-    """What was fitted, without what was added to it."""
+    """The problem with the functions before rows of zeros were added."""
     return replace(problem, func=func, Dfun=Dfun if callable(Dfun) else None)
 
 
 def _with_data(problem, f, n, xdata, ydata, sigma, absolute_sigma):
-    """What was fitted, and to what."""
+    """The problem with its model, data and names."""
     return replace(problem, model=f, xdata=xdata, ydata=ydata, sigma=sigma, absolute_sigma=bool(absolute_sigma),
                    names=parameter_names(f, n))
 
 
 def _warn_of_no_effect(mesg, info):
-    """Of parameters at bounds where nothing depends on them, in the message's words."""
+    """Warn of parameters at bounds at which nothing depends on them, with the lines of the message."""
     if np.isnan(info["multipliers"]).any():
         said = [line.strip(" .") for line in mesg.splitlines() if line.startswith("  Nothing depends on ")]
         warn("; ".join(f"n{line[1:]}" for line in said), 3)
 
 
 def _check_functions(f, jac, p0, xdata, ydata):
-    """What is not callable is refused in SciPy's words, which do not say what it was for."""
+    """Refuse arguments that are not callable, with SciPy's messages, and a note that names the argument."""
     for name, function in (("f", f), ("jac", jac)):
         if isinstance(function, CFunction):
-            raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction: leastsq "
-                            "and least_squares take those.")
+            raise TypeError(f"`{name}` must be a Python function of xdata and the parameters, got a CFunction, which is for "
+                            "leastsq and least_squares.")
     if isinstance(jac, str) and jac not in SCHEMES:
         raise TypeError(f"`jac` must be callable, None or one of {[*SCHEMES, AUTOMATIC]}, got {jac!r}.")
     for name, function in (("f", f), ("jac", jac)):
@@ -381,8 +384,8 @@ def _check_functions(f, jac, p0, xdata, ydata):
 
 
 def count_parameters(f):
-    """Positional parameters of `f` after its first."""
-    if type(f) is FunctionType and not f.__dict__:      # in a tenth of the time
+    """The number of positional parameters of `f` after its first."""
+    if type(f) is FunctionType and not f.__dict__:      # ten times as fast
         count = f.__code__.co_argcount
     else:
         kinds = [p.kind for p in inspect.signature(f).parameters.values()]
@@ -402,7 +405,7 @@ def _finite_bounds(bounds, n):
 
 
 def _check_options(kwargs):
-    """Refuse options that are none.  What MINPACK calls improper is a fit that failed, in SciPy's `curve_fit`."""
+    """Refuse unknown options.  Values that MINPACK calls improper raise RuntimeError, as in SciPy's `curve_fit`."""
     for name in kwargs:
         if name not in _OPTIONS:
             raise unknown_option(name, (*_ARGUMENTS, *_OPTIONS))
@@ -412,36 +415,36 @@ def _check_options(kwargs):
             value = np.asarray(given)
         except ValueError:                  # rows of several lengths
             continue
-        # of any other kind: leastsq says what is wrong with it
+        # leastsq refuses values of other kinds
         if value.dtype.kind in "fiu" and (words := improper(name, value, given)):
             raise RuntimeError("Optimal parameters not found: " + words)
 
 
 def _our_lines(mesg):
-    """Where the lines begin that are not SciPy's."""
+    """The index at which the lines after SciPy's sentence begin."""
     return min((mesg.index(start) for start in _OUR_LINES if start in mesg), default=len(mesg))
 
 
 def _in_our_words(mesg, f, n):
-    """A message whose further lines, after SciPy's sentence, speak of the model and its parameters."""
+    """The message with the model's names in the lines after SciPy's sentence."""
     first = _our_lines(mesg)
     return mesg[:first] + _words(f, n).of(mesg[first:].replace(SIGN, "")) if mesg[first:] else mesg
 
 
 def _in_scipys_words(mesg, ier, named):
-    """A message whose first sentence is that of SciPy's methods with bounds, if one was named or `leastsq` speaks of failure."""
+    """The message, with the sentence of SciPy's methods with bounds if one of these was named or the fit failed."""
     if ier == Status.NOT_FINITE or not named and (ier in SUCCESS or ier == Status.WATCHER):
         return mesg
     return scipys_sentence(ier) + mesg[_our_lines(mesg):]
 
 
 def _words(f, n):
-    """What messages call the arguments and parameters."""
+    """The names of the arguments and parameters in messages."""
     return of_curve_fit(parameter_names(f, n))
 
 
 def parameter_names(f, n):
-    """Those of `f` after its first, if there are n of them, or None."""
+    """The names of the parameters of `f` after its first, if there are n of them; else None."""
     try:
         names = tuple(inspect.signature(f).parameters)[1:]
     except (TypeError, ValueError):

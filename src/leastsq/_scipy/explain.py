@@ -1,4 +1,4 @@
-"""What `curve_fit` adds to an error or a warning: looked up only once something went wrong."""
+"""Notes and sentences that `curve_fit` adds to errors and warnings; used only after something went wrong."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .._problem.words import VECTORS, is_python, raised_here, unlike_call
 
 __all__ = ["count_unknown", "explain_error", "not_a_function", "ran_out", "unknown_option", "why_no_covariance"]
 
-_BOUNDED = "that is for fits with bounds, or with method 'trf' or 'dogbox'"
+_BOUNDED = "this option is for fits with bounds, or with method 'trf' or 'dogbox'"
 _ELSEWHERE = {"Dfun": "the derivatives of f are `jac`", "x0": "the start is `p0`", "func": "the model is `f`",
               "max_nfev": f"{_BOUNDED}; did you mean 'maxfev'?",
-              "x_scale": f"{_BOUNDED}; `diag` holds factors, one over the scales",
+              "x_scale": f"{_BOUNDED}; `diag` takes factors, 1/x_scale",
               "diff_step": f"{_BOUNDED}; the step here is sqrt(epsfcn)*abs(p)",
               "tr_solver": _BOUNDED, "tr_options": _BOUNDED, "jac_sparsity": _BOUNDED}
 
@@ -25,13 +25,13 @@ def unknown_option(name, known):
     error = TypeError(f"curve_fit() got an unexpected keyword argument {name!r}")
     if name in _ELSEWHERE:
         return noted(error, _ELSEWHERE[name])
-    import difflib                              # not at the top: it is only for messages
+    import difflib                              # not at the top: needed only for messages
     near = difflib.get_close_matches(name, known, 1, 0.6)
     return noted(error, f"did you mean {near[0]!r}?") if near else error
 
 
 def not_a_function(error, name, given, xdata, ydata):
-    """Say what was given in place of a function, and if the model stands among the data."""
+    """Add notes about the object that was passed in place of a function, and about a model passed among the data."""
     what = f"an array of shape {np.shape(given)}" if isinstance(given, np.ndarray) else f"{type(given).__name__}"
     noted(error, f"`{name}` must be a function of xdata and the parameters, got {what}")
     if name == "f" and (callable(xdata) or callable(ydata)):
@@ -40,21 +40,21 @@ def not_a_function(error, name, given, xdata, ydata):
 
 
 def count_unknown(error, f):
-    """Why the number of parameters is not known."""
+    """Add a note that says why the number of parameters is not known."""
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):
-        return noted(error, "f does not tell its parameters: give p0, a start for each")
+        return noted(error, "the signature of f is not known: give p0, a start for each parameter")
     parameters = signature.parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return noted(error, f"f{signature} takes any number of parameters: give p0, a start for each")
     if any(p.kind is p.KEYWORD_ONLY for p in parameters):
-        return noted(error, f"f{signature} has arguments that are given by name only; parameters of a fit are given by position")
+        return noted(error, f"f{signature} has keyword-only arguments; parameters of a fit are passed by position")
     return noted(error, f"f must take xdata and then one argument for each parameter, f(xdata, a, b, ...); it takes {signature}")
 
 
 def explain_error(error, words, f, jac, xdata, ydata, n):
-    """Put an error of the fit in curve_fit's words, and add what helps as notes."""
+    """Word an error of the fit for curve_fit, and add notes that help."""
     if not raised_here(error):
         return
     text = str(error)
@@ -108,7 +108,7 @@ def _unlike_shapes(error, text, f, xdata, ydata):
 
 
 def _unlike_arguments(error, f, jac, n):
-    """If f or jac cannot be called with xdata and n parameters, say what they are called with."""
+    """If f or jac cannot be called with xdata and n parameters, add a note that says how it is called."""
     for name, function in (("f", f), ("jac", jac)):
         takes = unlike_call(function, n + 1)
         if takes is None:
@@ -126,15 +126,15 @@ def _unlike_arguments(error, f, jac, n):
 
 
 def ran_out(error, words, popt, fvec, given):
-    """What to do where the evaluations ran out."""
+    """Add a note with advice for a fit that reached maxfev."""
     start = "a better p0" if given else "p0 (there was none)"
     values = ", ".join(f"{words.label(j)} = {value:.6g}" for j, value in enumerate(popt[:8])) + ", ..."*(popt.size > 8)
-    return noted(error, f"it was at {values}, with a sum of squares of {np.vdot(fvec, fvec):.6g}: give {start}, parameters of "
-                        "like size, or a larger maxfev")
+    return noted(error, f"the fit was at {values}, with a sum of squares of {np.vdot(fvec, fvec):.6g}: give {start}, parameters "
+                        "of similar size, or a larger maxfev")
 
 
 def why_no_covariance(words, popt, info, m, free, absolute_sigma):
-    """A sentence about what the data do not determine; empty if that is not known."""
+    """A sentence about the parameters that the data do not determine; empty if they are not known."""
     n = popt.size
     R = np.triu(info["fjac"].T[:n])[:n]
     order = info["ipvt"] - 1

@@ -1,4 +1,4 @@
-"""This package in SciPy's place, in a program that cannot be changed."""
+"""in_scipy: replaces SciPy's functions by this package's in a program that cannot be changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .outcome import known
 
 __all__ = ["in_scipy"]
 
-__leastsq_stands_in__ = True            # warnings are about the line that called a function of this module
+__leastsq_stands_in__ = True            # warnings skip this module's functions and name the line that called them
 
 _OURS = {"leastsq": leastsq, "curve_fit": curve_fit, "least_squares": least_squares}
-_active: list[in_scipy] = []            # the names are SciPy's again once this is empty
+_active: list[in_scipy] = []            # when this is empty, SciPy's functions are back
 _places: dict[str, _Place] = {}
 _lock = threading.RLock()
 
@@ -30,15 +30,15 @@ class in_scipy:
     Put `leastsq`, `curve_fit` and `least_squares` in the place of SciPy's, for programs that cannot be changed.
 
     From the call on, the names mean this package's functions in `scipy.optimize` and in every module that has already
-    imported them.  A context manager puts SciPy's back at its end; otherwise `restore` does, or nobody.
+    imported them.  Used as a context manager, it puts SciPy's functions back at the end; otherwise call `restore`.
 
     Attributes
     ----------
     calls : collections.Counter
-        How many calls this package has answered, by name.
+        The number of calls that this package has answered, by name.
     passed_on : collections.Counter
-        How many SciPy has answered, since they asked for what this package refuses by name: `jac_sparsity`, sparse
-        Jacobians, linear operators.
+        The number of calls that SciPy has answered, because they asked for features that this package does not have:
+        `jac_sparsity`, sparse Jacobians, linear operators.
 
     Raises
     ------
@@ -47,16 +47,15 @@ class in_scipy:
 
     Notes
     -----
-    Callers get what they would get of SciPy: `least_squares`, and `curve_fit` with bounds, answer as with
-    ``method="trf"`` unless another is named, and ``infodict["ipvt"]`` counts as in the SciPy that is installed.  That
-    Levenberg-Marquardt answers stands in the messages; there is no warning of it, for whoever calls this knows.
+    Callers get SciPy's conventions: `least_squares`, and `curve_fit` with bounds, answer as with
+    ``method="trf"`` unless another method is named, and ``infodict["ipvt"]`` counts as in the installed SciPy.  The
+    messages say that Levenberg-Marquardt answered; there is no warning, because the user of `in_scipy` knows.
 
-    It does not reach a function that is held in another way than by a name in a module: in an attribute of an
-    instance or a class, a default argument, a `functools.partial`.  Nor what another thread imports while names are
-    replaced or put back, nor other processes, unless they are forked from this one.  `scipy.optimize._minpack`, which
-    is private, stays as it is.
+    Only names in modules are replaced, not references in an attribute of an instance or a class, a default argument or
+    a `functools.partial`; nor names that another thread imports during the replacement, nor names in other processes,
+    unless they are forked from this one.  The private module `scipy.optimize._minpack` is not changed.
 
-    Several may be active, and may end in any order: each counts the calls of its own time.
+    Several instances may be active, and may end in any order: each counts the calls while it is active.
 
     Examples
     --------
@@ -78,10 +77,10 @@ class in_scipy:
                 for place in _places.values():
                     _rename(place.theirs, place.function)
             _active.append(self)
-        known.append("trf")             # whoever calls this knows
+        known.append("trf")             # no warning: the caller of in_scipy knows
 
     def restore(self):
-        """Put SciPy's functions back, also where they were imported since."""
+        """Put SciPy's functions back, also in modules that imported the names in the meantime."""
         with _lock:
             if self not in _active:
                 return
@@ -105,11 +104,11 @@ class in_scipy:
 
 
 class _Place:
-    """One of SciPy's functions, and the one that stands in for it."""
+    """One of SciPy's functions and its replacement."""
 
     def __init__(self, name, theirs, ours):
         self.name, self.theirs, self.ours = name, theirs, ours
-        self.first = 1                  # of `ipvt`
+        self.first = 1                  # the number from which SciPy's `ipvt` counts
 
         @functools.wraps(theirs)
         def function(*args, **kwargs):
@@ -122,14 +121,14 @@ class _Place:
 
     def call(self, args, kwargs):
         counting = tuple(_active)
-        if not counting:                # somebody kept the function where it was not found
+        if not counting:                # a reference to the replacement that `restore` did not find
             return self.theirs(*args, **kwargs)
         refused = False
         try:
             result = self.ours(*args, **self.meant(args, kwargs))
         except NotDense:
             refused = True
-        finally:                        # errors are answers, too
+        finally:                        # a call that raises was answered, too
             for one in counting:
                 (one.passed_on if refused else one.calls)[self.name] += 1
         if refused:
@@ -149,7 +148,7 @@ class _Place:
 
 
 def _rename(old, new):
-    """Let every name of a module that means `old` mean `new`."""
+    """Replace `old` by `new` in the namespace of every module."""
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType):
             for name, value in list(vars(module).items()):

@@ -1,4 +1,4 @@
-"""The replacement of `scipy.optimize.least_squares`, by Levenberg–Marquardt alone."""
+"""The replacement of `scipy.optimize.least_squares`, always with Levenberg–Marquardt."""
 
 from __future__ import annotations
 
@@ -53,26 +53,25 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     Parameters
     ----------
     fun : callable or CFunction
-        Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n, or
-        at least as many as the bounds leave free; fewer with bounds, or with 'trf' or 'dogbox', and `message` says that
-        many answers are as good then.
+        Residuals ``fun(x, *args, **kwargs)``: m real numbers for n parameters, m >= n.  With bounds, or with 'trf' or
+        'dogbox', there may be fewer residuals than free parameters; `message` then says that many answers are as good.
     x0 : float or array_like, shape (n,)
         Starting estimate, within the bounds.
     jac : {"2-point", "3-point", "cs"}, callable or CFunction, optional
-        Forward differences, central ones, complex steps, or the Jacobian
-        ``jac(x, *args, **kwargs)`` of shape (m, n).  A compiled one for a compiled `fun` lets
-        the fit run without Python.
+        Forward differences, central differences, complex steps, or the Jacobian
+        ``jac(x, *args, **kwargs)`` of shape (m, n).  If `fun` and `jac` are both compiled, the fit
+        runs without Python.
     bounds : 2-tuple or object with lb and ub, optional
-        Lower and upper bounds: each a number, or n of them.  ``lb = ub`` fixes a
+        Lower and upper bounds: each a number, or n numbers.  ``lb = ub`` fixes a
         parameter.
     method : {"lm", "trf", "dogbox"}, optional
-        Levenberg–Marquardt answers, between bounds by a projected trust region.  The last two are names that SciPy's
-        users give to have bounds and losses; `message` says that it answers in their place.
+        Always Levenberg–Marquardt, with bounds in a projected trust region.  "trf" and "dogbox" are the methods that
+        SciPy needs for bounds and losses; `message` says that Levenberg–Marquardt answered in their place.
     ftol, xtol, gtol : float or None, optional
         Relative error wanted in the cost and in `x`; largest cosine wanted
         between the residuals and a column of the Jacobian.  None: no such test.
     x_scale : {None, "jac"} or array_like, optional
-        Scales of the parameters, n positive numbers or one.  None or "jac": from the
+        Scales of the parameters, n positive numbers or one number.  None or "jac": from the
         columns of the Jacobian.
     loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"} or callable, optional
         rho.  A callable takes ``z`` and returns rho, rho' and rho'', shape (3, m).
@@ -81,30 +80,31 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     diff_step : None, float or array_like, shape (n,), optional
         Relative steps of the differences.  None: from the machine precision.
     tr_solver, tr_options : optional
-        As SciPy's other methods take them; they change nothing here.
+        Arguments of SciPy's other methods; they change nothing here.
     jac_sparsity : None
-        Anything else is refused: the Jacobian is dense.
+        Any other value is refused: the Jacobian is dense.
     max_nfev : int, optional
-        Most evaluations of `fun`, without those for differences.  None: 100*n.  A float with bounds, or with 'trf' or 'dogbox'.
+        Limit on the evaluations of `fun`, not counting those for differences.  None: 100*n.  May be a float with bounds, or
+        with 'trf' or 'dogbox'.
     verbose : {0, 1, 2, 3}, optional
-        As `leastsq`'s.
+        As in `leastsq`.
     args, kwargs : tuple and dict, optional
         Further arguments of `fun` and `jac`.
     callback : callable, optional
         ``callback(x)``, or ``callback(intermediate_result)`` if its argument has that
-        name: an `OptimizeResult` with x, cost, optimality, nfev, njev, nit.  Once per
-        iteration; true or StopIteration ends the fit.
+        name: an `OptimizeResult` with x, cost, optimality, nfev, njev, nit.  Called once per
+        iteration; a true result or StopIteration ends the fit.
     workers : int or map-like callable, optional
-        As `leastsq`'s.
+        As in `leastsq`.
     covariance : {None, "accurate", "richardson", "3-point", "2-point", "cs"}, optional
-        Also return the covariance of `x`, from derivatives made afresh there by that
+        Also return the covariance of `x`, from new derivatives at `x` by this
         method of `leastsq.covariance`; "accurate": by `jac` if that is a function, by
         complex steps if it is "cs", else by "richardson".
     absolute_sigma : bool, optional
-        For `covariance`: the residuals are divided by the errors of the data, so that
-        the covariance needs no scale from them.
+        For `covariance`: the residuals are divided by the standard deviations of the data,
+        so the covariance is not scaled.
     strategy : {"minpack", "fast", "robust"}, optional
-        Which steps are taken, as in `leastsq`.
+        How steps are chosen, as in `leastsq`.
 
     Returns
     -------
@@ -112,30 +112,30 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         ``x``; ``cost``; ``fun``, the residuals; ``jac``, the Jacobian at x, its rows
         weighted by the loss so that ``jac.T @ jac`` approximates the Hessian; ``grad``,
         the gradient of the cost; ``optimality``, the largest component of the gradient
-        that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper one, else 0;
-        with bounds ``multipliers``, the slope of the cost along a parameter that its bound holds, 0 for
-        others, nan for one at a bound where nothing depends on it;
-        ``nfev``, without differences; ``njev``, None with differences, but for 'trf' and 'dogbox', which
+        that no bound holds; ``active_mask``, -1 at a lower bound, 1 at an upper bound, else 0;
+        with bounds ``multipliers``, the slope of the cost along a parameter that its bound holds, 0 for other
+        parameters, nan for a parameter at a bound at which the cost does not depend on it;
+        ``nfev``, not counting differences; ``njev``, None with differences, except with 'trf' and 'dogbox', which
         count those Jacobians; ``status``; ``message``; ``success``, ``status > 0``; with `covariance`, ``covariance``, a
         `CovarianceResult`.
 
-        ``status`` is SciPy's: 4 to 1 success, 0 `max_nfev`, -2 `callback`; and -3 for a
+        ``status`` has SciPy's codes: 4 to 1 success, 0 `max_nfev`, -2 `callback`; and -3 for a
         Jacobian that is not finite.
 
     Raises
     ------
     ValueError
-        An option is unknown, or not for this method; bad bounds; `x0` outside; the
+        An option is unknown, or not for this method; bad bounds; `x0` is outside the bounds; the
         residuals are not finite at `x0`, or too few; `jac` returns the wrong shape, or a sparse matrix.
     TypeError
         A wrong type; `args` or `kwargs` with a `CFunction`.
     ArithmeticError
-        A compiled function returned something else than 0.
+        A compiled function returned a value other than 0.
 
     Warns
     -----
     OptimizeWarning
-        'trf' or 'dogbox' was named, and is not what answers.  Once in a process.
+        'trf' or 'dogbox' was named, but Levenberg–Marquardt answered.  Once in a process.
 
     Notes
     -----
@@ -143,12 +143,12 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
     other data of the caller's are handed on as they are.
 
     SciPy's `least_squares` with method "lm" gives the same fits, without bounds or
-    losses.  The first trust region has the factor 100 of MINPACK without bounds and 1
-    with them, or with 'trf' or 'dogbox'.
+    losses.  The first trust region has MINPACK's factor 100 without bounds, and 1
+    with bounds or with 'trf' or 'dogbox'.
 
     Examples
     --------
-    A level and a decay, five of the data spoiled:
+    A level and a decay, with five outliers in the data:
 
     >>> import numpy as np
     >>> from leastsq import least_squares
@@ -209,7 +209,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
         is_free = not other and user.bounds is None         # what SciPy's "lm" takes
         functions = _Functions(user, n, is_free, method)
         limit, tell = evaluation_limit(max_nfev, 100*n, not is_free), scipys_callback(callback, other)
-        if other and limit == 1:        # MINPACK makes a step before it looks at the limit
+        if other and limit == 1:        # MINPACK takes a step before it checks the limit
             tell = _at_once
         settings = Settings(ftol, xtol, gtol, limit, 100.0 if is_free else 1.0, diag, strategy=strategy)
         fit = Fit(functions.problem, x0, settings, Watching(tell, False, verbose), count_differences=False)
@@ -233,13 +233,13 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
 
 def _at_once(_):
-    """Ends a fit at its start."""
+    """A callback that ends a fit at its start."""
     return True
 
 
 class _Functions:
     """
-    The user's functions as the solver calls them: they check in SciPy's words, and remember the last Jacobian.
+    The functions that the solver calls: call the user's, check with SciPy's messages, and remember the last Jacobian.
 
     Parameters
     ----------
@@ -247,9 +247,9 @@ class _Functions:
     n : int
         Number of parameters.
     enough : bool
-        There have to be as many residuals as free parameters.
+        At least as many residuals as free parameters are required.
     method : str
-        The user's, for messages.
+        The user's `method`, for messages.
     """
 
     def __init__(self, user, n, enough, method):
@@ -269,7 +269,7 @@ class _Functions:
             func = self.fun
         if not isinstance(jac, CFunction):
             jac = self.jac
-        # (workers beside a Jacobian of the user's are refused, as by leastsq)
+        # (workers together with a user's Jacobian are refused, as by leastsq)
         differences = Differences() if user.by_differences else user.differences
         self.filled = None if enough else Filled(func, jac, False, n, 1)
         if self.filled is not None:
@@ -286,7 +286,7 @@ class _Functions:
         try:
             array = np.asarray(residuals)
         except (TypeError, ValueError):
-            return                      # the core says what is wrong with them
+            return                      # the core raises
         if array.dtype.kind in "biuf":
             self.m = array.size
             if self.m < self.fewest:
@@ -294,7 +294,7 @@ class _Functions:
                                        "variables."), f"fun returned {self.m} for {self.fewest} free parameters"
                             + "; return the residuals, one by one, not the sum of their squares"*(self.m == 1))
 
-    def jac(self, x, *args):            # errors name it so
+    def jac(self, x, *args):            # errors use this name
         where = x.copy()
         jacobian = returned(self._jacobian(x, *args), "jac", "least_squares")
         if self.differences is None and self.m is not None:
@@ -303,7 +303,7 @@ class _Functions:
         return jacobian
 
     def jacobian_at(self, x, f):
-        """Shape (m, n), at the answer."""
+        """The Jacobian at the answer, shape (m, n)."""
         args = self.user.args
         if self.last is not None and np.array_equal(self.last[0], x):
             jacobian = self.last[1]
@@ -316,11 +316,11 @@ class _Functions:
 
 
 def _check_form(jacobian, wanted, method):
-    """Refuse in SciPy's words what the core would in those of `leastsq`."""
+    """Refuse wrong Jacobians with SciPy's messages, before the core does with those of `leastsq`."""
     if hasattr(jacobian, "toarray") or hasattr(jacobian, "matvec"):
         raise noted(NotDense(f"method='{method}' works only with dense Jacobian matrices."),
-                    f"jac returned {type(jacobian).__name__}; leastsq has no sparse ones: its toarray() may be what is wanted")
-    shape = jacobian.shape if isinstance(jacobian, np.ndarray) else wanted      # the core reads other things
+                    f"jac returned {type(jacobian).__name__}; leastsq needs a dense array, such as its toarray()")
+    shape = jacobian.shape if isinstance(jacobian, np.ndarray) else wanted      # the core checks other objects
     if shape == wanted or 1 in wanted and np.size(jacobian) == wanted[0]*wanted[1]:
         return
     error = ValueError(f"The return value of `jac` has wrong shape: expected {wanted}, actual {shape}.")

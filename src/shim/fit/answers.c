@@ -1,5 +1,5 @@
-/* The core's requests, which a fit answers with what it owns: the user's functions, a loss, the
-   blocked provider, a watcher. */
+/* How a fit answers the core's requests: with the user's functions, a loss, the blocked provider, a
+   watcher. */
 #include "fit.h"
 
 static int

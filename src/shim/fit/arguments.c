@@ -1,4 +1,4 @@
-/* The arguments of a fit, as Python hands them to `solve`. */
+/* The arguments of a fit, as Python passes them to `solve`. */
 #include "fit.h"
 
 /* None, or (lo, hi, loss, f_scale, watcher, strategy), which Python has checked. */

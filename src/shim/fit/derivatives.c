@@ -1,16 +1,16 @@
-/* What Python uses of the core's derivatives: chkder's two modes, and the steps of differences. */
+/* The parts of the core's derivatives that Python uses: chkder's two modes, and the steps of differences. */
 #include "fit.h"
 
 const char chkder_doc[] =
     "chkder(x) or chkder(x, fvec, fjac, fvecp)\n--\n\n"
-    "The point beside x where MINPACK's chkder wants f; or, with f there as fvecp, its\n"
-    "measure of each row of fjac, shape (m, n).";
+    "The point near x at which MINPACK's chkder wants f; or, given f at that point as fvecp,\n"
+    "chkder's measure of each row of fjac, shape (m, n).";
 
 const char difference_steps_doc[] =
     "difference_steps(x, relative, largest, low, high, /)\n--\n\n"
-    "Where each coordinate of x is moved for a difference, and by how much, by the rule of\n"
-    "fdjac2.f90.  x is one point, shape (n,), or rows of them, (k, n); relative is a number or\n"
-    "has shape (n,); the others have shape (n,) or x's, or are None.";
+    "The moved coordinates of x for differences, and the steps, by the rule of fdjac2.f90.\n"
+    "x is one point, shape (n,), or k points, shape (k, n); relative is a number or has shape\n"
+    "(n,); the others have shape (n,) or that of x, or are None.";
 
 static PyArrayObject *
 doubles(PyObject *object, int dimensions)
@@ -73,8 +73,8 @@ done:
     return answer;
 }
 
-/* An array of shape (n,), or of x's shape if that is a matrix: *stride from one row to the next.
-   NULL with an error set if it is neither. */
+/* An array of shape (n,), or of x's shape if that is a matrix; *stride is the step from one row to the
+   next.  NULL with an error set if it has neither shape. */
 static PyArrayObject *
 rows_like(PyObject *object, PyArrayObject *x, npy_intp *stride)
 {

@@ -1,4 +1,4 @@
-/* One fit by `solve`: its arguments, what it owns, its results. */
+/* One fit by `solve`: its arguments, memory and results. */
 #ifndef LEASTSQ_FIT_H
 #define LEASTSQ_FIT_H
 
@@ -12,7 +12,7 @@ typedef struct {
     int full_output, col_deriv;
     double ftol, xtol, gtol, factor;
     double precision;           /* relative error of func */
-    int has_precision;          /* 0: that of what it returns */
+    int has_precision;          /* 0: use the precision of the dtype that func returns */
     int64_t maxfev;
     int qr, threads;
     PyObject *lo, *hi;          /* None, or float64 arrays */
@@ -30,9 +30,9 @@ typedef struct {
     callbacks cb;
     robust_loss loss;
     PyObject *watcher;          /* borrowed, NULL: none */
-    int64_t watched_request;    /* what the event that it is told of answers */
+    int64_t watched_request;    /* the request that the next event answers */
     blocked blocks;             /* the blocked provider, in use if blocks.k is set */
-    not_finite fault;           /* in the residuals or the Jacobian, once looked for */
+    not_finite fault;           /* in the residuals or the Jacobian, once searched */
     lsq_problem problem;
     lsq_state state;
     double *w;                  /* the state's vectors */
@@ -41,12 +41,12 @@ typedef struct {
     int64_t ldr;
     double *f, *spare;          /* m doubles each */
     double *columns;            /* blocked: m x n for differences or a compiled Dfun */
-    void *memory;               /* w, ipvt, spare and what else is small */
+    void *memory;               /* w, ipvt, spare, and f and r unless they are in fvec and fjac */
     PyArrayObject *x, *diag, *lo, *hi;
-    PyArrayObject *fvec, *fjac; /* only for full output: f's array, and dense r's */
+    PyArrayObject *fvec, *fjac; /* only for full output: the arrays of f and of a dense r */
 } fit;
 
-/* answers.c: what answers the core's requests */
+/* answers.c: the functions that answer the core's requests */
 void fit_set_answers(fit *f);
 
 /* watch.c: lsq_watch */

@@ -1,12 +1,12 @@
-/* The original behind lsq_fit's arguments: the system's MINPACK library of 1980, for
-   whoever wants to compare (built with -Dreference=enabled).
+/* The system's MINPACK library of 1980, called with lsq_fit's arguments, for comparisons
+   (built with -Dreference=enabled).
 
-   Its callbacks carry no user data, so the running fit travels in thread-local storage.
-   It is put back after every call of the user's, and after the fit: fits may nest, run
-   in threads and, with greenlets, take turns within a thread.
+   Its callbacks carry no user data, so a thread-local pointer leads to the running fit.
+   The pointer is restored after every call of a user's function, and after the fit, because
+   fits may nest, run in threads and, with greenlets, take turns within a thread.
 
-   Its only change is that of our first rule: residuals at x0 and Jacobians that are not
-   finite end the fit.  Its machine constants, decimals cut short, are IEEE's here.     */
+   The library is changed in two ways: residuals at x0 and Jacobians that are not finite end
+   the fit, and its machine constants, truncated decimals, are replaced by exact IEEE ones. */
 #include "fit.h"
 
 #include <float.h>
@@ -16,7 +16,7 @@ typedef void (*lmdif_function)(const int *m, const int *n, double *x, double *fv
 typedef void (*lmder_function)(const int *m, const int *n, double *x, double *fvec, double *fjac,
                                const int *ldfjac, int *iflag);
 
-/* In the library. */
+/* Defined in the library. */
 void lmdif_(lmdif_function fcn, const int *m, const int *n, double *x, double *fvec,
             const double *ftol, const double *xtol, const double *gtol, const int *maxfev,
             const double *precision, double *diag, const int *mode, const double *factor,
@@ -29,7 +29,7 @@ void lmder_(lmder_function fcn, const int *m, const int *n, double *x, double *f
             double *qtf, double *wa1, double *wa2, double *wa3, double *wa4);
 double dpmpar_(const int *which);
 
-/* Taken by the linker in place of the library's. */
+/* The linker uses this function in place of the library's. */
 double
 dpmpar_(const int *which)
 {
@@ -43,17 +43,17 @@ dpmpar_(const int *which)
     }
 }
 
-/* What iflag asks for, and says. */
+/* iflag: the two requests, and the answer that ends the fit. */
 enum { RESIDUAL = 1, DERIVATIVES = 2, STOP = -1 };
 
 typedef struct {
     const lsq_problem *problem;
     const double *fvec;         /* f at the best point */
-    double *point;              /* where the residual was last asked for, differences apart */
+    double *point;              /* the last point at which the residual was wanted, other than for differences */
     double *fjac;
     int64_t residuals, jacobians;
     int columns;                /* differences made for the next Jacobian */
-    int64_t info;               /* why we stopped it, or 0 */
+    int64_t info;               /* why this file ended the fit, or 0 */
 } original;
 
 static _Thread_local original *running;
@@ -90,8 +90,8 @@ residual(int m, int n, const double *x, double *fvec, int *iflag)
         stop(o, LSQ_NOT_FINITE, iflag);
 }
 
-/* The library writes a column when this has returned, and factors after the last one:
-   that one is made here too, to look at all of them. */
+/* The library writes a column after this function returns, and factors the Jacobian directly after the
+   last one.  So the last column is computed here too, to check all columns before. */
 static void
 difference(int m, int n, double *x, const double *moved, int *iflag)
 {
@@ -129,7 +129,7 @@ by_differences(const int *m, const int *n, double *x, double *fvec, int *iflag)
         difference(*m, *n, x, fvec, iflag);
         return;
     }
-    memcpy(x, o->point, (size_t)*n * sizeof *x);        /* as it was before the step */
+    memcpy(x, o->point, (size_t)*n * sizeof *x);        /* undo the difference step */
     stop(o, LSQ_STOPPED, iflag);
 }
 
@@ -156,7 +156,7 @@ with_jacobian(const int *m, const int *n, double *x, double *fvec, double *fjac,
         stop(o, LSQ_NOT_FINITE, iflag);
 }
 
-/* It counts in 32 bits. */
+/* The library counts in 32 bits. */
 int
 reference_refuses(const arguments *a, npy_intp m, npy_intp n)
 {
@@ -169,7 +169,7 @@ reference_refuses(const arguments *a, npy_intp m, npy_intp n)
     return PyErr_Occurred() != NULL;
 }
 
-/* As lsq_fit, for a dense problem without a watcher, a loss or bounds. */
+/* Like lsq_fit, for a dense problem without a watcher, a loss or bounds. */
 void
 reference_fit(const lsq_problem *problem, int64_t m, lsq_state *s, double *w, double *fvec,
               double *r, int64_t ldr, int64_t *ipvt, double *spare)

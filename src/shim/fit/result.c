@@ -1,4 +1,4 @@
-/* MINPACK's outputs, as Python objects. */
+/* The results of a fit (MINPACK's outputs) as Python objects. */
 #include "covariance.h"
 #include "fit.h"
 
@@ -8,20 +8,20 @@
 #include <unistd.h>
 #endif
 
-/* Of a variable: smaller ones are told of where their differences vanish. */
+/* Variables smaller than this are reported if their differences vanish. */
 static const double ORDINARY_SIZE = 1e-6;
 
-/* Bytes from which on NumPy asks the system for huge pages. */
+/* From this many bytes on NumPy asks the system for huge pages. */
 enum { LARGE_ARRAY = 1 << 22 };
 
-/* Did it end with half a model, or none? */
+/* Did the fit end without a complete model? */
 static int
 without_model(const fit *f)
 {
     return f->state.info == LSQ_NOT_FINITE || f->state.info == LSQ_STOPPED || f->state.njev == 0;
 }
 
-/* Find what is not finite; in a Jacobian, the blocked provider has looked for it already. */
+/* Find the element that is not finite; the blocked provider has already found it in its Jacobian. */
 static void
 find_fault(fit *f)
 {
@@ -37,8 +37,8 @@ find_fault(fit *f)
         f->fault = f->blocks.fault;
 }
 
-/* NumPy asks for huge pages in large arrays; one element would then fill 2 MB,
-   and a column's R the whole of a fjac that is mostly zeros. */
+/* NumPy asks for huge pages in large arrays.  Writing one element would then fill 2 MB, and writing the R
+   part of each column would fill all of a fjac that is mostly zeros. */
 static void
 ask_for_small_pages(void *start, size_t size)
 {
@@ -54,8 +54,8 @@ ask_for_small_pages(void *start, size_t size)
 #endif
 }
 
-/* The factors for infodict; nan if there are none.  Blocked: R in its place in
-   zeros, whose pages stay untouched. */
+/* The factors for infodict; nan if there are none.  Blocked: an array of zeros, whose pages stay
+   untouched, with R in its place. */
 static int
 settle_factors(fit *f)
 {
@@ -111,7 +111,7 @@ qtf(const fit *f)
     return array;
 }
 
-/* Row, column and value of what is not finite; None if all is. */
+/* Row, column and value of the element that is not finite; None if all are finite. */
 static PyObject *
 fault(const fit *f)
 {
@@ -147,7 +147,7 @@ cov_x(fit *f)
     return b->triangle_team.cancelled ? NULL : Py_NewRef(Py_None);
 }
 
-/* Did it succeed where it started?  f->x is the start still. */
+/* Did the fit succeed without leaving its start, which f->x still holds? */
 static int
 stayed(const fit *f)
 {
@@ -171,8 +171,8 @@ zero_column(const fit *f, npy_intp j)
     return 1;
 }
 
-/* The variables close to zero whose forward differences vanish, as a new tuple; None if there is
-   none.  Their columns were zero in every model: they are where they started. */
+/* The variables close to zero whose forward differences vanish, as a new tuple; None if there are
+   none.  Their columns were zero in every model, because they are still at their start. */
 static PyObject *
 vanished(const fit *f)
 {
@@ -206,7 +206,7 @@ vanished(const fit *f)
     return tuple;
 }
 
-/* As fit_result, with what `vanished` gave. */
+/* The result, given the tuple of vanished(). */
 static PyObject *
 result_with(fit *f, const arguments *a, PyObject *small)
 {
@@ -216,7 +216,7 @@ result_with(fit *f, const arguments *a, PyObject *small)
 
     memcpy(PyArray_DATA(f->x), f->w + LSQ_X * f->cb.n, (size_t)f->cb.n * sizeof(double));
     if (!a->full_output && s->info < LSQ_NOT_FINITE && small == Py_None) {  /* MINPACK's own codes */
-        if (at_start)                   /* whoever warns looks at the norms; r[0] is 0 if R is */
+        if (at_start)                   /* for the warning: the norms, and r[0], which is 0 if R is */
             return Py_BuildValue("OLdddd", f->x, (long long)s->info, s->fnorm, s->gnorm, s->xnorm, f->r[0]);
         return Py_BuildValue("OL", f->x, (long long)s->info);
     }
@@ -224,18 +224,18 @@ result_with(fit *f, const arguments *a, PyObject *small)
         find_fault(f);
     stop = f->cb.stopped_by == NULL ? Py_NewRef(Py_None)
                                     : Py_BuildValue("si", f->cb.stopped_by, f->cb.stop_code);
-    if (!a->full_output)                /* what the message needs; N steals */
+    if (!a->full_output)                /* only the facts that the message needs; N steals */
         return Py_BuildValue("OLOLLOOOONNNOi", f->x, (long long)s->info, Py_None,
                              (long long)s->nfev, (long long)s->njev, Py_None, Py_None, Py_None,
                              Py_None, fault(f), stop, multipliers_array(s, f->w), small, at_start);
-    cov = cov_x(f);                     /* before NaN takes the place of R */
+    cov = cov_x(f);                     /* before settle_factors may overwrite R with nan */
     if (cov == NULL || settle_factors(f) < 0) {
         Py_XDECREF(cov);
         Py_XDECREF(stop);
         return NULL;
     }
     fvec = f->cb.scalar ? PyFloat_FromDouble(f->f[0]) : Py_NewRef(f->fvec);
-    /* a NULL among them becomes the error that is set */
+    /* a NULL argument makes Py_BuildValue fail with the error that is already set */
     return Py_BuildValue("OLNLLONNNNNNOi", f->x, (long long)s->info, fvec, (long long)s->nfev,
                          (long long)s->njev, f->fjac, pivots(f), qtf(f), cov, fault(f), stop,
                          multipliers_array(s, f->w), small, at_start);

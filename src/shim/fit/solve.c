@@ -1,22 +1,22 @@
-/* One fit: memory, and the solver. */
+/* One fit: its memory, and the call of the solver. */
 #include "fit.h"
 #include "module.h"
 
-/* From this many elements of the Jacobian on, the solver's own work outweighs
-   handing the GIL back and forth at each callback. */
+/* From this many elements of the Jacobian on, the solver's own work takes longer than releasing
+   and taking the GIL around each callback. */
 enum { RELEASE_GIL_ELEMENTS = 1 << 15 };
 
-/* From this much on (m*n elements, m rows), a QR from row blocks pays: see
-   docs/performance.md.  Below, MINPACK's own, with MINPACK's bits. */
+/* From this many elements (m*n) and rows (m) on, a QR from row blocks is faster: see
+   docs/performance.md.  Smaller problems use MINPACK's QR, with MINPACK's bits. */
 enum { BLOCKED_ELEMENTS = 1 << 15, BLOCKED_ROWS = 1 << 10 };
 
 const char solve_doc[] =
     "solve(func, x0, args, Dfun, full_output, col_deriv, ftol, xtol, gtol, maxfev,\n"
     "      precision, factor, diag, qr, threads, extras)\n--\n\n"
     "One fit.  Returns (x, ier); if ier is 2 or 4 and x is x0, (x, ier, norm of f,\n"
-    "largest cosine, norm of D*x, R[0, 0]); or with full_output, and always if ier is 9 to 11,\n"
-    "(x, ier, fvec, nfev, njev, fjac, ipvt, qtf, cov_x or None, fault, stop, multipliers, vanished).\n"
-    "Also if the differences by some parameters vanish, whose numbers are the last.";
+    "largest cosine, norm of D*x, R[0, 0]).  With full_output, and always if ier is 9 to 11 or the\n"
+    "differences for some parameters vanish, returns (x, ier, fvec, nfev, njev, fjac, ipvt, qtf,\n"
+    "cov_x or None, fault, stop, multipliers, vanished): the last are the numbers of those parameters.";
 
 static int
 use_blocks(const arguments *a, npy_intp m, npy_intp n)
@@ -33,7 +33,7 @@ no_memory(void)
     return -1;
 }
 
-/* Memory for the dense provider, or the blocked one, and the start in it. */
+/* Allocate memory for the dense or the blocked provider, and write the start into it. */
 static int
 allocate(fit *f, const arguments *a, const kernels *k)
 {
@@ -49,7 +49,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
 
     if (m > PY_SSIZE_T_MAX / (npy_intp)sizeof(double) / (2 * n + 16))
         return no_memory();
-    if (a->full_output) {               /* what is returned lies in arrays */
+    if (a->full_output) {               /* these are returned, so they are arrays */
         f->fvec = (PyArrayObject *)PyArray_SimpleNew(1, &m, NPY_DOUBLE);
         if (f->fvec == NULL)
             return -1;
@@ -79,7 +79,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
         f->spare = f->f;
     f->r = f->fjac != NULL ? PyArray_DATA(f->fjac) : next;
     next += f->fjac != NULL ? 0 : n * f->ldr;
-    f->problem.kept = keeps ? next : NULL;          /* the last, as are kept weights */
+    f->problem.kept = keeps ? next : NULL;          /* the last part of the memory, as are kept weights */
 
     memcpy(f->w + LSQ_X * n, PyArray_DATA(f->x), vector);
     if (f->diag != NULL)
@@ -88,7 +88,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
         memcpy(f->w + LSQ_LO * n, PyArray_DATA(f->lo), vector);
         memcpy(f->w + LSQ_HI * n, PyArray_DATA(f->hi), vector);
     }
-    for (npy_intp j = 0; j < n; j++)    /* should the fit end before a model */
+    for (npy_intp j = 0; j < n; j++)    /* in case the fit ends before the first model */
         f->ipvt[j] = j + 1;
     if (!by_blocks)
         return 0;
@@ -104,7 +104,7 @@ allocate(fit *f, const arguments *a, const kernels *k)
     return status;
 }
 
-/* The solver's settings, and what answers it. */
+/* The solver's settings and the functions that answer it. */
 static void
 prepare(fit *f, const arguments *a)
 {
@@ -135,13 +135,13 @@ prepare(fit *f, const arguments *a)
     fit_set_answers(f);
 }
 
-/* Run the solver, ours or the original; 0, or -1 with an error set. */
+/* Run the solver (lsq_fit, or the MINPACK library); 0, or -1 with an error set. */
 static int
 run(fit *f, const arguments *a)
 {
     npy_intp m = f->cb.m;
 
-    (void)a;                    /* asked for the reference only */
+    (void)a;                    /* used only with the reference */
     if (f->cb.cfunc || f->cb.cdfun || f->blocks.k || m * f->cb.n >= RELEASE_GIL_ELEMENTS)
         gil_release(&f->cb.gil);
 #ifdef LEASTSQ_REFERENCE
@@ -173,7 +173,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     f.cb.vector = f.cb.inline_vector;
     if (arguments_parse(&a, args, nargs) < 0 || (f.x = arguments_start_point(a.x0)) == NULL)
         goto done;
-    /* SciPy answers that if all outputs are wanted; _fit/leastsq.py does so in its stead */
+    /* With full_output SciPy returns a result for no parameters; _fit/leastsq.py makes it */
     if (PyArray_DIM(f.x, 0) == 0 && a.full_output && a.lo == Py_None && a.loss == NULL && a.watcher == NULL
         && PyCallable_Check(a.func)) {
         answer = Py_NewRef(Py_None);
@@ -195,7 +195,7 @@ solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     f.cb.gil.fitter_in_python = &state->fitter_in_python;
     if (f.cb.cdfun != NULL && f.cb.cdfun->m != f.cb.m) {
         PyErr_Format(PyExc_ValueError,
-                     "leastsq: the compiled Dfun is for m = %lld residuals, func has %zd",
+                     "leastsq: the compiled Dfun is for m = %lld residuals, but func returns %zd",
                      (long long)f.cb.cdfun->m, (Py_ssize_t)f.cb.m);
         goto done;
     }

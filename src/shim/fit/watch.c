@@ -1,4 +1,4 @@
-/* The watcher: a Python function told of every event of a fit. */
+/* The watcher: a Python function that is called at every event of a fit. */
 #include "fit.h"
 
 static PyObject *
@@ -12,8 +12,9 @@ vector(const double *w, npy_intp n, int column)
 }
 
 /* watcher(kind, accepted, x, trial, fnorm, gnorm, radius, par, actual, predicted,
-   ratio, nfev, njev, iteration); true ends the fit.  kind 0: the norm at a trial point was told, which
-   is x if it was accepted; 1: a Jacobian was made at x; 2: with a strategy, the trial has changed. */
+   ratio, nfev, njev, iteration); a true result ends the fit.  kind 0: the norm at a trial point was told,
+   and x is that point if it was accepted; 1: a Jacobian was made at x; 2: with a strategy, the trial has
+   changed. */
 static int
 tell_watcher(fit *f, const lsq_state *s, const double *w)
 {
@@ -21,7 +22,7 @@ tell_watcher(fit *f, const lsq_state *s, const double *w)
     PyObject *x = vector(w, s->n, LSQ_X), *trial = vector(w, s->n, LSQ_TRIAL), *answer = NULL;
 
     f->watched_request = s->request;
-    if (x != NULL && trial != NULL)     /* not N: it loses them when memory runs out */
+    if (x != NULL && trial != NULL)     /* O, not N, which leaks them when memory runs out */
         answer = PyObject_CallFunction(
             f->watcher, "iiOOdddddddLLL", kind, (int)s->accepted, x, trial, s->fnorm,
             s->gnorm, s->radius, s->par, s->actual, s->predicted, s->ratio, (long long)s->nfev,

@@ -1,6 +1,6 @@
-/* The ask/tell machine as an object: what it says of itself.
+/* The ask/tell machine as an object: its attributes.
 
-   Each looks at the state once, in a copy. */
+   Each getter reads one copy of the state, so its values are consistent. */
 #include "covariance.h"
 #include "machine.h"
 
@@ -161,7 +161,7 @@ get_fault(PyObject *self, void *closure)
                          state.fault_value);
 }
 
-/* Integers and reals, by where they are in the state. */
+/* Integers and reals; the closure is their offset in the state. */
 static PyObject *
 get_integer(PyObject *self, void *closure)
 {
@@ -206,7 +206,7 @@ get_bounds(PyObject *self, void *closure)
     return Py_BuildValue("NN", lo, hi);
 }
 
-/* What holds the variables at their bounds, once there is a model. */
+/* The multipliers of the bounds, once there is a model. */
 static PyObject *
 get_multipliers(PyObject *self, void *closure)
 {
@@ -240,26 +240,26 @@ get_cov_x(PyObject *self, void *closure)
 
 PyGetSetDef machine_attributes[] = {
     {"request", get_request, NULL,
-     "\"norm\", \"model\", with a strategy \"change\" or \"feeler\"; or None: the fit has ended.", NULL},
-    {"x_eval", get_x_eval, NULL, "Where that is wanted, a copy; None if nothing is.", NULL},
+     "\"norm\", \"model\", with a strategy \"change\" or \"feeler\"; None if the fit has ended.", NULL},
+    {"x_eval", get_x_eval, NULL, "The point for which the answer is wanted, a copy; None if the fit has ended.", NULL},
     {"x", get_x, NULL, "The best point so far, a copy.", NULL},
     {"bounds", get_bounds, NULL, "(lower, upper), copies, or None.", NULL},
-    {"fnorm", get_fnorm, NULL, "The norm of the residuals at x; nan before it is told.", NULL},
+    {"fnorm", get_fnorm, NULL, "The norm of the residuals at x; nan before the first norm is told.", NULL},
     {"ier", get_ier, NULL, "Why the fit ended, a member of Status; None if it has not.", NULL},
-    {"accepted", get_accepted, NULL, "Was the trial that was told last taken as x?", NULL},
-    {"cov_x", get_cov_x, NULL, "As leastsq's; None before the fit has ended.", NULL},
+    {"accepted", get_accepted, NULL, "Did the last trial that was told become x?", NULL},
+    {"cov_x", get_cov_x, NULL, "Like leastsq's cov_x; None before the fit has ended.", NULL},
     {"multipliers", get_multipliers, NULL, "As in leastsq's infodict; None without bounds.", NULL},
     {"fault", get_fault, NULL,
-     "ier 9: (row, column, value) of the first that is not finite, or None; column n is f.", NULL},
+     "With ier 9: (row, column, value) of the first number that is not finite, or None; column n is f.", NULL},
     {"n", get_integer, NULL, "The number of parameters.",
      (void *)offsetof(machine_state, s.n)},
-    {"nfev", get_integer, NULL, "Evaluations told.",
+    {"nfev", get_integer, NULL, "The number of evaluations told.",
      (void *)offsetof(machine_state, s.nfev)},
-    {"njev", get_integer, NULL, "Models told.",
+    {"njev", get_integer, NULL, "The number of models told.",
      (void *)offsetof(machine_state, s.njev)},
-    {"iteration", get_integer, NULL, "1 and the steps accepted; 0 at the start.",
+    {"iteration", get_integer, NULL, "1 + the number of accepted steps; 0 at the start.",
      (void *)offsetof(machine_state, s.iteration)},
-    {"maxfev", get_integer, NULL, "Most evaluations.",
+    {"maxfev", get_integer, NULL, "The limit on evaluations.",
      (void *)offsetof(machine_state, s.maxfev)},
     {"strategy", get_strategy, NULL, "As given.", NULL},
     {"ftol", get_real, NULL, "As given.",
@@ -268,19 +268,19 @@ PyGetSetDef machine_attributes[] = {
      (void *)offsetof(machine_state, s.xtol)},
     {"gtol", get_real, NULL, "As given.",
      (void *)offsetof(machine_state, s.gtol)},
-    {"gnorm", get_real, NULL, "The largest cosine of f and a column of the last J.",
+    {"gnorm", get_real, NULL, "The largest cosine between f and a column of the last J.",
      (void *)offsetof(machine_state, s.gnorm)},
-    {"radius", get_real, NULL, "Of the trust region.",
+    {"radius", get_real, NULL, "The radius of the trust region.",
      (void *)offsetof(machine_state, s.radius)},
     {"par", get_real, NULL, "The Levenberg-Marquardt parameter.",
      (void *)offsetof(machine_state, s.par)},
-    {"actual", get_real, NULL, "Of the last trial: the relative reduction of the sum of squares.",
+    {"actual", get_real, NULL, "The relative reduction of the sum of squares by the last trial.",
      (void *)offsetof(machine_state, s.actual)},
-    {"predicted", get_real, NULL, "The same, as the model had it.",
+    {"predicted", get_real, NULL, "The same as predicted by the model.",
      (void *)offsetof(machine_state, s.predicted)},
     {"ratio", get_real, NULL, "actual/predicted.",
      (void *)offsetof(machine_state, s.ratio)},
-    {"ipvt", get_ipvt, NULL, "The permutation of the last model, from one: as leastsq's.", NULL},
-    {"qtf", get_qtf, NULL, "Q'f of the last model: as leastsq's.", NULL},
+    {"ipvt", get_ipvt, NULL, "The permutation of the last model, from one, as in leastsq's infodict.", NULL},
+    {"qtf", get_qtf, NULL, "Q'f of the last model, as in leastsq's infodict.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

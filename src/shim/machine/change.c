@@ -1,4 +1,4 @@
-/* The ask/tell machine as an object: what a strategy asks for, the change of residuals along J. */
+/* The ask/tell machine as an object: the requests of strategies, for the change of the residuals along J. */
 #include "machine.h"
 
 const char machine_tell_change_doc[] =
@@ -6,33 +6,35 @@ const char machine_tell_change_doc[] =
     "Answer the requests \"change\" and \"feeler\", which only strategies make.\n\n"
     "Parameters\n----------\n"
     "change : array_like of shape (n,), or None\n"
-    "    ``J.T @ (other - f)``, where J and f are those of the last model and `other` the residuals at\n"
-    "    `x_eval`; what is not finite counts as none.  None: it cannot be made; neither is asked for again.\n"
+    "    ``J.T @ (other - f)``, where J and f are those of the last model and `other` are the residuals at\n"
+    "    `x_eval`.  A vector that is not finite counts as None.  None: the change is not available; the\n"
+    "    machine makes neither of the two requests again.\n"
     "evaluations : int, optional\n"
-    "    What it adds to `nfev`.  None: 1 for a \"feeler\" that is answered, 0 for a \"change\", whose residuals\n"
-    "    are those of the last \"norm\".\n\n"
+    "    The number to add to `nfev`.  None: 1 for a \"feeler\" that is answered, 0 for a \"change\", whose\n"
+    "    residuals are those of the last \"norm\".\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
-    "    Something else is wanted, or nothing; or the request was answered while `change` was read.\n"
+    "    The request is another, or None; or it was answered by other code while `change` was read.\n"
     "TypeError, ValueError\n"
     "    An argument is of the wrong kind or has another length.  The fit has not changed.";
 const char machine_change_doc[] =
     "change(J, f, other)\n--\n\n"
-    "``J.T @ (other - f)``, summed as `leastsq` does, to the bit: what `tell_change` and `tell_model` take.\n\n"
+    "``J.T @ (other - f)``, the argument `change` of `tell_change` and `tell_model`, with the same bits as in\n"
+    "`leastsq`.\n\n"
     "Parameters\n----------\n"
     "J : array_like, shape (m, n)\n"
     "    The Jacobian of the last model; for `tell_model`, of the model that is told.\n"
     "f : array_like, shape (m,)\n"
-    "    The residuals there.\n"
+    "    The residuals at the same point.\n"
     "other : array_like, shape (m,)\n"
-    "    The residuals elsewhere.\n\n"
+    "    The residuals at the other point.\n\n"
     "Returns\n-------\n"
     "ndarray, shape (n,)\n\n"
     "Raises\n------\n"
     "TypeError, ValueError\n"
-    "    An argument is no array of real numbers, or has another shape.";
+    "    An argument is not an array of real numbers, or has the wrong shape.";
 
-/* Which of the two does it want?  -1 with an error set. */
+/* Which of the two requests is the current one?  -1 with an error set. */
 static int64_t
 wanted_now(machine *m)
 {
@@ -93,7 +95,7 @@ machine_tell_change(PyObject *self, PyObject *args, PyObject *keywords)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* A matrix (columns > 0) or vector of reals as doubles by columns; NULL with an error set. */
+/* A matrix or vector of real numbers as doubles, by columns; NULL with an error set. */
 static PyArrayObject *
 doubles(PyObject *object, const char *name, npy_intp rows, int dimensions)
 {

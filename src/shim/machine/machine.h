@@ -1,4 +1,4 @@
-/* The ask/tell machine as an object: what leastsq.LevenbergMarquardt is made of. */
+/* The ask/tell machine as an object, the base of leastsq.LevenbergMarquardt. */
 #ifndef LEASTSQ_MACHINE_H
 #define LEASTSQ_MACHINE_H
 
@@ -6,16 +6,16 @@
 #include "object.h"
 #include "user/user.h"
 
-/* All that changes in a fit.  Nothing but 64-bit numbers, which is what is pickled. */
+/* All numbers that change in a fit.  Every member has 64 bits, because the record is pickled as it is. */
 typedef struct {
     lsq_state s;
-    int64_t default_maxfev;     /* 1: the first model decides on maxfev */
+    int64_t default_maxfev;     /* 1: the first model determines maxfev */
     int64_t by_blocks;          /* 1: the model came from an accumulator */
-    int64_t fault_found, fault_row, fault_column;   /* as not_finite; column n is f */
+    int64_t fault_found, fault_row, fault_column;   /* like not_finite; column n is f */
     double fault_value, precision;
 } machine_state;
 
-/* r (n x n), ipvt and the vectors of core.h, one behind the other. */
+/* r (n x n), ipvt and the vectors of core.h, one after the other. */
 typedef struct {
     double *w, *r;
     int64_t *ipvt;
@@ -25,8 +25,8 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     const kernels *k;
-    object_lock lock;           /* held by whoever looks at what follows */
-    uint64_t answers;           /* requests answered, and states taken over: which request it is */
+    object_lock lock;           /* held by the thread that reads or changes the members below */
+    uint64_t answers;           /* requests answered and states restored: the number of the current request */
     machine_state state;
     machine_room room;
 } machine;
@@ -49,7 +49,7 @@ PyObject *machine_tell_change(PyObject *self, PyObject *args, PyObject *keywords
 PyObject *machine_change(PyObject *unused, PyObject *args, PyObject *keywords);
 extern const char machine_tell_change_doc[], machine_change_doc[];
 
-/* tell.c, for change.c: is this wanted, and does it stay so? */
+/* tell.c, for change.c: is this answer wanted, and is it still wanted after it was read? */
 int machine_wants_now(machine *m, int64_t answer, const char *method, uint64_t *which);
 int machine_still_wants(int64_t request, int64_t answer, const char *method, int same);
 int machine_read_evaluations(PyObject *object, int64_t *cost);

@@ -1,14 +1,14 @@
 /* The ask/tell machine as an object: its memory, and copies of it. */
 #include "machine.h"
 
-/* In doubles: r and ipvt, then the vectors; without a strategy, but for the scratch that bounds need. */
+/* The number of doubles in r, ipvt and the vectors, without the scratch that only bounds need. */
 static size_t
 lasting_size(int64_t n, int64_t strategy)
 {
     return (size_t)n * (size_t)(n + 1 + (strategy ? lsq_core_columns(n, 1, strategy) : LSQ_TRIANGLE));
 }
 
-/* Room for n variables, with bounds or without, zeros; 0, or -1 with MemoryError set. */
+/* Allocate zeros for n variables, with or without bounds; 0, or -1 with MemoryError set. */
 int
 machine_allocate(machine_room *room, int64_t n, int64_t strategy)
 {
@@ -25,7 +25,7 @@ machine_allocate(machine_room *room, int64_t n, int64_t strategy)
     return 0;
 }
 
-/* A copy of everything, the caller's; 0, or -1 with an error set. */
+/* Copy everything for the caller, who owns the copy; 0, or -1 with an error set. */
 int
 machine_snapshot(machine *m, machine_state *state, machine_room *room)
 {

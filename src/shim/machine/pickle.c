@@ -4,12 +4,12 @@
 #include <math.h>
 
 enum {
-    STEPS = LSQ_SCRATCH,        /* vectors that last from event to event, from the first on */
+    STEPS = LSQ_SCRATCH,        /* vectors that last from one event to the next, from the first one on */
     BOUNDS = LSQ_WARY + 1 - LSQ_LO,   /* and with bounds, from LSQ_LO on */
     CURVATURE = LSQ_C_BEST + 1  /* and with a strategy, from LSQ_C_CHANGE on */
 };
 
-/* Behind the state: the vectors, ipvt, and R by columns down to its diagonal. */
+/* The state, followed by the vectors, ipvt, and R by columns down to its diagonal. */
 static size_t
 pickled_size(int64_t n, int64_t bounded, int64_t strategy)
 {
@@ -18,7 +18,7 @@ pickled_size(int64_t n, int64_t bounded, int64_t strategy)
         + (size_t)n * (size_t)(n + 1) / 2 * sizeof(double);
 }
 
-/* x, as a tuple of floats: what any version of NumPy reads. */
+/* x as a tuple of floats, which every version of NumPy reads. */
 static PyObject *
 numbers(int64_t n, const double *x)
 {
@@ -80,7 +80,7 @@ machine_reduce(PyObject *self, PyObject *ignored)
     return pickled_reduce(self, Py_BuildValue("ON", Py_TYPE(self), x), bytes);
 }
 
-/* Each number from 1 to n once?  `seen` holds n zeros. */
+/* Does ipvt hold each number from 1 to n once?  `seen` holds n zeros. */
 static int
 permutation(int64_t n, const int64_t *ipvt, double *seen)
 {
@@ -100,7 +100,7 @@ flag(int64_t value)
     return value == 0 || value == 1;
 }
 
-/* Could this be, for n variables? */
+/* Is this a possible state for n variables? */
 static int
 sound(const machine_state *state, int64_t n)
 {
@@ -125,7 +125,7 @@ sound(const machine_state *state, int64_t n)
         && s->felt >= 0 && s->felt <= 2 && s->restarts >= 0 && s->tries >= 0;
 }
 
-/* x, the trial, and once the fit began again the best x before, within the bounds? */
+/* Are x, the trial, and (after a restart) the best earlier x within the bounds? */
 static int
 within(int64_t n, const lsq_state *s, const machine_room *room)
 {
@@ -139,7 +139,7 @@ within(int64_t n, const lsq_state *s, const machine_room *room)
     return 1;
 }
 
-/* The rest of the payload, into memory of zeros; 0 if it cannot be. */
+/* Read the rest of the payload into memory of zeros; 0 if it is not a possible state. */
 static int
 read_room(const char *next, int64_t n, const lsq_state *s, machine_room *room)
 {
@@ -189,7 +189,7 @@ machine_setstate(PyObject *self, PyObject *pickled)
     good = good && read_room(payload + sizeof state, n, &state.s, &room);
     if (!good) {
         PyMem_RawFree(room.memory);
-        PyErr_Format(PyExc_ValueError, "leastsq: the state of this LevenbergMarquardt is not one of "
+        PyErr_Format(PyExc_ValueError, "leastsq: this is not a possible state of a LevenbergMarquardt with "
                      "n = %lld", (long long)n);
         return NULL;
     }

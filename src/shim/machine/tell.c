@@ -6,64 +6,65 @@
 
 const char machine_tell_norm_doc[] =
     "tell_norm($self, fnorm, evaluations=1)\n--\n\n"
-    "Answer the request \"norm\": here is the norm of the residuals at `x_eval`.\n\n"
+    "Answer the request \"norm\" with the norm of the residuals at `x_eval`.\n\n"
     "Parameters\n----------\n"
     "fnorm : float, or array_like of shape (m,)\n"
-    "    The norm, >= 0; or the residuals, whose norm is then taken as `leastsq` does, to the\n"
-    "    bit.  One that is not finite makes a rejected step, or at the start ends the fit with\n"
-    "    `ier` 9 (after some trials inside, if that is on bounds).\n"
+    "    The norm, >= 0; or the residuals, whose norm is then computed with the same bits as in\n"
+    "    `leastsq`.  If it is not finite, the step is rejected; at the start the fit ends with\n"
+    "    `ier` 9 (after some trials inside, if the start is on bounds).\n"
     "evaluations : int, optional\n"
-    "    What it adds to `nfev`.\n\n"
+    "    The number to add to `nfev`.\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
-    "    Something else is wanted, or nothing; or the request was answered while `fnorm` was read.\n"
+    "    The request is another, or None; or it was answered by other code while `fnorm` was read.\n"
     "TypeError, ValueError\n"
     "    `fnorm` or `evaluations` is of the wrong kind.  The fit has not changed.";
 const char machine_tell_model_doc[] =
     "tell_model($self, model, f=None, *, evaluations=0, change=None)\n--\n\n"
-    "Answer the request \"model\": here are the Jacobian and the residuals at `x_eval`.\n\n"
+    "Answer the request \"model\" with the Jacobian and the residuals at `x_eval`.\n\n"
     "Parameters\n----------\n"
     "model : array_like of shape (m, n), or RowAccumulator\n"
-    "    The Jacobian, m >= n, factored as by ``leastsq(qr=\"minpack\")``, to the bit; or the rows\n"
-    "    of J and f in an accumulator, which is for long ones.  It does not change.\n"
+    "    The Jacobian, m >= n, which is factored with the same bits as by ``leastsq(qr=\"minpack\")``; or,\n"
+    "    for long data, an accumulator of the rows of J and f.  It is not changed.\n"
     "f : array_like, shape (m,)\n"
-    "    The residuals, with a Jacobian only.\n"
+    "    The residuals; only with a Jacobian.\n"
     "evaluations : int, optional\n"
-    "    What it adds to `nfev`: with differences, the points evaluated for them.\n"
+    "    The number to add to `nfev`: with differences, the points evaluated for them.\n"
     "change : array_like, shape (n,), optional\n"
-    "    With a strategy: ``J.T @ (before - f)``, of J and f at `x_eval` and the residuals at the `x` before it.\n\n"
+    "    With a strategy: ``J.T @ (before - f)``, where J and f are those at `x_eval` and `before` are the\n"
+    "    residuals at the previous `x`.\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
-    "    Something else is wanted, or nothing; or the request was answered while these were read.\n"
+    "    The request is another, or None; or it was answered by other code while the arguments were read.\n"
     "TypeError, ValueError\n"
     "    An argument is of the wrong kind or for another n; m < n.  The fit has not changed.";
 const char machine_points_doc[] =
     "points($self, /)\n--\n\n"
-    "Where the residuals are wanted for a Jacobian by forward differences.\n\n"
+    "The points at which the residuals are needed for a Jacobian by forward differences.\n\n"
     "Returns\n-------\n"
     "points : ndarray, shape (n, n)\n"
     "    Row j is `x_eval` with x[j] moved, within the bounds.\n"
     "steps : ndarray, shape (n,)\n"
-    "    By how much; 0 for a parameter that bounds fix, whose derivatives are to be 0.\n\n"
+    "    The steps; 0 for a parameter that is fixed by its bounds, whose derivatives must be 0.\n\n"
     "Raises\n------\n"
     "RuntimeError\n"
     "    The request is not \"model\".";
 
-/* Is this wanted?  If not, RuntimeError is set. */
+/* Is this answer wanted?  If not, RuntimeError is set. */
 static int
 wants(int64_t request, int64_t answer, const char *method)
 {
     if (request == answer)
         return 1;
     if (request == LSQ_ASK_DONE)
-        PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the fit has ended, nothing is wanted", method);
+        PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the fit has ended, and there is no request", method);
     else
         PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the request is \"%s\"", method,
                      machine_request_name(request));
     return 0;
 }
 
-/* The same of the machine, and which request it is. */
+/* The same for the machine, and the number of its request. */
 int
 machine_wants_now(machine *m, int64_t answer, const char *method, uint64_t *which)
 {
@@ -78,8 +79,8 @@ machine_wants_now(machine *m, int64_t answer, const char *method, uint64_t *whic
     return wants(request, answer, method);
 }
 
-/* Is this, which was taken with the lock held, the request that the arguments were read for?
-   To read them may run any code: an __array__ that answers, other threads. */
+/* Is this request, read with the lock held, still the one for which the arguments were read?  Reading them
+   may run any code, such as an __array__ that answers the request, or other threads. */
 int
 machine_still_wants(int64_t request, int64_t answer, const char *method, int same)
 {
@@ -87,7 +88,7 @@ machine_still_wants(int64_t request, int64_t answer, const char *method, int sam
         return 0;
     if (!same)
         PyErr_Format(PyExc_RuntimeError, "leastsq: %s: the request was answered while this answer was read, "
-                     "and this is another", method);
+                     "and the current request is another one", method);
     return same;
 }
 
@@ -158,7 +159,8 @@ machine_read_vector(PyObject *object, int64_t n, double *values)
         copy = (PyArrayObject *)PyArray_FROM_OTF((PyObject *)array, NPY_DOUBLE, NPY_ARRAY_CARRAY_RO);
     else
         PyErr_Format(PyExc_ValueError, "leastsq: change must have shape (%lld,), got %s", (long long)n,
-                     PyArray_NDIM(array) == 1 ? "another length" : "another number of dimensions");
+                     PyArray_NDIM(array) == 1 ? "a vector of another length"
+                                              : "an array with another number of dimensions");
     Py_DECREF(array);
     if (copy != NULL) {
         memcpy(values, PyArray_DATA(copy), (size_t)n * sizeof *values);
@@ -224,7 +226,7 @@ machine_tell_norm(PyObject *self, PyObject *args, PyObject *keywords)
 
 /* ------------------------------------------------------ the event of a model */
 
-/* What a provider made of J and f: r is n x n. */
+/* The model that a provider made of J and f; r is n x n. */
 typedef struct {
     double *r, *qtf, *colnorm, *scratch;        /* 2n, or none */
     int64_t *ipvt;
@@ -248,7 +250,7 @@ allocate_model(model *answer, int64_t n, int64_t scratch)
     return 0;
 }
 
-/* The dense model of copies of J, by columns, and f; R is copied to where the machine wants it. */
+/* The dense model, made from copies of J (by columns) and f; R is copied into the machine's layout. */
 static void
 factor(const machine *m, int64_t rows, double *jac, double *f, model *answer)
 {
@@ -337,7 +339,7 @@ from_accumulator(machine *m, accumulator *a, model *answer)
     return answer->memory == NULL ? -1 : 0;
 }
 
-/* Tell it, with the lock held. */
+/* Tell the model, with the lock held. */
 static void
 tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
 {
@@ -345,7 +347,7 @@ tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
     int64_t n = state->s.n;
     size_t vector = (size_t)n * sizeof(double);
 
-    if (state->default_maxfev && state->s.njev == 0)    /* as leastsq, by who makes J */
+    if (state->default_maxfev && state->s.njev == 0)    /* like leastsq: it depends on whether J comes from differences */
         state->s.maxfev = (cost > 0 ? 200 : 100) * (n + 1);
     m->answers++;
     state->by_blocks = by_blocks;
@@ -353,7 +355,7 @@ tell(machine *m, const model *told, int by_blocks, int64_t cost, double *work)
     memcpy(m->room.ipvt, told->ipvt, vector);
     memcpy(m->room.w + LSQ_QTF * n, told->qtf, vector);
     memcpy(m->room.w + LSQ_COLNORM * n, told->colnorm, vector);
-    if (!isfinite(m->k->norm(n, told->qtf)))    /* residuals that are not finite end it too */
+    if (!isfinite(m->k->norm(n, told->qtf)))    /* residuals that are not finite end the fit too */
         m->room.w[LSQ_COLNORM * n] = Py_NAN;
     if (told->change != NULL && state->s.past == LSQ_PAST_WANTED) {
         memcpy(m->room.w + (lsq_core_columns(n, state->s.bounded, 0) + LSQ_C_CHANGE) * n, told->change, vector);
@@ -389,7 +391,7 @@ machine_tell_model(PyObject *self, PyObject *args, PyObject *keywords)
     folded = PyObject_TypeCheck(object, module->accumulator_type);
     if (folded != (f == Py_None)) {
         PyErr_SetString(PyExc_TypeError, folded
-                        ? "leastsq: f must be left out: it is in the accumulator"
+                        ? "leastsq: f must be left out, because the accumulator holds it"
                         : "leastsq: f is missing: tell_model takes a RowAccumulator, or J and f");
         return NULL;
     }
@@ -442,7 +444,7 @@ machine_points(PyObject *self, PyObject *ignored)
     w = m->room.w;
     x = w + LSQ_X * n;
     relative = lsq_relative_step(m->state.precision);
-    row = PyArray_DATA((PyArrayObject *)points);        /* the moved coordinates at first */
+    row = PyArray_DATA((PyArrayObject *)points);        /* holds the moved coordinates first */
     lsq_difference_steps(n, x, &relative, 0, row, PyArray_DATA((PyArrayObject *)steps),
                          bounded ? w + LSQ_LO * n : NULL, bounded ? w + LSQ_HI * n : NULL,
                          bounded ? w + LSQ_LARGEST * n

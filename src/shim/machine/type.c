@@ -1,4 +1,4 @@
-/* The ask/tell machine as an object: its type and its start. */
+/* The ask/tell machine as an object: its type and construction. */
 #include "machine.h"
 
 /* A column of the vectors from an argument that may be None; 0, or -1 with an error set. */
@@ -14,7 +14,7 @@ take_vector(machine *m, int column, PyArrayObject *array)
     return 0;
 }
 
-/* The settings, behind x0: 0, or -1 with an error set. */
+/* Read the settings, which follow x0; 0, or -1 with an error set. */
 static int
 read_settings(machine_state *state, PyObject *args)
 {
@@ -44,7 +44,7 @@ read_settings(machine_state *state, PyObject *args)
     return 0;
 }
 
-/* The machine's start, once its memory is there; 0, or -1 with an error set. */
+/* Start the machine in its allocated memory; 0, or -1 with an error set. */
 static int
 start(machine *m, PyObject *x, PyObject *args)
 {
@@ -133,7 +133,7 @@ static PyMethodDef methods[] = {
     {"points", machine_points, METH_NOARGS, machine_points_doc},
     {"__reduce__", machine_reduce, METH_NOARGS, "For pickle and copy."},
     {"__setstate__", machine_setstate, METH_O,
-     "__setstate__($self, state, /)\n--\n\nGo on where another stopped.  ValueError: it is damaged."},
+     "__setstate__($self, state, /)\n--\n\nContinue from a pickled state.  ValueError: the state is damaged."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -5,8 +5,8 @@
 
 #include <time.h>
 
-/* A Ctrl-C waits at most this long after the end of the running evaluation.  Shorter would be
-   useless, because a busy Python thread gives up the GIL only after 5 ms. */
+/* A Ctrl-C waits at most this long after the end of the running evaluation.  A much shorter time
+   would be useless, because a busy Python thread gives up the GIL only after 5 ms. */
 enum { POLL_MILLISECONDS = 50 };
 
 #ifdef CLOCK_MONOTONIC_COARSE

@@ -4,11 +4,11 @@
 
 const char compiled_doc[] =
     "compiled(function, m, data, lanes, owner)\n--\n\n"
-    "A capsule for solve: the addresses of a C function and of its data (0: none), and how many\n"
-    "problems it takes at once (0: it has no lanes; solve accepts no other).\n"
-    "It keeps `owner` alive, which must keep both alive.";
+    "A capsule for solve: the addresses of a C function and of its data (0: none), and the number\n"
+    "of problems that the function takes at once (0: no lanes; solve accepts only 0).\n"
+    "It keeps `owner` alive, which must keep the function and its data alive.";
 
-/* The capsule's context is the owner, so that it is enough for a fit to hold the capsule. */
+/* The capsule's context is the owner, so a fit need hold only the capsule. */
 static void
 destroy(PyObject *capsule)
 {
@@ -51,7 +51,7 @@ compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     return capsule;
 }
 
-/* Borrowed from the capsule; NULL, without an error, if it is something else. */
+/* Borrowed from the capsule; NULL, without an error set, if `object` is something else. */
 const compiled *
 as_compiled(PyObject *object)
 {

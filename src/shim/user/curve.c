@@ -24,7 +24,7 @@ struct curve {
    the place where the solver needs them.  Everything else, and all values of which NumPy might warn,
    goes through Python's operators.  Both give the same bits. */
 
-/* Of float64 in memory, wherever the elements lie? */
+/* Is it a plain float64 array of this many dimensions, with any strides? */
 static int
 is_plain(PyObject *object, int dimensions)
 {
@@ -63,8 +63,7 @@ plain_weights(const curve *c, npy_intp m, factors *w)
     return 1;
 }
 
-/* Would NumPy not warn of this product?  It neither overflowed nor was infinite or nan, and lost no
-   digits by underflow. */
+/* Would NumPy give no warning for this product?  True if it is finite and lost no digits by underflow. */
 static inline int64_t
 quiet(double product, double factor)
 {
@@ -307,7 +306,7 @@ curve_call(PyObject *self, PyObject *const *args, size_t flagged, PyObject *keyw
     return less_data;
 }
 
-/* Borrowed, NULL if it is something else.  The function is nobody else's. */
+/* Borrowed; NULL if `object` is not a Curve. */
 const curve *
 as_curve(PyObject *object)
 {
@@ -426,12 +425,12 @@ reduce(PyObject *self, PyObject *ignored)
 }
 
 static PyMethodDef methods[] = {
-    {"__reduce__", reduce, METH_NOARGS, "For workers in other processes."},
+    {"__reduce__", reduce, METH_NOARGS, "Pickle, for workers in other processes."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef attributes[] = {
-    {"__name__", name, NULL, "The model's.", NULL},
+    {"__name__", name, NULL, "The model's name.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -442,8 +441,8 @@ static PyMemberDef members[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Curve(f, xdata, ydata, weights, /)\n--\n\n"
-                "Of params: weights*(f(xdata, *params) - ydata).  Without `ydata`, rows of\n"
-                "derivatives, each times its weight if there are `weights`."},
+                "A function of params: the residuals weights*(f(xdata, *params) - ydata).  Without\n"
+                "`ydata`, the rows of derivatives, each times its weight if there are `weights`."},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -11,7 +11,7 @@
 
 #include <time.h>
 
-/* In nanoseconds: about the time of falling asleep and being woken; and between checks of the clock. */
+/* LONGEST_WAIT: nanoseconds, about the time to fall asleep and be woken.  PAUSES: between checks of the clock. */
 enum { LONGEST_WAIT = 40000, PAUSES = 8 };
 
 #ifdef Py_GIL_DISABLED

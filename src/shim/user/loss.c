@@ -21,8 +21,8 @@
    parameters, and from NIST's starts 95, 100, 99 of 112 reach the same minima. */
 static const double LEAST_CURVATURE = 0.3;      /* S/rho' */
 
-/* Each function returns sqrt(rho(a^2)) for a >= 0, and rho' and S/rho' at a^2.  Below 1 it uses
-   rho(a^2)/a^2, which loses no digits; above 1 no square overflows. */
+/* Each function returns sqrt(rho(a^2)) for a >= 0, and rho' and S/rho' at a^2.  For a < 1 it uses
+   rho(a^2)/a^2, which loses no digits; for a > 1 no square overflows. */
 
 static double
 soft_l1(double a, double *slope, double *curvature)
@@ -69,8 +69,8 @@ arctan_loss(double a, double *slope, double *curvature)
 /* For |v| = |y - mu|/(y + mu) below this the deviance is summed as a series in v, because the terms of
    the formula would cancel. */
 static const double NEAR = 0.3;
-/* The weight of a row whose observed count is zero is that of a mean of at least LEAST_MEAN: a weight of
-   1/sqrt(0) would not let its parameters move.  In counts. */
+/* In counts.  A row whose observed count is zero gets the weight of a mean of at least LEAST_MEAN, because
+   a weight of 1/sqrt(0) would not let its parameters move. */
 static const double LEAST_MEAN = 1e-6;
 
 /* y log(y/mu) - y + mu for y and mu > 0.  With log(y/mu) = 2 artanh(v) = 2 (v + v^3/3 + ...), the term in v
@@ -93,7 +93,7 @@ half_deviance(double y, double mu)
     }
 }
 
-/* Not finite if the mean is impossible: then the core rejects the step. */
+/* Results that are not finite mark an impossible mean; the core then rejects the step. */
 static void
 weigh_counts(int64_t m, const double *f, const robust_loss *loss, double *weighed, int model)
 {

@@ -88,7 +88,7 @@ raise_from_current(const char *what, const char *wanted, PyObject *object)
     PyErr_Restore(raised_type, raised, raised_traceback);
 }
 
-/* Is this of a type that holds only numbers?  Objects with masks or units, and dates, are of others. */
+/* Is this of a type that holds only numbers?  Objects with masks or units, and dates, are of other types. */
 static int
 holds_numbers(PyObject *object)
 {

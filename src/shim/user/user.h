@@ -20,7 +20,7 @@ void gil_give(gil *g);
 /* compiled.c: a compiled function, in a capsule of this name. */
 #define COMPILED_CAPSULE "leastsq._core.compiled"
 
-enum { MOST_LANES = 16 };       /* that a compiled function may have */
+enum { MOST_LANES = 16 };       /* limit on the lanes of a compiled function */
 
 typedef struct {
     void *function;             /* leastsq_residual or leastsq_jacobian; of lanes, if there are any */
@@ -42,8 +42,8 @@ PyObject *compiled_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 const compiled *as_compiled(PyObject *object);
 extern const char compiled_doc[];
 
-/* callbacks.c: func and Dfun, and what is known about their results.  It lives on the stack of the call
-   that made it. */
+/* callbacks.c: func and Dfun, and the facts about their results.  Lives on the stack of the call that
+   made it. */
 enum { INLINE_ARGUMENTS = 6 };
 
 typedef struct curve curve;
@@ -81,9 +81,9 @@ int callbacks_compiled_jacobian(callbacks *cb, const double *x, double *fjac);
 int callbacks_residual(callbacks *cb, const double *x, double *fvec);
 int callbacks_jacobian(callbacks *cb, const double *x, double *fjac);
 
-/* curve.c: the callable that curve_fit makes of a model and data: at one point it gives the residuals
+/* curve.c: the callable that curve_fit makes of a model and data.  It returns the residuals
    weights*(f(xdata, *params) - ydata), or the rows of derivatives weights*f(xdata, *params).  The solver
-   calls it without an array for x. */
+   calls it without making an array for x. */
 extern PyType_Spec curve_spec;
 const curve *as_curve(PyObject *object);
 int curve_residual(const curve *c, callbacks *cb, const double *x, double *fvec);
