@@ -1,11 +1,11 @@
-"""What each constant of the strategies costs if it is halved or doubled, on the fits that chose it.
+"""The effect of halving or doubling each constant of the strategies, on the fits on which it was chosen.
 
     python benchmarks/strategy_constants.py [--quick] [--page docs/strategies.md]
 
-The core is built anew for each value (gfortran is needed) and driven through its C surface, on the tuning half of
-tests/parity/fit_collections.py with difference Jacobians, each fit from its own start and from three that are
-moved by a tenth.  Solved and evaluations are strategies.py's; --quick takes every tenth fit and one
-constant.  Some minutes.
+The core is built for each value (this needs gfortran) and called through its C interface, on the tuning half of
+tests/parity/fit_collections.py with difference Jacobians.  Each fit runs from its own start and from three starts
+changed by a tenth.  Fits solved and evaluations are counted as in strategies.py; --quick takes every tenth fit and
+one constant.  A full run takes several minutes.
 """
 import argparse
 import ctypes as ct
@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent / folder) for folder 
 import kernels  # noqa: E402
 
 CODES = kernels.CODES
-# Where a constant is, its name, what is shown of it, and the two other values.
+# The file of a constant, its name, its label in the table, and the two other values.
 CONSTANTS = [
     ("core/curvature.f90", "ACCELERATION_MOST", "most acceleration 3", ("1.5_wp", "6")),
     ("core/curvature.f90", "ALIGNMENT_LEAST", "least cosine 0.7 (0.35; 0.85)", ("0.35_wp", "0.85_wp")),
@@ -96,7 +96,7 @@ def fit(core, run, x0, strategy, factor):
 
 
 def starts(run):
-    """Its own and those that are moved, the same in every process."""
+    """The fit's own start and the changed ones, the same in every process."""
     yield run.x0
     for k in range(MOVED):
         draw = np.random.RandomState(zlib.crc32(f"{run.name}~{k}".encode()))
@@ -114,7 +114,7 @@ def said(base, measured):
 
 
 def table(quick):
-    """As Markdown."""
+    """The table as Markdown."""
     runs = [run for run in all_runs().values() if run.half == TUNING][::20 if quick else 1]
     robust = CODES["LSQ_STRATEGY_ROBUST"]
     fast = CODES["LSQ_STRATEGY_FAST"]
