@@ -165,10 +165,10 @@ def draw(file):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exact", action="store_true", help="with exact Jacobians, which count 1")
+    parser.add_argument("--exact", action="store_true", help="use exact Jacobians, which count 1")
     parser.add_argument("--half", choices=[fit_collections.TUNING, fit_collections.JUDGING], help="one half only")
     parser.add_argument("--collection", choices=["NIST", "MGH", "published", "PALMER", "made"], help="one collection only")
-    parser.add_argument("--lists", action="store_true", help="name what is gained and lost")
+    parser.add_argument("--lists", action="store_true", help="name the fits gained and lost")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--page", type=Path, help="write the tables into this page")
     parser.add_argument("--picture", type=Path, help="draw paths along a curved valley into this file")

@@ -27,18 +27,18 @@ import kernels  # noqa: E402
 CODES = kernels.CODES
 # The file of a constant, its name, its label in the table, and the two other values.
 CONSTANTS = [
-    ("core/curvature.f90", "ACCELERATION_MOST", "most acceleration 3", ("1.5_wp", "6")),
-    ("core/curvature.f90", "ALIGNMENT_LEAST", "least cosine 0.7 (0.35; 0.85)", ("0.35_wp", "0.85_wp")),
-    ("core/curvature.f90", "SCALING_MOST", "most β 10", ("5", "20")),
+    ("core/curvature.f90", "ACCELERATION_MOST", "maximum acceleration 3", ("1.5_wp", "6")),
+    ("core/curvature.f90", "ALIGNMENT_LEAST", "minimum cosine 0.7 (0.35; 0.85)", ("0.35_wp", "0.85_wp")),
+    ("core/curvature.f90", "SCALING_MOST", "maximum β 10", ("5", "20")),
     ("core/curvature.f90", "FEELER_PART", "feeler at p/10", ("0.05_wp", "0.2_wp")),
     ("core/curvature.f90", "FEELING_ITERATIONS", "feelers in three iterations (one; six)", ("1", "6")),
-    ("problems/fdjac2.f90", "LEAST_PART", "least part of the difference step", ("2.0_wp**(-11)", "2.0_wp**(-9)")),
+    ("problems/fdjac2.f90", "LEAST_PART", "minimum size in the difference step", ("2.0_wp**(-11)", "2.0_wp**(-9)")),
 ]
 OF_ROBUST = [
     ("core/restarts.f90", "CONDITION_MOST", "condition 10⁴", ("5.0e3_wp", "2.0e4_wp")),
     ("core/restarts.f90", "COSINE_MOST", "cosine 0.01", ("5.0e-3_wp", "2.0e-2_wp")),
     ("core/restarts.f90", "ZERO_RESIDUAL", "zero residual 10⁻⁵", ("5.0e-6_wp", "2.0e-5_wp")),
-    ("core/restarts.f90", "RESTART_FACTORS(2)", "radii of new starts", ("[0.05_wp, 0.005_wp]", "[0.2_wp, 0.02_wp]")),
+    ("core/restarts.f90", "RESTART_FACTORS(2)", "radii of the new starts", ("[0.05_wp, 0.005_wp]", "[0.2_wp, 0.02_wp]")),
 ]
 FIRST_RADIUS = 0.3
 MOVED = 3                       # further starts of each fit
@@ -123,12 +123,12 @@ def table(quick):
         base = measure(core, runs, CODES["LSQ_STRATEGY_MINPACK"], 100.0)
         solved, radii = sum(one for one, _ in base.values()), (FIRST_RADIUS/2, 2*FIRST_RADIUS)
         lines = [f"| {len(base)} fits, of which MINPACK solves {solved} | halved: solved, evaluations | doubled |",
-                 "| --- | --- | --- |", f'| "fast" as it is | {said(base, measure(core, runs, fast))} | |',
+                 "| --- | --- | --- |", f'| "fast", unchanged | {said(base, measure(core, runs, fast))} | |',
                  f"| first radius {FIRST_RADIUS} | "
                  + " | ".join(said(base, measure(core, runs, fast, radius)) for radius in radii) + " |"]
         for constants, strategy in ((CONSTANTS, fast), (OF_ROBUST, robust)):
             if strategy == robust:
-                lines.append(f'| "robust" as it is | {said(base, measure(core, runs, robust))} | |')
+                lines.append(f'| "robust", unchanged | {said(base, measure(core, runs, robust))} | |')
             for file, name, shown, values in constants[:1 if quick else None]:
                 both = [said(base, measure(built(folder, [(file, name, value)]), runs, strategy)) for value in values]
                 lines.append(f"| {shown} | " + " | ".join(both) + " |")

@@ -98,13 +98,13 @@ def row(peak, level, name, outcome):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Bias and coverage of fits to counts.")
     parser.add_argument("--fits", type=int, default=2000, help="simulations of each case (default: 2000)")
-    parser.add_argument("--bins", type=int, default=256, help="times at which is counted (default: 256)")
+    parser.add_argument("--bins", type=int, default=256, help="number of bins (default: 256)")
     parser.add_argument("--peaks", type=float, nargs="+", default=[8, 40, 400])
     parser.add_argument("--levels", type=float, nargs="+", default=[0.1, 1, 5])
     options = parser.parse_args(arguments)
     print(f"{options.fits} simulations of each case; one binomial standard deviation of the coverage is "
           f"{np.sqrt(LEVEL*(1 - LEVEL)/options.fits):.3f}\n")
-    print(" peak  level  fit       bias of the rate   held the truth       evalua-  failed\n"
+    print(" peak  level  fit       bias of the rate   contains truth       evalua-  failed\n"
           "                             %     / s.d.      t    profile    tions")
     for peak in options.peaks:
         for level in options.levels:

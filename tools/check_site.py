@@ -250,10 +250,10 @@ def check_the_checks(browser) -> list[str]:
 
 def main() -> int:
     from playwright.sync_api import sync_playwright
-    parser = argparse.ArgumentParser(description="Read the built site in a browser, as a visitor does.")
-    parser.add_argument("site", type=Path, help="the folder that Sphinx has built")
+    parser = argparse.ArgumentParser(description="Check the built site in a browser.")
+    parser.add_argument("site", type=Path, help="the folder that Sphinx built")
     parser.add_argument("--pictures", type=Path, help="a folder, for a screenshot of each page")
-    parser.add_argument("--only", default="", help="pages whose name has this in it")
+    parser.add_argument("--only", default="", help="only pages whose name contains this")
     options = parser.parse_args()
     site = options.site.resolve()
     if options.pictures:

@@ -102,7 +102,7 @@ def keep_pictures(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="names of pages; none: all")
-    parser.add_argument("--update", action="store_true", help="write what is printed into the pages")
+    parser.add_argument("--update", action="store_true", help="write the printed output into the pages")
     parser.add_argument("--list", action="store_true", help="print the names of the pages")
     options = parser.parse_args()
     known = pages()

@@ -69,10 +69,10 @@ def text_for(page, found):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write what was measured into the README and the documentation.")
-    parser.add_argument("--check", action="store_true", help="change nothing, say what is not as docs/bench.json says")
-    parser.add_argument("--from", dest="source", type=Path, help="what `make bench` has left: out/bench.json")
-    parser.add_argument("--chart", action="store_true", help="take its chart too")
+    parser = argparse.ArgumentParser(description="Write measured ratios into the README and the documentation.")
+    parser.add_argument("--check", action="store_true", help="change nothing; name the pages that differ from docs/bench.json")
+    parser.add_argument("--from", dest="source", type=Path, help="the file that `make bench` wrote: out/bench.json")
+    parser.add_argument("--chart", action="store_true", help="copy its chart too")
     options = parser.parse_args()
     if options.source:
         found = json.loads(options.source.read_text(encoding="utf-8"))
