@@ -1,9 +1,9 @@
-"""Levenberg and Marquardt's method with geodesic acceleration, in NumPy: a peer for strategies.py.
+"""The Levenberg-Marquardt method with geodesic acceleration, in NumPy: a method that strategies.py compares with.
 
-As M. K. Transtrum and J. P. Sethna describe it (arXiv:1201.5885, 2012), with the settings that the GNU Scientific
-Library's manual gives for its "lmaccel": every step asks for one residual more, at x + h v, for the second derivative
-along the step v; the step is v + a/2; a step with |a| > 0.75 |v| is refused; the damping follows H. B. Nielsen
-(IMM-REP-1999-05, DTU, 1999); the scale is Moré's.  Written from these descriptions, for counting evaluations only.
+Follows M. K. Transtrum and J. P. Sethna (arXiv:1201.5885, 2012), with the settings that the manual of the GNU
+Scientific Library gives for "lmaccel".  Every step takes one more evaluation of the residuals, at x + h v, for the second
+derivative along the step v; the step is v + a/2; a step with |a| > 0.75 |v| is rejected; the damping follows H. B. Nielsen
+(IMM-REP-1999-05, DTU, 1999); the scale is Moré's.  Written from these descriptions, only to count evaluations.
 """
 import numpy as np
 
@@ -14,7 +14,7 @@ TOLERANCE = 1.49012e-8
 
 
 def fit(residual, x, jacobian=None, *, acceleration=True, maxfev=None):
-    """(x, f).  maxfev counts as leastsq does: no call of `jacobian`."""
+    """(x, f).  maxfev is counted as by leastsq, without calls of `jacobian`."""
     x = np.array(x, float)
     n = x.size
     maxfev = maxfev or (100 if jacobian else 200)*(n + 1)
@@ -67,7 +67,7 @@ def fit(residual, x, jacobian=None, *, acceleration=True, maxfev=None):
 
 
 def differences(residual, x, f):
-    """MINPACK's forward differences, and how many residuals they took."""
+    """MINPACK's forward differences, and the number of evaluations that they took."""
     columns = []
     for j in range(x.size):
         h = np.sqrt(np.finfo(float).eps)*(abs(x[j]) or 1.0)

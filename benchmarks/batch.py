@@ -135,7 +135,7 @@ def compile_spot():
         return ctypes.CDLL(str(path))
 
 
-VECTOR_EXP = ["-O3", "-march=native", "-fopenmp-simd", "-D__FAST_MATH__"]     # the last: math.h then says that there is one
+VECTOR_EXP = ["-O3", "-march=native", "-fopenmp-simd", "-D__FAST_MATH__"]     # the last flag makes math.h declare the vector functions
 
 
 def compile_lanes():
@@ -151,7 +151,7 @@ def compile_lanes():
 
 
 def function_alone(lanes, solution, y):
-    """Microseconds a fit of the functions in lanes: 8 residuals and 7 Jacobians of each problem."""
+    """Microseconds per fit spent in the functions in lanes: 8 residuals and 7 Jacobians for each problem."""
     x = np.zeros(5 * 8 + 8)
     out = np.empty(25 * 5 * 8 + 8)
     x, out = (array[-array.ctypes.data % 64 // 8:] for array in (x, out))

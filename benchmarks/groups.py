@@ -1,4 +1,4 @@
-"""Thirty spectra with a width in common: differences of their own parameters made together, beside SciPy's jac_sparsity.
+"""Thirty spectra with a shared width: differences of their other parameters made together, compared with SciPy's jac_sparsity.
 
     python benchmarks/groups.py
 """

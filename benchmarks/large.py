@@ -242,8 +242,8 @@ def size(number: int) -> str:
 
 
 def shapes_table(rows: list[Row]) -> list[str]:
-    lines = ["| m x n | ours | 2 threads | minpack | SciPy | numpy qr | SciPy / ours | wanted "
-             "| numpy qr / ours | 1 / 2 threads | GFLOP/s | of the peak |",
+    lines = ["| m x n | blocked | 2 threads | minpack | SciPy | numpy qr | SciPy / blocked | wanted "
+             "| numpy qr / blocked | 1 / 2 threads | GFLOP/s | of the peak |",
              "| ---: |" + " ---: |" * 11]
     for row in rows:
         ms = [f"{row.ms[name]:.1f}" for name in

@@ -239,15 +239,15 @@ def fits_on_dask(rounds, n=10, blocks=8):
     start = np.r_[1.0, 2.0, 0.5, np.zeros(n - 3)]
     best = {}
     with ExitStack() as stack:
-        doors = {}
+        connections = {}
         for workers in (1, 2):
             cluster = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
                                                        dashboard_address="127.0.0.1:0"))
             counting = stack.enter_context(closing(Counting(cluster.scheduler_address)))
-            doors[workers] = counting, stack.enter_context(Client(counting.address, set_as_default=False))
+            connections[workers] = counting, stack.enter_context(Client(counting.address, set_as_default=False))
         for _ in range(rounds + 1):             # the first round is a warm-up
-            for workers, door in doors.items():
-                row = {"workers": workers, "n": n, "blocks": blocks, **fit_on_dask(start, data, *door),
+            for workers, connection in connections.items():
+                row = {"workers": workers, "n": n, "blocks": blocks, **fit_on_dask(start, data, *connection),
                        "triangle": 4*(n + 1)*(n + 2)}
                 best[workers] = min(best.get(workers, row), row, key=lambda row: row["seconds"])
     return list(best.values())

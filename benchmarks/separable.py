@@ -1,9 +1,9 @@
-"""Fits whose linear parameters are solved for, on NIST's 54: solved, evaluations, and the uncertainties.
+"""NIST's 54 fits with linear parameters solved for in each evaluation: fits solved, evaluations, uncertainties.
 
     python benchmarks/separable.py [--strategy minpack]
 
-Evaluations are counted twice: calls of the model, all of them, and evaluations as one counts them where the linear
-parameters are solved for inside: of the projected residuals, and one for each nonlinear parameter in a Jacobian.
+Evaluations are counted in two ways: all calls of the model; and evaluations of the projected residuals, plus one for
+each nonlinear parameter in a Jacobian, as is usual for variable projection.
 *Solved*: at most a thousandth above NIST's sum of squares.  The last column is the largest relative difference of a
 standard error from that of the whole model's exact Jacobian at the same point.
 """

@@ -6,8 +6,8 @@
 
 The collections and their two halves are those of tests/parity/fit_collections.py.  An evaluation is a call of the residual:
 a difference Jacobian takes n of them, and an exact one (--exact) counts 1.  *Solved*: the sum of squares is at most
-(1 + 1e-3) of the best known one, plus 1e-12 of that at the start.  Evaluations are compared where both solve: their
-total over the total of MINPACK, and the geometric mean of the ratios beside it.
+(1 + 1e-3) of the best known one, plus 1e-12 of that at the start.  Evaluations are compared over the fits that both
+solve: the ratio of the totals to MINPACK's, and the geometric mean of the ratios.
 """
 import argparse
 import inspect
@@ -53,7 +53,7 @@ def by_acceleration(f, x, jacobian):
 
 
 def solvers():
-    """{name: solver(f, x0, jacobian)}, what is there of them."""
+    """{name: solver(f, x0, jacobian)} of the solvers that are installed."""
     found = {BASE: by_leastsq()}
     if "strategy" in inspect.signature(leastsq.leastsq).parameters:
         found |= {name: by_leastsq(strategy=name) for name in (BASE, "fast", "robust")}
@@ -78,7 +78,7 @@ def measure(run, solve, exact):
 
 
 def compare(base, other, names):
-    """What `other` solves, gains and loses beside `base`, and its evaluations where both solve."""
+    """The fits that `other` solves, gains and loses compared with `base`, and its evaluations where both solve."""
     solved = {n for n in names if other[n][0]}
     before = {n for n in names if base[n][0]}
     both = sorted(solved & before)
@@ -91,7 +91,7 @@ def compare(base, other, names):
 
 
 def tables(exact, which=lambda run: True):
-    """{group: {solver: what `compare` says}} of the runs, for each half's collections, the halves, and NIST with MGH."""
+    """{group: {solver: result of `compare`}}, for the collections of each half, the halves, and NIST with MGH."""
     runs = {name: run for name, run in fit_collections.all_runs().items() if which(run)}
     with np.errstate(all="ignore"):
         measured = {name: {n: measure(run, solve, exact) for n, run in runs.items()} for name, solve in solvers().items()}
@@ -118,7 +118,7 @@ def cell(name, row):
 
 
 def page_table(title, table):
-    """As Markdown."""
+    """The table as Markdown."""
     runs = [table[column][BASE]["runs"] for column in COLUMNS]
     lines = [f"| {title} | NIST and MGH ({runs[0]}) | tuning half ({runs[1]}) | judging half ({runs[2]}) |",
              "| --- | --- | --- | --- |"]
@@ -129,13 +129,13 @@ def page_table(title, table):
 
 
 def write_page(page):
-    """The tables, between their marks."""
+    """Write the tables between their marks."""
     for name, exact in (("difference Jacobians", False), ("exact Jacobians", True)):
         put(page, name, page_table(name, tables(exact)))
 
 
 def put(page, name, table):
-    """Into the page, between the marks of this name."""
+    """Write the text into the page, between the marks of this name."""
     text, begin = page.read_text(encoding="utf-8"), BEGIN.format(name)
     first = text.index(begin) + len(begin)
     page.write_text(text[:first] + table + text[text.index(END, first):], encoding="utf-8")
@@ -146,7 +146,7 @@ def rosenbrock(x):
 
 
 def draw(file):
-    """Paths of both along Rosenbrock's valley."""
+    """Draw the paths of both strategies along Rosenbrock's valley."""
     import matplotlib
     matplotlib.use("agg")
     from matplotlib import pyplot
@@ -165,10 +165,10 @@ def draw(file):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exact", action="store_true", help="with exact Jacobians, which count 1")
+    parser.add_argument("--exact", action="store_true", help="use exact Jacobians, which count 1")
     parser.add_argument("--half", choices=[fit_collections.TUNING, fit_collections.JUDGING], help="one half only")
     parser.add_argument("--collection", choices=["NIST", "MGH", "published", "PALMER", "made"], help="one collection only")
-    parser.add_argument("--lists", action="store_true", help="name what is gained and lost")
+    parser.add_argument("--lists", action="store_true", help="name the fits gained and lost")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--page", type=Path, help="write the tables into this page")
     parser.add_argument("--picture", type=Path, help="draw paths along a curved valley into this file")

@@ -1,11 +1,11 @@
-"""What each constant of the strategies costs if it is halved or doubled, on the fits that chose it.
+"""The effect of halving or doubling each constant of the strategies, on the fits on which it was chosen.
 
     python benchmarks/strategy_constants.py [--quick] [--page docs/strategies.md]
 
-The core is built anew for each value (gfortran is needed) and driven through its C surface, on the tuning half of
-tests/parity/fit_collections.py with difference Jacobians, each fit from its own start and from three that are
-moved by a tenth.  Solved and evaluations are strategies.py's; --quick takes every tenth fit and one
-constant.  Some minutes.
+The core is built for each value (this needs gfortran) and called through its C interface, on the tuning half of
+tests/parity/fit_collections.py with difference Jacobians.  Each fit runs from its own start and from three starts
+changed by a tenth.  Fits solved and evaluations are counted as in strategies.py; --quick takes every tenth fit and
+one constant.  A full run takes several minutes.
 """
 import argparse
 import ctypes as ct
@@ -25,20 +25,20 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent / folder) for folder 
 import kernels  # noqa: E402
 
 CODES = kernels.CODES
-# Where a constant is, its name, what is shown of it, and the two other values.
+# The file of a constant, its name, its label in the table, and the two other values.
 CONSTANTS = [
-    ("core/curvature.f90", "ACCELERATION_MOST", "most acceleration 3", ("1.5_wp", "6")),
-    ("core/curvature.f90", "ALIGNMENT_LEAST", "least cosine 0.7 (0.35; 0.85)", ("0.35_wp", "0.85_wp")),
-    ("core/curvature.f90", "SCALING_MOST", "most β 10", ("5", "20")),
+    ("core/curvature.f90", "ACCELERATION_MOST", "maximum acceleration 3", ("1.5_wp", "6")),
+    ("core/curvature.f90", "ALIGNMENT_LEAST", "minimum cosine 0.7 (0.35; 0.85)", ("0.35_wp", "0.85_wp")),
+    ("core/curvature.f90", "SCALING_MOST", "maximum β 10", ("5", "20")),
     ("core/curvature.f90", "FEELER_PART", "feeler at p/10", ("0.05_wp", "0.2_wp")),
     ("core/curvature.f90", "FEELING_ITERATIONS", "feelers in three iterations (one; six)", ("1", "6")),
-    ("problems/fdjac2.f90", "LEAST_PART", "least part of the difference step", ("2.0_wp**(-11)", "2.0_wp**(-9)")),
+    ("problems/fdjac2.f90", "LEAST_PART", "minimum size in the difference step", ("2.0_wp**(-11)", "2.0_wp**(-9)")),
 ]
 OF_ROBUST = [
     ("core/restarts.f90", "CONDITION_MOST", "condition 10⁴", ("5.0e3_wp", "2.0e4_wp")),
     ("core/restarts.f90", "COSINE_MOST", "cosine 0.01", ("5.0e-3_wp", "2.0e-2_wp")),
     ("core/restarts.f90", "ZERO_RESIDUAL", "zero residual 10⁻⁵", ("5.0e-6_wp", "2.0e-5_wp")),
-    ("core/restarts.f90", "RESTART_FACTORS(2)", "radii of new starts", ("[0.05_wp, 0.005_wp]", "[0.2_wp, 0.02_wp]")),
+    ("core/restarts.f90", "RESTART_FACTORS(2)", "radii of the new starts", ("[0.05_wp, 0.005_wp]", "[0.2_wp, 0.02_wp]")),
 ]
 FIRST_RADIUS = 0.3
 MOVED = 3                       # further starts of each fit
@@ -96,7 +96,7 @@ def fit(core, run, x0, strategy, factor):
 
 
 def starts(run):
-    """Its own and those that are moved, the same in every process."""
+    """The fit's own start and the changed ones, the same in every process."""
     yield run.x0
     for k in range(MOVED):
         draw = np.random.RandomState(zlib.crc32(f"{run.name}~{k}".encode()))
@@ -114,7 +114,7 @@ def said(base, measured):
 
 
 def table(quick):
-    """As Markdown."""
+    """The table as Markdown."""
     runs = [run for run in all_runs().values() if run.half == TUNING][::20 if quick else 1]
     robust = CODES["LSQ_STRATEGY_ROBUST"]
     fast = CODES["LSQ_STRATEGY_FAST"]
@@ -123,12 +123,12 @@ def table(quick):
         base = measure(core, runs, CODES["LSQ_STRATEGY_MINPACK"], 100.0)
         solved, radii = sum(one for one, _ in base.values()), (FIRST_RADIUS/2, 2*FIRST_RADIUS)
         lines = [f"| {len(base)} fits, of which MINPACK solves {solved} | halved: solved, evaluations | doubled |",
-                 "| --- | --- | --- |", f'| "fast" as it is | {said(base, measure(core, runs, fast))} | |',
+                 "| --- | --- | --- |", f'| "fast", unchanged | {said(base, measure(core, runs, fast))} | |',
                  f"| first radius {FIRST_RADIUS} | "
                  + " | ".join(said(base, measure(core, runs, fast, radius)) for radius in radii) + " |"]
         for constants, strategy in ((CONSTANTS, fast), (OF_ROBUST, robust)):
             if strategy == robust:
-                lines.append(f'| "robust" as it is | {said(base, measure(core, runs, robust))} | |')
+                lines.append(f'| "robust", unchanged | {said(base, measure(core, runs, robust))} | |')
             for file, name, shown, values in constants[:1 if quick else None]:
                 both = [said(base, measure(built(folder, [(file, name, value)]), runs, strategy)) for value in values]
                 lines.append(f"| {shown} | " + " | ".join(both) + " |")

@@ -2,9 +2,9 @@
 
     python benchmarks/without_start.py [--seeds 0 1 2] [--families judging|tuning|none] [--quick]
 
-Evaluations are calls of the model, all of them: where it is looked at for linear parameters, the places that are tried, the
-refinement, the fit.  *Solved*: at most a thousandth above NIST's sum of squares, or at most 1 % above the least cost known of a
-problem of tests/parity/families.py, whose starts are not used.  --quick takes every tenth problem.
+Evaluations are all calls of the model: to find linear parameters, at the points of the search, in the refinement, and in the
+fit.  *Solved*: at most a thousandth above NIST's sum of squares, or at most 1 % above the lowest known cost of a problem of
+tests/parity/families.py, whose starts are not used.  --quick takes every tenth problem.
 """
 import argparse
 import inspect
@@ -40,7 +40,7 @@ def nist(seeds):
 
 
 def of_family(family, step):
-    """(missed, calls) of its problems."""
+    """(problems missed, calls) of a family."""
     p = family.problems
     golden = {row["family"]: row for row in json.loads((TESTS / "golden" / "families_scipy.json").read_text())["families"]}
     best = np.array([np.inf if v is None else v for v in golden[family.name]["best"]])

@@ -2,11 +2,11 @@
 
     python examples/count_coverage.py [--fits N] [--bins 256] [--peaks 8 40 400] [--levels 0.1 1 5]
 
-Simulates Poisson's counts of a decay on a level, fits each simulation with loss="poisson" and by least
-squares with sigma = sqrt(max(N, 1)), and says of the rate how far its mean is from the truth, in
-per cent of it and in standard deviations of the estimates, how often the 95 % intervals hold the truth
-(a right one does in 95 % of the fits, give or take the binomial error), and how many evaluations of the
-model a fit took at the median, a Jacobian counted as one.
+Simulates Poisson counts of a decay to a level, and fits each simulation with loss="poisson" and by least
+squares with sigma = sqrt(max(N, 1)).  For the rate it prints the bias of the mean, in per cent and in standard
+deviations of the estimates; how often the 95 % intervals contain the true value (a correct interval does in 95 %
+of the fits, within the binomial standard deviation); and the median number of evaluations of the model for a
+fit, where a Jacobian counts as one.
 """
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def slopes(t, height, rate, level):
 @dataclass(frozen=True)
 class Outcome:
     rates: np.ndarray
-    held: dict              # method of interval: how many held the truth
+    held: dict              # {method of the interval: number of intervals that contain the true value}
     evaluations: float      # median
-    failed: int             # fits, or intervals, that could not be made
+    failed: int             # fits or intervals that failed
 
     @property
     def bias(self):
-        """Of the rate, as a part of it and of its standard deviation."""
+        """The bias of the rate, relative to the true rate and to the standard deviation of the estimates."""
         off = self.rates.mean() - RATE
         return off/RATE, off/self.rates.std()
 
@@ -54,7 +54,7 @@ def times(bins):
 
 
 def start_of(t, counts):
-    """From the data alone: the level of the last third, and the sum and the mean time of what is above it."""
+    """A start from the data alone: the level of the last third, and the sum and mean time of the counts above it."""
     level = counts[t > 0.7*SPAN].mean()
     above = counts - level
     total = max(above.sum(), np.sqrt(counts.sum()))
@@ -63,7 +63,7 @@ def start_of(t, counts):
 
 
 def run(peak, level, fits, bins, seed=20240601):
-    """(Outcome of the likelihood, Outcome of least squares) on the same simulated counts."""
+    """(outcome of the likelihood, outcome of least squares) for the same simulated counts."""
     random = np.random.default_rng([seed, int(peak), int(10*level), bins])
     t = times(bins)
     expected = decay(t, peak, RATE, level)
@@ -98,13 +98,13 @@ def row(peak, level, name, outcome):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Bias and coverage of fits to counts.")
     parser.add_argument("--fits", type=int, default=2000, help="simulations of each case (default: 2000)")
-    parser.add_argument("--bins", type=int, default=256, help="times at which is counted (default: 256)")
+    parser.add_argument("--bins", type=int, default=256, help="number of bins (default: 256)")
     parser.add_argument("--peaks", type=float, nargs="+", default=[8, 40, 400])
     parser.add_argument("--levels", type=float, nargs="+", default=[0.1, 1, 5])
     options = parser.parse_args(arguments)
     print(f"{options.fits} simulations of each case; one binomial standard deviation of the coverage is "
           f"{np.sqrt(LEVEL*(1 - LEVEL)/options.fits):.3f}\n")
-    print(" peak  level  fit       bias of the rate   held the truth       evalua-  failed\n"
+    print(" peak  level  fit       bias of the rate   contains truth       evalua-  failed\n"
           "                             %     / s.d.      t    profile    tions")
     for peak in options.peaks:
         for level in options.levels:

@@ -1,4 +1,4 @@
-"""Fit the curves of xarray, astropy and DIPY all at once with `curve_fit_batch`, and compare with their own loops.
+"""Fit the curves of xarray, astropy and DIPY with one call of `curve_fit_batch` each, and compare with these packages' loops.
 
     python examples/curves_of_clients.py [--size N]
 
@@ -6,8 +6,9 @@
 * astropy: a cube of spectra, a Gaussian line over a background in each: `parallel_fit_dask`.
 * DIPY: diffusion-weighted signals of voxels along 33 directions, a tensor in each: `nlls_fit_tensor`.
 
-Each of them fits one curve after the other.  Here each has a model that would do for one curve, and one call for all.
-A client that is not installed is left out.  The differences are those of two ways to stop, beside the standard errors.
+Each package fits one curve after the other.  Here each has a model written for one curve, and one call for all curves.
+A package that is not installed is left out.  Parameters differ because the fits stop at different points; the table
+compares the differences with the standard errors.
 
 Exit status: 0, or 1 if parameters differ by more than a hundredth of their standard errors.
 """
@@ -141,7 +142,7 @@ def voxels_by_dipy(matrix: np.ndarray, data: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------- main
 
 def compare(name: str, ours, theirs) -> bool:
-    """Print how long both take and how far they are apart; is that a hundredth of the standard errors?"""
+    """Print the times and the differences; do parameters agree within a hundredth of their standard errors?"""
     start = time.perf_counter()
     result = ours()
     ours_took = time.perf_counter() - start

@@ -24,7 +24,7 @@ result = lsq.fit(decay, t, y, {"height": 500, "rate": 1, "level": 0},
 result
 
 # %% [markdown]
-# A parameter is a number that knows its standard error; standard errors are computed when the table asks for them.
+# A parameter is a number with a standard error. Standard errors are computed on first use, here by the table.
 
 # %%
 print(f"{result['rate'].value:.5f}, {result['rate'].stderr:.5f}")

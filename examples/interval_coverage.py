@@ -99,7 +99,7 @@ def run(study: Study, fits: int, seed: int = 20240601) -> list[Count]:
     return [Count(study, method, fits, *counted) for method, counted in tally.items()]
 
 
-HEADING = "model          parameter  method   held the truth    off by   below   above   per fit\n"
+HEADING = "model          parameter  method   contains truth    off by   below   above   per fit\n"
 
 
 def rows(count: Count) -> str:

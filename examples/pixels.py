@@ -1,19 +1,19 @@
-"""Fit a fluorescence decay in every pixel of an image; compare the errors with the Cramér-Rao bound.
+"""Fit a fluorescence decay in every pixel of an image; compare the deviations from the truth with the Cramér-Rao bound.
 
     python examples/pixels.py [--size N] [--plot FILE | --no-plot]
 
 After a laser pulse a camera counts the photons of each pixel in 40 gates of 0.25 ns.
 The expected counts are a exp(-t/tau) + b, with brightness a, background b, and the lifetime
-tau of the dye, which depends on its place in the cell.  The images are simulated, so that the
-truth is known, and with it the Cramér-Rao bound: the smallest standard deviation that an
-unbiased estimate can have.
+tau of the dye, which depends on its position in the cell.  The images are simulated, so that the
+true parameters are known, and with them the Cramér-Rao bound: the smallest standard deviation
+that an unbiased estimate can have.
 
-All pixels are fitted at once, twice: first without weights, then with the weights that belong to
-the counts which the first fits predict; this makes the estimates as good as possible.  Gates in
-which the camera was saturated get the weight 0.  There are a dead column and dead pixels too:
-their fits fail with a message and do not stop the others.
+All pixels are fitted at once, twice: first without weights, then with weights from the counts that
+the first fits predict; this makes the estimates as accurate as possible.  Gates in which the camera
+was saturated get the weight 0.  A dead column and dead pixels are included too: their fits fail with a
+message and do not stop the others.
 
-Exit status: 0, or 1 if a fit of a live pixel failed or the errors do not agree with the bound.
+Exit status: 0, or 1 if a fit of a live pixel failed or the deviations do not agree with the bound.
 """
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Fits:
 
     @property
     def errors(self) -> np.ndarray:
-        """Errors in units of the bound."""
+        """Deviations from the true parameters, in units of the bound."""
         return (self.maps - self.truth) / self.bound
 
 
@@ -176,7 +176,7 @@ def report(fits: Fits) -> str:
 
 
 def as_good_as_can_be(fits: Fits) -> bool:
-    """Did the fit of every live pixel succeed, with errors that agree with the bound?"""
+    """Did the fit of every live pixel succeed, with deviations that agree with the bound?"""
     z = fits.errors[~fits.dead]
     tolerance = 0.02 + 4 / np.sqrt(len(z))
     return (bool((fits.result.success.reshape(fits.dead.shape) == ~fits.dead).all())
@@ -189,7 +189,7 @@ LABELS = ("brightness a", "lifetime τ", "background b")
 
 
 def draw(fits: Fits, path: Path) -> None:
-    """Maps of the truth and of the fits, and the errors compared with the bound."""
+    """Maps of the true parameters and of the fits, and the deviations compared with the bound."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

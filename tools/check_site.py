@@ -1,10 +1,10 @@
-"""Read the built site in a browser, as a visitor does: tools/check_site.py build/html [--pictures FOLDER]
+"""Check the built site in a browser: tools/check_site.py build/html [--pictures FOLDER]
 
-Every page is opened in headless Chromium, on a screen and on a phone: it loads without an error, its pictures show, its
-formulas are set, its links and anchors lead somewhere, it is no wider than the phone, no text is cut off, no code has to
-be scrolled sideways, and all text can be read against its background, in the light and in the dark theme. The search
-finds what it should, and finds it first. --pictures keeps a screenshot of each page. Exit status 0, or 1 with a line for
-each fault. Without a browser nothing is checked, which is a fault where CI is set.
+Every page is opened in headless Chromium, at the size of a screen and of a phone. The checks: the page loads without an
+error, pictures show, formulas are rendered, links and anchors exist, the page is no wider than the phone, no text is cut
+off, no code needs sideways scrolling, and all text has enough contrast, in the light and in the dark theme. The search
+must find the right page first. --pictures saves a screenshot of each page. Exit status 0, or 1 with a line for each
+fault. Without a browser nothing is checked, which is a failure if the variable CI is set.
 
 Needs playwright (PyPI) and a Chromium or Chrome on PATH, or CHROMIUM set to one.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 SCREENS = {"screen": (1280, 900), "phone": (390, 844)}
-# a word: the page that is found, the first of all where it ends in "!"
+# {word: page that the search must find}; with "!" the page must be the first result
 SEARCHES = {"bounds": "fitting", "leastsq_batch": "batch", "covariance": "errors", "negative": "gallery/plot_2_bounds!",
             "inf": "cookbook/faq!", "weights": "weights!", "fixed": "cookbook/fixed!", "units": "cookbook/units!",
             "outlier": "cookbook/outliers!", "groupby": "cookbook/groupby!"}
@@ -38,7 +38,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 class Patient(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        """A browser that goes on to the next page hangs up."""
+        """Ignore connections that the browser closes when it opens the next page."""
 
 
 def serve(site: Path) -> ThreadingHTTPServer:
@@ -48,7 +48,7 @@ def serve(site: Path) -> ThreadingHTTPServer:
 
 
 def pages_of(site: Path) -> list[str]:
-    """Every page except those of Sphinx without text."""
+    """All pages except those that Sphinx makes without text."""
     return sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html")
                   if not path.is_relative_to(site / "_static") and path.name != "search.html")
 
@@ -63,8 +63,8 @@ FACTS = """() => ({
     heading: (document.querySelector('h1') || {}).innerText || '',
 })"""
 
-# What of the text cannot be read without doing something: cut off by a box that does not scroll, beyond the edge of the
-# screen, or code in a box that has to be scrolled sideways.
+# Text that cannot be read as the page stands: cut off by a box that does not scroll, beyond the edge of the screen, or
+# code in a box that must be scrolled sideways.
 READABLE = """() => {
     const said = e => e.textContent.trim().replace(/\\s+/g, ' ').slice(0, 50);
     const shows = e => e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) && e.getClientRects().length;
@@ -133,7 +133,7 @@ CONTRAST = """theme => {
 
 
 def visit(page, address: str, patience: int = 20_000) -> tuple[dict, list[str]]:
-    """Open a page; what is on it, and what went wrong while it loaded."""
+    """Open a page; return the facts about it, and the faults while it loaded."""
     wrong: list[str] = []
     def on_error(error):
         wrong.append(f"script: {error}")
@@ -150,7 +150,7 @@ def visit(page, address: str, patience: int = 20_000) -> tuple[dict, list[str]]:
         page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
         page.wait_for_function("[...document.images].every(i => i.complete)", timeout=10_000)
         if page.query_selector(".math"):
-            with contextlib.suppress(Exception):        # a TimeoutError of playwright: what is not set is counted
+            with contextlib.suppress(Exception):        # a TimeoutError of playwright: formulas that were not rendered are counted
                 page.wait_for_function("document.querySelectorAll('.math').length"
                                        " === document.querySelectorAll('.math mjx-container').length", timeout=patience)
         return page.evaluate(FACTS) | page.evaluate(READABLE), wrong
@@ -218,7 +218,7 @@ def check_search(page, root: str) -> list[str]:
     return faults
 
 
-# A page on which everything is wrong, and what has to be said of it: whoever checks is checked first.
+# A page with every kind of fault, and the messages it must cause: the checks are tested first.
 SPOILED = """<!doctype html>
 <html><body style="margin: 0; background: #fff"><div class="bd-content"><div class="bd-article"><section>
 <p style="width: 5em; overflow: hidden; white-space: nowrap">A sentence that its box cuts off, for it is long.</p>
@@ -232,7 +232,7 @@ SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for
 
 
 def check_the_checks(browser) -> list[str]:
-    """What is not said of the spoiled page."""
+    """The messages that the page with all faults did not cause."""
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
         (site / "spoiled.html").write_text(SPOILED, encoding="utf-8")
@@ -250,10 +250,10 @@ def check_the_checks(browser) -> list[str]:
 
 def main() -> int:
     from playwright.sync_api import sync_playwright
-    parser = argparse.ArgumentParser(description="Read the built site in a browser, as a visitor does.")
-    parser.add_argument("site", type=Path, help="the folder that Sphinx has built")
+    parser = argparse.ArgumentParser(description="Check the built site in a browser.")
+    parser.add_argument("site", type=Path, help="the folder that Sphinx built")
     parser.add_argument("--pictures", type=Path, help="a folder, for a screenshot of each page")
-    parser.add_argument("--only", default="", help="pages whose name has this in it")
+    parser.add_argument("--only", default="", help="only pages whose name contains this")
     options = parser.parse_args()
     site = options.site.resolve()
     if options.pictures:

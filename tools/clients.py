@@ -212,10 +212,10 @@ def version(name, folder):
 
 def main():
     parser = argparse.ArgumentParser(description="Test suites of SciPy's users, with SciPy and with leastsq.")
-    parser.add_argument("--only", default=",".join(CLIENTS), help="some of these, with commas between")
+    parser.add_argument("--only", default=",".join(CLIENTS), help="some of these, separated by commas")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of one suite")
-    parser.add_argument("--list", action="store_true", help="print the suites and the versions they are pinned to")
-    parser.add_argument("--json", type=Path, default=ROOT / "out" / "clients.json", help="where all results go")
+    parser.add_argument("--list", action="store_true", help="print the suites and their pinned versions")
+    parser.add_argument("--json", type=Path, default=ROOT / "out" / "clients.json", help="the file for all results")
     options = parser.parse_args()
     if options.list:
         pinned = requirements()

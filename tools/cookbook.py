@@ -2,10 +2,10 @@
 
     python tools/cookbook.py [--update] [PAGE ...]
 
-The Python blocks of a page run one after another, in a folder of their own. What a block prints has to be what
-the next ```text block says, and the page has to make the picture that it shows, by `figure.savefig("PAGE.png")`.
-Pictures go to docs/cookbook/pictures, with at most 256 colours so that they are small. --update writes what was
-printed into the page instead of comparing. Exit status 0, or 1 with a line for each page that is wrong.
+The Python blocks of a page run one after another, in a temporary folder. A block must print what the next ```text
+block shows, and the page must make its picture by `figure.savefig("PAGE.png")`. Pictures go to docs/cookbook/pictures,
+with at most 256 colours so that the files are small. --update writes the printed output into the page instead of
+comparing it. Exit status 0, or 1 with a line for each wrong page.
 """
 import argparse
 import contextlib
@@ -52,7 +52,7 @@ def run(page, folder):
             kind, text = match.groups()
             if kind == "python":
                 with contextlib.redirect_stdout(io.StringIO()) as stream:
-                    # as many empty lines as stand above it: tracebacks name the line of the page
+                    # with as many empty lines as there are lines above the block, so that tracebacks give the line of the page
                     above = "\n"*source[:match.start(2)].count("\n")
                     exec(compile(above + text, str(page), "exec"), names)
                 printed = stream.getvalue()
@@ -68,7 +68,7 @@ def lines_of(text):
 
 
 def faults_of(page, folder, found):
-    """What is wrong with a page that has run, a sentence each."""
+    """The faults of a page that has run, one sentence for each."""
     for _, _, expected, printed in found:
         for k, (said, is_so) in enumerate(zip(lines_of(expected), lines_of(printed))):
             if said != is_so:
@@ -102,7 +102,7 @@ def keep_pictures(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="names of pages; none: all")
-    parser.add_argument("--update", action="store_true", help="write what is printed into the pages")
+    parser.add_argument("--update", action="store_true", help="write the printed output into the pages")
     parser.add_argument("--list", action="store_true", help="print the names of the pages")
     options = parser.parse_args()
     known = pages()

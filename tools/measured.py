@@ -1,9 +1,9 @@
-"""Write what was measured against SciPy into the README and the documentation: tools/measured.py [--check] [--from FILE]
+"""Write the ratios measured against SciPy into the README and the documentation: tools/measured.py [--check] [--from FILE]
 
-`make bench` leaves out/bench.json. `--from out/bench.json` keeps its ratios, machine and versions as docs/bench.json
-(and with --chart its chart as docs/pictures/bench.png); then the lines between the "measured" marks of README.md,
-docs/index.md and docs/benchmarks.md are made of docs/bench.json anew. --check: only says which page is not what the
-file says (exit status 1). Nobody types these figures.
+`make bench` writes out/bench.json. `--from out/bench.json` copies its ratios, machine and versions to docs/bench.json
+(and with --chart its chart to docs/pictures/bench.png). Then the lines between the "measured" marks of README.md,
+docs/index.md and docs/benchmarks.md are generated from docs/bench.json. --check only names the pages that do not agree
+with the file (exit status 1). These figures are never edited by hand.
 """
 import argparse
 import json
@@ -48,7 +48,7 @@ def facts(found, how):
 
 
 def table(found):
-    """Every ratio, a row for each case; those on two threads need idle processors, and are docs/performance.md's."""
+    """All ratios, one row for each case. Those on two threads need idle processors; docs/performance.md has them."""
     lines = ["| case | how many times as long the others take |", "| --- | --- |"]
     for name, cases in found["ratios"].items():
         lines.append(f"| **{TITLES[name]}** | |")
@@ -69,10 +69,10 @@ def text_for(page, found):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write what was measured into the README and the documentation.")
-    parser.add_argument("--check", action="store_true", help="change nothing, say what is not as docs/bench.json says")
-    parser.add_argument("--from", dest="source", type=Path, help="what `make bench` has left: out/bench.json")
-    parser.add_argument("--chart", action="store_true", help="take its chart too")
+    parser = argparse.ArgumentParser(description="Write measured ratios into the README and the documentation.")
+    parser.add_argument("--check", action="store_true", help="change nothing; name the pages that differ from docs/bench.json")
+    parser.add_argument("--from", dest="source", type=Path, help="the file that `make bench` wrote: out/bench.json")
+    parser.add_argument("--chart", action="store_true", help="copy its chart too")
     options = parser.parse_args()
     if options.source:
         found = json.loads(options.source.read_text(encoding="utf-8"))

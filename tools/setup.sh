@@ -245,7 +245,7 @@ case $target in
         if ! have chromium && ! have chromium-browser && ! have google-chrome && [ -z "${CHROMIUM:-}" ]; then
             names=$(package browser)
             { [ "$may_install" = yes ] && [ -n "$names" ] && install_packages "$names"; } ||
-                say "no Chromium: the pages will be built, but not looked at"
+                say "no Chromium: the pages will be built, but not checked"
         fi ;;
     lint) install_requirements lint ;;
     cookbook) install_requirements cookbook ;;

@@ -89,7 +89,7 @@ gaussian_jacobian_in_lanes(int64_t m, int64_t n, int64_t lanes, const double *x,
     return 0;
 }
 
-/* The function alone: so many residuals and Jacobians of these LANES problems. */
+/* The function alone: calls residuals and Jacobian of these LANES problems the given numbers of times. */
 int
 repeat_in_lanes(int64_t residuals, int64_t jacobians, const double *x, double *out, void *const *data)
 {

@@ -2,10 +2,10 @@
 Counts done right
 =================
 
-A decay counted in 256 bins, eight counts at its peak. Least squares with the usual weights,
-one over the root of each count, takes bins that came out low for the best known ones: the level
-ends too low and the decay too fast. ``loss="poisson"`` fits by the likelihood of the
-counts. The last panel repeats that for 300 simulations.
+A decay is counted in 256 bins, with eight counts at its peak. Least squares with the usual
+weights, one over the square root of each count, gives the largest weights to bins that are low
+by chance: the level ends too low and the decay too fast. ``loss="poisson"`` fits by the
+likelihood of the counts. The last panel shows the rates from 300 simulations.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +28,7 @@ def slopes(t, height, rate, level):
 
 
 def both(counts):
-    """By the likelihood, and by least squares."""
+    """The fit by the likelihood, and the fit by least squares."""
     roots = np.sqrt(np.maximum(counts, 1))
     return [lsq.fit(decay, t, counts, truth, bounds=limits, jac=slopes,
                     **options)
@@ -62,5 +62,5 @@ rates = np.array([[float(fit["rate"])
 beside.hist(rates, bins=30, color=["C0", "C3"], histtype="stepfilled", alpha=0.6)
 beside.axvline(1, color="k", linestyle=":")
 beside.set_xlabel("rate, in 300 simulations")
-print("mean rate: {:.3f} by the likelihood, {:.3f} with roots".format(
+print("mean rate: {:.3f} by the likelihood, {:.3f} with 1/sqrt(N)".format(
     *rates.mean(axis=0)))

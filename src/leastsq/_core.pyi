@@ -1,4 +1,4 @@
-"""The extension's contract.  Arguments are those of `leastsq`, checked here."""
+"""The interface of the extension.  It checks its arguments, which are those of `leastsq`."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Self, final
@@ -128,7 +128,7 @@ def chkder(
     fvecp: NDArray[np.float64] = ...,
     /,
 ) -> NDArray[np.float64]: ...
-# Where each coordinate is moved for a difference, and by how much: fdjac2's rule.
+# The points to which a difference moves each coordinate, and the steps, by the rule of fdjac2.
 def difference_steps(
     x: NDArray[np.float64],                  # (n,) or (k, n), as what is returned
     relative: float | NDArray[np.float64],   # steps relative to |x|; or (n,)

@@ -1,7 +1,7 @@
-"""Strategies by script: what is asked when, where the trials are, what is accepted.
+"""Strategies by script: what the core asks for and when, where the trials are, which are accepted.
 
-There is no problem behind these scripts: x = 16, ‖f‖ = 2, R = 1, Q'f = 1, so that the step p is −1; mostly
-powers of two, so that the arithmetic is exact but for the feeler's tenth.
+There is no problem behind these scripts: x = 16, ‖f‖ = 2, R = 1, Q'f = 1, so that the step p is −1. Most numbers are
+powers of two, so that the arithmetic is exact except for the factor 1/10 of a feeler.
 """
 import math
 
@@ -25,7 +25,7 @@ def tell_model(made, slope=1.0, qtf=1.0, cost=0):
 
 
 def line(core, strategy=FAST, changes=1, **settings):
-    """Past its first model."""
+    """A machine after its first model."""
     made = core.machine(1, strategy=strategy, changes=changes)
     for name, value in (PROPER | settings).items():
         setattr(made.state, name, value)
@@ -37,7 +37,7 @@ def line(core, strategy=FAST, changes=1, **settings):
 
 
 def rejected(core, norm=4.0, **settings):
-    """After the first trial's norm, 2 being that at x."""
+    """The machine after it was told the norm of the first trial; the norm at x is 2."""
     made = line(core, **settings)
     if made.state.request == FEELER:
         made.tell_change([NAN], cost=1)
@@ -50,7 +50,7 @@ def trial(made):
 
 
 def accelerated(made, curvature, along):
-    """What to tell for f″dd = curvature·d², with J = 1 and d = along."""
+    """The change to tell for f″dd = curvature·d², with J = 1 and d = along."""
     return [along + 0.5*curvature*along**2]
 
 
@@ -58,7 +58,7 @@ def accelerated(made, curvature, along):
 # feelers
 
 
-def test_the_first_step_is_felt_for(core):
+def test_a_feeler_is_asked_for_before_the_first_step(core):
     made = line(core)
     assert made.state.request == FEELER
     assert trial(made) == 16.0 + 0.1*-1.0
@@ -68,7 +68,7 @@ def test_the_first_step_is_felt_for(core):
 @pytest.mark.parametrize("curvature, bent", [(0.0, 15.0), (1.0, 14.5), (-1.0, 15.5), (1.49, 14.255), (1.51, 15.0), (-1.51, 15.0),
                                              (NAN, 15.0), (INF, 15.0), (1e300, 15.0)])
 def test_a_feeler_bends_the_step_unless_the_acceleration_is_too_large(curvature, bent, core):
-    """a = −f″pp: the trial is x + p + a/2 where 2|a| <= 3|p|."""
+    """a = −f″pp; the trial is x + p + a/2 if 2|a| <= 3|p|."""
     made = line(core)
     made.tell_change(accelerated(made, curvature, -0.1), cost=1)
     assert made.state.request == NORM
@@ -82,7 +82,7 @@ def test_no_feeler_where_changes_cannot_be_made(core):
     assert made.state.request == NORM and trial(made) == 15.0
 
 
-def test_a_feeler_that_is_declined_is_the_last(core):
+def test_after_a_declined_feeler_no_other_is_asked_for(core):
     made = line(core)
     made.tell_change(None)
     assert (made.state.request, made.state.changes, made.state.nfev) == (NORM, 0, 1)
@@ -106,7 +106,7 @@ def test_feelers_end_with_the_third_iteration_unless_the_strategy_is_robust(core
 
 @pytest.mark.parametrize("left, felt", [(0, False), (1, False), (2, True)])
 def test_no_feeler_that_leaves_no_evaluation_for_the_step(left, felt, core):
-    """One was made, the norm at the start."""
+    """One evaluation was made, for the norm at the start."""
     made = line(core, maxfev=1 + left)
     assert made.state.request == (FEELER if felt else NORM)
 
@@ -161,7 +161,7 @@ def test_a_second_try_that_is_no_better_leaves_the_firsts_verdict(second, core):
     assert made.state.accepted == 0 and made.vector("X")[0] == 16.0
     assert made.state.radius == plain.state.radius and made.state.par == plain.state.par
     assert made.vector("STEP")[0] == plain.vector("STEP")[0]
-    # what is shown is the second's own
+    # the state shows the numbers of the second try
     assert made.state.actual == (1 - (second/2)**2 if second < 20 else -1)
 
 
@@ -182,14 +182,14 @@ def test_no_second_try_where_the_acceleration_says_nothing(curvature, core):
     assert made.state.request == FEELER         # for the shorter step
 
 
-def test_a_change_that_is_declined_is_the_last(core):
+def test_after_a_declined_change_no_other_is_asked_for(core):
     made, plain = rejected(core), rejected(core, changes=0)
     made.tell_change(None)
     assert (made.state.request, made.state.changes, made.state.nfev) == (NORM, 0, 3)
     assert trial(made) == trial(plain) and made.state.radius == plain.state.radius
 
 
-def test_the_limit_lies_between_the_two_tries(core):
+def test_the_limit_of_evaluations_applies_between_the_two_tries(core):
     made = rejected(core, maxfev=3)         # start, feeler, first try
     assert made.state.request == CHANGE
     made.tell_change(accelerated(made, 1.0, -1.0))
@@ -228,7 +228,7 @@ def test_the_point_before_bends_the_step(curvature, qtf, bent, core):
     assert trial(made) == pytest.approx(bent, rel=1e-15)
 
 
-def test_a_past_that_is_not_told_is_not_used(core):
+def test_a_previous_point_that_is_not_told_is_not_used(core):
     made = accepted(core)
     made.vector("C_CHANGE")[0] = 1.5
     tell_model(made)
@@ -248,7 +248,7 @@ def test_the_past_bends_the_shorter_steps_after_a_rejection_too(core):
 
 
 def test_the_past_is_used_only_along_the_step(core):
-    """D d and D p at an angle: used from a cosine of 0.7 on."""
+    """D d and D p at an angle: the previous point is used if the cosine is at least 0.7."""
     for angle, used in ((0.0, True), (0.75, True), (0.83, False), (1.5, False), (math.pi, True), (math.pi - 0.83, False)):
         made = core.machine(2, strategy=FAST)
         for name, value in PROPER.items():
@@ -302,7 +302,7 @@ def both(made, qtf, diagonal):
 
 
 def end(made):
-    """A trial that is as good as no other."""
+    """A trial that is better than any other."""
     made.tell_norm(made.state.fnorm*(1 - 1e-9))
 
 

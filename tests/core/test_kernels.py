@@ -48,7 +48,7 @@ def _cancelling(rng, m, n):
 
 
 def _shifts(rng, m, n):
-    """Columns that are shifts of one another: the pivot hangs on last bits."""
+    """Columns that are shifts of one another: the last bits decide which column is the pivot."""
     v = rng.standard_normal(m)
     return np.stack([np.roll(v, k) for k in range(n)], axis=1)
 
@@ -232,7 +232,7 @@ LANES = CODES["LSQ_LANES"]
 
 
 def compare_lanes(core, matrices, rng):
-    """How many of the matrices were done; those have qrfac's bits."""
+    """The number of matrices that were factored, after asserting that these have qrfac's bits."""
     m, n = matrices[0].shape
     rhs = rng.standard_normal((LANES, m))
     order = [rng.permutation(n) for _ in matrices]
@@ -267,7 +267,7 @@ def test_qrfac_lanes_does_all_ordinary_matrices(core):
 
 
 def test_qrfac_lanes_leaves_what_is_not_ordinary(core):
-    """And its neighbours are none the worse for it."""
+    """The neighbouring lanes are not affected."""
     rng = np.random.default_rng(13)
     for bad in (np.nan, np.inf, 0.0):
         matrices = [matrix("random", 25, 5, k) for k in range(LANES)]

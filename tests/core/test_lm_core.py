@@ -620,7 +620,7 @@ def test_iterations_count_accepted_steps(core):
     assert (made.state.accepted, made.state.iteration) == (1, first + 1)
 
 
-def test_two_machines_do_not_meet(core):
+def test_two_machines_do_not_affect_each_other(core):
     """All state is the caller's: two fits told in turns go as each alone."""
     script = [GOOD, 1e9, 1.6, NAN, 1.5]
 

@@ -1,5 +1,5 @@
-"""The yardsticks themselves: the bindings to the original MINPACK do what its
-guide says, and the problem collection is right."""
+"""Tests of the references: the bindings to the original MINPACK do what its
+guide says, and the problem collection is correct."""
 import json
 from pathlib import Path
 

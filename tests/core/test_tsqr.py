@@ -96,7 +96,7 @@ def check_model(model, a, f, factor=30.0):
     norms = np.sqrt((a * a).sum(0))
     scale = np.where(norms > 0, norms, 1)[order]
     allowed = factor * EPS * np.sqrt(n + 1)
-    # From here on all columns are near 1, where doubles do.
+    # From here on all columns have norms near 1, so that doubles suffice.
     permuted, scaled_r = (a[:, order] / scale).astype(float), (r / scale).astype(float)
     assert np.abs(scaled_r.T @ scaled_r - permuted.T @ permuted).max() <= allowed
     f_norm = np.sqrt((f * f).sum())
@@ -109,9 +109,9 @@ def check_model(model, a, f, factor=30.0):
 
 
 def check_greedy(model):
-    """Each diagonal element is at least what any later column still had.
+    """Each diagonal element is at least the remaining norm of any later column.
 
-    As far as pivoted QR knows what they had: a norm is downdated in at most n steps, each
+    This holds as far as pivoted QR knows these norms: a norm is downdated in at most n steps, each
     with a rounding error of 2 eps of its square, until (norm / first norm)^2 is sqrt(eps).
     """
     r, n = model.r, model.r.shape[0]
@@ -310,7 +310,7 @@ def test_fewer_rows_than_columns(library, shape):
     assert np.abs(model.r[shape[0]:]).max(initial=0) <= 100 * EPS
 
 
-# ---- rows read where they lie ---------------------------------------------------------
+# ---- rows read without a copy ----------------------------------------------------------
 
 def layouts(a):
     """The same numbers with all kinds of strides."""
@@ -469,7 +469,7 @@ def test_not_finite_rows_show_in_the_column_norms(library, n, row, bad):
     finite = np.isfinite(model.column_norms)
     assert finite[:column].all() and not finite[column]
     np.testing.assert_array_equal(model.order, np.arange(n))
-    # The accumulator is as good as new afterwards.
+    # The accumulator can be used again afterwards.
     a[row, column] = 0
     accumulator = Accumulator(library, n)
     accumulator.push(np.full((1, n), bad), f[:1]).finish()
@@ -538,7 +538,7 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
     np.testing.assert_allclose(cov, expected, rtol=0, atol=1e-10 * np.abs(expected).max(initial=1))
 
 
-# ---- threads, and a caller who wants an end -------------------------------------------------
+# ---- threads, and cancellation ---------------------------------------------------------------
 
 def every_part(library, n, team, expected=None):
     """Rows, their pivoted QR, a damped step, the covariance: what is computed, bytes."""
@@ -579,7 +579,7 @@ def test_a_team_gives_the_bits_of_one_thread(library, size, expected):
 @EXPECTED
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_team_that_is_cancelled_at_any_look_comes_back(library, size, expected):
-    """Ctrl-C: whoever waits, for a block, a panel or a band, waits no longer."""
+    """Ctrl-C: a thread that waits for a block, a panel or a band stops waiting."""
     team = Team(library, 130, size)
     every_part(library, 130, team, expected)
     for last in range(1, team.looks + 1, 1 + team.looks // 60):
@@ -607,7 +607,7 @@ def test_norm_of_not_finite_is_not_finite(library, bad):
         assert not np.isfinite(library.norm(9, x.ctypes.data))
 
 
-# ---- what the library may need ------------------------------------------------------------------
+# ---- libraries that it may depend on -------------------------------------------------------------
 
 def test_no_fortran_runtime_no_heap(library):
     symbols = subprocess.run(["nm", "-u", str(library.path)], capture_output=True, text=True,

@@ -192,7 +192,7 @@ def test_same_as_scipy(scipys, args, options):
         assert type(got.__cause__) is type(want.__cause__)
         return
     assert len(got) == len(want)
-    # C may not round as SciPy's does where a triangular system is solved
+    # solving a triangular system in C may round differently from SciPy
     loose = np.ndim(options.get("sigma")) == 2
     np.testing.assert_allclose(got[0], want[0], rtol=1e-7 if loose else 1e-13, atol=1e-30)
     np.testing.assert_allclose(got[1], want[1], rtol=1e-6 if loose else 1e-11, atol=1e-30)
@@ -379,7 +379,7 @@ def notes_of(*args, **options):
     ((decay, X, Y), {"bounds": (0, 9), "x_scale": [1, -1]}, "got [1, -1]"),
     ((decay, X, Y), {"bounds": (0, 9), "max_nfev": "3"}, "got '3'"),
 ])
-def test_what_scipys_words_leave_out_stands_in_a_note(args, options, note):
+def test_a_note_says_what_scipys_message_leaves_out(args, options, note):
     assert [said[:len(note)] for said in notes_of(*args, **options)[1]] == [note]
 
 
@@ -402,7 +402,7 @@ def test_bad_arguments_are_named(args, options, words):
     assert str(notes_of(*args, **options)[0]) == words
 
 
-def test_callback_may_be_content():
+def test_a_callback_may_end_the_fit_early():
     seen = []
 
     def enough(state):
@@ -438,7 +438,7 @@ def test_other_methods_are_refused_by_name(method):
 
 
 class Tagged(np.ndarray):
-    """Its differences are doubled, so that one who takes it for an ndarray is found out."""
+    """An array whose differences are doubled: code that treats it as a plain ndarray gets other numbers."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         plain = [np.asarray(value) for value in inputs]
@@ -446,7 +446,7 @@ class Tagged(np.ndarray):
 
 
 class Cool:
-    """Subtracts in its own way."""
+    """An object with its own subtraction, which returns a list."""
 
     def __init__(self, values):
         self.values = values
@@ -479,7 +479,7 @@ WEIGHTS = {"none": None, "one": 2.5, "many": 1 / SD, "huge": 1e200, "tiny": 1e-2
 
 def bits(value):
     if isinstance(value, np.ndarray):
-        if value.dtype.char in "OgG":              # of which some bytes are no digits
+        if value.dtype.char in "OgG":              # some bytes of these are not part of the number
             return type(value), value.dtype, value.shape, repr(value.tolist())
         return type(value), value.dtype, value.shape, value.tobytes()
     return type(value), repr(value)
@@ -537,7 +537,7 @@ def test_weighted_rows_are_what_python_makes(form, weights):
         assert got == want
 
 
-def test_settings_of_numpy_for_errors_hold():
+def test_numpys_error_settings_hold():
     for f, words in ((lambda x, a: a * x * 1e-300, "underflow"), (lambda x, a: -a * x * 1e308, "overflow")):
         with np.errstate(all="raise"), pytest.raises(FloatingPointError, match=words):
             curve_fit(f, X + 1, 1e308 * (X + .5) if words == "overflow" else 0 * X, [1.0], sigma=1e10)
@@ -579,7 +579,7 @@ def test_models_may_reuse_one_array_and_change_their_data():
     for sigma in (None, SD):
         np.testing.assert_array_equal(curve_fit(f, X, Y, sigma=sigma)[0], curve_fit(decay, X, Y, sigma=sigma)[0])
 
-    y, calls = Y.copy(), []             # np.asarray makes no copy: it is the same array to the end
+    y, calls = Y.copy(), []             # np.asarray makes no copy: all calls return the same array
 
     def shrinking(x, a, b):
         calls.append(y.shape)
@@ -599,7 +599,7 @@ def test_fits_within_models_and_many_parameters():
     np.testing.assert_allclose(np.polynomial.chebyshev.chebval(x / 30 - 1, popt), np.cos(x / 9), atol=1e-9)
 
 
-def test_fits_hold_nothing_once_they_end():
+def test_fits_keep_no_references_after_they_end():
     class Data(dict):
         pass
 
@@ -717,7 +717,7 @@ def test_examples_of_the_documentation():
 # ------------------------------------------------------------------ an optimum near zero
 
 def _near_zero(curvature, noise=0.01):
-    """Data whose least squares are exactly there: (x, y, the error of the curvature)."""
+    """Data whose least-squares curvature is exactly this: (x, y, the standard error of the curvature)."""
     x = np.linspace(-1, 1, 30)
     J = np.column_stack([np.ones(30), x**2])
     z = noise*np.random.default_rng(1).standard_normal(30)
@@ -731,7 +731,7 @@ def _parabola(x, level, curvature):
 
 @pytest.mark.parametrize("sigma", [None, 0.5, np.full(30, 0.5), 0.25*np.eye(30)], ids=["none", "number", "vector", "matrix"])
 @pytest.mark.parametrize("curvature", [1e-9, -1e-9, 3e-9])
-def test_a_forward_difference_lost_beside_the_error_is_warned_of(curvature, sigma):
+def test_a_forward_difference_lost_in_rounding_gives_a_warning(curvature, sigma):
     x, y, error = _near_zero(curvature)
     with pytest.warns(OptimizeWarning, match="parameter 1.*covariance=\"accurate\""):
         pcov = curve_fit(_parabola, x, y, [1, 0.5], sigma=sigma)[1]
@@ -742,13 +742,13 @@ def test_a_forward_difference_lost_beside_the_error_is_warned_of(curvature, sigm
 
 
 @pytest.mark.parametrize("curvature", [1e-4, 1e-3, 0.1])
-def test_a_forward_difference_that_was_seen_is_not_warned_of(curvature):
+def test_a_forward_difference_that_is_accurate_gives_no_warning(curvature):
     x, y, error = _near_zero(curvature)
     pcov = curve_fit(_parabola, x, y, [1, 0.5])[1]
     assert np.sqrt(pcov[1, 1]) == pytest.approx(error, rel=1e-3)
 
 
-def test_ordinary_fits_of_a_parameter_that_is_zero_warn_of_nothing():
+def test_ordinary_fits_of_a_parameter_that_is_zero_give_no_warning():
     rng, x = np.random.default_rng(0), np.linspace(-1, 1, 30)
     for _ in range(300):
         curve_fit(_parabola, x, 1 + 0.01*rng.standard_normal(30), [1, 0.5])
@@ -761,7 +761,7 @@ def test_points_of_infinite_sigma_do_not_count_with_bounds():
     assert np.sqrt(pcov[1, 1]) == pytest.approx(error, rel=1e-6)
 
 
-def test_a_parameter_at_its_bound_whose_effect_is_that_of_its_square_leaves_the_others_their_errors():
+def test_a_parameter_at_its_bound_that_acts_by_its_square_leaves_the_others_their_standard_errors():
     x, y, error = _near_zero(0.1)
 
     def model(x, level, curvature, width):

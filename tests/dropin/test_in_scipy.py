@@ -1,4 +1,4 @@
-"""This package in SciPy's place; and its classes, which are SciPy's too where SciPy is loaded."""
+"""This package in SciPy's place; and its classes, which are subclasses of SciPy's where SciPy is loaded."""
 import copy
 import functools
 import multiprocessing
@@ -68,7 +68,7 @@ def test_it_stays_without_a_context_until_restored():
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_several_end_in_any_order(first):
+def test_several_contexts_may_end_in_any_order(first):
     before = scipys.leastsq
     places = [leastsq.in_scipy()]
     scipys.leastsq(fun, [1, 1])
@@ -81,7 +81,7 @@ def test_several_end_in_any_order(first):
     assert scipys.leastsq is before and [place.calls["leastsq"] for place in places] == [[2, 2], [3, 1]][first]
 
 
-def test_an_error_ends_the_context_and_is_an_answer():
+def test_an_exception_ends_the_context_and_its_call_is_counted():
     before = scipys.leastsq
     with pytest.raises(ZeroDivisionError):
         with leastsq.in_scipy() as place:
@@ -89,7 +89,7 @@ def test_an_error_ends_the_context_and_is_an_answer():
     assert scipys.leastsq is before and place.calls == {"leastsq": 1}
 
 
-def test_answers_are_those_of_scipy():
+def test_answers_agree_with_those_of_scipy():
     def answers():
         x, cov, info, mesg, ier = scipys.leastsq(fun, [1, 1], full_output=True)
         result = scipys.least_squares(fun, [1, 1], bounds=(0, [9, 1.0]))
@@ -103,10 +103,10 @@ def test_answers_are_those_of_scipy():
         got = answers()
     for a, b in zip(got, want):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
-    assert place.calls["leastsq"] == 2 and place.calls["least_squares"] == 2        # `root` asks leastsq
+    assert place.calls["leastsq"] == 2 and place.calls["least_squares"] == 2        # `root` calls leastsq
 
 
-def test_uncertainties_by_hand_are_those_of_the_scipy_that_is_installed():
+def test_ipvt_and_fjac_are_those_of_the_installed_scipy():
     def by_hand():
         _, cov, info, _, _ = scipys.leastsq(lambda p: fun(p[::-1])*[p[0]], [1.3, 2.0], full_output=True)
         return info["ipvt"], info["fjac"]
@@ -117,7 +117,7 @@ def test_uncertainties_by_hand_are_those_of_the_scipy_that_is_installed():
     np.testing.assert_allclose(got[1], want[1], rtol=1e-9, atol=1e-12)
 
 
-def test_what_is_refused_by_name_goes_on_to_scipy():
+def test_calls_that_are_refused_by_name_are_passed_on_to_scipy():
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy, in whose place this is put, is not installed")
     operator = pytest.importorskip("scipy.sparse.linalg", reason="SciPy, in whose place this is put, is not installed")
     wide = np.eye(3)
@@ -138,7 +138,7 @@ def test_callbacks_are_scipys_with_bounds():
     assert seen and all(isinstance(x, np.ndarray) for x in seen)
 
 
-def test_it_warns_of_nothing_itself_and_of_the_callers_line():
+def test_the_context_itself_does_not_warn_and_warnings_name_the_callers_line():
     outcome.known.clear()
     with leastsq.in_scipy(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -149,11 +149,11 @@ def test_it_warns_of_nothing_itself_and_of_the_callers_line():
         scipys.leastsq(lambda x: [x[0]**2 + 1, 1e-20*x[1]], [1.0, 1.0], maxfev=1)
     assert len(caught) == 3 and {one.filename for one in caught} == {__file__}
     assert issubclass(caught[0].category, scipys.OptimizeWarning)
-    with pytest.warns(leastsq.OptimizeWarning, match="Levenberg-Marquardt"):        # elsewhere it is still said
+    with pytest.warns(leastsq.OptimizeWarning, match="Levenberg-Marquardt"):        # outside the context the warning is still given
         leastsq.curve_fit(model, T, Y, method="trf")
 
 
-def test_who_keeps_a_function_of_ours_gets_scipys_after_the_end():
+def test_a_replacement_that_is_kept_calls_scipy_after_the_end():
     with leastsq.in_scipy() as place:
         kept = functools.partial(scipys.leastsq, fun)
         kept([1, 1])
@@ -161,7 +161,7 @@ def test_who_keeps_a_function_of_ours_gets_scipys_after_the_end():
     assert place.calls == {"leastsq": 1} and type(info) is dict
 
 
-def test_threads_may_fit_and_begin_and_end():
+def test_threads_may_fit_and_begin_and_end_contexts():
     before, wrong = scipys.leastsq, []
 
     def work():

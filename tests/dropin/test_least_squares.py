@@ -93,7 +93,7 @@ def test_status_is_scipys(scipys):
         np.testing.assert_allclose(got.x, want.x, rtol=1e-10)
 
 
-def test_tolerances_beneath_rounding_are_success():
+def test_tolerances_below_rounding_end_in_success():
     got = least_squares(fun, X0, jac, ftol=None, xtol=1e-15, gtol=None)
     assert got.success and got.optimality < 1e-6
 
@@ -223,13 +223,13 @@ class Sparse:
     ({"bounds": [(0, 9), (0, 9), (0, 9)]}, "tuple(zip(*bounds))"), ({"jac": lambda p: jac(p).T}, "its transpose has that shape"),
     ({"jac": lambda p: Sparse()}, "jac returned Sparse"),
 ])
-def test_what_scipys_words_leave_out_stands_in_a_note(options, note):
+def test_a_note_says_what_scipys_message_leaves_out(options, note):
     with pytest.raises(ValueError) as caught:
         least_squares(fun, X0, **options)
     assert len(caught.value.__notes__) == 1 and note in caught.value.__notes__[0]
 
 
-def test_pairs_of_bounds_are_known_for_what_they_are():
+def test_bounds_given_as_pairs_are_recognised():
     def line(x):
         return np.array([x[0] - 2, x[1] - 7, 0])
     for pairs, x0, words in (([(0, 3), (0, 9)], [1, 5], "infeasible"), ([(0, 9), (5, 8)], [1, 6], "lower bound")):
@@ -300,7 +300,7 @@ def test_compiled_functions_give_the_same_result(functions, same, options):
         if name == "covariance":
             np.testing.assert_allclose(got.covariance.cov, value.cov, rtol=1e-12)
         elif name == "njev" and functions[1] is COMPILED_JAC:
-            assert got.njev in (value, value + 1)       # the last is not seen here: one more
+            assert got.njev in (value, value + 1)       # SciPy's last call is not counted here: one more
         elif name in ("grad", "optimality"):            # sums in another order
             np.testing.assert_allclose(got[name], value, rtol=1e-6, atol=1e-11)
         else:
@@ -394,7 +394,7 @@ def test_shapes_of_few_rows_are_checked():
         leastsq(lambda p: fun(p)[:next(sizes)], [2, 1.3, .6], Dfun=lambda p: jac(p)[:2], bounds=bounds)
 
 
-def test_errors_do_not_count_fixed_parameters():
+def test_standard_errors_do_not_count_fixed_parameters():
     def model(t, a, b, c):
         return a * np.exp(-b * t) + c
     bounds = ([-9, 1.3, -9], [9, 1.3, 9])
@@ -403,13 +403,13 @@ def test_errors_do_not_count_fixed_parameters():
     np.testing.assert_allclose(pcov[np.ix_([0, 2], [0, 2])], alone, rtol=1e-5)
 
 
-def test_compiled_functions_are_not_curve_fits():
+def test_curve_fit_refuses_compiled_functions():
     with pytest.raises(TypeError, match="`f` must be a Python function .* got a CFunction"):
         curve_fit(COMPILED, T, Y)
     with pytest.raises(TypeError, match="`jac` must be a Python function"):
         curve_fit(lambda t, a: a * t, T, Y, jac=COMPILED_JAC)
 
 
-def test_jacobian_that_is_not_finite_is_no_success():
+def test_a_jacobian_that_is_not_finite_is_a_failure():
     got = least_squares(fun, X0, lambda p: jac(p) * np.nan)
     assert got.status == -3 and not got.success and "Jacobian is not finite" in got.message

@@ -1,4 +1,4 @@
-"""Common mistakes and their messages, which help, and name only what the caller has written."""
+"""Common mistakes, and messages that help and name only things that the caller wrote."""
 import re
 import warnings
 
@@ -44,7 +44,7 @@ def minimize(*args, **options):
     return lambda package: package.least_squares(*args, **{"method": "lm"} | options)
 
 
-# the mistake, and words that must be in a message; third entry: the message is ours, where SciPy has another or none
+# the mistake, and words that a message must contain; "ours": the message is this package's, SciPy has another one or none
 MISTAKES = {
     "p0 too short": (curve(f, T, Y, [1, 1]), ["2 parameters", "`p0`", "(t, a, k, c)", "3 parameters"]),
     "p0 too long": (curve(f, T, Y, [1, 1, 1, 1]), ["4 parameters", "`p0`", "3 parameters"]),
@@ -163,12 +163,12 @@ def test_messages_help_and_name_only_what_the_caller_wrote(name):
         everything = re.sub(words, "", everything)
     if name == "arguments in another order":            # SciPy's message shows the whole array
         everything = "\n".join(others)
-    caller = {curve: "curve_fit", solve: "leastsq", minimize: "least_squares"}[_door(call)]
+    caller = {curve: "curve_fit", solve: "leastsq", minimize: "least_squares"}[_called(call)]
     assert re.findall(INTERNAL, everything) == re.findall(NOT_THEIRS[caller], everything) == [], everything
 
 
-def _door(call):
-    return next(door for door in (curve, solve, minimize) if call.__qualname__.startswith(door.__name__ + "."))
+def _called(call):
+    return next(function for function in (curve, solve, minimize) if call.__qualname__.startswith(function.__name__ + "."))
 
 
 @pytest.mark.parametrize("name", [name for name, mistake in MISTAKES.items() if len(mistake) == 2])
@@ -192,14 +192,14 @@ def test_a_long_array_is_not_printed_in_a_note():
     TypeError("takes 2 positional arguments but 3 were given"), ValueError("operands could not be broadcast together"),
     TypeError("leastsq: the array that func returns must be 0-d or 1-D, got shape (1, 2)"),
     TypeError("unsupported operand type(s) for -: 'a'")])
-@pytest.mark.parametrize("door", ["leastsq", "curve_fit", "least_squares"])
-def test_errors_of_the_users_own_function_arrive_unchanged_and_without_notes(raised, door):
+@pytest.mark.parametrize("function", ["leastsq", "curve_fit", "least_squares"])
+def test_errors_of_the_users_own_function_arrive_unchanged_and_without_notes(raised, function):
     text = str(raised)
 
     def fails(*args):
         raise raised
     with pytest.raises(type(raised)) as caught:
-        leastsq.curve_fit(fails, T, Y, [1, 1]) if door == "curve_fit" else getattr(leastsq, door)(fails, [1, 1])
+        leastsq.curve_fit(fails, T, Y, [1, 1]) if function == "curve_fit" else getattr(leastsq, function)(fails, [1, 1])
     assert caught.value is raised and str(raised) == text and not hasattr(raised, "__notes__")
 
 

@@ -24,8 +24,8 @@ FITS = {
     "square": (lambda p: np.array([10 * (p[1] - p[0] ** 2), 1 - p[0]]),
                lambda p: np.array([[-20 * p[0], 10], [-1, 0.0]]), (-1.2, 1.0)),
     "one": (lambda p: p * T - Y, lambda p: T[:, None], 5.0)}
-CASES = [(name, door) for name in FITS for door in ("lmdif", "lmder", "col_deriv")]
-EVERY_FIT = pytest.mark.parametrize("name, door", CASES)
+CASES = [(name, method) for name in FITS for method in ("lmdif", "lmder", "col_deriv")]
+EVERY_FIT = pytest.mark.parametrize("name, method", CASES)
 
 
 def last_differenced(points, n):
@@ -41,7 +41,7 @@ def last_differenced(points, n):
     raise AssertionError("no Jacobian was made")
 
 
-def run(name, door, **options):
+def run(name, method, **options):
     """A fit with full output, its last Jacobian, and the point where that was taken."""
     func, jac, x0 = FITS[name]
     points, bases = [], []
@@ -52,14 +52,14 @@ def run(name, door, **options):
 
     def dfun(p):
         bases.append(p.copy())
-        return jac(p).T if door == "col_deriv" else jac(p)
+        return jac(p).T if method == "col_deriv" else jac(p)
 
     x, cov, info, mesg, ier = leastsq(
-        traced, x0, Dfun=None if door == "lmdif" else dfun, col_deriv=door == "col_deriv",
+        traced, x0, Dfun=None if method == "lmdif" else dfun, col_deriv=method == "col_deriv",
         full_output=True, **options)
-    base = last_differenced(points, x.size) if door == "lmdif" else bases[-1]
+    base = last_differenced(points, x.size) if method == "lmdif" else bases[-1]
     return SimpleNamespace(x=x, cov=cov, info=info, mesg=mesg, ier=ier, func=func, base=base,
-                           jac=jac(base), tolerance=1e-6 if door == "lmdif" else 1e-12,
+                           jac=jac(base), tolerance=1e-6 if method == "lmdif" else 1e-12,
                            n=x.size, m=np.size(func(x)))
 
 
@@ -67,9 +67,9 @@ def run(name, door, **options):
 
 
 @EVERY_FIT
-def test_short_result_is_x_and_ier(name, door):
+def test_short_result_is_x_and_ier(name, method):
     func, jac, x0 = FITS[name]
-    result = leastsq(func, x0, Dfun=None if door == "lmdif" else jac)
+    result = leastsq(func, x0, Dfun=None if method == "lmdif" else jac)
     assert type(result) is tuple and len(result) == 2
     assert type(result[1]) is int and result[1] in (1, 2, 3, 4)
     assert type(result[0]) is np.ndarray and result[0].dtype == np.float64
@@ -77,10 +77,10 @@ def test_short_result_is_x_and_ier(name, door):
 
 
 @EVERY_FIT
-def test_full_result_has_the_documented_types_and_shapes(name, door):
-    fit = run(name, door)
+def test_full_result_has_the_documented_types_and_shapes(name, method):
+    fit = run(name, method)
     keys = ["fvec", "nfev", "njev", "fjac", "ipvt", "qtf"]
-    if door == "lmdif":
+    if method == "lmdif":
         keys.remove("njev")
     assert isinstance(fit.info, dict) and list(fit.info) == keys
     assert type(fit.info.copy()) is dict
@@ -106,8 +106,8 @@ def test_full_result_has_five_items_in_order():
 
 
 @EVERY_FIT
-def test_results_of_two_fits_share_no_memory(name, door):
-    one, two = run(name, door), run(name, door)
+def test_results_of_two_fits_share_no_memory(name, method):
+    one, two = run(name, method), run(name, method)
     arrays = [a for fit in (one, two)
               for a in (fit.x, fit.cov, *(fit.info[k] for k in ("fvec", "fjac", "ipvt", "qtf")))]
     assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
@@ -142,14 +142,14 @@ def test_vector_of_one_residual_comes_back_as_a_vector():
 @EVERY_FIT
 @pytest.mark.parametrize("options", [{}, {"maxfev": 1}, {"maxfev": 9}, {"ftol": 0, "xtol": 0},
                                      {"gtol": 1.0}, {"factor": 0.1, "maxfev": 5}], ids=str)
-def test_fvec_is_func_of_x(name, door, options):
-    fit = run(name, door, **options)
+def test_fvec_is_func_of_x(name, method, options):
+    fit = run(name, method, **options)
     np.testing.assert_array_equal(fit.info["fvec"], fit.func(fit.x))
 
 
 @EVERY_FIT
-def test_ipvt_is_one_based_permutation(name, door):
-    fit = run(name, door)
+def test_ipvt_is_one_based_permutation(name, method):
+    fit = run(name, method)
     assert sorted(fit.info["ipvt"]) == list(range(1, fit.n + 1))
 
 
@@ -161,8 +161,8 @@ def test_ipvt_names_the_longest_column_first():
 
 @EVERY_FIT
 @pytest.mark.parametrize("options", [{}, {"maxfev": 1}, {"factor": 0.1, "maxfev": 7}], ids=str)
-def test_r_and_qtf_belong_to_the_last_jacobian(name, door, options):
-    fit = run(name, door, **options)
+def test_r_and_qtf_belong_to_the_last_jacobian(name, method, options):
+    fit = run(name, method, **options)
     r = np.triu(fit.info["fjac"].T[:fit.n])
     permuted = fit.jac[:, fit.info["ipvt"] - 1]
     scale = np.abs(permuted).max() ** 2 * fit.m
@@ -180,11 +180,11 @@ def test_r_may_belong_to_another_point_than_x():
 
 
 @EVERY_FIT
-def test_cov_x_is_the_symmetric_inverse_of_jtj(name, door):
-    fit = run(name, door)
+def test_cov_x_is_the_symmetric_inverse_of_jtj(name, method):
+    fit = run(name, method)
     np.testing.assert_array_equal(fit.cov, fit.cov.T)
     np.testing.assert_allclose(fit.cov @ (fit.jac.T @ fit.jac), np.eye(fit.n),
-                               atol=1e-3 if door == "lmdif" else 1e-7)
+                               atol=1e-3 if method == "lmdif" else 1e-7)
 
 
 def test_cov_x_is_not_scaled_by_the_residuals():
@@ -222,11 +222,11 @@ def test_cov_x_exists_when_r_is_nearly_singular():
     assert ier in (1, 2, 3, 4) and cov is not None and np.all(np.diag(cov) > 1e23)
 
 
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
 @pytest.mark.parametrize("maxfev", [1, 2, 3])
-def test_maxfev_still_makes_one_jacobian_and_one_step(maxfev, door):
-    fit = run("michaelis", door, maxfev=maxfev)
-    if door == "lmdif":
+def test_maxfev_still_makes_one_jacobian_and_one_step(maxfev, method):
+    fit = run("michaelis", method, maxfev=maxfev)
+    if method == "lmdif":
         assert fit.info["nfev"] == 4                        # x0, two columns, one trial
     else:
         assert (fit.info["nfev"], fit.info["njev"]) == (max(maxfev, 2), max(maxfev, 2) - 1)
@@ -287,7 +287,7 @@ def test_scale_is_one_where_a_column_is_zero():
     assert 0.009 <= length <= 0.011
 
 
-def test_default_scaling_does_not_see_the_units_of_x():
+def test_default_scaling_does_not_depend_on_the_units_of_x():
     units = np.array([2.0 ** 20, 2.0 ** -30])           # powers of two: no rounding
     one = leastsq(residual, X0, Dfun=jacobian, full_output=True, factor=0.1)
     two = leastsq(lambda p: residual(p / units), X0 * units, full_output=True, factor=0.1,

@@ -11,7 +11,7 @@ from leastsq import OptimizeWarning, curve_fit, least_squares
 from leastsq._scipy import outcome
 
 METHODS = ["trf", "dogbox"]
-DOORS = ["curve_fit", "least_squares"]
+FUNCTIONS = ["curve_fit", "least_squares"]
 T = np.linspace(0, 4, 41)
 Y = 2.5*np.exp(-1.3*T) + 0.5 + 0.01*np.cos(40*T)
 
@@ -29,7 +29,7 @@ def fun(p):
 
 
 def named(options):
-    """The name of a test by its options, equal in all processes."""
+    """A test id made from the options, the same in all processes."""
     if not isinstance(options, dict):
         return None
     return str({name: getattr(value, "__name__", value) for name, value in options.items()})
@@ -40,16 +40,16 @@ BEST = curve_fit(model, T, Y, [1, 1, 1])[0]
 
 @pytest.fixture(autouse=True)
 def _said():
-    """That another algorithm answers was said before, whatever ran earlier in this process."""
+    """Mark the warning about another algorithm as already given, whatever ran earlier in this process."""
     before = list(outcome.known)
     outcome.known[:] = ["trf"]
     yield
     outcome.known[:] = before
 
 
-def answer(door, **options):
-    """(parameters, message, status) by either function."""
-    if door == "curve_fit":
+def answer(function, **options):
+    """(parameters, message, status) of a fit by this function."""
+    if function == "curve_fit":
         popt, _, _, mesg, ier = curve_fit(model, T, Y, [1, 1, 1], full_output=True, **options)
         return popt, mesg, ier
     result = least_squares(fun, [1, 1, 1], **options)
@@ -57,15 +57,15 @@ def answer(door, **options):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("options", [
     {}, {"bounds": (0, 9)}, {"loss": "soft_l1", "f_scale": 1.0}, {"tr_solver": "exact"}, {"tr_solver": "lsmr", "tr_options": {}},
     {"tr_options": {"regularize": True}}, {"x_scale": "jac"}, {"x_scale": [1, 2, 3]}, {"x_scale": 2.0}, {"diff_step": 1e-6},
     {"diff_step": [1e-6, 1e-7, 1e-5], "jac": "3-point"}, {"jac": "2-point"}, {"jac": "cs"}, {"max_nfev": 1e4}, {"max_nfev": 300},
     {"ftol": None}, {"xtol": None, "gtol": None}, {"ftol": None, "xtol": None}, {"ftol": 0, "gtol": None}, {"xtol": 1e-20},
     {"max_nfev": np.inf}, {"max_nfev": None}, {"verbose": 0}], ids=named)
-def test_named_methods_and_their_options_are_taken(door, method, options):
-    x, message, status = answer(door, method=method, **options)
+def test_named_methods_and_their_options_are_taken(function, method, options):
+    x, message, status = answer(function, method=method, **options)
     np.testing.assert_allclose(x, BEST, rtol=1e-3 if "loss" in options else 1e-5)
     assert status in (1, 2, 3, 4)
     first, last = message.split("\n")[0], message.split("\n")[-1]
@@ -86,7 +86,7 @@ def test_bounds_alone_take_the_same_options(options):
 @pytest.mark.parametrize("options", [
     {"x_scale": "jac"}, {"diff_step": 1e-6}, {"tr_solver": "exact"}, {"tr_options": {}}, {"max_nfev": 99},
     {"jac_sparsity": None}], ids=named)
-def test_without_bounds_and_names_they_are_refused_for_curve_fit(options):
+def test_curve_fit_refuses_these_options_without_bounds_or_a_method_name(options):
     with pytest.raises(TypeError, match=r"^curve_fit\(\) got an unexpected") as caught:
         curve_fit(model, T, Y, [1, 1, 1], **options)
     assert "with method 'trf' or 'dogbox'" in caught.value.__notes__[0]
@@ -140,7 +140,7 @@ def test_status_sentences_and_keys_are_scipys(method):
 
 @pytest.mark.parametrize("options, calls", [
     ({}, 12), ({"jac": slopes}, 3), ({"jac": "3-point"}, 21), ({"jac": "cs"}, 12)], ids=named)
-def test_maxfev_leaves_differences_out_as_scipys(options, calls):
+def test_maxfev_does_not_count_differences_as_in_scipy(options, calls):
     seen = []
 
     def counted(t, a, b, c):
@@ -151,7 +151,7 @@ def test_maxfev_leaves_differences_out_as_scipys(options, calls):
     assert 3 <= len(seen) <= calls + 4              # the last Jacobian's differences, and its check
 
 
-def test_one_warning_a_process_says_who_answers():
+def test_one_warning_per_process_says_that_another_algorithm_answers():
     script = ("import warnings, numpy as np, leastsq\n"
               "with warnings.catch_warnings(record=True) as caught:\n"
               "    warnings.simplefilter('always')\n"
@@ -163,17 +163,17 @@ def test_one_warning_a_process_says_who_answers():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_warning_is_about_the_callers_line(door):
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_warning_is_about_the_callers_line(function):
     outcome.known.clear()
     with pytest.warns(OptimizeWarning, match="method='dogbox'.*Levenberg-Marquardt") as caught:
         line = inspect.currentframe().f_lineno + 1
-        answer_here(door)
+        answer_here(function)
     assert caught[0].filename == __file__ and caught[0].lineno != line and len(caught) == 1
 
 
-def answer_here(door):
-    if door == "curve_fit":
+def answer_here(function):
+    if function == "curve_fit":
         curve_fit(model, T, Y, [1, 1, 1], method="dogbox")
     else:
         least_squares(fun, [1, 1, 1], method="dogbox")
@@ -220,7 +220,7 @@ def test_linear_problems_of_few_data_are_solved():
     np.testing.assert_allclose(A @ result.x, b, atol=1e-8)
 
 
-def test_minpacks_method_still_wants_enough():
+def test_method_lm_still_needs_enough_data():
     with pytest.raises(TypeError, match="must not exceed the number of data points=2"):
         curve_fit(model, T[:2], Y[:2], [1, 1, 1])
     with pytest.raises(ValueError, match="Method 'lm' doesn't work when"):
@@ -231,10 +231,10 @@ def test_minpacks_method_still_wants_enough():
 # callbacks
 
 
-def test_callbacks_are_scipys_with_a_name_of_theirs():
+def test_callbacks_are_scipys_with_scipys_method_names():
     seen = []
     curve_fit(model, T, Y, [1, 1, 1], method="trf", callback=lambda x: seen.append(x) or True)
-    assert len(seen) > 2 and all(type(x) is np.ndarray for x in seen)       # what it returns ends nothing
+    assert len(seen) > 2 and all(type(x) is np.ndarray for x in seen)       # its return value does not end the fit
     seen = []
 
     def look(intermediate_result):
@@ -265,7 +265,7 @@ def test_a_limit_of_one_evaluation_stays_at_the_start(method):
     assert result.message.startswith("The maximum number of function evaluations is exceeded.")
 
 
-def test_strict_workers_and_covariance_go_with_a_name():
+def test_strict_workers_and_covariance_work_with_a_method_name():
     for options in ({"strict": True}, {"workers": 2}, {"covariance": "accurate"}, {"workers": map, "diff_step": 1e-7}):
         np.testing.assert_allclose(curve_fit(model, T, Y, [1, 1, 1], method="trf", **options)[0], BEST, rtol=1e-5)
     with warnings.catch_warnings():

@@ -100,7 +100,7 @@ def test_x0_and_func_are_required():
 
 @pytest.mark.parametrize("args", [[1.0, 2.0], T, "text", {"a": 1}, None, 7, 2.5, range(3)],
                          ids=lambda a: type(a).__name__)
-def test_args_that_is_no_tuple_is_one_argument(args):
+def test_args_that_is_not_a_tuple_is_one_argument(args):
     got = []
 
     def func(p, *rest):
@@ -357,13 +357,13 @@ def test_flags_of_another_type_are_refused(flag):
 
 @pytest.mark.parametrize("name", ["ftol", "xtol", "gtol", "factor"])
 @pytest.mark.parametrize("value", [None, "1e-8", 1j, [1e-8], np.ones(2)], ids=repr)
-def test_tolerances_that_are_no_numbers_are_refused(name, value):
+def test_tolerances_that_are_not_numbers_are_refused(name, value):
     with pytest.raises(TypeError):
         leastsq(residual, X0, **{name: value})
 
 
 @pytest.mark.parametrize("value", ["1e-8", 1j, [1e-8]], ids=repr)
-def test_epsfcn_that_is_no_number_is_refused(value):
+def test_epsfcn_that_is_not_a_number_is_refused(value):
     with pytest.raises(TypeError):
         leastsq(residual, X0, epsfcn=value)
 

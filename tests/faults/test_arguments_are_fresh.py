@@ -10,7 +10,7 @@ from enzyme import T, Y
 import leastsq as package
 from leastsq import curve_fit, leastsq, leastsq_batch, leastsq_blocks
 
-DOORS = entries.ENTRIES | entries.IN_PYTHON
+ENTRIES = entries.ENTRIES | entries.IN_PYTHON
 CALLERS = [T, Y, entries.STARTS, entries._T, entries._Y, *(a for block in entries.BLOCKS for a in block)]
 SENTENCE = ("The arrays that functions are called with are their own, fresh at each call; `args`, blocks and other data of the "
             "caller's are handed on as they are.")
@@ -29,16 +29,16 @@ def arrays_of(args):
     return found
 
 
-def quietly(door, wrap):
+def quietly(entry, wrap):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return entries.values(DOORS[door](wrap))
+        return entries.values(ENTRIES[entry](wrap))
 
 
 @pytest.mark.parametrize("garbage", [np.nan, 1e300, 0.0])
-@pytest.mark.parametrize("door", DOORS)
-def test_functions_may_write_into_every_argument(door, garbage):
-    clean, before, written = quietly(door, entries.same), [array.tobytes() for array in CALLERS], 0
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_functions_may_write_into_every_argument(entry, garbage):
+    clean, before, written = quietly(entry, entries.same), [array.tobytes() for array in CALLERS], 0
 
     def wrap(function, name):
         def call(*args):
@@ -50,14 +50,14 @@ def test_functions_may_write_into_every_argument(door, garbage):
             return result
         call.__signature__ = inspect.signature(function)
         return call
-    assert quietly(door, wrap) == clean
-    assert written > 0 or door.startswith("curve_fit")         # its arguments are numbers and the caller's xdata
+    assert quietly(entry, wrap) == clean
+    assert written > 0 or entry.startswith("curve_fit")         # its arguments are numbers and the caller's xdata
     assert before == [array.tobytes() for array in CALLERS]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_functions_may_keep_every_argument(door):
-    clean, kept = quietly(door, entries.same), []
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_functions_may_keep_every_argument(entry):
+    clean, kept = quietly(entry, entries.same), []
 
     def wrap(function, name):
         def call(*args):
@@ -70,8 +70,8 @@ def test_functions_may_keep_every_argument(door):
             return function(*args)
         call.__signature__ = inspect.signature(function)
         return call
-    assert quietly(door, wrap) == clean
-    assert kept or door.startswith("curve_fit")
+    assert quietly(entry, wrap) == clean
+    assert kept or entry.startswith("curve_fit")
     assert all(array.tobytes() == copy for array, copy in kept)
 
 

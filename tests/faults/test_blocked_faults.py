@@ -25,8 +25,8 @@ from leastsq import leastsq
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 8192, 19999])
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
-def test_residuals_not_finite_at_the_start_are_named(door, row, bad):
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
+def test_residuals_not_finite_at_the_start_are_named(method, row, bad):
     p = Smooth(20000, 2)
 
     def func(x):
@@ -34,7 +34,7 @@ def test_residuals_not_finite_at_the_start_are_named(door, row, bad):
         f[row] = bad
         return f
 
-    x, cov, info, mesg, ier = blocked(func, p.x0, **p.doors()[door])
+    x, cov, info, mesg, ier = blocked(func, p.x0, **p.options_by_method()[method])
     assert (ier, info["nfev"], info.get("njev", 0), cov) == (9, 1, 0, None)
     assert mesg == (f"Residuals are not finite at x0: func(x)[{row}] is {bad} "
                     f"at x = {np.array2string(p.x0)}.")
@@ -253,15 +253,15 @@ def test_other_numbers_of_threads_in_the_environment_are_refused(text):
 
 def test_threaded_fits_run_in_threads_at_the_same_time():
     p = Smooth(20000, 6)
-    expected = {door: blocked(p.residual, p.x0, **options) for door, options in p.doors().items()}
+    expected = {method: blocked(p.residual, p.x0, **options) for method, options in p.options_by_method().items()}
     gate, failures = threading.Barrier(4), []
 
     def work():
         try:
             gate.wait(30)
             for _ in range(4):
-                for door, options in p.doors().items():
-                    assert_same(blocked(p.residual, p.x0, threads=3, **options), expected[door])
+                for method, options in p.options_by_method().items():
+                    assert_same(blocked(p.residual, p.x0, threads=3, **options), expected[method])
                 with pytest.raises(ZeroDivisionError):
                     blocked(p.residual, p.x0, Dfun=lambda x: 1 // 0)
         except BaseException as error:

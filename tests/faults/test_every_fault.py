@@ -21,7 +21,7 @@ from enzyme import T, Y
 
 from leastsq import OptimizeWarning, StrictError, StrictWarning, covariance, leastsq, leastsq_batch
 
-DOORS = entries.ENTRIES | entries.IN_PYTHON
+ENTRIES = entries.ENTRIES | entries.IN_PYTHON
 FUNCTIONS = [entries.residual, entries.jacobian, entries.by_columns, entries.long_residual,
              entries.long_jacobian, entries.huber, entries.model, entries.slopes, entries.batch_residual,
              entries.batch_jacobian, entries.block_residual, entries.block_jacobian, entries.nothing]
@@ -81,8 +81,8 @@ def count():
     return [sys.getrefcount(thing) for thing in FUNCTIONS + INPUTS]
 
 
-def at_every_call(door, act, check, onward=False, only=("func", "Dfun", "jac", "loss")):
-    fit, counting = DOORS[door], Fault(only=only)
+def at_every_call(entry, act, check, onward=False, only=("func", "Dfun", "jac", "loss")):
+    fit, counting = ENTRIES[entry], Fault(only=only)
     clean, counts = entries.values(fit(counting)), None
     before = [array.tobytes() for array in INPUTS]
     calls = counting.calls
@@ -112,8 +112,8 @@ def in_turn(*values, quick=1):
                                             marks=pytest.mark.slow) for value in values[quick:])]
 
 
-EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
-WITH_CALLBACK = [door for door in DOORS if "callback" in door or door == "blocks, Dfun"]
+EVERY_ENTRY = pytest.mark.parametrize("entry", ENTRIES)
+WITH_CALLBACK = [entry for entry in ENTRIES if "callback" in entry or entry == "blocks, Dfun"]
 
 
 # ------------------------------------------------------------ faults that raise
@@ -134,9 +134,9 @@ class Unnoted(Exception):
 PROBING = ["covariance", "curve_fit, 3-point", "strict"]
 
 
-@EVERY_DOOR
+@EVERY_ENTRY
 @pytest.mark.parametrize("kind", in_turn(KeyboardInterrupt, ValueError, Unnoted, MemoryError, Own, quick=3))
-def test_any_call_may_raise(door, kind):
+def test_any_call_may_raise(entry, kind):
     made = []
 
     def act(args, result):
@@ -144,15 +144,15 @@ def test_any_call_may_raise(door, kind):
         raise made[-1]
 
     def check(fault, outcome):
-        if kind is ValueError and door in PROBING and outcome is not made[-1]:
-            assert entries.values(outcome)[:2] == entries.values(DOORS[door]())[:2]     # x
+        if kind is ValueError and entry in PROBING and outcome is not made[-1]:
+            assert entries.values(outcome)[:2] == entries.values(ENTRIES[entry]())[:2]     # x
             made.clear()
             return
         assert outcome is made.pop() and outcome.args == ("mine",)
         assert fault.calls == fault.k
         assert outcome.__cause__ is None and outcome.__context__ is None
 
-    at_every_call(door, act, check, only=("func", "Dfun", "jac", "loss", "callback"))
+    at_every_call(entry, act, check, only=("func", "Dfun", "jac", "loss", "callback"))
 
 
 # ----------------------------------------------------- faults in what functions return
@@ -168,11 +168,11 @@ def answers(result):
     return [(result[0], True, None)]                            # uncertainties: a failure is an exception
 
 
-@EVERY_DOOR
+@EVERY_ENTRY
 @pytest.mark.parametrize("value", in_turn(np.nan, np.inf, -np.inf))
 @pytest.mark.parametrize("whole", in_turn(False, True), ids=["one", "all"])
-def test_a_value_that_is_not_finite_never_leads_to_a_wrong_success(door, value, whole):
-    right = answers(DOORS[door]())
+def test_a_value_that_is_not_finite_never_leads_to_a_wrong_success(entry, value, whole):
+    right = answers(ENTRIES[entry]())
 
     def act(args, result):
         result = np.array(result)
@@ -192,14 +192,14 @@ def test_a_value_that_is_not_finite_never_leads_to_a_wrong_success(door, value, 
             else:
                 assert code == (-3 if isinstance(outcome, dict) else 9)
 
-    at_every_call(door, act, check)
+    at_every_call(entry, act, check)
 
 
-def says(door, kinds, *words):
+def says(entry, kinds, *words):
     """A check that the error has one of these types, and names the faulty function or contains one of the words."""
     def check(fault, outcome):
-        if door in (*PROBING, "ask/tell") and not isinstance(outcome, BaseException):
-            assert entries.values(outcome)[:2] == entries.values(DOORS[door]())[:2]     # x
+        if entry in (*PROBING, "ask/tell") and not isinstance(outcome, BaseException):
+            assert entries.values(outcome)[:2] == entries.values(ENTRIES[entry]())[:2]     # x
             return
         if isinstance(outcome, StrictError):
             return
@@ -211,41 +211,41 @@ def says(door, kinds, *words):
     return check
 
 
-@EVERY_DOOR
+@EVERY_ENTRY
 @pytest.mark.parametrize("act", in_turn(
     lambda args, r: None, lambda args, r: np.asarray(r) + 0j if np.isrealobj(r) else None,
            lambda args, r: np.asarray(r).astype(object),
     lambda args, r: "text", lambda args, r: {}, lambda args, r: np.asarray(r).astype("m8[s]"), quick=2),
     ids=["None", "complex", "object", "text", "dict", "times"])
-def test_any_call_may_return_something_other_than_an_array_of_reals(door, act):
-    at_every_call(door, act, says(door, TypeError, "unsupported operand", "ufunc"))
+def test_any_call_may_return_something_other_than_an_array_of_reals(entry, act):
+    at_every_call(entry, act, says(entry, TypeError, "unsupported operand", "ufunc"))
 
 
-@EVERY_DOOR
+@EVERY_ENTRY
 @pytest.mark.parametrize("act", in_turn(
     lambda args, r: np.asarray(r)[..., :-1], lambda args, r: np.concatenate([r, r], axis=-1),
     lambda args, r: np.asarray(r)[..., :0], lambda args, r: np.asarray(r)[None, None]),
     ids=["short", "double", "empty", "deep"])
-def test_any_call_may_return_a_wrong_shape(door, act):
-    at_every_call(door, act, says(door, (TypeError, ValueError), "broadcast", "shape"))
+def test_any_call_may_return_a_wrong_shape(entry, act):
+    at_every_call(entry, act, says(entry, (TypeError, ValueError), "broadcast", "shape"))
 
 
-@EVERY_DOOR
+@EVERY_ENTRY
 @pytest.mark.parametrize("huge", in_turn(np.broadcast_to(0.0, 10 ** 15), np.broadcast_to(np.int8(0), 2 ** 62)),
                          ids=["1e15", "2**62"])
-def test_any_call_may_return_a_huge_array(door, huge):
+def test_any_call_may_return_a_huge_array(entry, huge):
     def check(fault, outcome):
-        if door in PROBING and not isinstance(outcome, BaseException):
-            assert entries.values(outcome)[:2] == entries.values(DOORS[door]())[:2]     # x
+        if entry in PROBING and not isinstance(outcome, BaseException):
+            assert entries.values(outcome)[:2] == entries.values(ENTRIES[entry]())[:2]     # x
         else:
             assert isinstance(outcome, (TypeError, ValueError, MemoryError, OverflowError)), repr(outcome)
 
-    at_every_call(door, lambda args, r: huge, check)
+    at_every_call(entry, lambda args, r: huge, check)
 
 
-@EVERY_DOOR
-def test_from_any_call_on_one_buffer_may_be_reused(door):
-    clean, buffers = entries.values(DOORS[door]()), {}
+@EVERY_ENTRY
+def test_from_any_call_on_one_buffer_may_be_reused(entry):
+    clean, buffers = entries.values(ENTRIES[entry]()), {}
 
     def act(args, result):
         result = np.asarray(result)
@@ -253,12 +253,12 @@ def test_from_any_call_on_one_buffer_may_be_reused(door):
         out[...] = result
         return out
 
-    at_every_call(door, act, lambda fault, outcome: same(outcome, clean), onward=True)
+    at_every_call(entry, act, lambda fault, outcome: same(outcome, clean), onward=True)
 
 
-@EVERY_DOOR
-def test_any_call_may_spoil_its_argument_and_the_last_result(door):
-    clean, results = entries.values(DOORS[door]()), {}
+@EVERY_ENTRY
+def test_any_call_may_spoil_its_argument_and_the_last_result(entry):
+    clean, results = entries.values(ENTRIES[entry]()), {}
 
     def act(args, result):
         new = np.array(result)
@@ -268,7 +268,7 @@ def test_any_call_may_spoil_its_argument_and_the_last_result(door):
         results[new.shape] = new = np.array(result)
         return new
 
-    at_every_call(door, act, lambda fault, outcome: same(outcome, clean), onward=True)
+    at_every_call(entry, act, lambda fault, outcome: same(outcome, clean), onward=True)
 
 
 def same(outcome, clean):
@@ -277,9 +277,9 @@ def same(outcome, clean):
     assert entries.values(outcome) == clean
 
 
-@EVERY_DOOR
-def test_any_call_may_return_an_unaligned_array(door):
-    clean = entries.values(DOORS[door]())
+@EVERY_ENTRY
+def test_any_call_may_return_an_unaligned_array(entry):
+    clean = entries.values(ENTRIES[entry]())
 
     def act(args, result):
         result = np.asarray(result)
@@ -288,7 +288,7 @@ def test_any_call_may_return_an_unaligned_array(door):
         assert not room.flags.aligned
         return room
 
-    at_every_call(door, act, lambda fault, outcome: same(outcome, clean), onward=True)
+    at_every_call(entry, act, lambda fault, outcome: same(outcome, clean), onward=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,58 +296,58 @@ class Frozen(Exception):
     code: int
 
 
-@EVERY_DOOR
-def test_an_exception_that_is_frozen_arrives_as_it_is(door):
+@EVERY_ENTRY
+def test_an_exception_that_is_frozen_arrives_as_it_is(entry):
     def fail(function, name):
         @functools.wraps(function)
         def call(*args):
             raise Frozen(3)
         return call
     with pytest.raises(Frozen) as caught:
-        DOORS[door](fail)
+        ENTRIES[entry](fail)
     assert caught.value.code == 3
 
 
 # -------------------------------------------------------- faults of control flow
 
-@EVERY_DOOR
+@EVERY_ENTRY
 @pytest.mark.parametrize("inner", in_turn("threads", "lmdif", "batch, Dfun", "blocks"))
-def test_any_call_may_fit_again(door, inner):
-    clean, inner_clean = entries.values(DOORS[door]()), entries.values(DOORS[inner]())
+def test_any_call_may_fit_again(entry, inner):
+    clean, inner_clean = entries.values(ENTRIES[entry]()), entries.values(ENTRIES[inner]())
 
     def act(args, result):
-        assert entries.values(DOORS[inner]()) == inner_clean
+        assert entries.values(ENTRIES[inner]()) == inner_clean
         with pytest.raises(ZeroDivisionError):
             leastsq(lambda p: 1 // 0, entries.X0)
         return result
 
-    at_every_call(door, act, lambda fault, outcome: same(outcome, clean),
+    at_every_call(entry, act, lambda fault, outcome: same(outcome, clean),
                   only=("func", "Dfun", "jac", "loss", "callback"))
 
 
-@EVERY_DOOR
-def test_any_call_may_fit_in_another_thread(door):
-    clean = entries.values(DOORS[door]())
+@EVERY_ENTRY
+def test_any_call_may_fit_in_another_thread(entry):
+    clean = entries.values(ENTRIES[entry]())
 
     def act(args, result):
         got = []
-        thread = threading.Thread(target=lambda: got.append(entries.values(DOORS[door]())))
+        thread = threading.Thread(target=lambda: got.append(entries.values(ENTRIES[entry]())))
         thread.start()
         thread.join(60)
         assert got == [clean]
         return result
 
-    at_every_call(door, act, lambda fault, outcome: same(outcome, clean),
+    at_every_call(entry, act, lambda fault, outcome: same(outcome, clean),
                   only=("func", "Dfun", "jac", "loss", "callback"))
 
 
-@pytest.mark.parametrize("door", WITH_CALLBACK)
-def test_a_callback_may_end_the_fit_at_any_call(door):
+@pytest.mark.parametrize("entry", WITH_CALLBACK)
+def test_a_callback_may_end_the_fit_at_any_call(entry):
     def check(fault, outcome):
         (x, success, code), = answers(outcome)
         assert not success and code in (11, -2) and np.isfinite(x).all()
 
-    at_every_call(door, lambda args, result: True, check, only=("callback",))
+    at_every_call(entry, lambda args, result: True, check, only=("callback",))
 
 
 # ------------------------------------------- defects that these tests found
@@ -390,23 +390,23 @@ def test_a_complex_step_tolerates_a_func_that_writes_into_its_argument():
                                   leastsq(entries.residual, entries.X0, Dfun="cs")[0])
 
 
-@pytest.mark.parametrize("door", ["curve_fit, bounds", "least_squares, jac", "intervals"])
+@pytest.mark.parametrize("entry", ["curve_fit, bounds", "least_squares, jac", "intervals"])
 @pytest.mark.parametrize("act, kind, text", [
     (lambda r: r + 0j, TypeError, "complex128"), (lambda r: r.astype("m8[s]"), TypeError, "timedelta64"),
     (lambda r: r[:, :1], ValueError, "shape")],
     ids=["complex", "times", "short"])
-def test_the_jacobian_at_the_solution_is_checked_like_any_other(door, act, kind, text):
+def test_the_jacobian_at_the_solution_is_checked_like_any_other(entry, act, kind, text):
     counting = Fault(only=("jac", "Dfun"))
-    DOORS[door](counting)
-    last = counting.calls if door != "intervals" else 1
+    ENTRIES[entry](counting)
+    last = counting.calls if entry != "intervals" else 1
     with pytest.raises(kind, match=text):
-        DOORS[door](Fault(lambda args, r: act(r), last, only=("jac", "Dfun")))
+        ENTRIES[entry](Fault(lambda args, r: act(r), last, only=("jac", "Dfun")))
 
 
-@pytest.mark.parametrize("door", ["curve_fit, bounds", "intervals"])
-def test_the_jacobian_at_the_solution_must_be_finite(door):
+@pytest.mark.parametrize("entry", ["curve_fit, bounds", "intervals"])
+def test_the_jacobian_at_the_solution_must_be_finite(entry):
     test_the_jacobian_at_the_solution_is_checked_like_any_other(
-        door, lambda r: r * np.nan, ValueError, "not finite|is nan")
+        entry, lambda r: r * np.nan, ValueError, "not finite|is nan")
 
 
 def test_a_probe_near_the_answer_may_leave_the_domain_but_not_change_shape():

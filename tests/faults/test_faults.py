@@ -37,19 +37,19 @@ def michaelis_menten(m):
 residual, jacobian, by_columns = michaelis_menten(12)
 # Large enough for the solver to release the GIL between the calls.
 large_residual, large_jacobian, _ = michaelis_menten(1 << 14)
-DOORS = {"lmdif": (residual, {}), "lmder": (residual, {"Dfun": jacobian}),
+METHODS = {"lmdif": (residual, {}), "lmder": (residual, {"Dfun": jacobian}),
          "col_deriv": (residual, {"Dfun": by_columns, "col_deriv": True}),
          "large lmdif": (large_residual, {}),
          "large lmder": (large_residual, {"Dfun": large_jacobian}),
          "blocked lmdif": (residual, {"qr": "blocked"}),
          "blocked lmder": (residual, {"qr": "blocked", "Dfun": jacobian}),
          "large threaded": (large_residual, {"qr": "blocked", "threads": 2, "Dfun": large_jacobian})}
-EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
+EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
 
 
-def fit(door, wrap=lambda function: function, x0=X0, **options):
+def fit(method, wrap=lambda function: function, x0=X0, **options):
     """A full fit through one entry point, with the user's functions wrapped."""
-    func, own_options = DOORS[door]
+    func, own_options = METHODS[method]
     options = own_options | options
     if "Dfun" in options:
         options["Dfun"] = wrap(options["Dfun"])
@@ -87,23 +87,23 @@ class Fault:
         return call
 
 
-def count(door):
+def count(method):
     fault = Fault(None, None)
-    fit(door, fault)
+    fit(method, fault)
     return fault.calls
 
 
-def at_every_call(door, act, check, onward=False):
+def at_every_call(method, act, check, onward=False):
     """Run a fit with the fault at call number k, for each k; check(k, fault, outcome) gets its result or its
     exception.  Afterwards x0, reference counts and the next fit must be as without the fault."""
-    clean, x0, calls = fit(door), np.array(X0), count(door)
-    func, options = DOORS[door]
+    clean, x0, calls = fit(method), np.array(X0), count(method)
+    func, options = METHODS[method]
     watched = (func, options.get("Dfun"), x0)[:3 if "Dfun" in options else 1]
     counts = None
     for k in range(1, calls + 1):
         fault = Fault(act, k, onward)
         try:
-            outcome = fit(door, fault, x0)
+            outcome = fit(method, fault, x0)
         except BaseException as error:
             outcome = error
         check(k, fault, outcome)
@@ -113,7 +113,7 @@ def at_every_call(door, act, check, onward=False):
         now = [sys.getrefcount(w) for w in watched]
         assert counts is None or now == counts
         counts = now
-    assert_same(fit(door), clean)
+    assert_same(fit(method), clean)
 
 
 # ------------------------------------------------------------ faults that raise
@@ -123,9 +123,9 @@ class Own(BaseException):
     pass
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, MemoryError, Own])
-def test_any_call_may_raise(door, kind):
+def test_any_call_may_raise(method, kind):
     made = []
 
     def act(x, result):
@@ -139,17 +139,17 @@ def test_any_call_may_raise(door, kind):
         assert traceback.extract_tb(outcome.__traceback__)[-1].name == "act"
         outcome.__traceback__ = None
 
-    at_every_call(door, act, check)
+    at_every_call(method, act, check)
 
 
 # ----------------------------------------------------- faults in what functions return
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("whole", [False, True], ids=["one", "all"])
-def test_any_call_may_return_values_not_finite(door, value, whole):
-    clean, func = fit(door), DOORS[door][0]
+def test_any_call_may_return_values_not_finite(method, value, whole):
+    clean, func = fit(method), METHODS[method][0]
 
     def act(x, result):
         result = np.array(result)
@@ -159,9 +159,9 @@ def test_any_call_may_return_values_not_finite(door, value, whole):
     def check(k, fault, outcome):
         x, cov, info, mesg, ier = outcome
         assert ier in (1, 2, 3, 9)
-        if k == 1 or fault.hit == "Dfun" or "lmdif" in door and k <= 3:
+        if k == 1 or fault.hit == "Dfun" or "lmdif" in method and k <= 3:
             assert ier == 9
-        if "lmdif" not in door and fault.hit == "func" and k > 1:
+        if "lmdif" not in method and fault.hit == "func" and k > 1:
             assert ier != 9                             # at a trial point: a rejected step
         if ier == 9:
             assert cov is None and fault.calls == info["nfev"] + info.get("njev", 0)
@@ -173,7 +173,7 @@ def test_any_call_may_return_values_not_finite(door, value, whole):
             assert cov is not None
         assert any(np.array_equal(x, p) for p in fault.points)
 
-    at_every_call(door, act, check)
+    at_every_call(method, act, check)
 
 
 def refuse(kinds, name_of, at_first=None):
@@ -187,21 +187,21 @@ def refuse(kinds, name_of, at_first=None):
     return check
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("act", [
     lambda x, r: None, lambda x, r: r + 0j, lambda x, r: r.astype(object), lambda x, r: "text",
     lambda x, r: {}, lambda x, r: r.astype(str), lambda x, r: r.astype("m8[s]"),
     lambda x, r: fit, lambda x, r: NotImplemented],
     ids=["None", "complex", "object", "text", "dict", "strings", "times", "function", "singleton"])
-def test_any_call_may_return_something_other_than_an_array_of_reals(door, act):
-    at_every_call(door, act, refuse(TypeError, True))
+def test_any_call_may_return_something_other_than_an_array_of_reals(method, act):
+    at_every_call(method, act, refuse(TypeError, True))
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("act", [
     lambda x, r: np.array(r)[:-1], lambda x, r: np.concatenate([r, r]), lambda x, r: x[:1],
     lambda x, r: [], lambda x, r: np.float64(1)], ids=["short", "double", "of x", "empty", "0-d"])
-def test_any_call_may_return_a_wrong_size(door, act):
+def test_any_call_may_return_a_wrong_size(method, act):
     def check(k, fault, outcome):
         if k == 1:          # no error yet: the second call contradicts the size, or n > m
             assert isinstance(outcome, (TypeError, ValueError))
@@ -212,22 +212,22 @@ def test_any_call_may_return_a_wrong_size(door, act):
             text = "changed size between calls" if fault.hit == "func" else "Shape should be"
         assert re.search(text, str(outcome)), outcome
 
-    at_every_call(door, act, check)
+    at_every_call(method, act, check)
 
 
-@EVERY_DOOR
-def test_any_call_may_return_too_many_dimensions(door):
-    at_every_call(door, lambda x, r: np.reshape(r, (1, 2, -1)),
+@EVERY_METHOD
+def test_any_call_may_return_too_many_dimensions(method):
+    at_every_call(method, lambda x, r: np.reshape(r, (1, 2, -1)),
                   refuse((TypeError, ValueError), True))
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("huge", [
     np.broadcast_to(0.0, 10 ** 15), np.broadcast_to(np.int8(0), 2 ** 62),
     np.broadcast_to(np.float32(0), 2 ** 60 - 1)], ids=["1e15", "2**62", "2**60-1"])
-def test_any_call_may_return_a_huge_array(door, huge):
+def test_any_call_may_return_a_huge_array(method, huge):
     # Nothing of that size can be allocated, so anything but an exception is a crash.
-    at_every_call(door, lambda x, r: huge,
+    at_every_call(method, lambda x, r: huge,
                   refuse((TypeError, ValueError), None, (MemoryError, ValueError, OverflowError)))
 
 
@@ -237,21 +237,21 @@ def test_huge_jacobian_is_refused(shape):
         leastsq(residual, X0, Dfun=lambda p: np.broadcast_to(np.int8(0), shape))
 
 
-@EVERY_DOOR
-def test_from_any_call_on_one_buffer_may_be_reused(door):
-    clean, buffers = fit(door), {}
+@EVERY_METHOD
+def test_from_any_call_on_one_buffer_may_be_reused(method):
+    clean, buffers = fit(method), {}
 
     def act(x, result):
         out = buffers.setdefault(np.shape(result), np.empty(np.shape(result)))
         out[...] = result
         return out
 
-    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean), onward=True)
+    at_every_call(method, act, lambda k, fault, outcome: assert_same(outcome, clean), onward=True)
 
 
-@EVERY_DOOR
-def test_any_call_may_spoil_x_and_the_last_result(door):
-    clean, results = fit(door), []
+@EVERY_METHOD
+def test_any_call_may_spoil_x_and_the_last_result(method):
+    clean, results = fit(method), []
 
     def act(x, result):
         x[:] = 1e300
@@ -260,16 +260,16 @@ def test_any_call_may_spoil_x_and_the_last_result(door):
         results[:] = [np.array(result)]
         return results[0]
 
-    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean), onward=True)
+    at_every_call(method, act, lambda k, fault, outcome: assert_same(outcome, clean), onward=True)
 
 
 # -------------------------------------------------------- faults of control flow
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("inner", ["lmdif", "col_deriv", "large lmder"])
-def test_any_call_may_fit_again(door, inner):
-    clean, inner_clean = fit(door), fit(inner)
+def test_any_call_may_fit_again(method, inner):
+    clean, inner_clean = fit(method), fit(inner)
 
     def act(x, result):
         assert_same(fit(inner), inner_clean)
@@ -277,22 +277,22 @@ def test_any_call_may_fit_again(door, inner):
             leastsq(lambda p: 1 // 0, X0)
         return result
 
-    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean))
+    at_every_call(method, act, lambda k, fault, outcome: assert_same(outcome, clean))
 
 
-@EVERY_DOOR
-def test_any_call_may_fit_in_another_thread(door):
-    clean = fit(door)
+@EVERY_METHOD
+def test_any_call_may_fit_in_another_thread(method):
+    clean = fit(method)
 
     def act(x, result):
         got = []
-        thread = threading.Thread(target=lambda: got.append(fit(door)))
+        thread = threading.Thread(target=lambda: got.append(fit(method)))
         thread.start()
         thread.join(30)
         assert_same(got[0], clean)
         return result
 
-    at_every_call(door, act, lambda k, fault, outcome: assert_same(outcome, clean))
+    at_every_call(method, act, lambda k, fault, outcome: assert_same(outcome, clean))
 
 
 def test_func_may_drop_the_last_reference_to_itself_and_its_arguments():
@@ -317,8 +317,8 @@ def test_func_may_drop_the_last_reference_to_itself_and_its_arguments():
 @pytest.mark.parametrize("error", [
     SystemExit(3), GeneratorExit(), StopIteration(), Warning(), BaseExceptionGroup("", [Own()])],
     ids=lambda error: type(error).__name__)
-@EVERY_DOOR
-def test_exceptions_that_python_treats_specially_arrive_too(door, error):
+@EVERY_METHOD
+def test_exceptions_that_python_treats_specially_arrive_too(method, error):
     def check(k, fault, outcome):
         assert outcome is error
         error.__traceback__ = error.__context__ = None
@@ -326,7 +326,7 @@ def test_exceptions_that_python_treats_specially_arrive_too(door, error):
     def act(x, result):
         raise error
 
-    at_every_call(door, act, check)
+    at_every_call(method, act, check)
 
 
 def test_endless_recursion_ends_in_recursion_error():
@@ -352,14 +352,14 @@ def test_warning_in_func_turned_into_an_error_is_the_users_exception():
 def test_fits_run_in_eight_threads_at_once():
     gate, failures = threading.Barrier(8), []
     starts = [(1.0 + i / 8, 1.0 + i / 4) for i in range(8)]
-    expected = [{door: fit(door, x0=start) for door in DOORS} for start in starts]
+    expected = [{method: fit(method, x0=start) for method in METHODS} for start in starts]
 
     def work(i):
         try:
             gate.wait(30)
             for _ in range(10):
-                for door in DOORS:
-                    assert_same(fit(door, x0=starts[i]), expected[i][door])
+                for method in METHODS:
+                    assert_same(fit(method, x0=starts[i]), expected[i][method])
                 with pytest.raises(ZeroDivisionError):
                     leastsq(lambda p: 1 // 0, X0)
         except BaseException as error:
@@ -376,10 +376,10 @@ def test_fits_run_in_eight_threads_at_once():
 # ------------------------------------------------------- references and memory
 
 
-@EVERY_DOOR
+@EVERY_METHOD
 @pytest.mark.parametrize("end", ["success", "raise", "complex", "size", "improper", "diag",
                                  "not finite", "x0"])
-def test_reference_counts_stay_as_they_were(door, end):
+def test_reference_counts_stay_as_they_were(method, end):
     def spoil(r):
         return {"raise": lambda: 1 // 0, "complex": lambda: r + 0j, "size": lambda: r[1:],
                 "not finite": lambda: r * np.nan}.get(end, lambda: r)()
@@ -397,7 +397,7 @@ def test_reference_counts_stay_as_they_were(door, end):
     func, extra, scale, diag = Counted(), object(), 1e300 / 3, np.ones(3 if end == "diag" else 2)
     x0 = np.ones(2, complex if end == "x0" else float)
     args = (extra, scale)
-    right, options = DOORS[door]
+    right, options = METHODS[method]
     given = options | ({"Dfun": dfun} if "Dfun" in options else {})
 
     def once():
@@ -416,7 +416,7 @@ def test_reference_counts_stay_as_they_were(door, end):
     assert len(ends) == 1 and (ends <= {1, 2, 3, 9}) == (end in ("success", "not finite"))
 
 
-SMALL = [door for door in DOORS if "large" not in door]
+SMALL = [method for method in METHODS if "large" not in method]
 
 
 def resident_pages():
@@ -428,9 +428,9 @@ def some_fits(number):
     """`number` fits, which end in every possible way."""
     huge = np.zeros((12, 2), complex)
     for _ in range(number // 10):
-        for door in SMALL:
-            fit(door, maxfev=2)
-            fit(door)
+        for method in SMALL:
+            fit(method, maxfev=2)
+            fit(method)
         for bad in (dict(diag=[1.0]), dict(ftol=-1.0), dict(Dfun=lambda p: huge),
                     dict(Dfun=lambda p: 1 // 0)):
             try:

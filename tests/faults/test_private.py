@@ -50,7 +50,7 @@ def machine_arguments():
 
 
 def told(*answers):
-    """A machine to which that was told."""
+    """A machine that has been told these answers."""
     machine = LevenbergMarquardt(X)
     for answer in answers:
         machine.tell_norm(answer) if machine.request == "norm" else machine.tell_model(answer, F)
@@ -58,7 +58,7 @@ def told(*answers):
 
 
 def felt():
-    """A machine that wants a change, at a feeler."""
+    """A machine whose request is "feeler"."""
     machine = LevenbergMarquardt(X, strategy="robust")
     machine.tell_norm(F)
     machine.tell_model(J, F)

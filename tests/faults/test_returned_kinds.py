@@ -9,7 +9,7 @@ import pytest
 import leastsq
 from leastsq import curve_fit
 
-DOORS = entries.ENTRIES | entries.IN_PYTHON
+ENTRIES = entries.ENTRIES | entries.IN_PYTHON
 HAVE_ARRAYS = ("func", "Dfun", "jac", "loss")
 
 
@@ -86,48 +86,48 @@ def returning(make, only, at=1):
     return wrap
 
 
-def functions_of(door):
+def functions_of(entry):
     """The functions that return arrays, among those that the entry calls."""
     seen = []
 
     def wrap(function, name):
         seen.append(name)
         return function
-    DOORS[door](wrap)
+    ENTRIES[entry](wrap)
     return [name for name in dict.fromkeys(seen) if name in HAVE_ARRAYS]
 
 
-CASES = [(door, name) for door in DOORS for name in functions_of(door)
+CASES = [(entry, name) for entry in ENTRIES for name in functions_of(entry)
          # the user's own loop converts func's results; strict is tested in test_strict.py
-         if not (door == "ask/tell" and name == "func" or door == "strict")]
-IDS = [f"{door}, {name}" for door, name in CASES]
+         if not (entry == "ask/tell" and name == "func" or entry == "strict")]
+IDS = [f"{entry}, {name}" for entry, name in CASES]
 
 
 @pytest.mark.parametrize("how", PASS)
-@pytest.mark.parametrize(("door", "name"), CASES, ids=IDS)
-def test_objects_that_hold_only_numbers_pass(door, name, how):
-    if how == "wrapped" and name == "func" and "curve_fit" in door:
+@pytest.mark.parametrize(("entry", "name"), CASES, ids=IDS)
+def test_objects_that_hold_only_numbers_pass(entry, name, how):
+    if how == "wrapped" and name == "func" and "curve_fit" in entry:
         pytest.skip("the object itself decides what it gives minus an array")
-    clean = entries.values(DOORS[door]())
-    assert entries.values(DOORS[door](returning(PASS[how], name))) == clean
+    clean = entries.values(ENTRIES[entry]())
+    assert entries.values(ENTRIES[entry](returning(PASS[how], name))) == clean
 
 
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("how", REFUSED)
-@pytest.mark.parametrize(("door", "name"), CASES, ids=IDS)
-def test_masks_units_and_dates_are_refused(door, name, how, at):
+@pytest.mark.parametrize(("entry", "name"), CASES, ids=IDS)
+def test_masks_units_and_dates_are_refused(entry, name, how, at):
     make, words = REFUSED[how]
-    if how == "masked" and name == "func" and door.startswith("blocks"):
+    if how == "masked" and name == "func" and entry.startswith("blocks"):
         pytest.skip("blocks leave out masked residuals: test_kinds.py")
     counting = []
-    DOORS[door](returning(lambda v: counting.append(1) or v, name))
+    ENTRIES[entry](returning(lambda v: counting.append(1) or v, name))
     if len(counting) < at:
         pytest.skip("the function is called once")
     with pytest.raises(TypeError, match=words) as caught:
-        DOORS[door](returning(make, name, at))
+        ENTRIES[entry](returning(make, name, at))
     said = str(caught.value)
     names = {"func": ("f",) if said.startswith("curve_fit") else ("func", "fun")}.get(name, (name,))
-    assert door == "ask/tell" or any(f"the array that {called} returns" in said for called in names)
+    assert entry == "ask/tell" or any(f"the array that {called} returns" in said for called in names)
 
 
 def test_an_error_about_a_masked_model_advises_to_mask_the_data():

@@ -21,7 +21,7 @@ def _asked(data, default):
 
 
 def functions(default, m=M):
-    """func and Dfun; three of m numbers are missing where the data, or else the default, say so."""
+    """func and Dfun; three of m numbers are not written if the data, or else the default, say so."""
     @SIGNATURE
     def func(m, n, x, f, data):
         for i in range(m - 3*(_asked(data, default) == SHORT_F)):

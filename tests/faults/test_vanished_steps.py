@@ -34,7 +34,7 @@ def counted(func):
 @pytest.mark.parametrize("small", STARTS)
 @pytest.mark.parametrize("options", [{}, {"qr": "blocked"}, {"workers": 1}, {"epsfcn": 1e-15}, {"diag": [1.0, 2.0]}] +
                          [{"engine": "reference"}]*_build.reference, ids=str)
-def test_where_bits_are_promised_the_message_says_it(options, small):
+def test_where_bits_are_promised_the_message_names_the_parameter(options, small):
     func = counted(line)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -74,7 +74,7 @@ def test_other_fits_get_no_such_message():
     assert "Not fitted" not in leastsq(line, [1.0, 1e-11], bounds=([-9, 1e-11], [9, 1e-11]), full_output=True)[3]      # fixed
 
 
-def test_several_are_named_and_failures_keep_their_reason():
+def test_several_parameters_are_named_and_failures_keep_their_reason():
     def func(p):
         return np.append(p[0] + 1.0, p[1:] - 3.0)
     message = leastsq(func, [1.0] + [1e-12]*6, full_output=True)[3]
@@ -183,8 +183,8 @@ def test_fits_with_bounds_have_error_bars_from_there():
 
 
 @pytest.mark.parametrize("small", [*STARTS[:3], 1e-40])
-def test_strict_finds_it(small):
-    """With a message of its own, and only once."""
+def test_strict_finds_a_vanished_step(small):
+    """With a separate message, and only once."""
     with pytest.warns(StrictWarning, match=r"x\[1\] is too near zero .*start from exactly 0") as caught:
         leastsq(line, [1.0, small], strict=True)
     assert len(caught) == 1

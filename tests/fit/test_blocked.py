@@ -60,7 +60,7 @@ class Smooth:
     def by_columns(self, x):
         return self.jacobian(x).T
 
-    def doors(self):
+    def options_by_method(self):
         return {"lmdif": {}, "lmder": {"Dfun": self.jacobian},
                 "col_deriv": {"Dfun": self.by_columns, "col_deriv": True}}
 
@@ -138,7 +138,7 @@ class minima:
 
 
 def assert_same_end(norm, want, run, method):
-    """Or a run that no list names, for it depends on the last bits of this processor's functions."""
+    """Assert the same minimum, or that the run depends on the last bits of this processor's functions."""
     if norm != pytest.approx(want, rel=1e-7, abs=1e-8):
         assert_minpack_hangs_on_roundings(run, "lmder" if method == "col_deriv" else method)
 
@@ -207,9 +207,9 @@ def test_nist_problems_lose_as_many_digits_as_they_gain():
 
 # ----------------------------------------------------------------- results
 
-@pytest.mark.parametrize("door", METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("m, n", SHAPES)
-def test_full_output_is_that_of_a_pivoted_qr(m, n, door):
+def test_full_output_is_that_of_a_pivoted_qr(m, n, method):
     p = Smooth(m, n)
     made = []
 
@@ -219,11 +219,11 @@ def test_full_output_is_that_of_a_pivoted_qr(m, n, door):
             return function(x)
         return call
 
-    options = p.doors()[door]
+    options = p.options_by_method()[method]
     if options:
         options["Dfun"] = noting(options["Dfun"])
     x, cov, info, mesg, ier = blocked(p.residual, p.x0, **options)
-    want = minpack(p.residual, p.x0, **p.doors()[door])
+    want = minpack(p.residual, p.x0, **p.options_by_method()[method])
     np.testing.assert_allclose(x, want[0], rtol=1e-6)
     assert ier in CONVERGED and want[4] in CONVERGED
     assert list(info) == list(want[2]) and mesg.startswith(("Both", "The relative"))
@@ -253,7 +253,7 @@ def test_full_output_is_that_of_a_pivoted_qr(m, n, door):
 @pytest.mark.parametrize("m, n", [(40, 4), (20000, 2)])
 def test_short_and_full_form_agree(m, n):
     p = Smooth(m, n)
-    for options in p.doors().values():
+    for options in p.options_by_method().values():
         x, ier = leastsq(p.residual, p.x0, qr="blocked", **options)
         full = blocked(p.residual, p.x0, **options)
         np.testing.assert_array_equal(x, full[0])
@@ -270,7 +270,7 @@ def test_one_residual_of_one_parameter(convert, options):
     assert np.ndim(info["fvec"]) == np.ndim(convert(1.0))
 
 
-# --------------------------------------------- who owns the array of residuals
+# --------------------------------------------- ownership of the array of residuals
 
 def test_residuals_that_only_the_solver_holds_are_not_copied():
     p, places = Smooth(20000, 3), set()
@@ -280,15 +280,15 @@ def test_residuals_that_only_the_solver_holds_are_not_copied():
         places.add(f.ctypes.data)
         return f
 
-    for options in p.doors().values():
+    for options in p.options_by_method().values():
         x, _, info, *_ = blocked(func, p.x0, **options)
         assert info["fvec"].ctypes.data in places and info["fvec"].flags.owndata
         np.testing.assert_array_equal(info["fvec"], p.residual(x))
 
 
 @pytest.mark.parametrize("full_output, vectors", [(False, 0), (True, 2)])
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
-def test_residuals_are_not_kept_for_a_caller_who_does_not_want_them(door, full_output, vectors):
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
+def test_residuals_are_not_kept_for_a_caller_who_does_not_want_them(method, full_output, vectors):
     """Without full output there is no vector besides the one that func makes at a trial point.  With it there
     is the vector at x, and a spare for functions that keep their result, which is unused here."""
     p, lying = Smooth(20000, 3), []
@@ -299,10 +299,10 @@ def test_residuals_are_not_kept_for_a_caller_who_does_not_want_them(door, full_o
         lying.append(sum(trace.size == 8 * p.m for trace in arrays.traces))
         return p.residual(x)
 
-    first_trial = {"lmdif": 1 + p.n, "lmder": 1}[door]
+    first_trial = {"lmdif": 1 + p.n, "lmder": 1}[method]
     tracemalloc.start()
     try:
-        leastsq(func, p.x0, qr="blocked", full_output=full_output, **p.doors()[door])
+        leastsq(func, p.x0, qr="blocked", full_output=full_output, **p.options_by_method()[method])
     finally:
         tracemalloc.stop()
     assert lying[first_trial] == vectors, lying
@@ -312,12 +312,12 @@ class Own(np.ndarray):
     """A subclass of ndarray defined by the user."""
 
 
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
 @pytest.mark.parametrize("way", ["kept", "weak", "view", "buffer", "read-only", "class", "mixed"])
-def test_residuals_with_other_references_are_copied(way, door):
+def test_residuals_with_other_references_are_copied(way, method):
     """The holder of the other reference writes into all of them at the next call, and after the fit."""
     p, kept, buffer = Smooth(20000, 3), [], np.empty(20000)
-    clean = blocked(p.residual, p.x0, **p.doors()[door])
+    clean = blocked(p.residual, p.x0, **p.options_by_method()[method])
 
     def spoil():
         for one in kept:
@@ -342,7 +342,7 @@ def test_residuals_with_other_references_are_copied(way, door):
             f.flags.writeable = False
         return f
 
-    got = blocked(func, p.x0, **p.doors()[door])
+    got = blocked(func, p.x0, **p.options_by_method()[method])
     spoil()
     assert_same(got, clean)
     assert got[2]["fvec"].flags.writeable and type(got[2]["fvec"]) is np.ndarray
@@ -350,14 +350,14 @@ def test_residuals_with_other_references_are_copied(way, door):
 
 # ------------------------------------------------------------------- threads
 
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
 @pytest.mark.parametrize("m, n", SEVERAL_CHUNKS)
-def test_threads_change_no_bit(m, n, door):
+def test_threads_change_no_bit(m, n, method):
     p = Smooth(m, n)
-    limit = {"maxfev": 2 * n + 4} if door == "lmdif" else {}
-    one = blocked(p.residual, p.x0, threads=1, **limit, **p.doors()[door])
+    limit = {"maxfev": 2 * n + 4} if method == "lmdif" else {}
+    one = blocked(p.residual, p.x0, threads=1, **limit, **p.options_by_method()[method])
     for threads in (2, 3, 8) if m * n < 1e6 else (2, 3):
-        assert_same(blocked(p.residual, p.x0, threads=threads, **limit, **p.doors()[door]), one)
+        assert_same(blocked(p.residual, p.x0, threads=threads, **limit, **p.options_by_method()[method]), one)
 
 
 KINDS = ["dense", "zero rows", "zero columns", "equal columns"]
@@ -484,25 +484,25 @@ def test_jacobian_of_one_column_may_have_any_shape(shape, dtype, col_deriv):
 
 
 @pytest.mark.parametrize("kind", ["f2", "f4", ">f4", "i1", "i8", "u2", bool])
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
-def test_residuals_of_other_dtypes_are_widened(kind, door):
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
+def test_residuals_of_other_dtypes_are_widened(kind, method):
     p = Smooth(300, 3)
 
     def narrow(x):
         return np.abs(32 * p.residual(x)).astype(kind)
 
     epsilon = {"f2": 2.0 ** -10, "f4": 2.0 ** -23, ">f4": 2.0 ** -23}.get(kind, 2.0 ** -52)
-    assert_same(blocked(narrow, p.x0, **p.doors()[door]),
-                blocked(lambda x: narrow(x).astype(float), p.x0, epsfcn=epsilon, **p.doors()[door]))
+    assert_same(blocked(narrow, p.x0, **p.options_by_method()[method]),
+                blocked(lambda x: narrow(x).astype(float), p.x0, epsfcn=epsilon, **p.options_by_method()[method]))
 
 
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
-def test_residuals_of_every_layout_are_read_alike(door):
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
+def test_residuals_of_every_layout_are_read_alike(method):
     p = Smooth(20000, 2)
-    expected = blocked(p.residual, p.x0, **p.doors()[door])
+    expected = blocked(p.residual, p.x0, **p.options_by_method()[method])
     for name in ("strided", "backwards", "unaligned", "swapped"):
-        assert_same(blocked(lambda x: LAYOUTS[name](p.residual(x)), p.x0, **p.doors()[door]), expected)
-    assert_same(blocked(lambda x: p.residual(x).tolist(), p.x0, **p.doors()[door]), expected)
+        assert_same(blocked(lambda x: LAYOUTS[name](p.residual(x)), p.x0, **p.options_by_method()[method]), expected)
+    assert_same(blocked(lambda x: p.residual(x).tolist(), p.x0, **p.options_by_method()[method]), expected)
 
 
 # ------------------------------------------------------------------ callbacks
@@ -510,22 +510,22 @@ def test_residuals_of_every_layout_are_read_alike(door):
 @pytest.mark.parametrize("limits", [{}, {"maxfev": 1}, {"maxfev": 5}, {"xtol": 0, "ftol": 0},
                                     {"factor": 0.1}, {"gtol": 0.5}], ids=str)
 @pytest.mark.parametrize("m", [40, 20000])
-@pytest.mark.parametrize("door", METHODS)
-def test_functions_run_exactly_as_often_as_reported(door, m, limits):
+@pytest.mark.parametrize("method", METHODS)
+def test_functions_run_exactly_as_often_as_reported(method, m, limits):
     p = Smooth(m, 2)
-    func, options = At(p.residual, None, None), p.doors()[door]
+    func, options = At(p.residual, None, None), p.options_by_method()[method]
     dfun = At(options.get("Dfun"), None, None)
     if options:
         options["Dfun"] = dfun
     info = blocked(func, p.x0, **options | limits)[2]
     assert func.calls == info["nfev"]
     assert dfun.calls == info.get("njev", 0)
-    assert ("njev" in info) == (door != "lmdif")
+    assert ("njev" in info) == (method != "lmdif")
 
 
 @pytest.mark.parametrize("m", [40, 20000])
-@pytest.mark.parametrize("door", METHODS)
-def test_x_is_fresh_and_never_changed_afterwards(door, m):
+@pytest.mark.parametrize("method", METHODS)
+def test_x_is_fresh_and_never_changed_afterwards(method, m):
     p = Smooth(m, 2)
     kept, copies = [], []
 
@@ -538,7 +538,7 @@ def test_x_is_fresh_and_never_changed_afterwards(door, m):
             return function(x)
         return call
 
-    options = p.doors()[door]
+    options = p.options_by_method()[method]
     expected = blocked(p.residual, p.x0, **options)
     if options:
         options = options | {"Dfun": keeping(options["Dfun"])}

@@ -1,4 +1,4 @@
-"""Poisson's loss as the core has it: the deviance, scoring's rows, and where no mean is possible."""
+"""Poisson's loss in the core: the deviance, the rows for scoring, and means that are impossible."""
 import numpy as np
 import pytest
 

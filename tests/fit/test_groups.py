@@ -106,7 +106,7 @@ def test_rows_that_show_themselves_late_are_found_and_checked():
     (3, TypeError, "got int"),
     ([[1]]*25, TypeError, "labels such as numbers or strings, got a list"),
 ])
-def test_labels_that_are_none(groups, error, said):
+def test_wrong_labels_are_refused(groups, error, said):
     with pytest.raises(error, match=said):
         leastsq(residual, X0, groups=groups)
 
@@ -118,7 +118,7 @@ def test_a_dfun_makes_no_differences():
         leastsq(residual, X0, separable=lambda a: np.ones((S*40, 1)), groups=GROUPS)
 
 
-def test_curve_fit_hands_them_on():
+def test_curve_fit_passes_groups_on():
     def model(t, a, b, c):
         return np.concatenate([a*t + c, b*t**2 + c])
     y = model(T, 1.0, 2.0, 3.0) + np.tile(np.sin(9*T), 2)

@@ -100,7 +100,7 @@ def test_compiled_functions_are_refused():
         leastsq(function, [1.0], separable=basis)
 
 
-def test_a_start_that_is_not_finite_is_said_with_the_parameter_of_the_whole():
+def test_a_start_that_is_not_finite_is_reported_with_the_parameters_of_the_whole_model():
     x, cov, info, message, ier = leastsq(lambda x: residual(x)*np.nan, [1.0], separable=basis, full_output=True)
     assert ier == 9 and cov is None and x.size == 3
     assert "func(x)[0] is nan" in message
@@ -139,7 +139,7 @@ def test_strategies_take_other_steps_to_the_same_answer():
     assert not np.array_equal(found["fast"][0], found["minpack"][0])
 
 
-def test_relative_steps_of_each_parameter_are_those_of_what_is_left():
+def test_relative_steps_are_those_of_the_remaining_parameters():
     steps = {"bounds": (0, 99), "diff_step": np.array([1e-2, 1e-6, 1e-2])}
     answer = curve_fit(decay, T, Y, [1, 1, 1], separable=["height", "level"], **steps)[0]
     assert answer == pytest.approx(curve_fit(decay, T, Y, [1, 1, 1], ftol=1e-14, xtol=1e-14)[0], rel=1e-6)

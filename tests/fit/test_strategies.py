@@ -1,4 +1,4 @@
-"""Strategies from outside: the same points whoever answers, whatever goes wrong, and what they bring."""
+"""Strategies in the public functions: the same points in all of them, faults at any call, and what strategies save."""
 import math
 import pickle
 
@@ -40,7 +40,7 @@ def fitted(function, x0, **options):
 
 
 def asked(function, x0, jacobian, pickled=False, **options):
-    """The same by ask and tell."""
+    """The same fit by ask and tell."""
     lm, points = LevenbergMarquardt(x0, **options), []
     f = before = trial = jac = None
     with np.errstate(all="ignore"):
@@ -148,7 +148,7 @@ def test_a_jacobian_that_others_may_change_is_not_kept():
 @pytest.mark.parametrize("options", [{}, {"bounds": (0, 19)}, {"loss": "cauchy", "f_scale": 0.1}],
                          ids=["plain", "bounds", "loss"])
 def test_data_in_blocks_use_the_past_alone(strategy, options):
-    """f at the x before is evaluated again, and counted; points do not depend on how the data are cut."""
+    """f at the previous x is evaluated again, and counted; points do not depend on how the data are divided."""
     def func(x, rows):
         calls[0] += 1
         return decay(x)[rows]
@@ -172,7 +172,7 @@ def test_data_in_blocks_use_the_past_alone(strategy, options):
 
 @pytest.mark.parametrize("strategy", ["fast", "robust"])
 @pytest.mark.parametrize("exact", [False, True])
-def test_nan_and_errors_at_any_call(strategy, exact):
+def test_nan_and_exceptions_at_any_call(strategy, exact):
     jacobian = derivatives if exact else None
     count = fitted(decay, START, Dfun=jacobian, strategy=strategy)[1]
     assert count > 8
@@ -201,8 +201,8 @@ def test_nan_and_errors_at_any_call(strategy, exact):
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("x0", [START, [0.1, 5.0, 9.0]])
 def test_the_limit_of_evaluations_holds(strategy, exact, x0):
-    """It may be overshot by a Jacobian, as MINPACK's, and to go back to the best of several starts by f and one more;
-    whatever is found by then is kept."""
+    """It may be exceeded by a Jacobian, as in MINPACK, and by two evaluations to return to the best of several starts;
+    the best point found so far is kept."""
     n = 0 if exact else 3
     jacobian, total = derivatives if exact else None, fitted(decay, x0, Dfun=derivatives if exact else None, strategy=strategy)[1]
     for most in range(1, total + 2):
@@ -256,7 +256,7 @@ def test_difference_steps_see_how_large_a_parameter_was():
     assert min(step for step in steps if step > 0) >= np.sqrt(np.finfo(float).eps)*2.0**-10*0.99
 
 
-DOORS = {
+FUNCTIONS = {
     "leastsq": lambda **how: leastsq.leastsq(decay, START, **how),
     "curve_fit": lambda **how: curve_fit(lambda t, a, b, c: a*np.exp(-b*t) + c, T, Y, START, **how),
     "least_squares": lambda **how: least_squares(decay, START, **how),
@@ -267,24 +267,24 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("strategy", ["quick", None, 1, "FAST", ["fast"]])
-def test_every_door_refuses_what_is_no_strategy_by_its_own_name(door, strategy):
+def test_every_function_refuses_an_unknown_strategy_by_its_own_name(function, strategy):
     with pytest.raises(ValueError, match="strategy must be 'minpack', 'fast' or 'robust', got") as error:
-        DOORS[door](strategy=strategy)
+        FUNCTIONS[function](strategy=strategy)
     assert repr(strategy) in str(error.value)
-    assert str(error.value).startswith(f"{door}: ") or door == "curve_fit"
+    assert str(error.value).startswith(f"{function}: ") or function == "curve_fit"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_door_takes_strategies(strategy):
+def test_every_function_takes_strategies(strategy):
     x = leastsq.leastsq(decay, START, strategy=strategy)[0]
     np.testing.assert_allclose(x, [2, 1.3, 0.5], atol=0.1)
-    np.testing.assert_allclose(DOORS["curve_fit"](strategy=strategy)[0], x, rtol=1e-5)
-    np.testing.assert_allclose(DOORS["least_squares"](strategy=strategy).x, x, rtol=1e-5)
-    assert DOORS["leastsq_batch"](strategy=strategy).success.all()
-    np.testing.assert_allclose(DOORS["leastsq_blocks"](strategy=strategy)[0], x, rtol=1e-5)
-    assert DOORS["LevenbergMarquardt"](strategy=strategy).strategy == strategy
+    np.testing.assert_allclose(FUNCTIONS["curve_fit"](strategy=strategy)[0], x, rtol=1e-5)
+    np.testing.assert_allclose(FUNCTIONS["least_squares"](strategy=strategy).x, x, rtol=1e-5)
+    assert FUNCTIONS["leastsq_batch"](strategy=strategy).success.all()
+    np.testing.assert_allclose(FUNCTIONS["leastsq_blocks"](strategy=strategy)[0], x, rtol=1e-5)
+    assert FUNCTIONS["LevenbergMarquardt"](strategy=strategy).strategy == strategy
     assert leastsq.leastsq(lambda x: Y, [], full_output=True, strategy=strategy)[0].size == 0
 
 
@@ -325,7 +325,7 @@ def test_change_is_the_product():
 
 
 # ---------------------------------------------------------------------------
-# what they bring
+# what strategies save
 
 
 def measured(strategy, exact, names):

@@ -42,7 +42,7 @@ def warned(func, x0=(1.0, 1.0), **options):
     return [str(w.message) for w in caught]
 
 
-# ------------------------------------------------------------------- nothing to say
+# ------------------------------------------------------------------- nothing to report
 
 @pytest.mark.parametrize("options", [{}, {"Dfun": jacobian}, {"Dfun": lambda x: jacobian(x).T, "col_deriv": True}])
 def test_good_functions_pass_with_the_same_result(options):

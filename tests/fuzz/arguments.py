@@ -1,8 +1,8 @@
-"""Random arguments for leastsq, curve_fit and least_squares (front_doors.py), compared with SciPy's functions.
+"""Random arguments for leastsq, curve_fit and least_squares (drop_ins.py), compared with SciPy's functions.
 
     python tests/fuzz/arguments.py --cases 100000
 
-The outcomes must be the same, or differ as a row of the README's table or of front_doors.py says: the row's
+The outcomes must be the same, or differ as a row of the README's table or of drop_ins.py says: the row's
 condition must hold for the arguments, and our outcome must be the one that the row gives.  A difference
 without a row is a finding.  Needs SciPy 1.18 or newer, whose bits are MINPACK's.
 """
@@ -178,8 +178,8 @@ def _limit(ours):
 # ------------------------------------------------------- any public function
 
 @dataclass(frozen=True)
-class Door:
-    """One of our functions, to be compared with SciPy's of the same name."""
+class PublicFunction:
+    """A function of this package, to be compared with SciPy's function of the same name."""
 
     function: Callable
     arguments: dict             # {name: {name of a value: value}}; an argument whose value is named None is left out
@@ -189,20 +189,20 @@ class Door:
     peer: Callable = lambda scipys: scipys   # SciPy's function -> the function to call
 
 
-LEASTSQ = Door(leastsq, ARGUMENTS, ROWS, same_result)
+LEASTSQ = PublicFunction(leastsq, ARGUMENTS, ROWS, same_result)
 
 
-def draw(chance, door):
+def draw(chance, public):
     """{argument: name of a value}: the first value for each argument except a few."""
-    case = {name: next(iter(values)) for name, values in door.arguments.items()}
+    case = {name: next(iter(values)) for name, values in public.arguments.items()}
     for name in chance.sample(sorted(case), chance.choice((1, 1, 2, 2, 3, 4))):
-        case[name] = chance.choice(list(door.arguments[name]))
+        case[name] = chance.choice(list(public.arguments[name]))
     return case
 
 
-def outcome(solver, case, door):
+def outcome(solver, case, public):
     """("result", the result) or (name of an exception, its message), and the warnings."""
-    values = {name: door.arguments[name][value] for name, value in case.items() if value is not None}
+    values = {name: public.arguments[name][value] for name, value in case.items() if value is not None}
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), \
             contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):   # SciPy prints causes
         warnings.simplefilter("always")
@@ -213,39 +213,39 @@ def outcome(solver, case, door):
     return *end, [w.category.__name__ for w in caught if "complex" not in str(w.message).lower()]
 
 
-def changes(case, door):
-    return {name: value for name, value in case.items() if value != next(iter(door.arguments[name]))}
+def changes(case, public):
+    return {name: value for name, value in case.items() if value != next(iter(public.arguments[name]))}
 
 
-def faults(changed, door):
+def faults(changed, public):
     """The exceptions that each changed argument raises on its own; other draws compare those."""
-    usual = {name: next(iter(values)) for name, values in door.arguments.items()}
-    return {outcome(door.function, usual | {name: value}, door)[0] for name, value in changed.items()} - {"result"}
+    usual = {name: next(iter(values)) for name, values in public.arguments.items()}
+    return {outcome(public.function, usual | {name: value}, public)[0] for name, value in changed.items()} - {"result"}
 
 
-def compare(case, door, scipys):
+def compare(case, public, scipys):
     """None if the outcomes are the same; else the row that explains the difference, or "?" and a description."""
-    ours = outcome(door.function, case, door)
-    theirs = outcome(door.peer(scipys), case, door)
+    ours = outcome(public.function, case, public)
+    theirs = outcome(public.peer(scipys), case, public)
     related = ours[0] == theirs[0] or (ours[0], theirs[0]) == ("TypeError", "UFuncTypeError")
     if related and ours[2] == theirs[2]:
-        if ours[0] != "result" or door.same(ours[1], theirs[1]):
+        if ours[0] != "result" or public.same(ours[1], theirs[1]):
             return None
-    end = door.end(ours[1]) if ours[0] == "result" else ours[0]
-    for name, condition, ends in door.rows:
+    end = public.end(ours[1]) if ours[0] == "result" else ours[0]
+    for name, condition, ends in public.rows:
         if condition(case) and end in ends:
             return name
-    changed = changes(case, door)
-    if theirs[0] != "result" and len(changed) > 1 and ours[0] in faults(changed, door):
+    changed = changes(case, public)
+    if theirs[0] != "result" and len(changed) > 1 and ours[0] in faults(changed, public):
         return "of several faults, another"
     return f"? {changed}\n    ours:   {ours}\n    theirs: {theirs}"
 
 
-def run(door, cases, seed, scipys):
+def run(public, cases, seed, scipys):
     """Returns (counts by row, findings)."""
     chance, rows, findings = random.Random(seed), collections.Counter(), []
     for _ in range(cases):
-        verdict = compare(draw(chance, door), door, scipys)
+        verdict = compare(draw(chance, public), public, scipys)
         if verdict is not None and verdict.startswith("?"):
             findings.append(verdict)
         else:
@@ -256,20 +256,20 @@ def run(door, cases, seed, scipys):
 def main():
     import scipy
     import scipy.optimize
-    from front_doors import CURVE_FIT, LEAST_SQUARES
+    from drop_ins import CURVE_FIT, LEAST_SQUARES
     if not guards.scipy_has_minpacks_bits():
         print(f"arguments: not compared, because SciPy {scipy.__version__} does not have MINPACK's bits (1.18 has)")
         return
-    doors = {door.function.__name__: door for door in (LEASTSQ, CURVE_FIT, LEAST_SQUARES)}
+    functions = {public.function.__name__: public for public in (LEASTSQ, CURVE_FIT, LEAST_SQUARES)}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000, help="of each function")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=doors, help="one function")
+    parser.add_argument("--only", choices=functions, help="one function")
     parser.add_argument("--show", type=int, default=20, help="the most findings to describe")
     options = parser.parse_args()
     found = 0
-    for name in [options.only] if options.only else doors:
-        rows, findings = run(doors[name], options.cases, options.seed, getattr(scipy.optimize, name))
+    for name in [options.only] if options.only else functions:
+        rows, findings = run(functions[name], options.cases, options.seed, getattr(scipy.optimize, name))
         print(f"{options.cases} arguments of {name}:", ", ".join(f"{row} {count}" for row, count in rows.most_common()))
         print(*findings[:options.show], sep="\n", end="\n" if findings else "")
         found += len(findings)

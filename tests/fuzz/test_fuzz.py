@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import arguments  # noqa: E402
 import differential  # noqa: E402
-import front_doors  # noqa: E402
+import drop_ins  # noqa: E402
 from leastsq import leastsq  # noqa: E402
 
 CASES = 20_000
@@ -42,17 +42,17 @@ def test_a_changed_bit_is_a_finding(need_program, fuzzer, tmp_path):
     assert differential.run(contracted, 0, 500)[3]
 
 
-@pytest.mark.parametrize("door, cases", [(arguments.LEASTSQ, 12_000), (front_doors.CURVE_FIT, 6000),
-                                         (front_doors.LEAST_SQUARES, 2500)],
+@pytest.mark.parametrize("public, cases", [(arguments.LEASTSQ, 12_000), (drop_ins.CURVE_FIT, 6000),
+                                         (drop_ins.LEAST_SQUARES, 2500)],
                          ids=["leastsq", "curve_fit", "least_squares"])
-def test_random_arguments_have_the_same_outcome_as_in_scipy(door, cases):
+def test_random_arguments_have_the_same_outcome_as_in_scipy(public, cases):
     optimize = pytest.importorskip("scipy.optimize", reason="SciPy is not installed")
     guards.need_scipys_bits()
-    rows, findings = arguments.run(door, cases, 0, getattr(optimize, door.function.__name__))
+    rows, findings = arguments.run(public, cases, 0, getattr(optimize, public.function.__name__))
     assert not findings
     assert rows["same"] > 0.5*cases
-    if door is arguments.LEASTSQ:
-        assert all(rows[name] > 0 for name, _, _ in door.rows)
+    if public is arguments.LEASTSQ:
+        assert all(rows[name] > 0 for name, _, _ in public.rows)
 
 
 @pytest.mark.parametrize("seed", range(8))

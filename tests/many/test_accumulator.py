@@ -220,7 +220,7 @@ def test_merging_adds_the_rows_and_leaves_the_other(m, n, part):
     assert a.merge(b) is None
     assert a.rows == m
     assert_is_triangle_of(a.triangle(), np.column_stack([J, f]))
-    b.push(J[:5], f[:5])                    # as if it had not been read in between
+    b.push(J[:5], f[:5])                    # the same as if it had not been read in between
     kept.push(J[:5], f[:5])
     assert_same(b, kept)
 

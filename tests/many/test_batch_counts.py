@@ -34,7 +34,7 @@ def alone(i, keep=slice(None)):
 
 @pytest.mark.parametrize("options", [{}, {"Dfun": slopes}, {"slab": 3}, {"bounds": (-1e6, 1e6)}],
                          ids=["plain", "Dfun", "slab", "bounds"])
-def test_each_is_fitted_as_alone(options):
+def test_each_problem_is_fitted_as_alone(options):
     result = batch(ftol=1e-11, return_fvec=True, **options)
     assert result.success.all()
     for i in range(0, 40, 7):
@@ -45,7 +45,7 @@ def test_each_is_fitted_as_alone(options):
         assert np.sum(result.fvec[i]**2) == pytest.approx(result.fnorm[i]**2, rel=1e-12)
 
 
-def test_what_is_masked_counts_as_absent():
+def test_masked_counts_are_ignored():
     mask = np.zeros(COUNTS.shape, bool)
     mask[:, 3] = mask[5, :6] = True
     spoiled = np.where(mask, -7, COUNTS)
@@ -59,7 +59,7 @@ def test_what_is_masked_counts_as_absent():
         assert said.counts.expectation == pytest.approx(fit.report().counts.expectation, rel=1e-3)
 
 
-def test_one_of_them_is_told_of_as_counts():
+def test_tools_treat_one_fit_of_the_batch_as_counts():
     result, fit = batch(ftol=1e-11), alone(2)
     said = lsq.report(result.fit(2))
     assert said.stderr == pytest.approx(fit.stderr, rel=1e-2)
@@ -70,7 +70,7 @@ def test_one_of_them_is_told_of_as_counts():
     assert found.upper == pytest.approx(wanted.upper, rel=1e-3)
 
 
-def test_a_start_that_is_no_expectation_befalls_its_problem_alone():
+def test_a_start_without_a_valid_expectation_fails_only_its_problem():
     start = START.copy()
     start[4, 2] = -100
     result = batch(x0=start)
@@ -79,7 +79,7 @@ def test_a_start_that_is_no_expectation_befalls_its_problem_alone():
     assert result.success.sum() == 39
 
 
-def test_compiled_functions_are_fitted_the_same():
+def test_compiled_functions_give_the_same_fits():
     numba = pytest.importorskip("numba")
     from numba import carray, cfunc, types
     signature = types.intc(types.int64, types.int64, types.CPointer(types.double), types.CPointer(types.double), types.voidptr)
@@ -115,7 +115,7 @@ def test_bad_counts_are_refused_by_name(options, words):
         batch(**options)
 
 
-def test_counts_without_their_loss_are_refused():
+def test_counts_without_the_poisson_loss_are_refused():
     with pytest.raises(ValueError, match="counts must be given with loss='poisson' only, got loss='huber'"):
         lsq.leastsq_batch(mean, START, counts=COUNTS, loss="huber")
 

@@ -1,4 +1,4 @@
-"""Compiled functions of several problems at once: the same fits, and no lane feels another."""
+"""Compiled functions of several problems at once: the same fits, and no lane affects another."""
 import ctypes
 import subprocess
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_fits_in_lanes_are_those_of_one_problem_at_a_time(lanes, derivatives, op
 @lanes_of_all
 def test_weights_and_growing_steps(lanes, derivatives, in_lanes, compiled):  # noqa: F811
     x0, y = curves(90, seed=8)
-    x0[::3, 1] = 1e-14                  # whose step changes no residual
+    x0[::3, 1] = 1e-14                  # a difference step of these changes no residual
     rng = np.random.default_rng(8)
     weights = rng.uniform(0.5, 2, y.shape) * (rng.random(y.shape) > 0.2)
     y[weights == 0] = np.nan
@@ -82,7 +82,7 @@ def test_weights_and_growing_steps(lanes, derivatives, in_lanes, compiled):  # n
 def test_counts_in_lanes(lanes, derivatives, in_lanes, compiled):  # noqa: F811
     x0, y = curves(75, seed=15)
     rng = np.random.default_rng(15)
-    x0, nothing = np.abs(x0) + 0.1, np.zeros_like(y)        # the curve less nothing: an expectation
+    x0, nothing = np.abs(x0) + 0.1, np.zeros_like(y)        # the curve without data: an expectation
     counts = np.ma.array(rng.poisson(30 * curve(x0, nothing) + 3), mask=rng.random(y.shape) < 0.1)
     func, dfun = both(in_lanes, lanes)
     for bounds in (None, ([0, 0, 0], [200, 5, 50])):
@@ -116,7 +116,7 @@ def test_lanes_are_full_and_aligned_while_problems_are_left(lanes, derivatives, 
     assert own / (calls * lanes) > 0.98 - 0.0015 * lanes
 
 
-def test_a_lane_that_stops_touches_no_neighbour(in_lanes, compiled):  # noqa: F811
+def test_a_lane_that_stops_does_not_affect_the_others(in_lanes, compiled):  # noqa: F811
     x0, y = curves(200, seed=30)
     y = np.abs(y)
     y[::7, 0] *= -1
@@ -143,20 +143,20 @@ def test_stops_in_differences_count_the_calls_so_far(in_lanes):
     assert (result.ier[::3] == Status.STOPPED).all() and (result.nfev[::3] == 2).all() and (result.njev[::3] == 0).all()
 
 
-def test_what_the_function_returns_ends_all_fits_of_the_call(in_lanes):
+def test_a_nonzero_return_ends_all_fits_of_the_call(in_lanes):
     x0, y = curves(50)
     result = leastsq_batch(CFunction(in_lanes.lanes_return_six, M, lanes=8), x0, y)
     assert (result.ier == Status.STOPPED).all() and (result.nfev == 1).all()
     assert result.message(3).endswith("returning 6.")
 
 
-def test_what_is_not_written_is_not_finite(in_lanes):
+def test_output_that_is_not_written_is_not_finite(in_lanes):
     x0, y = curves(50)
     result = leastsq_batch(CFunction(in_lanes.lanes_short_curve, M, lanes=8), x0, y)
     assert (result.ier == Status.NOT_FINITE).all()
 
 
-def test_a_nan_in_one_lane_touches_no_neighbour(in_lanes, compiled):  # noqa: F811
+def test_a_nan_in_one_lane_does_not_affect_the_others(in_lanes, compiled):  # noqa: F811
     x0, y = curves(64, seed=12)
     func, dfun = both(in_lanes, 8)
     clean = leastsq_batch(compiled[0], x0, y, Dfun=compiled[1])
@@ -169,7 +169,7 @@ def test_a_nan_in_one_lane_touches_no_neighbour(in_lanes, compiled):  # noqa: F8
         assert (result.ier[~others] == Status.NOT_FINITE).all()
 
 
-def test_long_residuals_and_data_of_the_functions_own(in_lanes):
+def test_long_residuals_and_data_that_the_function_holds(in_lanes):
     """m*n is too large for the factorization in lanes."""
     m = 2000
     rng = np.random.default_rng(13)
@@ -180,7 +180,7 @@ def test_long_residuals_and_data_of_the_functions_own(in_lanes):
     assert_same(result, arrays(wanted))
 
 
-def test_one_of_a_batch_in_lanes_is_a_fit(in_lanes):
+def test_tools_accept_one_fit_of_a_batch_in_lanes(in_lanes):
     x0, y = curves(10)
     func, dfun = both(in_lanes, 8)
     result = leastsq_batch(func, x0, y, Dfun=dfun)

@@ -302,7 +302,7 @@ def test_a_callable_loss_gives_what_the_named_one_does():
     assert np.median(np.abs(named.x - called.x)[both]) < 1e-7
 
 
-def test_linear_is_no_loss_whatever_f_scale_is(compiled):
+def test_linear_means_no_loss_whatever_f_scale_is(compiled):
     x0, y = curves(50, seed=55)
     for func in (curve, compiled[0]):
         assert_same(leastsq_batch(func, x0, y, loss="linear", f_scale=3.0), arrays(leastsq_batch(func, x0, y)))

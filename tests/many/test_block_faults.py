@@ -1,4 +1,4 @@
-"""leastsq_blocks: bad arguments, functions that fail, values that are not finite."""
+"""leastsq_blocks: wrong arguments, functions that fail, values that are not finite."""
 import numpy as np
 import pytest
 

@@ -113,7 +113,7 @@ def pieces(size):
     return [(a[i:i + size], b[i:i + size]) for i in range(0, M, size)]
 
 
-DOORS = {"lmdif": {}, "lmder": {"Dfun": jacobian}, "col_deriv": {"Dfun": by_columns, "col_deriv": True}}
+METHODS = {"lmdif": {}, "lmder": {"Dfun": jacobian}, "col_deriv": {"Dfun": by_columns, "col_deriv": True}}
 
 
 def assert_same_fit(got, want, rtol=1e-10):
@@ -123,17 +123,17 @@ def assert_same_fit(got, want, rtol=1e-10):
 
 
 @pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 7, 64, 999, 2500, M])
-@pytest.mark.parametrize("door", DOORS)
-def test_large_fits_agree_with_fits_in_memory(door, size):
-    want = large()[1]["lmdif" if door == "lmdif" else "lmder"]
-    got = in_blocks(residual, start(N), pieces(size), **DOORS[door])
+@pytest.mark.parametrize("method", METHODS)
+def test_large_fits_agree_with_fits_in_memory(method, size):
+    want = large()[1]["lmdif" if method == "lmdif" else "lmder"]
+    got = in_blocks(residual, start(N), pieces(size), **METHODS[method])
     assert_same_fit(got, want)
     assert got[2]["fnorm"] == pytest.approx(np.linalg.norm(want[2]["fvec"]), rel=1e-13)
     np.testing.assert_allclose(got[1], want[1], rtol=1e-6, atol=1e-6 * np.abs(want[1]).max())
     np.testing.assert_array_equal(got[2]["ipvt"], want[2]["ipvt"])
     np.testing.assert_allclose(np.abs(got[2]["qtf"]), np.abs(want[2]["qtf"]), rtol=1e-4, atol=1e-6)
     assert list(got[2]) == [key for key in ("fnorm", "nfev", "njev", "ipvt", "qtf")
-                            if key != "njev" or door != "lmdif"]
+                            if key != "njev" or method != "lmdif"]
 
 
 @pytest.mark.parametrize("seed", range(20))

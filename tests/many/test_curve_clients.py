@@ -1,4 +1,4 @@
-"""`curve_fit_batch` on the data of xarray, astropy and DIPY: what their own loops find, and SciPy's."""
+"""`curve_fit_batch` on data of xarray, astropy and DIPY finds what the loops of these packages, and of SciPy, find."""
 import sys
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SIZE = 5
 
 
 def agrees(result, theirs, share=1e-3):
-    """Apart by less than this share of the standard errors, in every parameter of every problem."""
+    """Do all parameters of all problems differ by less than this fraction of their standard errors?"""
     assert result.success.all()
     np.testing.assert_array_less(np.abs(result.popt - theirs), share*result.stderr)
 
@@ -41,7 +41,7 @@ def test_voxels_of_dipy():
 
 
 @pytest.mark.parametrize("which", ["pixels", "spectra", "voxels"])
-def test_each_as_in_a_loop_over_scipy(which):
+def test_each_fit_agrees_with_a_loop_over_scipy(which):
     from scipy.optimize import curve_fit
     if which == "pixels":
         y, x, f = np.moveaxis(clients.pixels(SIZE), 0, -1), clients.TIMES, clients.decay

@@ -1,4 +1,4 @@
-"""`curve_fit_batch`: each curve as `curve_fit` fits it alone, whatever shape the curves come in."""
+"""`curve_fit_batch` fits each curve as `curve_fit` does alone, whatever the shape of the data."""
 import copy
 import math
 import pickle
@@ -14,7 +14,7 @@ COUNT = math.prod(SHAPE)
 
 
 def hyperbola(t, a, b):
-    """Made of operations that are rounded alike everywhere."""
+    """Made of operations that have the same rounding everywhere."""
     return a*t/(b + t)
 
 
@@ -38,7 +38,7 @@ def every(shape=SHAPE):
 
 
 def alone_equals(result, i, **options):
-    """Problem i of a result against `curve_fit`'s for the same data: to the bit."""
+    """Assert that problem i has the bits of `curve_fit` for the same data."""
     popt, pcov, info, _, ier = curve_fit(full_output=True, **options)
     np.testing.assert_array_equal(result.popt[i], popt)
     np.testing.assert_allclose(result.pcov[i], pcov, rtol=1e-9)
@@ -48,7 +48,7 @@ def alone_equals(result, i, **options):
 @pytest.mark.parametrize("jac", [None, slopes])
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("sigma", ["none", "number", "shared", "own"])
-def test_each_is_what_curve_fit_makes_of_it(image, sigma, absolute, jac):
+def test_each_curve_is_fitted_as_by_curve_fit(image, sigma, absolute, jac):
     rng = np.random.default_rng(6)
     sigma = {"none": None, "number": 0.5, "shared": rng.uniform(0.5, 2, T.size), "own": rng.uniform(0.5, 2, image.shape)}[sigma]
     result = curve_fit_batch(hyperbola, T, image, sigma=sigma, absolute_sigma=absolute, jac=jac, return_fvec=True)
@@ -62,7 +62,7 @@ def test_each_is_what_curve_fit_makes_of_it(image, sigma, absolute, jac):
 
 
 @pytest.mark.parametrize("slab", [None, 1, 5])
-def test_starts_and_points_of_each_ones_own(image, slab):
+def test_each_curve_may_have_its_own_start_and_points(image, slab):
     rng = np.random.default_rng(7)
     x, p0 = T*rng.uniform(0.9, 1.1, (*SHAPE, 1)), rng.uniform(0.5, 3, (*SHAPE, 2))
     result = curve_fit_batch(hyperbola, x, image, p0, slab=slab)
@@ -80,7 +80,7 @@ def test_several_predictors(own):
         alone_equals(result, i, f=plane, xdata=x[:, i] if own else x, ydata=y[i], p0=[1, 1, 1])
 
 
-def test_shared_predictors_of_the_shape_of_the_data_are_told():
+def test_shared_x_marks_predictors_that_have_the_shape_of_the_data():
     rng = np.random.default_rng(9)
     x, y = rng.uniform(-1, 1, (2, 24)), rng.standard_normal((2, 24))
     with pytest.raises(ValueError, match="each problem's own, unless shared_x=True") as caught:
@@ -151,7 +151,7 @@ def test_points_that_are_left_out(image, how):
         np.testing.assert_allclose(found.stderr, result.stderr[i], rtol=1e-5)
 
 
-def test_nan_in_points_of_each_ones_own_and_in_shared_ones(image):
+def test_nan_in_separate_and_in_shared_points(image):
     x = np.array(np.broadcast_to(T, image.shape))
     x[0, 1, 3] = np.nan
     result = curve_fit_batch(hyperbola, x, image, nan_policy="omit")
@@ -195,7 +195,7 @@ def test_derivatives_may_be_a_list(image):
         np.testing.assert_allclose(made.popt[i], popt, rtol=1e-10)
 
 
-def test_one_that_fails_stops_nobody(image):
+def test_a_curve_that_fails_does_not_stop_the_others(image):
     spoiled = image.copy()
     spoiled[1, 2, 3] = np.inf
     result = curve_fit_batch(hyperbola, T, spoiled, check_finite=False)
@@ -222,7 +222,7 @@ def test_results_know_what_was_fitted(image):
         result.fit(0)
 
 
-def test_nothing_of_the_users_is_changed(image):
+def test_the_users_arrays_are_not_changed(image):
     x, y, p0 = T.copy(), image.copy(), np.ones((*SHAPE, 2))
     curve_fit_batch(hyperbola, x, y, p0, sigma=np.ones(T.size), nan_policy="omit")
     np.testing.assert_array_equal(x, T)
@@ -269,7 +269,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changed", "error", "text"), BAD)
-def test_what_is_wrong_is_said_by_name(image, changed, error, text):
+def test_wrong_arguments_are_refused_by_name(image, changed, error, text):
     options = dict(f=hyperbola, xdata=T, ydata=image) | changed
     if error is None:
         assert curve_fit_batch(**options).popt.min() >= 2
@@ -280,14 +280,14 @@ def test_what_is_wrong_is_said_by_name(image, changed, error, text):
 
 @pytest.mark.parametrize("name", ["xdata", "ydata"])
 @pytest.mark.parametrize("options", [{}, {"nan_policy": "raise"}])
-def test_what_is_not_finite_is_refused_by_place(image, name, options):
+def test_values_that_are_not_finite_are_refused_with_their_place(image, name, options):
     given = {"xdata": T.copy(), "ydata": image.copy()}
     given[name].flat[5] = np.nan
     with pytest.raises(ValueError, match=rf"curve_fit_batch: {name} must be finite, got nan at \[.*5\], the first of 1"):
         curve_fit_batch(hyperbola, **given, **options)
 
 
-def test_errors_of_the_model_say_where_from(image):
+def test_exceptions_of_the_model_say_for_which_problems_it_was_called(image):
     def raises(t, a, b):
         raise KeyError("mine")
     with pytest.raises(KeyError) as caught:

@@ -118,7 +118,7 @@ def test_blocks_that_the_workers_make(client):
 
 def test_blocks_are_sent_once(client):
     class Counted:
-        """Not longer known in length, and counting."""
+        """Blocks without a known length, which count how often they are iterated over."""
 
         def __init__(self):
             self.times = 0
@@ -145,7 +145,7 @@ def test_an_error_names_its_block(processes):
     assert "in block 1" in " ".join(caught.value.__notes__)
 
 
-def test_a_timeout_raised_by_the_function_arrives_as_its_own(client):
+def test_a_timeout_raised_by_the_function_arrives_unchanged(client):
     def slow(x, block):
         raise TimeoutError("the instrument is off")
 

@@ -56,7 +56,7 @@ def deviance(y, mu):
 # ------------------------------------------------------------------- the likelihood's minimum
 
 @pytest.mark.parametrize(("model", "truth"), CASES)
-def test_the_answer_is_iminuits(model, truth):
+def test_the_answer_is_that_of_iminuit(model, truth):
     iminuit, cost = pytest.importorskip("iminuit"), pytest.importorskip("iminuit.cost")
     y, fit = drawn(model, truth), fitted(model, truth)
 
@@ -113,7 +113,7 @@ def test_a_jacobian_of_the_model_is_scored():
     assert np.sqrt(np.diag(pcov)) == pytest.approx(exact.stderr, rel=1e-5)
 
 
-def test_residuals_are_the_models_less_the_datas_and_their_squares_the_deviance():
+def test_residuals_are_model_minus_data_and_their_squares_sum_to_the_deviance():
     y, fit = drawn(*MODELS["decay"]), fitted(*MODELS["decay"])
     assert fit.chi2 == pytest.approx(deviance(y, fit.predict()), rel=1e-12)
     assert np.sum(fit.residuals**2) == pytest.approx(fit.chi2, rel=1e-14)
@@ -126,7 +126,7 @@ def test_counts_need_not_be_integers():
     assert 3*doubled == pytest.approx(x, rel=1e-5)
 
 
-def test_a_trial_with_an_impossible_mean_is_a_refused_step():
+def test_a_trial_with_an_impossible_mean_is_a_rejected_step():
     def falling(t, level, slope):
         return level - slope*t
     y, seen = np.array([30, 22, 20, 9, 8, 2, 0, 1.0]), []
@@ -143,7 +143,7 @@ def test_a_trial_with_an_impossible_mean_is_a_refused_step():
     assert np.abs((1 - y/mu) @ np.column_stack([np.ones(8), -t])).max() < 1e-2
 
 
-def test_priors_stand_beside_the_likelihood():
+def test_priors_are_added_to_the_likelihood():
     y, (center, width) = drawn(*MODELS["decay"]), (1.3, 0.05)
     fit = fitted(*MODELS["decay"], prior={"rate": (center, width)})
     J, mu = slopes(decay, T, fit.x), fit.predict()
@@ -211,7 +211,7 @@ def test_other_units_of_a_parameter_scale_it():
     assert scaled.stderr/[1, 1e6, 1] == pytest.approx(plain.stderr, rel=1e-5)
 
 
-def test_masked_and_several_sets_of_counts_count_as_one():
+def test_masked_counts_in_several_sets_are_fitted_like_one_set():
     y = drawn(*MODELS["decay"])
     masked = fitted(*MODELS["decay"], y=np.ma.array(np.append(y, -5), mask=[False]*60 + [True]), t=np.append(T, 2))
     both = lsq.fit([decay, decay], [T[:20], T[20:]], [y[:20], y[20:]], [9.6, 1.2, 0.6], loss="poisson")
@@ -230,7 +230,7 @@ def test_large_counts_are_fitted_as_by_least_squares():
     assert fit.report().p_value == pytest.approx(weighted.report().p_value, abs=1e-3)
 
 
-# -------------------------------------------------------------------------- what is said of it
+# -------------------------------------------------------------------------- reports and tools
 
 def test_profiles_at_low_counts_follow_the_likelihood():
     y = np.array([2.0, 0, 1])
@@ -263,7 +263,7 @@ def test_a_peak_at_its_bound_zero_has_an_upper_limit():
     assert found.lower[0] == 0
 
 
-def test_the_report_compares_the_deviance_with_what_poisson_makes_of_it():
+def test_the_report_compares_the_deviance_with_its_distribution():
     said = fitted(*MODELS["decay"]).report()
     sums = lsq._problem.counts.deviance_moments(decay(T, *said.x))
     assert (said.counts.expectation, said.counts.variance) == pytest.approx([part.sum() for part in sums])
@@ -274,7 +274,7 @@ def test_the_report_compares_the_deviance_with_what_poisson_makes_of_it():
     assert "sum of squares" not in str(said)
 
 
-def test_probabilities_of_the_deviance_are_right_where_chi_squareds_are_not():
+def test_probabilities_of_the_deviance_are_right_where_those_of_chi_squared_are_not():
     mean, level, of_chi2 = np.full(60, 0.4), [], []
     for seed in range(200):
         y = np.random.default_rng(seed).poisson(mean).astype(float)
@@ -283,10 +283,10 @@ def test_probabilities_of_the_deviance_are_right_where_chi_squareds_are_not():
         of_chi2.append(said.reduced_chi2)
     assert np.mean(level) == pytest.approx(0.5, abs=0.08)
     assert np.mean(np.array(level) < 0.2) == pytest.approx(0.2, abs=0.09)
-    assert np.mean(of_chi2) < 0.95          # as chi squared the deviance of low counts seems too small
+    assert np.mean(of_chi2) < 0.95          # if taken as chi squared, the deviance of low counts seems too small
 
 
-def test_over_dispersion_and_smoothing_are_said():
+def test_over_dispersion_and_smoothing_are_reported():
     random, mean = np.random.default_rng(3), decay(T, 40, 1, 5)
     noisy = fitted(decay, [40, 1, 5], y=random.poisson(mean*random.gamma(3, 1/3, T.size)).astype(float)).report()
     assert any("over-dispersed" in text for text in noisy.warnings)
@@ -406,12 +406,12 @@ def test_strategies_are_refused_by_name():
 
 
 @pytest.mark.parametrize("option", [{"strict": True}, {"engine": "reference"}])
-def test_what_speaks_of_squares_is_refused(option):
+def test_options_for_squared_residuals_are_refused(option):
     with pytest.raises(ValueError, match=f"{next(iter(option))} must not be given with loss='poisson'"):
         lsq.curve_fit(decay, T, Y, [9, 1, 1], loss="poisson", **option)
 
 
-def test_a_model_that_is_not_finite_at_the_start_is_said_as_ever():
+def test_a_model_that_is_not_finite_at_the_start_fails_with_a_warning():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         fit = lsq.fit(lambda t, a: a/(t - T[3]), T, Y, [1], loss="poisson")

@@ -1,4 +1,4 @@
-"""Data of `fit`: of any shape, complex, masked, with nan, of pandas; x is never cut."""
+"""Data of `fit`: of any shape, complex, masked, with nan, from pandas; x is passed to the model whole."""
 import numpy as np
 import pytest
 

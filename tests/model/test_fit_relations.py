@@ -100,7 +100,7 @@ def test_data_of_other_forms(options):
 
 @pytest.mark.parametrize("options", ["absolute", "absolute prior"])
 def test_a_parameter_for_each_of_two_equal_sets(options):
-    """With the same data twice, standard errors of shared parameters shrink by sqrt(2), those of own ones do not."""
+    """With the same data twice, standard errors of shared parameters shrink by sqrt(2), those of `own` parameters do not."""
     given = {name: value for name, value in OPTIONS[options].items() if name != "prior"}
     one = fitted({**given, **TIGHT})
     shared = lsq.fit([decay, decay], T, [Y, Y], START, **{**given, **TIGHT, "sigma": [SIGMA, SIGMA]})

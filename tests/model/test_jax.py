@@ -1,4 +1,4 @@
-"""jac="jax": derivatives by JAX, exact and in double precision; what cannot be traced; and nothing of it unasked."""
+"""jac="jax": derivatives by JAX, exact and in double precision; code that cannot be traced; JAX is imported only on request."""
 import math
 import subprocess
 import sys
@@ -14,17 +14,17 @@ T = np.linspace(0, 4, 50)
 Y = 2.5*np.exp(-1.3*T) + 0.5 + 0.02*np.random.default_rng(1).standard_normal(50)
 
 
-def test_is_never_imported_unasked():
+def test_jax_is_not_imported_until_it_is_asked_for():
     code = ("import sys, numpy as np, leastsq; t = np.arange(9.0); leastsq.fit(lambda t, a: a*t, t, 2*t, [1]); "
             "print('jax' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_says_that_it_is_missing(monkeypatch):
+def test_a_missing_jax_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
-    for door in (lsq.fit, lsq.curve_fit):
-        with pytest.raises(ImportError, match=f"{door.__name__}: jac='jax' needs JAX, which is not installed: pip install jax"):
-            door(lambda t, a: a*t, T, Y, [1], jac="jax")
+    for function in (lsq.fit, lsq.curve_fit):
+        with pytest.raises(ImportError, match=f"{function.__name__}: jac='jax' needs JAX, which is not installed: pip install jax"):
+            function(lambda t, a: a*t, T, Y, [1], jac="jax")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_fits_in_double_precision_and_leaves_jax_as_it_was(decay, jnp):
     assert result.predict(np.array([0.0])) == pytest.approx([result.x[0] + result.x[2]], rel=1e-12)
 
 
-def test_goes_with_curve_fit_separable_and_without_a_start(decay):
+def test_it_works_with_curve_fit_separable_and_without_a_start(decay):
     whole = lsq.fit(decay, T, Y, [1, 1, 0], jac="jax").x
     assert lsq.curve_fit(decay, T, Y, jac="jax")[0] == pytest.approx(whole, rel=1e-6)
     assert lsq.fit(decay, T, Y, {"rate": 1}, jac="jax", separable=True).x == pytest.approx(whole, rel=1e-6)
@@ -78,7 +78,7 @@ def test_x_may_be_a_dict_and_y_complex(jnp):
     assert lsq.fit(lambda x, R, C: R/(1 + 1j*x["w"]*C), {"w": w}, 3/(1 + 0.6j*w), [1, 1], jac="jax").x == pytest.approx([3, 0.6])
 
 
-def test_what_cannot_be_traced_is_said(jnp):
+def test_code_that_cannot_be_traced_is_reported(jnp):
     def of_numpy(t, a, b):
         return a*np.exp(-b*t)
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_traced_is_said(jnp):
         lsq.fit(lambda x, a: a*x["t"], {"t": T, "name": "one"}, Y, [1], jac="jax")
 
 
-def test_errors_of_the_models_own_arrive_unchanged(jnp):
+def test_exceptions_of_the_model_arrive_unchanged(jnp):
     class Mine(Exception):
         pass
 
@@ -104,6 +104,6 @@ def test_errors_of_the_models_own_arrive_unchanged(jnp):
         lsq.fit(model, T, Y, [1], jac="jax")
 
 
-def test_a_word_that_is_none_is_refused():
+def test_an_unknown_name_of_a_method_is_refused():
     with pytest.raises(ValueError, match="did you mean 'jax'"):
         lsq.fit(lambda t, a: a*t, T, Y, [1], jac="jaxx")

@@ -1,4 +1,4 @@
-"""Linear parameters of `fit`, solved for inside each evaluation: found, refused, bounded, and as sure as in the whole model."""
+"""Linear parameters of `fit`, solved for inside each evaluation: found, refused, bounded, with the whole model's uncertainties."""
 import itertools
 
 import nist27
@@ -28,14 +28,14 @@ def test_nist_is_solved_from_nearly_all_starts_in_few_evaluations(found):
         for number, start in enumerate(d.starts, 1):
             before = d.count[0]
             result = lsq.fit(d.model, d.x, d.y, start, separable=True if found else d.linear or None)
-            assert result.nfev in (d.count[0] - before, d.count[0] - before + 1)    # one looks at the model's precision
+            assert result.nfev in (d.count[0] - before, d.count[0] - before + 1)    # one call checks the model's precision
             evaluations += result.nfev
             if not d.is_solved(result.chi2, start):
                 missed.append((name, number))
             if d.linear:
                 assert f"which were solved for: {', '.join(d.linear)}." in result.message
     assert missed == [("MGH17", 1)]
-    assert evaluations < (3400 if found else 3000)       # of the whole models 8068, of which five are missed
+    assert evaluations < (3400 if found else 3000)       # fits of the whole models: 8068, and five of them miss
 
 
 @pytest.mark.parametrize("name", nist27.NAMES)
@@ -49,7 +49,7 @@ def test_uncertainties_are_those_of_the_whole_model(name):
     assert result.cov == pytest.approx(exact, rel=1e-6, abs=0)
 
 
-# ---------------------------------------------------------------- which are linear
+# ---------------------------------------------------------------- which parameters are linear
 
 def test_linear_parameters_need_no_start():
     named = lsq.fit(decay, T, Y, {"rate": 1}, separable=["level", "height"])
@@ -60,18 +60,18 @@ def test_linear_parameters_need_no_start():
         assert result.message.endswith("Linear parameters, which were solved for: height, level.")
 
 
-def test_false_is_none():
+def test_false_solves_for_no_parameter():
     assert np.array_equal(lsq.fit(decay, T, Y, [1, 1, 0], separable=False).x, lsq.fit(decay, T, Y, [1, 1, 0]).x)
 
 
-def test_a_product_is_linear_in_its_first_factor_alone():
+def test_only_the_first_factor_of_a_product_is_taken_as_linear():
     result = lsq.fit(lambda t, a, b: a*(t + b), T, 2*(T + 3) + 0.1*np.cos(9*T), [1, 1], separable=True)
     assert result.message.endswith("solved for: a.")
     again = lsq.fit(lambda t, a, b: a*(t + b), T, 2*(T + 3) + 0.1*np.cos(9*T), {"a": 1}, separable=["b"])
     assert again.x == pytest.approx(result.x, rel=1e-6)
 
 
-def test_a_model_that_is_linear_in_all_is_solved_at_once():
+def test_a_model_that_is_linear_in_all_parameters_is_solved_at_once():
     def cubic(t, a, b, c, d):
         return a + b*t + c*t**2 + d*t**3
     result = lsq.fit(cubic, T, Y, {}, separable=True)
@@ -80,7 +80,7 @@ def test_a_model_that_is_linear_in_all_is_solved_at_once():
     assert result.stderr == pytest.approx(np.sqrt(np.diag(np.polyfit(T, Y, 3, cov=True)[1]))[::-1], rel=1e-6)
 
 
-def test_nothing_linear_is_an_ordinary_fit():
+def test_without_linear_parameters_it_is_an_ordinary_fit():
     def model(t, a, b):
         return np.exp(-a*t)/(1 + b*t)
     plain, tried = (lsq.fit(model, T, model(T, 1, 2), [2, 1], separable=how) for how in (None, True))
@@ -88,7 +88,7 @@ def test_nothing_linear_is_an_ordinary_fit():
     assert "Linear" not in tried.message
 
 
-def test_what_only_looks_linear_at_the_start_is_fitted_all_the_same():
+def test_a_parameter_that_only_looks_linear_at_the_start_is_fitted():
     def model(t, a, b):
         return a*np.exp(-b*t) + 0.1*max(b - 0.6, 0)*a**2
     y = model(T, 1.5, 1.0)
@@ -111,7 +111,7 @@ def test_names_that_are_not_linear_are_refused(separable, said):
     assert said in str(caught.value)
 
 
-def test_what_does_not_go_together_is_refused_by_name():
+def test_impossible_uses_of_separable_are_refused_by_name():
     with pytest.raises(ValueError, match="separable needs loss='linear', got 'huber'"):
         lsq.fit(decay, T, Y, [1, 1, 0], separable=True, loss="huber")
     for separable in (True, "level"):
@@ -129,7 +129,7 @@ def test_what_does_not_go_together_is_refused_by_name():
         lsq.fit(decay, T, Y, {"rate": -1e4}, separable=True)
 
 
-def test_a_start_that_is_not_finite_is_said():
+def test_a_start_that_is_not_finite_is_reported():
     def model(t, a, b):
         return a*np.log(b*t + 1e-3)
     with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning, match="The residual of y.* is nan at the start"):
@@ -137,7 +137,7 @@ def test_a_start_that_is_not_finite_is_said():
     assert not result.success and result.status == 9
 
 
-# ---------------------------------------------------------------- with everything else
+# ---------------------------------------------------------------- together with other options
 
 @pytest.mark.parametrize("low, high", [(0.6, 2), (-1, 0.45), (0, 5), (0.5, 0.5)])
 @pytest.mark.parametrize("top", [2.3, 2.5, np.inf])
@@ -215,7 +215,7 @@ def test_units_of_linear_parameters_do_not_matter(scale):
     assert result.x*[scale, 1, 1/scale] == pytest.approx(lsq.fit(decay, T, Y, {"rate": 1}, separable=True).x, rel=1e-6)
 
 
-def test_rank_that_changes_on_the_way_is_survived():
+def test_the_rank_may_change_during_the_fit():
     def two(t, a, u, b, v):
         return a*np.exp(-u*t) + b*np.exp(-v*t)
     y = two(T, 1.0, 0.5, 2.0, 3.0)
@@ -225,7 +225,7 @@ def test_rank_that_changes_on_the_way_is_survived():
     assert near.chi2 < 1e-12*(y @ y)
 
 
-def test_maxfev_callback_and_verbose_speak_of_all_parameters(capsys):
+def test_maxfev_callback_and_verbose_cover_all_parameters(capsys):
     states = []
     result = lsq.fit(decay, T, Y, {"rate": 5}, separable=True, callback=lambda state: states.append(state), verbose=2)
     assert states[-1].x == pytest.approx(result.x, rel=1e-5)
@@ -236,7 +236,7 @@ def test_maxfev_callback_and_verbose_speak_of_all_parameters(capsys):
     assert stopped.status == 5 and stopped.nfev < 20
 
 
-def test_callback_ends_it():
+def test_a_callback_ends_the_fit():
     result = lsq.fit(decay, T, Y, {"rate": 5}, separable=True, callback=lambda state: state.iteration == 2)
     assert result.status == 11 and np.isfinite(result.x).all()
 

@@ -1,4 +1,4 @@
-"""`fit` without a start: what it finds, what it says of that, what it counts, and where it gives up."""
+"""`fit` without a start: what the search finds, reports and counts, and where it gives up."""
 import inspect
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ Y = decay(T, 2.5, 1.3, 0.5) + 0.02*np.random.default_rng(1).standard_normal(50)
 BEST = lsq.fit(decay, T, Y, [1, 1, 0]).x
 
 
-def test_says_how_often_the_answer_was_found_and_counts_everything():
+def test_the_result_says_how_often_the_answer_was_found_and_counts_everything():
     calls = []
 
     def counted(t, height, rate, level):
@@ -39,7 +39,7 @@ def test_says_how_often_the_answer_was_found_and_counts_everything():
     assert "global" not in result.message
 
 
-def test_fits_with_a_start_say_nothing_of_it():
+def test_fits_with_a_start_do_not_mention_a_search():
     result = lsq.fit(decay, T, Y, [1, 1, 0])
     assert result.search == "" and "without a start" not in str(result.report())
 
@@ -74,14 +74,14 @@ def test_defaults_are_starts_and_only_the_rest_is_searched():
     assert np.array_equal(plain.x, lsq.fit(all_known, T, Y, [1, 1, 0.5]).x)
 
 
-def test_starts_is_the_number_of_places():
+def test_starts_is_the_number_of_points_tried():
     result = lsq.fit(decay, T, Y, starts=7)
     assert "the best of 7 places" in result.message
 
 
 def test_maxfev_limits_the_search():
     result = lsq.fit(decay, T, Y, maxfev=60)
-    assert result.nfev < 60 + 150       # refinements and the fit are counted, and have limits of their own
+    assert result.nfev < 60 + 150       # refinements and the fit are counted too, and have separate limits
     assert int(result.search.split("best of ")[1].split()[0]) <= 15
 
 
@@ -95,7 +95,7 @@ def test_a_linear_model_needs_no_search():
     {"separable": False}, {"separable": ["height"]}, {"loss": "huber", "f_scale": 0.1}, {"fixed": {"level": 0.5}},
     {"bounds": {"rate": (0.5, 5), "height": (0, None)}}, {"bounds": {"level": (None, 0.45)}}, {"jac": "3-point"},
     {"sigma": 0.02, "prior": {"rate": (1.2, 0.1)}}, {"sigma": np.linspace(1, 2, 50)}], ids=str)
-def test_goes_with_every_option(options):
+def test_every_option_works_without_a_start(options):
     result = lsq.fit(decay, T, Y, **options)
     start = dict(zip(("height", "rate", "level"), BEST))
     if "bounds" in options:
@@ -120,13 +120,13 @@ def test_predictors_of_every_form():
         assert lsq.fit(plane, x, y).x == pytest.approx([1, 3, 0.7], rel=1e-6)
     by_name = lsq.fit(lambda x, a, b, rate: plane((x["u"], x["v"]), a, b, rate), {"u": u, "v": v}, y)
     assert by_name.x == pytest.approx([1, 3, 0.7], rel=1e-6)
-    nothing = lsq.fit(lambda x, a, b, rate: plane((u, v), a, b, rate), None, y)         # x says nothing
+    nothing = lsq.fit(lambda x, a, b, rate: plane((u, v), a, b, rate), None, y)         # x tells the search nothing
     assert nothing.x == pytest.approx([1, 3, 0.7], rel=1e-6)
 
 
 # ---------------------------------------------------------------- models that fail
 
-def test_a_model_that_fails_at_most_places_is_said():
+def test_a_model_that_fails_at_most_points_is_reported():
     def picky(t, a, b):
         if b > 20:
             raise OverflowError("out of my domain")
@@ -136,12 +136,12 @@ def test_a_model_that_fails_at_most_places_is_said():
     assert "places the model was not finite, or failed." in result.message
 
 
-def test_no_finite_place_at_all_is_an_error():
+def test_a_model_that_is_finite_nowhere_is_an_error():
     with pytest.raises(ValueError, match="start must be given: the model was not finite at any of the .* places that were tried"):
         lsq.fit(lambda t, a, b: a*b*t*np.nan, T, Y)
 
 
-def test_what_the_model_raises_everywhere_arrives():
+def test_an_exception_that_the_model_raises_everywhere_arrives():
     def broken(t, a, b):
         return 1/0
     with pytest.raises(ZeroDivisionError):

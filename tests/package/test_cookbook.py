@@ -60,7 +60,7 @@ def test_the_index_shows_every_recipe():
     ("```python\n1\n```\n", "it shows no picture"),
     ("```python\n1\n```\n\n![a](cookbook/pictures/a.png)\n", "its code does not make a.png"),
 ], ids=["another output", "less output", "no picture", "a picture that is not made"])
-def test_what_is_wrong_with_a_page_is_said(text, fault, tmp_path):
+def test_what_is_wrong_with_a_page_is_reported(text, fault, tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")

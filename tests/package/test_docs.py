@@ -91,6 +91,14 @@ def test_links_lead_to_a_heading(page):
     assert wrong == []
 
 
+def test_tests_that_a_page_names_exist():
+    named = {name for page in ALL_PAGES for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))}
+    defined = {name for path in (ROOT / "tests").rglob("test_*.py")
+               for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert len(named) > 20
+    assert sorted(named - defined) == []
+
+
 @pytest.mark.parametrize("page", [*ALL_PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
 def test_code_is_no_wider_than_a_page(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -167,8 +167,8 @@ def test_the_n_sized_half_never_mentions_m(name):
 
 
 @pytest.mark.parametrize("name", ["qrfac.f90", "lm_drive.f90"])
-def test_the_m_sized_half_does(name):
-    """So the test above can fail."""
+def test_the_m_sized_half_does_mention_m(name):
+    """This shows that the test above can fail."""
     assert any(re.search(r"\bm\b", s) for s in statements(SOURCES[name].read_text()))
 
 
@@ -177,7 +177,7 @@ def test_fortran_has_no_output_stop_allocation_or_state(name):
     assert complaints(SOURCES[name].read_text()) == []
 
 
-# ------------------------------------------------------------------- the rooms
+# ------------------------------------------------------------------- the folders
 
 
 SHIM = ROOT / "src" / "shim"
@@ -395,8 +395,8 @@ def test_the_wheel_holds_exactly_what_git_has_of_the_package(tmp_path, need_prog
     assert len(names) == len(package) + len(info)
 
 
-def test_the_drop_ins_do_not_wait_for_the_other_rooms():
-    """Importing the package imports no room that only some of its functions need, nor what those import."""
+def test_the_drop_ins_do_not_import_the_other_folders():
+    """Importing the package imports no folder that only some functions need, nor what such a folder imports."""
     code = """import sys, numpy
 before = set(sys.modules)
 import leastsq

@@ -1,13 +1,13 @@
 """Collections of fits on which strategies are compared, in two halves.
 
-What may be looked at while constants are chosen (TUNING): the 14 NIST sets of examples/strd, the
-113 runs of Moré, Garbow and Hillstrom (problems.py), and the families marked so below.  What judges
-afterwards (JUDGING): NIST's other 13 sets (golden/strd_judging/), and the families marked so.  A family is
-wholly in one half, with all its data and starts.
+TUNING is the half that may be looked at while constants are chosen: the 14 NIST sets of examples/strd, the
+113 runs of Moré, Garbow and Hillstrom (problems.py), and the families marked "tuning" below.  JUDGING is used
+only afterwards: NIST's other 13 sets (golden/strd_judging/), and the families marked "judging".  All data and
+starts of a family are in the same half.
 
-Three kinds beside those two: published data sets, each with its source; CUTEst's PALMER problems;
-and made data: models from several fields without the bounds that their parameters
-would have, with noise from NumPy's frozen RandomState, from rough starts.
+Besides NIST's and Moré's problems there are three kinds: published data sets, each with its source; CUTEst's
+PALMER problems; and "made" data: models from several fields, without the bounds that their parameters
+would have in practice, with noise from NumPy's frozen RandomState, from inaccurate starts.
 
 Residuals are model − data and take complex parameters, so that Jacobians are exact to rounding.
 `all_runs()` is {name: Run}.  Only NumPy is needed.
@@ -87,7 +87,7 @@ OTHER_STRD = {
 
 @dataclass(frozen=True)
 class Certified:
-    """One of NIST's sets, with what strd.Dataset calls by the same names."""
+    """One of NIST's data sets, with attributes named as those of strd.Dataset."""
     name: str
     x: np.ndarray = field(repr=False)
     y: np.ndarray = field(repr=False)
@@ -217,7 +217,7 @@ def published_runs():
 # energies of molecules (kJ/mol) by an angle (radians), from starts of ones.
 
 def _mirrored(x, y, at_zero=True):
-    """The data with those at −x; CUTEst has the point at zero once."""
+    """The data, repeated at −x; CUTEst has the point at zero only once."""
     x, y = np.array(x), np.array(y)
     keep = x != 0
     return np.concatenate([x, -x[keep]]), np.concatenate([y, y[keep]])
@@ -279,8 +279,8 @@ def palmer_runs():
 
 # ---------------------------------------------------------------- made data
 # Each family: half, truth, spread of the starts, x and the model.  A start is the truth times
-# exp(spread·z) where the parameter is positive by nature (spread > 0), or plus |spread|·z, with z
-# normal: once, and twice as rough.  Noise is a part of the curve's root mean square.
+# exp(spread·z) if the parameter is positive by nature (spread > 0), otherwise the truth plus |spread|·z, with z
+# normal; a second start has twice the spread.  Noise is given as a fraction of the curve's root mean square.
 
 def _rk4(rates, state, times, substeps):
     """The states at `times`, from the first of them on, by Runge and Kutta's fourth-order rule."""

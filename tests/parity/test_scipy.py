@@ -83,10 +83,10 @@ RUNS += [(f"{p.name}-{p.n}x{p.m}", p, 1.0) for p in problems.extra_problems()]
 
 @guards.NEEDS_SCIPYS_BITS
 @pytest.mark.parametrize("name, problem, factor", RUNS, ids=[run[0] for run in RUNS])
-@pytest.mark.parametrize("door", ["lmdif", "lmder", "col_deriv"])
-def test_collection_at_default_options(name, problem, factor, door):
+@pytest.mark.parametrize("method", ["lmdif", "lmder", "col_deriv"])
+def test_collection_at_default_options(name, problem, factor, method):
     options = {"lmdif": {}, "lmder": {"Dfun": problem.jacobian},
-               "col_deriv": {"Dfun": lambda x: problem.jacobian(x).T, "col_deriv": True}}[door]
+               "col_deriv": {"Dfun": lambda x: problem.jacobian(x).T, "col_deriv": True}}[method]
     assert_same(problem.residual, problem.start(factor), full_output=True, **options)
 
 
@@ -115,25 +115,25 @@ def test_elementary_problems_under_every_option(name, problem, factor, with_dfun
 
 # ------------------------------------------------------ arguments, on any version
 
-DOORS = {"lmdif": {}, "lmder": {"Dfun": jacobian},
+METHODS = {"lmdif": {}, "lmder": {"Dfun": jacobian},
          "col_deriv": {"Dfun": by_columns, "col_deriv": True}}
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("full_output", [False, True, 0, 1], ids=repr)
 @pytest.mark.parametrize("options", OPTIONS[:14] + [
     {}, {"maxfev": 0}, {"args": (T,)}, {"args": (T, Y)}, {"args": T},
     {"diag": [1.0, 2.0]}, {"diag": (3, 4)}, {"diag": np.float32([1, 2])}, {"factor": np.inf},
     {"ftol": np.inf}, {"xtol": np.inf}, {"gtol": np.inf}, {"ftol": 2}, {"xtol": np.float32(1e-4)},
     {"epsfcn": -1.0}, {"gtol": 1.0}], ids=str)
-def test_options(door, full_output, options):
-    assert_same(residual, X0, full_output=full_output, **DOORS[door], **options)
+def test_options(method, full_output, options):
+    assert_same(residual, X0, full_output=full_output, **METHODS[method], **options)
 
 
 @pytest.mark.parametrize("maxfev", [-1, -5])
-@pytest.mark.parametrize("door", DOORS)
-def test_negative_maxfev_is_the_default(maxfev, door):
-    assert_same(residual, X0, maxfev=maxfev, full_output=True, **DOORS[door])
+@pytest.mark.parametrize("method", METHODS)
+def test_negative_maxfev_is_the_default(maxfev, method):
+    assert_same(residual, X0, maxfev=maxfev, full_output=True, **METHODS[method])
     (ours, warned), (theirs, their) = (outcome(solver, lambda p: np.exp(-p), 0.0, maxfev=maxfev)
                                        for solver in (leastsq, scipy_leastsq))
     np.testing.assert_allclose(ours[0], theirs[0])
@@ -164,9 +164,9 @@ def test_scalar_problems(x0, convert):
                                      lambda r: r.astype(">f8"), lambda r: r > 0],
                          ids=["list", "tuple", "float32", "float16", "reversed", "int", "swapped",
                               "bool"])
-@pytest.mark.parametrize("door", DOORS)
-def test_kinds_of_residuals(convert, door):
-    assert_same(lambda p: convert(residual(p)), X0, full_output=True, **DOORS[door])
+@pytest.mark.parametrize("method", METHODS)
+def test_kinds_of_residuals(convert, method):
+    assert_same(lambda p: convert(residual(p)), X0, full_output=True, **METHODS[method])
 
 
 @pytest.mark.parametrize("convert", [
@@ -203,8 +203,8 @@ def test_trial_points_not_finite(limit, value):
     def func(p):
         return residual(p) if p[1] > limit else np.full(12, value)
 
-    for door in DOORS:
-        assert_same(func, (9.0, 2.0), full_output=True, **DOORS[door])
+    for method in METHODS:
+        assert_same(func, (9.0, 2.0), full_output=True, **METHODS[method])
 
 
 # ---------------------------------------------------------------- exceptions
@@ -258,8 +258,8 @@ def test_exceptions_of_the_same_type(options):
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])
-@pytest.mark.parametrize("door", ["lmdif", "lmder"])
-def test_change_of_size(k, door):
+@pytest.mark.parametrize("method", ["lmdif", "lmder"])
+def test_change_of_size(k, method):
     for solver in (leastsq, scipy_leastsq):
         calls = []
 
@@ -268,7 +268,7 @@ def test_change_of_size(k, door):
             return residual(p)[:-1] if len(calls) == k else residual(p)
 
         with pytest.raises(ValueError, match="changed size between calls"):
-            solver(func, (1.0, 9.0), **DOORS[door])
+            solver(func, (1.0, 9.0), **METHODS[method])
 
 
 # ----------------------------------------------- differences made on purpose

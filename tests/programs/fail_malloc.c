@@ -66,8 +66,8 @@ spare(example *function, void *first_argument, void *second, void *third)
 
 /* The callers of malloc, innermost first. */
 typedef struct {
-    _Unwind_Ptr last;           /* looked at */
-    _Unwind_Ptr example;        /* what `spare` called, if it is among them */
+    _Unwind_Ptr last;           /* the caller that was examined last */
+    _Unwind_Ptr example;        /* the function that `spare` called, if it is among the callers */
     int is_spared;
 } askers;
 

@@ -1,4 +1,4 @@
-/* The curve of batch_problems.c in lanes, and functions in lanes that misbehave or look about.
+/* The curve of batch_problems.c in lanes, and functions in lanes that misbehave or check their arguments.
 
    Operations stand in the order of the curve in test_batch.py, so that with contraction off all
    three have the same bits, whatever the lanes. */
@@ -64,7 +64,7 @@ lanes_jacobian_stops_below_zero(int64_t m, int64_t n, int64_t lanes, const doubl
     return lanes_curve_jacobian(m, n, lanes, x, fjac, data, status);
 }
 
-/* Stops where x[0] has moved from 1 to more: in a difference, or after the first step. */
+/* Stops if x[0] is larger than its start, 1: in a difference, or after the first step. */
 int
 lanes_stop_beyond_one(int64_t m, int64_t n, int64_t lanes, const double *x, double *f,
                       void *const *data, int32_t *status)
@@ -91,7 +91,7 @@ lanes_short_curve(int64_t m, int64_t n, int64_t lanes, const double *x, double *
     return lanes_curve(m - 1, n, lanes, x, f, data, status);
 }
 
-/* Calls, lanes with a problem of their own, calls with something that is not as promised. */
+/* The number of calls, of lanes with a problem that no other lane has, and of calls whose arguments break a promise. */
 static int64_t seen[3];
 
 const int64_t *

@@ -1,6 +1,6 @@
 """All 27 of NIST's certified nonlinear regressions, as `fit` takes them: model(x, b1, b2, ...) and data.
 
-Fourteen stand in examples/strd, the other thirteen in tests/strd_judging.
+Fourteen are in examples/strd, the other thirteen in tests/golden/strd_judging.
 """
 import inspect
 import re
@@ -85,12 +85,12 @@ class Set:
         return np.array(columns).T
 
     def is_solved(self, cost, start):
-        """Is a sum of squares as small as the certified one, to a thousandth, and to the rounding of that at the start?"""
+        """Is a sum of squares within a thousandth of the certified one, or within rounding of that at the start?"""
         return bool(cost <= (1 + 1e-3)*self.rss + 1e-12*np.sum(self.residual(start)**2))
 
 
 def _other(name):
-    text = (TESTS / "strd_judging" / f"{name}.dat").read_text(encoding="ascii")
+    text = (TESTS / "golden/strd_judging" / f"{name}.dat").read_text(encoding="ascii")
     table = np.array([[float(value) for value in row[1:]] for row in strd._PARAMETER.findall(text)])
     rows = strd._DATA_HEADING.split(text)[1].splitlines()
     y, x = np.array([line.split() for line in rows if line.strip()], float).T

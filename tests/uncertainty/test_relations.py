@@ -223,7 +223,7 @@ def check_mapped(case, other, back, *, factor=lambda case, spread: 1.0, y_unit=1
 
 
 def distance_of(p, q, case, most):
-    """The distance between two answers in standard errors, by which the covariances may differ too; at most `most`."""
+    """The distance between two answers in standard errors, at most `most`; covariances may differ by as much."""
     distance = float((np.abs(p - q)/case.scale).max())
     assert distance <= most, f"minima {distance:.2g} standard errors apart"
     return distance
@@ -495,7 +495,7 @@ def test_all_tools_agree(case, rng):
     if not case.absolute:
         distance = distance_of(solved.x, popt, case, 0.1 if lost else 1e-2)
         assert off(solved.covariance.cov, found.cov) <= FINE + 3*distance, "least_squares"
-    # a method of one's own
+    # an explicitly chosen method
     assert off(covariance(fit, method="cs").cov, found.cov) <= FINE, "cs"
     assert off(covariance(fit, method="3-point").cov, found.cov) <= 1e-5, "3-point"
     # intervals and bands

@@ -1,4 +1,4 @@
-"""Random arguments for our curve_fit and least_squares and for SciPy's: see arguments.py.
+"""Random arguments for curve_fit and least_squares, of this package and of SciPy: see arguments.py.
 
 Where SciPy does not use Levenberg-Marquardt (with bounds it uses trf), the answers agree within the tolerances
 of the two methods.
@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from arguments import Door, fails, without_advice
+from arguments import PublicFunction, fails, without_advice
 from leastsq import curve_fit, least_squares
 from test_curve_fit import COV, SD, Decay, X, Y, marked
 
@@ -243,6 +243,6 @@ LEAST_SQUARES_ROWS = [
      (0, 1, 2, 3, 4, "ValueError")),
     ("a table of iterations", lambda c: c["verbose"] == "3", (0, 1, 2, 3, 4, "TypeError")),
 ]
-CURVE_FIT = Door(curve_fit, CURVE_FIT_ARGUMENTS, CURVE_FIT_ROWS, same_curve, end=lambda result: "result")
-LEAST_SQUARES = Door(least_squares, LEAST_SQUARES_ARGUMENTS, LEAST_SQUARES_ROWS, same_optimum, end=lambda result: result.status,
+CURVE_FIT = PublicFunction(curve_fit, CURVE_FIT_ARGUMENTS, CURVE_FIT_ROWS, same_curve, end=lambda result: "result")
+LEAST_SQUARES = PublicFunction(least_squares, LEAST_SQUARES_ARGUMENTS, LEAST_SQUARES_ROWS, same_optimum, end=lambda result: result.status,
                      peer=by_trf)

@@ -129,7 +129,7 @@ def test_active_mask_shows_the_bounds(bounded):
 
 @pytest.mark.parametrize("qr", QR)
 @pytest.mark.parametrize("Dfun", [None, jacobian, "3-point", "cs"])
-def test_bounded_fit_by_every_way(qr, Dfun):
+def test_a_bounded_fit_works_with_every_qr_and_dfun(qr, Dfun):
     out = leastsq(residual, [2, 1, .6], bounds=([0, 0, .6], [3, 1.1, 2]), Dfun=Dfun, qr=qr,
                   full_output=True, ftol=1e-12, xtol=1e-12)
     x, cov, info, mesg, ier = out
@@ -257,7 +257,7 @@ def test_callback_may_stop(stop):
     np.testing.assert_array_equal(x, seen[-1])
     np.testing.assert_array_equal(info["fvec"], residual(x))
     assert len(seen) == 3
-    assert leastsq(residual, X0, callback=stop)[1] == 11          # it warns too of nothing
+    assert leastsq(residual, X0, callback=stop)[1] == 11          # without a warning too
 
 
 def test_callback_may_raise():
