@@ -32,6 +32,7 @@ class Status(IntEnum):
 
 SUCCESS = (1, 2, 3, 4)
 
+
 def message(ier, *, ftol, xtol, gtol, maxfev):
     """The sentence for `ier` (0 to 8, 11 and 12): SciPy's, line breaks included, for scripts compare them."""
     match ier:          # in a third of the time of str.format
