@@ -34,7 +34,7 @@ def built(tmp_path_factory):
             for isa in tsqr_build.supported()}
 
 
-@pytest.fixture(params=["baseline", "v3"])
+@pytest.fixture(params=list(tsqr_build.ISA_NEEDS))
 def library(request, built):
     if request.param not in built:
         pytest.skip(f"this processor has no {request.param}")
