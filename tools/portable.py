@@ -83,8 +83,16 @@ def numpy_without(*words):
     return make
 
 
-def baseline_kernels():
-    return sys.executable, {"LEASTSQ_ISA": "baseline"}, lambda found: found["kernels"] == "baseline"
+def kernels_for(isa):
+    """The kernels of this package for an instruction set, whichever is chosen without LEASTSQ_ISA."""
+    def make():
+        chosen = {"LEASTSQ_ISA": isa}
+        done = subprocess.run([sys.executable, "-c", "import leastsq"], env=os.environ | chosen, text=True,
+                              capture_output=True, check=False)
+        if done.returncode:
+            raise Refused(done.stderr.strip().rpartition("\n")[2])
+        return sys.executable, chosen, lambda found: found["kernels"] == isa
+    return make
 
 
 def openblas(names, needs):
@@ -125,7 +133,8 @@ def environments():
     found = {
         "NumPy without AVX-512": numpy_without("AVX512", "X86_V4"),
         "NumPy without AVX2": numpy_without("AVX2", "FMA3", "AVX512", "X86_V3", "X86_V4"),
-        "baseline kernels": baseline_kernels,
+        "baseline kernels": kernels_for("baseline"),
+        "v4 kernels": kernels_for("v4"),
         "OpenBLAS for Prescott": openblas(["Prescott", "Katmai"], {"SSE3"}),
         "OpenBLAS for Haswell": openblas(["Haswell"], {"AVX2"}),
         "OpenBLAS for SkylakeX": openblas(["SkylakeX"], {"AVX512F", "AVX512DQ", "AVX512BW", "AVX512VL"}),

@@ -24,6 +24,14 @@ enum {
 /* Fewer than this many of the pushed rows wait to be folded: BLOCK_ROWS of tsqr.F90. */
 enum { LSQ_BLOCK_ROWS = 256 };
 
+/* What the caller of `finish` knows about the order of the columns: nothing; a permutation that is likely to
+   be the answer; or that the columns were also pushed in this order. */
+enum {
+    LSQ_ORDER_UNKNOWN = 0,
+    LSQ_ORDER_LIKELY = 1,
+    LSQ_ORDER_PUSHED = 2
+};
+
 /* A team: threads that work on one triangle (team.F90).  NULL is the calling thread alone. */
 typedef struct lsq_team {
     int64_t size;               /* threads */
@@ -51,16 +59,18 @@ typedef struct {
        bytes, of f at f + i*f_stride; strides may have any sign or be zero, and
        need not be multiples of the element's size.  If f is NULL, f is column n+1
        of a.  The rows are read once and not kept.  No bit of the result depends on
-       how rows are split into pushes.                                         */
+       how rows are split into pushes.  Column j of J becomes column places[j] - 1 of the
+       accumulator, or j if `places` is NULL, as it must be if f is.                  */
     void (*push)(int64_t n, int64_t rows, const void *a, int64_t a_type,
                  int64_t row_stride, int64_t col_stride, const void *f,
-                 int64_t f_type, int64_t f_stride, double *work);
+                 int64_t f_type, int64_t f_stride, double *work, const int64_t *places);
 
     /* The same by a team, all rows at once.  No rows may be waiting in the accumulator, and none
        are afterwards.  f is not NULL.  The team's size changes no bit. */
     void (*push_by)(int64_t n, int64_t rows, const void *a, int64_t a_type,
                     int64_t row_stride, int64_t col_stride, const void *f,
-                    int64_t f_type, int64_t f_stride, double *work, lsq_team *team);
+                    int64_t f_type, int64_t f_stride, double *work, const int64_t *places,
+                    lsq_team *team);
 
     /* Add to `work` the rows of `other`, which keeps them. */
     void (*merge)(int64_t n, double *work, double *other);
@@ -75,9 +85,10 @@ typedef struct {
        norm of the rest of f: |f|^2 = |qtf|^2 + rest^2.  The accumulator must be
        emptied before the next rows.  If a column norm is not finite, a row was not
        finite in that column (this is certain for the first such column only); ipvt
-       is then the identity and R is meaningless.  `expected`: ipvt holds a
-       permutation that is likely to be the answer; it is tried before others are
-       guessed, which saves a tenth of the time.                                */
+       is then the identity and R is meaningless.  `expected`, one of LSQ_ORDER: in ipvt is a
+       permutation that is likely to be the answer.  It is tried before others are
+       guessed.  If the columns were pushed in this order, with `places` its inverse,
+       the leading columns that are pivots are final at once; nothing is lost if they are few. */
     void (*finish)(int64_t n, double *work, double *r, int64_t ldr, int64_t *ipvt,
                    double *qtf, double *column_norms, double *rest, lsq_team *team, int64_t expected);
 
@@ -104,10 +115,11 @@ typedef struct {
     int64_t lsq_tsqr_room_size_##isa(int64_t);                                    \
     void lsq_tsqr_empty_##isa(int64_t, double *);                                 \
     void lsq_tsqr_push_##isa(int64_t, int64_t, const void *, int64_t, int64_t,    \
-                             int64_t, const void *, int64_t, int64_t, double *);  \
+                             int64_t, const void *, int64_t, int64_t, double *,   \
+                             const int64_t *);                                    \
     void lsq_tsqr_push_by_##isa(int64_t, int64_t, const void *, int64_t, int64_t, \
                                 int64_t, const void *, int64_t, int64_t,          \
-                                double *, lsq_team *);                            \
+                                double *, const int64_t *, lsq_team *);           \
     void lsq_tsqr_merge_##isa(int64_t, double *, double *);                       \
     void lsq_tsqr_fold_##isa(int64_t, double *);                                  \
     int64_t lsq_tsqr_triangle_##isa(int64_t, int64_t *);                          \

@@ -27,11 +27,13 @@ contains
    end function moved
 
    !> Copy a strided matrix of either type into columns of the block.
-   subroutine pack_rows(rows, columns, a, element_type, row_stride, column_stride, block, ldb)
+   subroutine pack_rows(rows, columns, a, element_type, row_stride, column_stride, block, ldb, places)
       integer(ik), intent(in) :: rows, columns
       type(c_ptr), intent(in) :: a
       integer(ik), intent(in) :: element_type, row_stride, column_stride, ldb
       real(wp), intent(out) :: block(ldb, columns)
+      !> Column k becomes column places(k) of the block; or k if there are none.
+      integer(ik), intent(in), optional :: places(columns)
       real(wp), pointer, contiguous :: doubles(:)
       real(c_float), pointer, contiguous :: singles(:)
       integer(c_int8_t), pointer, contiguous :: bytes(:)
@@ -48,97 +50,117 @@ contains
          .and. mod(transfer(a, 0_c_intptr_t), int(width, c_intptr_t)) == 0
       if (.not. whole_strides) then
          call c_f_pointer(lowest, bytes, [span + width])
-         call pack_bytes(rows, columns, bytes, start, width, row_stride, column_stride, block, ldb)
+         call pack_bytes(rows, columns, bytes, start, width, row_stride, column_stride, block, ldb, places)
       else if (element_type == FLOAT32) then
          call c_f_pointer(lowest, singles, [span/width + 1])
          call pack_singles(rows, columns, singles, start/width, row_stride/width, &
-                           column_stride/width, block, ldb)
+                           column_stride/width, block, ldb, places)
       else
          call c_f_pointer(lowest, doubles, [span/width + 1])
          call pack_doubles(rows, columns, doubles, start/width, row_stride/width, &
-                           column_stride/width, block, ldb)
+                           column_stride/width, block, ldb, places)
       end if
    end subroutine pack_rows
 
    !> Eight rows at a time: for an array in C order these are eight streams of reads,
    !> and each store fills a cache line.
-   pure subroutine pack_doubles(rows, columns, a, start, row_stride, column_stride, block, ldb)
+   pure subroutine pack_doubles(rows, columns, a, start, row_stride, column_stride, block, ldb, places)
       integer(ik), intent(in) :: rows, columns, ldb
       real(wp), intent(in), contiguous :: a(0:)
       integer(ik), intent(in) :: start, row_stride, column_stride   !< in elements
       real(wp), intent(out) :: block(ldb, columns)
-      integer(ik) :: i, k, r, at
+      integer(ik), intent(in), optional :: places(columns)
+      integer(ik) :: i, k, r, at, to
 
       if (row_stride == 1) then
          do k = 1, columns
             at = start + (k - 1)*column_stride
-            block(1:rows, k) = a(at:at + rows - 1)
+            to = place_of(k, places)
+            block(1:rows, to) = a(at:at + rows - 1)
          end do
          return
       end if
       do i = 0, rows - OCTET, OCTET
          do k = 1, columns
             at = start + i*row_stride + (k - 1)*column_stride
+            to = place_of(k, places)
             do r = 0, OCTET - 1
-               block(1 + i + r, k) = a(at + r*row_stride)
+               block(1 + i + r, to) = a(at + r*row_stride)
             end do
          end do
       end do
       do k = 1, columns
+         to = place_of(k, places)
          do r = OCTET*(rows/OCTET), rows - 1
-            block(1 + r, k) = a(start + r*row_stride + (k - 1)*column_stride)
+            block(1 + r, to) = a(start + r*row_stride + (k - 1)*column_stride)
          end do
       end do
    end subroutine pack_doubles
 
    !> The same for single precision.
-   pure subroutine pack_singles(rows, columns, a, start, row_stride, column_stride, block, ldb)
+   pure subroutine pack_singles(rows, columns, a, start, row_stride, column_stride, block, ldb, places)
       integer(ik), intent(in) :: rows, columns, ldb
       real(c_float), intent(in), contiguous :: a(0:)
       integer(ik), intent(in) :: start, row_stride, column_stride   !< in elements
       real(wp), intent(out) :: block(ldb, columns)
-      integer(ik) :: i, k, r, at
+      integer(ik), intent(in), optional :: places(columns)
+      integer(ik) :: i, k, r, at, to
 
       if (row_stride == 1) then
          do k = 1, columns
             at = start + (k - 1)*column_stride
-            block(1:rows, k) = real(a(at:at + rows - 1), wp)
+            to = place_of(k, places)
+            block(1:rows, to) = real(a(at:at + rows - 1), wp)
          end do
          return
       end if
       do i = 0, rows - OCTET, OCTET
          do k = 1, columns
             at = start + i*row_stride + (k - 1)*column_stride
+            to = place_of(k, places)
             do r = 0, OCTET - 1
-               block(1 + i + r, k) = real(a(at + r*row_stride), wp)
+               block(1 + i + r, to) = real(a(at + r*row_stride), wp)
             end do
          end do
       end do
       do k = 1, columns
+         to = place_of(k, places)
          do r = OCTET*(rows/OCTET), rows - 1
-            block(1 + r, k) = real(a(start + r*row_stride + (k - 1)*column_stride), wp)
+            block(1 + r, to) = real(a(start + r*row_stride + (k - 1)*column_stride), wp)
          end do
       end do
    end subroutine pack_singles
 
    !> Elements at any byte address (fields of packed records): slow, but rare.
-   pure subroutine pack_bytes(rows, columns, a, start, width, row_stride, column_stride, block, ldb)
+   pure subroutine pack_bytes(rows, columns, a, start, width, row_stride, column_stride, block, ldb, places)
       integer(ik), intent(in) :: rows, columns, ldb
       integer(c_int8_t), intent(in), contiguous :: a(0:)
       integer(ik), intent(in) :: start, width, row_stride, column_stride   !< in bytes
       real(wp), intent(out) :: block(ldb, columns)
-      integer(ik) :: i, k, at
+      integer(ik), intent(in), optional :: places(columns)
+      integer(ik) :: i, k, at, to
 
       do k = 1, columns
+         to = place_of(k, places)
          do i = 1, rows
             at = start + (i - 1)*row_stride + (k - 1)*column_stride
             if (width == 4) then
-               block(i, k) = real(transfer(a(at:at + 3), 0.0_c_float), wp)
+               block(i, to) = real(transfer(a(at:at + 3), 0.0_c_float), wp)
             else
-               block(i, k) = transfer(a(at:at + 7), 0.0_wp)
+               block(i, to) = transfer(a(at:at + 7), 0.0_wp)
             end if
          end do
       end do
    end subroutine pack_bytes
+
+   !> The block's column for column k.
+   pure function place_of(k, places) result(place)
+      integer(ik), intent(in) :: k
+      integer(ik), intent(in), optional :: places(*)
+      integer(ik) :: place
+
+      place = k
+      if (present(places)) place = places(k)
+   end function place_of
 
 end module TAGGED(leastsq_packing)

@@ -31,6 +31,7 @@ module TAGGED(leastsq_pipeline)
       type(c_ptr) :: work = c_null_ptr, team = c_null_ptr
       type(c_ptr) :: a = c_null_ptr, f = c_null_ptr    !< rows, or else
       integer(ik) :: a_type = 0, row_stride = 0, column_stride = 0, f_type = 0, f_stride = 0
+      type(c_ptr) :: places = c_null_ptr       !< of the rows' columns, or NULL
       type(c_ptr) :: diagonal = c_null_ptr     !< a diagonal matrix
       type(c_ptr) :: r = c_null_ptr            !< and the triangle above it
       integer(ik) :: ldr = 0
@@ -51,16 +52,18 @@ contains
    !> lsq_tsqr_push by a team.  No rows may be waiting in the accumulator, and none are
    !> afterwards.
    subroutine TAGGED(lsq_tsqr_push_by)(n, rows, a, a_type, row_stride, column_stride, &
-                                       f, f_type, f_stride, work, team) bind(c)
+                                       f, f_type, f_stride, work, places, team) bind(c)
       integer(ik), intent(in), value :: n, rows
       type(c_ptr), intent(in), value :: a, f           !< f is not NULL here
       integer(ik), intent(in), value :: a_type, row_stride, column_stride, f_type, f_stride
       real(wp), intent(inout), target :: work(*)
+      type(c_ptr), intent(in), value :: places         !< as in lsq_tsqr_push
       type(c_ptr), intent(in), value :: team           !< kernels.h: lsq_team; or NULL
       type(job_t), target :: job
       type(layout_t) :: at
 
       at = layout_of(n)
+      job%places = places
       job%n = n
       job%rows = rows
       call find_filled(at, work(at%triangle), job%filled_rows)
@@ -164,9 +167,12 @@ contains
       type(layout_t), intent(in) :: at
       real(wp), intent(inout) :: work(*), block(at%ldb, *), t(*)
       type(order_t) :: order
+      integer(ik), pointer, contiguous :: places(:)
       integer(ik) :: start, rows, first, filled_rows, shorter
       logical :: staircase
 
+      nullify (places)
+      if (c_associated(job%places)) call c_f_pointer(job%places, places, [job%n])
       order = order_t(job%team, number, number)
       staircase = c_associated(job%diagonal)
       ! The first rows of a diagonal matrix pass through most columns: half a block of
@@ -183,7 +189,7 @@ contains
             first = 1
             filled_rows = fill_of(at, job%filled_rows, start)
             call pack_rows(rows, job%n, moved(job%a, start*job%row_stride), job%a_type, &
-                           job%row_stride, job%column_stride, block, at%ldb)
+                           job%row_stride, job%column_stride, block, at%ldb, places)
             call pack_rows(rows, 1_ik, moved(job%f, start*job%f_stride), job%f_type, &
                            job%f_stride, 0_ik, block(1, at%columns), at%ldb)
          end if

@@ -8,7 +8,7 @@
 !> folding full rows (TSQR with the structure of the rows: Demmel, Grigori, Hoemmen,
 !> Langou, SIAM J. Sci. Comput. 34, 2012, §4).
 !>
-!> Public: refold_by, rows_to_columns.  The data is n-sized.
+!> Public: refold_by, rows_to_columns, pivots_proved.  The data is n-sized.
 module TAGGED(leastsq_refold)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_ptr, c_f_pointer, c_loc
    use TAGGED(leastsq_team), only: team_size, run_team, order_t, wait_turn, pass_on, finished, meet, ALL_DONE
@@ -17,7 +17,7 @@ module TAGGED(leastsq_refold)
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, idle, visit, DEPTH
    implicit none (type, external)
    private
-   public :: refold_by, rows_to_columns
+   public :: refold_by, rows_to_columns, pivots_proved
 
    !> The approximate number of rows in a strip.  Smaller strips follow the heights of the
    !> columns more closely, but need more work for each row.
@@ -87,7 +87,6 @@ contains
       real(wp), intent(in) :: triangle(at%ldt, at%width)
       real(wp), intent(inout) :: r(ldr, n), right(n)
       real(wp), intent(out) :: limits(n)
-      real(wp) :: remaining
       integer(ik) :: from, j, k
 
       do j = 1, n
@@ -96,15 +95,43 @@ contains
       do from = 1 + number*BAND, n, sharers*BAND
          call rows_to_columns(n, from, min(from + BAND - 1, n), at%ldt, triangle, ldr, r)
          do k = from, min(from + BAND - 1, n)
-            remaining = r(k, k)**2
-            right(k) = real(n, wp)
-            do j = k - 1, 1, -1
-               remaining = remaining + r(j, k)**2
-               if (remaining > limits(j)) right(k) = real(j - 1, wp)
-            end do
+            right(k) = real(proved_by(k, r(1, k), limits, n), wp)
          end do
       end do
    end subroutine take_columns
+
+   !> The number of leading diagonal elements, of `most`, that are at least the remaining norm of
+   !> column k at that step.
+   pure function proved_by(k, column, limits, most) result(proved)
+      integer(ik), intent(in) :: k, most
+      real(wp), intent(in) :: column(k)
+      real(wp), intent(in) :: limits(k)        !< the squares of the diagonal elements, with their TIE
+      integer(ik) :: proved
+      real(wp) :: remaining
+      integer(ik) :: j
+
+      remaining = column(k)**2
+      proved = most
+      do j = k - 1, 1, -1
+         remaining = remaining + column(j)**2
+         if (remaining > limits(j)) proved = j - 1
+      end do
+   end function proved_by
+
+   !> The number of leading columns of the triangle r that pivoted QR would have chosen in this order.
+   pure subroutine pivots_proved(n, r, ldr, limits, proved)
+      integer(ik), intent(in) :: n, ldr
+      real(wp), intent(in) :: r(ldr, n)
+      real(wp), intent(out) :: limits(n)       !< scratch
+      integer(ik), intent(out) :: proved
+      integer(ik) :: k
+
+      proved = n
+      do k = 1, n
+         limits(k) = (1 + TIE)*r(k, k)**2
+         proved = min(proved, proved_by(k, r(1, k), limits, n))
+      end do
+   end subroutine pivots_proved
 
    !> Copy the columns from..to of a triangle that is stored by rows, with zeros below them,
    !> eight rows at a time.

@@ -15,7 +15,7 @@ module TAGGED(leastsq_triangle)
    use TAGGED(leastsq_tsqr), only: layout_t, layout_of, tsqr_flush
    use TAGGED(leastsq_team), only: team_size, run_team, reach
    use TAGGED(leastsq_pipeline), only: fold_diagonal_by
-   use TAGGED(leastsq_refold), only: refold_by, rows_to_columns
+   use TAGGED(leastsq_refold), only: refold_by, rows_to_columns, pivots_proved
    use TAGGED(leastsq_reflectors), only: make_reflector
    use TAGGED(leastsq_pivot_guess), only: guess_pivots
    use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
@@ -36,6 +36,8 @@ module TAGGED(leastsq_triangle)
    integer(ik), parameter :: BAND = 64
    !> Columns between two checks whether the caller has cancelled the work.
    integer(ik), parameter :: LOOK_EVERY = 8
+   !> What the caller of finish knows about the order of the columns (kernels.h).
+   integer(ik), parameter :: ORDER_LIKELY = 1, ORDER_PUSHED = 2
    !> Norms in whose range G = R'R keeps its digits.
    real(wp), parameter :: SMALLEST_NORM = 2.0_wp**(-400), LARGEST_NORM = 2.0_wp**400
 
@@ -82,7 +84,9 @@ contains
       real(wp), intent(out), target :: column_norms(n)      !< of J, in its own order
       real(wp), intent(out) :: rest                 !< norm of the rest of Q'f: the least |f - J x|
       type(c_ptr), intent(in), value :: team        !< kernels.h: lsq_team; or NULL
-      integer(ik), intent(in), value :: expected    !< not 0: ipvt holds a permutation that is likely to be the answer
+      !> ORDER_LIKELY: ipvt holds a permutation that is likely to be the answer.  ORDER_PUSHED: so it does,
+      !> and column j of the accumulator is column ipvt(j) of J.
+      integer(ik), intent(in), value :: expected
       type(layout_t) :: at
       type(reading_t), target :: job
       integer(ik) :: j, settled, before, heights
@@ -92,19 +96,26 @@ contains
       call tsqr_flush(at, work)
       heights = at%heights - 1
       do j = 1, n
-         if (expected /= 0) work(heights + j) = real(ipvt(j), wp)
-         ipvt(j) = j
+         if (expected == ORDER_LIKELY) work(heights + j) = real(ipvt(j), wp)
+         if (expected /= ORDER_PUSHED) ipvt(j) = j
          qtf(j) = work(at%triangle + (j - 1)*at%ldt + n)
       end do
       rest = abs(work(at%triangle + n*at%ldt + n))
       job = reading_t(team, n, ldr, c_loc(work), c_loc(r), c_loc(column_norms))
       call run_team(team, read_share, c_loc(job))
-      if (.not. all(column_norms <= huge(1.0_wp))) return
+      if (expected == ORDER_PUSHED) call to_places(n, ipvt, column_norms, work(at%block))
+      if (.not. all(column_norms <= huge(1.0_wp))) then
+         do j = 1, n
+            ipvt(j) = j
+         end do
+         return
+      end if
 
       settled = 0
       worth_guessing = all((column_norms >= SMALLEST_NORM .and. column_norms <= LARGEST_NORM) &
                            .or. column_norms <= 0)
-      if (expected /= 0 .and. worth_guessing .and. n >= GUESS_FROM) then
+      if (expected == ORDER_PUSHED .and. worth_guessing) call pivots_proved(n, r, ldr, work(at%block), settled)
+      if (expected == ORDER_LIKELY .and. worth_guessing .and. n >= GUESS_FROM) then
          do j = 1, n
             ipvt(j) = int(work(heights + j), ik)
          end do
@@ -119,6 +130,19 @@ contains
       end do
       call pivoted_qr(n, settled + 1, r, ldr, ipvt, qtf, work(at%block), work(at%block + n), work(at%block + 2*n), team)
    end subroutine TAGGED(lsq_tsqr_finish)
+
+   !> Element j goes to place ipvt(j).
+   pure subroutine to_places(n, ipvt, elements, kept)
+      integer(ik), intent(in) :: n, ipvt(n)
+      real(wp), intent(inout) :: elements(n)
+      real(wp), intent(out) :: kept(n)         !< scratch
+      integer(ik) :: j
+
+      kept = elements
+      do j = 1, n
+         elements(ipvt(j)) = kept(j)
+      end do
+   end subroutine to_places
 
    !> A thread's share of the columns, from the accumulator to r, and their norms.
    subroutine read_share(number, data) bind(c, name='')

@@ -104,7 +104,7 @@ contains
    !> The rows are packed in order into the waiting block, so no bit of the result depends
    !> on how they are split into pushes.
    subroutine TAGGED(lsq_tsqr_push)(n, rows, a, a_type, row_stride, column_stride, &
-                                    f, f_type, f_stride, work) bind(c)
+                                    f, f_type, f_stride, work, places) bind(c)
       integer(ik), intent(in), value :: n, rows         !< n >= 1, rows >= 0
       type(c_ptr), intent(in), value :: a               !< address of element (1, 1) of J
       integer(ik), intent(in), value :: a_type          !< FLOAT64 or FLOAT32
@@ -113,6 +113,8 @@ contains
       type(c_ptr), intent(in), value :: f               !< address of f(1); NULL: f is column n+1 of a
       integer(ik), intent(in), value :: f_type, f_stride
       real(wp), intent(inout) :: work(*)                !< the accumulator
+      !> Column k of J becomes column places(k) of the accumulator; NULL: k.  Not NULL only if f is not.
+      integer(ik), intent(in), optional :: places(*)
       type(layout_t) :: at
       integer(ik) :: done, taken, waiting_rows, target, from_a
       logical :: f_apart
@@ -126,7 +128,7 @@ contains
          taken = min(BLOCK_ROWS - waiting_rows, rows - done)
          target = at%block + waiting_rows
          call pack_rows(taken, from_a, moved(a, done*row_stride), a_type, row_stride, &
-                        column_stride, work(target), at%ldb)
+                        column_stride, work(target), at%ldb, places)
          if (f_apart) call pack_rows(taken, 1_ik, moved(f, done*f_stride), f_type, f_stride, &
                                      0_ik, work(target + n*at%ldb), at%ldb)
          done = done + taken

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-isa: str  # of the kernels in use: baseline or v3
+isa: str  # of the kernels in use: baseline, v3 or v4
 state_layout: Any  # lsq_state of core.h, a slab's states: a dict that numpy.dtype takes
 
 class RowAccumulator:

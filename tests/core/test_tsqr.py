@@ -34,7 +34,7 @@ def built(tmp_path_factory):
             for isa in tsqr_build.supported()}
 
 
-@pytest.fixture(params=["baseline", "v3"])
+@pytest.fixture(params=list(tsqr_build.ISA_NEEDS))
 def library(request, built):
     if request.param not in built:
         pytest.skip(f"this processor has no {request.param}")
@@ -153,14 +153,17 @@ def test_pivot_order_is_that_of_pivoted_qr(library, shape, condition):
 
 @pytest.mark.parametrize("condition", [2.0, 1e6, 1e14])
 @pytest.mark.parametrize("n", [95, 96, 200])
-def test_an_expected_order_is_taken_only_where_it_is_right(library, n, condition):
+@pytest.mark.parametrize("known", [tsqr_build.LIKELY, tsqr_build.PUSHED], ids=["tried", "pushed"])
+def test_an_expected_order_is_taken_only_where_it_is_right(library, n, condition, known):
     a, f = matrix(2 * n, n, condition)
     accumulator = Accumulator(library, n).push(a, f)
     guessed = accumulator.finish()
     half = guessed.ipvt.copy()
     half[n // 2:] = half[n // 2:][::-1]
     for expected in (guessed.ipvt, half, guessed.ipvt[::-1], np.roll(guessed.ipvt, 1), np.arange(1, n + 1)):
-        model = accumulator.finish(expected)
+        if known == tsqr_build.PUSHED:
+            accumulator = Accumulator(library, n).push(a, f, expected)
+        model = accumulator.finish(expected, known)
         check_model(model, a, f)
         check_greedy(model)
         told_apart = int(np.sum(np.abs(np.diag(guessed.r)) > 1e-7 * abs(guessed.r[0, 0])))
@@ -177,14 +180,42 @@ def test_an_expected_order_that_is_right_gives_the_bits_of_the_guess(library):
 
 
 @pytest.mark.parametrize("rank", [0, 1, 60, 119])
-def test_an_expected_order_of_a_matrix_of_short_rank(library, rank):
+@pytest.mark.parametrize("known", [tsqr_build.LIKELY, tsqr_build.PUSHED], ids=["tried", "pushed"])
+def test_an_expected_order_of_a_matrix_of_short_rank(library, rank, known):
     a, f = matrix(300, 120, 10.0)
     a[:, rank:] = a[:, :1]*3 if rank else 0
     accumulator = Accumulator(library, 120).push(a, f)
     for expected in (accumulator.finish().ipvt, np.arange(120, 0, -1)):
-        model = accumulator.finish(expected)
+        if known == tsqr_build.PUSHED:
+            accumulator = Accumulator(library, 120).push(a, f, expected)
+        model = accumulator.finish(expected, known)
         check_model(model, a, f)
         check_greedy(model)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [3, 10, 130])
+def test_columns_pushed_in_an_order_give_the_bits_of_permuted_columns(library, n, dtype):
+    a, f = matrix(700, n, 10.0)
+    a, order = a.astype(dtype), np.random.default_rng(n).permutation(n) + 1
+    wanted = Accumulator(library, n).push(np.asfortranarray(a[:, order - 1]), f).finish()
+    packed = np.zeros(700, np.dtype([("pad", "i1"), ("row", dtype, n)]))
+    packed["row"] = a
+    for layout in (a, np.asfortranarray(a), np.repeat(a, 2, 1)[:, ::2], packed["row"]):
+        model = Accumulator(library, n).push(layout, f, order).finish()
+        for one, other in ((model.r, wanted.r), (model.qtf, wanted.qtf), (model.ipvt, wanted.ipvt),
+                           (model.column_norms, wanted.column_norms)):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_columns_that_are_not_finite_show_where_they_belong_in_any_order(library):
+    a, f = matrix(300, 100, 10.0)
+    a[17, 40] = np.nan
+    order = np.roll(np.arange(1, 101), 59)      # column 41 comes last
+    assert order[-1] == 41
+    model = Accumulator(library, 100).push(a, f, order).finish(order, tsqr_build.PUSHED)
+    assert np.flatnonzero(~np.isfinite(model.column_norms)).tolist() == [40]
+    assert model.ipvt.tolist() == list(range(1, 101))
 
 
 def test_equal_columns_take_the_first(library):
@@ -540,21 +571,21 @@ def test_covariance_is_the_inverse_of_the_normal_matrix(library, n, rank):
 
 # ---- threads, and cancellation ---------------------------------------------------------------
 
-def every_part(library, n, team, expected=None):
+def every_part(library, n, team, expected=None, known=tsqr_build.UNKNOWN):
     """Rows, their pivoted QR, a damped step, the covariance: what is computed, bytes."""
     a, f = matrix(2 * n + 300, n, 10.0)
     at = None if team is None else ctypes.addressof(team)
     accumulator, model, cov = Accumulator(library, n), Model(n), np.zeros((2, n, n))
     x, sdiag, wa = np.zeros((3, n))
     diagonal = np.linspace(0.1, 1.0, n)
+    places = tsqr_build.places(expected) if known == tsqr_build.PUSHED else None
     library.push_by(n, len(a), a.ctypes.data, 0, *a.strides, f.ctypes.data, 0, 8,
-                    accumulator.work.ctypes.data, at)
+                    accumulator.work.ctypes.data, None if places is None else places.ctypes.data, at)
     if expected is not None:
         model.ipvt[:] = expected
     if team is None or not team.cancelled:
         library.finish(n, accumulator.work.ctypes.data, model.r.ctypes.data, n, model.ipvt.ctypes.data,
-                       model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at,
-                       expected is not None)
+                       model.qtf.ctypes.data, model.column_norms.ctypes.data, model.rest.ctypes.data, at, known)
     if team is None or not team.cancelled:
         library.covar(n, model.r.ctypes.data, n, model.ipvt.ctypes.data, 0.0, cov[0].ctypes.data,
                       cov[1].ctypes.data, at)
@@ -565,14 +596,16 @@ def every_part(library, n, team, expected=None):
     return b"".join(part.tobytes() for part in (model.r, model.ipvt, model.qtf, cov[0], x, sdiag))
 
 
-EXPECTED = pytest.mark.parametrize("expected", [None, np.arange(130, 0, -1)], ids=["guessed", "expected"])
+EXPECTED = pytest.mark.parametrize("expected", [(), (np.arange(130, 0, -1), tsqr_build.LIKELY),
+                                                (np.arange(130, 0, -1), tsqr_build.PUSHED)],
+                                   ids=["guessed", "tried", "pushed"])
 
 
 @EXPECTED
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_team_gives_the_bits_of_one_thread(library, size, expected):
     team = Team(library, 130, size)
-    assert every_part(library, 130, team, expected) == every_part(library, 130, None, expected)
+    assert every_part(library, 130, team, *expected) == every_part(library, 130, None, *expected)
     assert team.looks > 20
 
 
@@ -581,12 +614,12 @@ def test_a_team_gives_the_bits_of_one_thread(library, size, expected):
 def test_a_team_that_is_cancelled_at_any_look_comes_back(library, size, expected):
     """Ctrl-C: a thread that waits for a block, a panel or a band stops waiting."""
     team = Team(library, 130, size)
-    every_part(library, 130, team, expected)
+    every_part(library, 130, team, *expected)
     for last in range(1, team.looks + 1, 1 + team.looks // 60):
         cut = Team(library, 130, size, last)
-        every_part(library, 130, cut, expected)
+        every_part(library, 130, cut, *expected)
         assert cut.cancelled and cut.looks < last + 6 * size
-    assert every_part(library, 130, Team(library, 130, size), expected) == every_part(library, 130, None, expected)
+    assert every_part(library, 130, Team(library, 130, size), *expected) == every_part(library, 130, None, *expected)
 
 
 # ---- the norm ---------------------------------------------------------------------------------

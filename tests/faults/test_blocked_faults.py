@@ -218,7 +218,9 @@ def test_every_instruction_set_gives_the_same_answer_or_says_what_is_missing():
         np.testing.assert_allclose(got["x"], best["x"], rtol=1e-9)
         np.testing.assert_allclose(got["diagonal"], best["diagonal"], rtol=1e-12)
         assert got["ier"] in (1, 2, 3)
-    assert best["kernels"].endswith(f"blocked for {seen[-1]}") and "baseline" in seen
+    assert "baseline" in seen
+    # v4 is left to those who ask for it where its vectors are computed in halves
+    assert best["kernels"].rpartition(" ")[2] in ([seen[-1], "v3"] if seen[-1] == "v4" else [seen[-1]])
 
 
 def test_number_of_threads_comes_from_the_environment():

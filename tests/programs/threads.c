@@ -150,7 +150,7 @@ fold(void *argument)
     share *s = argument;
 
     kernel.empty(COLUMNS, s->work);
-    kernel.push(COLUMNS, ROWS, s->rows, LSQ_FLOAT64, (COLUMNS + 1) * 8, 8, NULL, LSQ_FLOAT64, 0, s->work);
+    kernel.push(COLUMNS, ROWS, s->rows, LSQ_FLOAT64, (COLUMNS + 1) * 8, 8, NULL, LSQ_FLOAT64, 0, s->work, NULL);
     kernel.fold(COLUMNS, s->work);
     return NULL;
 }
@@ -173,8 +173,8 @@ factor(int threads, const double *rows, model *out)
         diag[j] = 1 + j % 5;
     kernel.empty(COLUMNS, work);
     kernel.push_by(COLUMNS, ROWS, rows, LSQ_FLOAT64, (COLUMNS + 1) * 8, 8, rows + COLUMNS, LSQ_FLOAT64,
-                   (COLUMNS + 1) * 8, work, &t.public);
-    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &t.public, 0);
+                   (COLUMNS + 1) * 8, work, NULL, &t.public);
+    kernel.finish(COLUMNS, work, out->r, COLUMNS, out->ipvt, out->qtf, out->norms, &out->rest, &t.public, LSQ_ORDER_UNKNOWN);
     kernel.qrsolv(COLUMNS, out->r, COLUMNS, out->ipvt, diag, out->qtf, out->x, out->sdiag, wa, work, &t.public);
     free(work), free(rooms), free(wa), free(counters), free(diag);
 }

@@ -23,11 +23,11 @@ SOURCES = [f"{name}.F90" for name in (KERNELS / "order.txt").read_text(encoding=
 #: Contraction to FMA is allowed: these kernels do not promise MINPACK's bits.
 FLAGS = ["-std=f2018", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast",
          "-fopenmp-simd", "-fPIC"]
-#: 256-bit vectors with the 32 registers of AVX-512 measured faster than 512-bit vectors.
+#: As in fortran/meson.build.
 ISA_FLAGS = {
     "baseline": [],
     "v3": ["-march=x86-64-v3"],
-    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=256"],
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
 #: Flags that /proc/cpuinfo must list, in addition to those of the level below.
 ISA_NEEDS = {
@@ -37,6 +37,8 @@ ISA_NEEDS = {
 }
 
 LINE = 64                   # bytes of a cache line
+#: What finish is told about the order of the columns, as in kernels.h.
+UNKNOWN, LIKELY, PUSHED = range(3)
 TYPES = {np.dtype(np.float64): 0, np.dtype(np.float32): 1}
 
 
@@ -105,10 +107,10 @@ class Library:
         self.work_size = bind("lsq_tsqr_work_size", size, size)
         self.empty = bind("lsq_tsqr_empty", None, size, address)
         self.push = bind("lsq_tsqr_push", None, size, size, address, size, size, size,
-                         address, size, size, address)
+                         address, size, size, address, address)
         self.room_size = bind("lsq_tsqr_room_size", size, size)
         self.push_by = bind("lsq_tsqr_push_by", None, size, size, address, size, size, size,
-                            address, size, size, address, address)
+                            address, size, size, address, address, address)
         self.merge = bind("lsq_tsqr_merge", None, size, address, address)
         self.finish = bind("lsq_tsqr_finish", None, size, address, address, size, address,
                            address, address, address, address, size)
@@ -168,6 +170,11 @@ class Team(ctypes.Structure):
             return self.look()
 
 
+def places(order: np.ndarray) -> np.ndarray:
+    """The inverse of a column order, both from 1."""
+    return np.ascontiguousarray(np.argsort(order) + 1)
+
+
 class Model:
     """What finish returns."""
 
@@ -191,20 +198,21 @@ class Accumulator:
         self.work = aligned(library.work_size(n))
         library.empty(n, self.work.ctypes.data)
 
-    def push(self, a: np.ndarray, f: np.ndarray | None = None) -> Accumulator:
-        """Append rows; with f None, the last column of `a` is f."""
+    def push(self, a: np.ndarray, f: np.ndarray | None = None, order: np.ndarray | None = None) -> Accumulator:
+        """Append rows; with f None, the last column of `a` is f.  `order`: an ipvt, in which columns are pushed."""
         assert a.shape[1] == self.n + (f is None)
+        where = None if order is None else places(order)        # (kept until the call returns)
         f_at = (None, 0, 0) if f is None else (f.ctypes.data, TYPES[f.dtype], f.strides[0])
         self.library.push(self.n, a.shape[0], a.ctypes.data, TYPES[a.dtype], *a.strides,
-                          *f_at, self.work.ctypes.data)
+                          *f_at, self.work.ctypes.data, None if order is None else where.ctypes.data)
         return self
 
     def merge(self, other: Accumulator) -> Accumulator:
         self.library.merge(self.n, self.work.ctypes.data, other.work.ctypes.data)
         return self
 
-    def finish(self, expected=None) -> Model:
-        """`expected`: a column order (ipvt) that is tried first."""
+    def finish(self, expected=None, known: int = LIKELY) -> Model:
+        """`expected`: a column order (ipvt) that is tried first, or in which the columns were pushed."""
         model = Model(self.n)
         if expected is not None:
             model.ipvt[:] = expected
@@ -212,5 +220,6 @@ class Accumulator:
         used_up[:] = self.work
         self.library.finish(self.n, used_up.ctypes.data, model.r.ctypes.data, self.n,
                             model.ipvt.ctypes.data, model.qtf.ctypes.data,
-                            model.column_norms.ctypes.data, model.rest.ctypes.data, None, expected is not None)
+                            model.column_norms.ctypes.data, model.rest.ctypes.data, None,
+                            UNKNOWN if expected is None else known)
         return model

@@ -169,7 +169,7 @@ push_rows(const kernels *k, folded_rows *c, const elements *jac, const elements 
 
     k->push(c->n, rows, jac->data, jac->single ? LSQ_FLOAT32 : LSQ_FLOAT64, jac->row_stride,
             jac->column_stride, f->data, f->single ? LSQ_FLOAT32 : LSQ_FLOAT64, f->row_stride,
-            c->work);
+            c->work, NULL);
     if (!c->fault.found) {
         if (last < rows && !accumulator_finite(k, c->n, c->work))
             find_row(k, jac, f, c->n, 0, rows - last, &fault);

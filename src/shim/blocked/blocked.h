@@ -47,6 +47,9 @@ typedef struct {
     elements kept_rows;         /* the rows of the kept Jacobian; data is NULL if none is kept */
     uint64_t order;             /* a hash of the permutation of the last model */
     int settled;                /* did the model before it have the same permutation? */
+    int64_t *places;            /* the inverse of the last model's permutation, from 1; NULL if columns are
+                                   never pushed in its order */
+    int ordered;                /* are they now? */
     not_finite fault;           /* in a Jacobian whose column norms are not finite */
     void *memory;
 } blocked;

@@ -54,18 +54,19 @@ push_rows(const job *j, int64_t first, int64_t count, double *accumulator, int64
 {
     const blocked *b = j->b;
     const elements *rows = j->rows;
+    const int64_t *places = b->ordered ? b->places : NULL;
     int64_t n = b->cb->n, size = sizeof(double);
 
     if (b->weighed != NULL) {
         double *room = b->rows + number * LSQ_BLOCK_ROWS * n;
         weight_rows(rows, first, count, n, b->weighed + b->cb->m, room);
         b->k->push(n, count, room, LSQ_FLOAT64, size, count * size, j->fvec + first, LSQ_FLOAT64,
-                   size, accumulator);
+                   size, accumulator, places);
     }
     else
         b->k->push(n, count, rows->data + first * rows->row_stride,
                    rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64, rows->row_stride,
-                   rows->column_stride, j->fvec + first, LSQ_FLOAT64, size, accumulator);
+                   rows->column_stride, j->fvec + first, LSQ_FLOAT64, size, accumulator, places);
 }
 
 /* Push the rows of a chunk, piece by piece.  Not 0 if it was cancelled meanwhile. */
@@ -150,7 +151,7 @@ chunks_fold(blocked *b, const elements *rows, const double *fvec, const double *
         b->k->empty(b->cb->n, b->whole);
         b->k->push_by(b->cb->n, b->cb->m, rows->data, rows->single ? LSQ_FLOAT32 : LSQ_FLOAT64,
                       rows->row_stride, rows->column_stride, fvec, LSQ_FLOAT64, sizeof(double),
-                      b->whole, &b->triangle_team.public);
+                      b->whole, b->ordered ? b->places : NULL, &b->triangle_team.public);
         if (past->before != NULL) {
             memset(past->change, 0, (size_t)b->cb->n * sizeof *past->change);
             rows_change(rows, 0, b->cb->m, b->cb->n, residuals, past->before, NULL, past->change);

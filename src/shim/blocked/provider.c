@@ -7,6 +7,8 @@
 enum {
     TEAM_FROM = 256,            /* with at least this many columns, several threads share one triangle */
     TOGETHER_ROWS_PER_COLUMN = 96,      /* with fewer rows: one triangle and one accumulator */
+    ORDER_FROM = 96,            /* with at least this many columns, and at most this many rows for each, */
+    ORDER_ROWS_PER_COLUMN = 16, /* columns are pushed in the last model's order: finish */
     NORM_PIECE = 4096,          /* stays in L1 between the copy and the sum */
     LINE = 64                   /* bytes of a cache line */
 };
@@ -35,7 +37,7 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
              double *compiled_fjac, double *weighed, int strategic)
 {
     int64_t n = cb->n, pieces = (cb->m + LSQ_BLOCK_ROWS - 1) / LSQ_BLOCK_ROWS, chunks, shared, rows, sums;
-    int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)TEAM_COUNTER * threads;
+    int64_t room = whole_lines(k->room_size(n)), counted = (int64_t)TEAM_COUNTER * threads, places;
     int folding, sharing = n < TEAM_FROM ? 1 : threads < pieces ? threads : (int)pieces;
     double *counters;
 
@@ -57,7 +59,8 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
     shared = chunks == 1 ? 0 : b->work_size * folding;
     rows = weighed == NULL ? 0 : whole_lines(LSQ_BLOCK_ROWS * n * folding);
     sums = strategic ? whole_lines(chunks * n) : 0;
-    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + sums + counted
+    places = n >= ORDER_FROM && cb->m / n <= ORDER_ROWS_PER_COLUMN ? whole_lines(n) : 0;
+    b->memory = PyMem_RawMalloc((size_t)(b->work_size + shared + rows + sums + counted + places
                                          + room * (sharing - 1)) * sizeof(double) + LINE);
     if (b->memory == NULL) {
         PyErr_NoMemory();
@@ -66,7 +69,8 @@ blocked_init(blocked *b, callbacks *cb, const robust_loss *loss, const kernels *
     b->whole = (double *)(((uintptr_t)b->memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
     b->rows = b->whole + b->work_size + shared;
     b->changes = b->rows + rows;
-    counters = b->changes + sums;
+    b->places = places == 0 ? NULL : (int64_t *)(b->changes + sums);
+    counters = b->changes + sums + places;
     team_init(&b->chunk_team, cb, folding, counters, NULL, 0);
     team_init(&b->triangle_team, cb, sharing, counters, counters + counted, room);
     return 0;
@@ -321,17 +325,27 @@ hash_order(int64_t n, const int64_t *ipvt)
     return hash;
 }
 
-/* The model's factors.  If two successive models had the same order of columns, the next one tries it
-   first: towards the end of a fit the order seldom changes. */
+/* The model's factors.  From one model to the next the order of the columns changes little, and towards the end
+   of a fit seldom at all.  Where the triangle costs much compared with the rows, the columns have been pushed in the
+   last model's order.  (Not where rows are many: the columns of a sparse Jacobian lie best as they are.)
+   Elsewhere an order that two successive models had is tried first. */
 static void
 finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
 {
+    int64_t expected = b->ordered ? LSQ_ORDER_PUSHED : b->settled ? LSQ_ORDER_LIKELY : LSQ_ORDER_UNKNOWN;
     uint64_t before = b->order;
     double rest;
 
-    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->triangle_team.public, b->settled);
+    if (b->ordered)
+        for (int64_t j = 0; j < n; j++)
+            ipvt[b->places[j] - 1] = j + 1;
+    b->k->finish(n, b->whole, r, ldr, ipvt, qtf, colnorm, &rest, &b->triangle_team.public, expected);
     b->order = hash_order(n, ipvt);
     b->settled = b->order == before;
+    b->ordered = b->places != NULL;
+    if (b->ordered)
+        for (int64_t j = 0; j < n; j++)
+            b->places[ipvt[j] - 1] = j + 1;
 }
 
 int

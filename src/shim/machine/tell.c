@@ -329,7 +329,7 @@ from_accumulator(machine *m, accumulator *a, model *answer)
             released = PyEval_SaveThread();
         answer->fault = copy.fault;
         a->k->finish(n, copy.work, answer->r, n, answer->ipvt, answer->qtf, answer->colnorm, &rest,
-                     NULL, 0);
+                     NULL, LSQ_ORDER_UNKNOWN);
         if (!isfinite(rest))
             answer->qtf[0] = rest;
         if (released != NULL)
