@@ -1,33 +1,309 @@
 #define PASTE(a) a
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
-!> The inner loops of a QR of several matrices at once, one in each vector lane.
+!> Column-pivoted Householder QR of several small matrices at once, one in each vector lane.
 !>
-!> Each operation that qrfac.f90 performs on a number is performed here on one number of
-!> each matrix.  Every lane's sums run in MINPACK's order and nothing is contracted
-!> (meson.build), so each matrix gets MINPACK's bits.  Decisions are in qrfac_lanes.f90.
+!> qrfac.f90 for LANES matrices of one shape: each operation that it performs on a number is
+!> performed here on one number of each matrix.  Every lane's sums run in MINPACK's order and
+!> nothing is contracted (meson.build), so each matrix gets MINPACK's bits.  The additions of one
+!> sum wait for each other, so the sums of eight matrices run at the same time.
 !>
-!> The outer loop runs over lanes, and the compiler turns it into one vector; the inner loop
-!> keeps its sums in registers.  The inner loop must be known to run at least once for this,
-!> hence its form.  Six columns at once keep six chains of additions going; where fewer
-!> are left, the last one is repeated, at no cost.
+!> Loops over lanes become one vector, also where another loop is inside: the inner loop then
+!> keeps its sums in registers, and must be known to run at least once, hence its form.  Six
+!> columns at once keep six chains of additions going; where fewer are left, the last one is
+!> repeated, at no cost.
+!>
+!> A matrix that needs another course (a column of zeros, a norm that must be recomputed or
+!> guarded, an element that is not finite) is left to qrfac.
 !>
 !> Public: lsq_lanes_..._<ISA>, for C too.  The data is m-sized.
 module TAGGED(leastsq_lanes)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
    implicit none (type, external)
    private
-   public :: TAGGED(lsq_lanes_squares), TAGGED(lsq_lanes_reflect)
-   public :: TAGGED(lsq_lanes_downdate), TAGGED(lsq_lanes_update)
+   public :: TAGGED(lsq_lanes_norms), TAGGED(lsq_lanes_factor), TAGGED(lsq_lanes_pack)
+   public :: TAGGED(lsq_lanes_difference), TAGGED(lsq_lanes_keep)
 
-   !> Matrices at once: LANES of qrfac_lanes.f90.
+   !> Matrices at once: LSQ_LANES of core.h.
    integer, parameter :: LANES = 8
+
+   ! As in enorm.f90 and qrfac.f90, where they are explained.
+   real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp
+   real(wp), parameter :: LARGEST_SQUARABLE = 1.304e19_wp
+   real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
+   real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
+   real(wp), parameter :: SURELY_LEFT = 1.0e-6_wp
 
 contains
 
-   !> totals = the sums of squares of the columns of a.
-   pure subroutine TAGGED(lsq_lanes_squares)(m, n, a, totals) bind(c)
-      integer(ik), intent(in), value :: m         !< rows, >= 1
-      integer(ik), intent(in), value :: n         !< columns
+   !> The norms of vectors; where enorm.f90 might guard one, plain is 0, otherwise 1.
+   pure subroutine TAGGED(lsq_lanes_norms)(m, f, norms, plain) bind(c)
+      integer(ik), intent(in), value :: m         !< >= 1
+      real(wp), intent(in) :: f(LANES, m)
+      real(wp), intent(inout) :: norms(LANES)
+      integer(ik), intent(inout) :: plain(LANES)
+
+      call squares(m, 1_ik, f, norms)
+      plain = 1
+      call settle(m, f, norms, plain)
+   end subroutine TAGGED(lsq_lanes_norms)
+
+   !> a = the columns of jac, each lane's in the order of its ipvt, and b = f.  Lanes mostly agree.
+   pure subroutine TAGGED(lsq_lanes_pack)(m, n, jac, f, ipvt, a, b) bind(c)
+      integer(ik), intent(in), value :: m, n
+      real(wp), intent(in) :: jac(LANES, m, n), f(LANES, m)
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m)
+      integer(ik) :: j, k
+
+      b = f
+      do j = 1, n
+         a(:, :, j) = jac(:, :, ipvt(1, j))
+         if (all(ipvt(:, j) == ipvt(1, j))) cycle
+         do k = 1, n
+            if (k == ipvt(1, j)) cycle
+            if (any(ipvt(:, j) == k)) call blend(m, ipvt(1, j), k, jac(1, 1, k), a(1, 1, j))
+         end do
+      end do
+   end subroutine TAGGED(lsq_lanes_pack)
+
+   !> a = other in the lanes whose mark is k.
+   pure subroutine blend(length, marks, k, other, a)
+      integer(ik), intent(in) :: length, marks(LANES), k
+      real(wp), intent(in) :: other(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length)
+      integer(ik) :: i, q
+
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
+            a(q, i) = merge(other(q, i), a(q, i), marks(q) == k)
+         end do
+      end do
+   end subroutine blend
+
+   !> f = moved in the lanes that are marked with 1.
+   pure subroutine TAGGED(lsq_lanes_keep)(m, marks, moved, f) bind(c)
+      integer(ik), intent(in), value :: m
+      integer(ik), intent(in) :: marks(LANES)
+      real(wp), intent(in) :: moved(LANES, m)
+      real(wp), intent(inout) :: f(LANES, m)
+
+      call blend(m, marks, 1_ik, moved, f)
+   end subroutine TAGGED(lsq_lanes_keep)
+
+   !> column = (moved - f)/step.
+   pure subroutine TAGGED(lsq_lanes_difference)(m, moved, f, step, column) bind(c)
+      integer(ik), intent(in), value :: m
+      real(wp), intent(in) :: moved(LANES, m), f(LANES, m), step(LANES)
+      real(wp), intent(inout) :: column(LANES, m)
+      integer(ik) :: i, q
+
+      do i = 1, m
+         !$omp simd
+         do q = 1, LANES
+            column(q, i) = (moved(q, i) - f(q, i))/step(q)
+         end do
+      end do
+   end subroutine TAGGED(lsq_lanes_difference)
+
+   !> Factor each a(q, :, :) with b(q, :) as qrfac does, with pivoting.  Columns may come in any
+   !> order; the order of the pivots is the fastest.  Only the strict upper triangle of a, that
+   !> of R, is valid on return; where plain(q) is 0, nothing is.
+   pure subroutine TAGGED(lsq_lanes_factor)(m, n, a, b, ipvt, rdiag, acnorm, plain, work, places) bind(c)
+      integer(ik), intent(in), value :: m         !< rows, >= n
+      integer(ik), intent(in), value :: n         !< columns, > 0
+      real(wp), intent(inout) :: a(LANES, m, n)   !< the matrices; their R on return
+      real(wp), intent(inout) :: b(LANES, m)      !< right-hand sides; their Q'b on return
+      integer(ik), intent(inout) :: ipvt(LANES, n)!< the columns' numbers, which qrfac counts from 1
+      real(wp), intent(inout) :: rdiag(LANES, n)  !< R's diagonals
+      real(wp), intent(inout) :: acnorm(LANES, n) !< the norms of the columns in the order of entry
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp), intent(inout) :: work(LANES, n, 2)    !< scratch
+      integer(ik), intent(inout) :: places(n)     !< scratch
+
+      call factor(m, n, a, b, ipvt, rdiag, acnorm, plain, work, work(1, 1, 2), places)
+   end subroutine TAGGED(lsq_lanes_factor)
+
+   pure subroutine factor(m, n, a, b, ipvt, rdiag, acnorm, plain, references, s, places)
+      integer(ik), intent(in) :: m, n
+      real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m), rdiag(LANES, n), acnorm(LANES, n)
+      integer(ik), intent(inout) :: ipvt(LANES, n), plain(LANES), places(n)
+      real(wp), intent(inout) :: references(LANES, n)     !< rdiag when last computed
+      real(wp), intent(inout) :: s(LANES, n)              !< a reflector's products
+      real(wp) :: norm(LANES), s_b(LANES)
+      integer(ik) :: j, k, q, next(LANES), rest
+
+      ! Preconditions
+      call squares(m, n, a, acnorm)
+      plain = 1
+      do k = 1, n
+         call settle(m, a(1, 1, k), acnorm(1, k), plain)
+         do q = 1, LANES
+            rdiag(q, k) = acnorm(q, k)
+            references(q, k) = acnorm(q, k)
+            plain(q) = merge(plain(q), 0_ik, acnorm(q, k) > 0 .and. acnorm(q, k) <= huge(1.0_wp))
+         end do
+      end do
+
+      ! Calculation
+      call choose(1_ik, n, rdiag, ipvt, places, next)
+      do k = 1, LANES
+         norm(k) = acnorm(k, next(k))
+      end do
+      call exchange(1_ik, next, m, n, a, ipvt, rdiag, references)
+      do j = 1, n
+         rest = m - j
+         do q = 1, LANES
+            plain(q) = merge(plain(q), 0_ik, norm(q) > 0)
+            norm(q) = merge(-norm(q), norm(q), a(q, j, j) < 0)
+            rdiag(q, j) = -norm(q)
+         end do
+         call reflect(rest + 1, n - j, m, norm, a(1, j, j), a(1, j, min(j + 1, n)), b(1, j), s, s_b)
+
+         ! Row j, on which the choice of the next pivot depends
+         k = min(j + 1, n)
+         call downdate(n - j, m, a(1, j, j), s, a(1, j, k), s_b, b(1, j), rdiag(1, k), &
+            references(1, k), plain)
+         if (j < n) then
+            call choose(j + 1, n, rdiag, ipvt, places, next)
+            if (any(next /= j + 1)) then
+               call exchange(j + 1, next, m, n, a, ipvt, rdiag, references)
+               do k = 1, LANES
+                  call swap(s(k, 1), s(k, next(k) - j))
+               end do
+            end if
+         end if
+
+         ! The other rows, with the norm of the next pivot column
+         if (rest == 0) cycle
+         call update_all(rest, n - j, m, a(1, j + 1, j), s, a(1, j + 1, min(j + 1, n)), s_b, &
+            b(1, j + 1), norm)
+         if (j < n) call settle(rest, a(1, j + 1, j + 1), norm, plain)
+      end do
+   end subroutine factor
+
+   !> The column of each lane that becomes number j: the longest.
+   pure subroutine choose(j, n, norms, ipvt, places, next)
+      integer(ik), intent(in) :: j, n
+      real(wp), intent(in) :: norms(LANES, n)
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      integer(ik), intent(inout) :: places(n)
+      integer(ik), intent(out) :: next(LANES)
+      real(wp) :: longest(LANES)
+      integer(ik) :: tie(LANES), k, q
+
+      do q = 1, LANES
+         next(q) = j
+         longest(q) = norms(q, j)
+         tie(q) = 0
+      end do
+      do k = j + 1, n
+         !$omp simd
+         do q = 1, LANES
+            tie(q) = merge(1_ik, tie(q), norms(q, k) == longest(q))
+            tie(q) = merge(0_ik, tie(q), norms(q, k) > longest(q))
+            next(q) = merge(k, next(q), norms(q, k) > longest(q))
+            longest(q) = merge(norms(q, k), longest(q), norms(q, k) > longest(q))
+         end do
+      end do
+      if (all(tie == 0)) return
+      do q = 1, LANES
+         if (tie(q) /= 0) call break_tie(q, j, n, norms, longest(q), ipvt, places, next(q))
+      end do
+   end subroutine choose
+
+   !> Of several columns of the same length qrfac takes the first one.  qrfac gets the columns in
+   !> the order of their numbers, so which is the first depends on all earlier exchanges: they are
+   !> repeated here.
+   pure subroutine break_tie(q, j, n, norms, longest, ipvt, places, next)
+      integer(ik), intent(in) :: q, j, n
+      real(wp), intent(in) :: norms(LANES, n), longest
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      integer(ik), intent(inout) :: places(n)     !< the places of the columns with these numbers
+      integer(ik), intent(inout) :: next
+      integer(ik) :: k, first
+
+      do k = 1, n
+         places(k) = k
+      end do
+      do k = 1, j - 1
+         first = places(ipvt(q, k))
+         where (places == k) places = first
+         places(ipvt(q, k)) = k
+      end do
+      first = n + 1
+      do k = j, n
+         if (norms(q, k) < longest .or. places(ipvt(q, k)) > first) cycle
+         next = k
+         first = places(ipvt(q, k))
+      end do
+   end subroutine break_tie
+
+   !> Exchange columns j and `next` of each lane; the norms of j are no longer needed.
+   pure subroutine exchange(j, next, m, n, a, ipvt, norms, references)
+      integer(ik), intent(in) :: j, m, n, next(LANES)
+      real(wp), intent(inout) :: a(LANES, m, n), norms(LANES, n), references(LANES, n)
+      integer(ik), intent(inout) :: ipvt(LANES, n)
+      integer(ik) :: i, k, q, kept
+
+      do q = 1, LANES
+         k = next(q)
+         if (k == j) cycle
+         do i = 1, m
+            call swap(a(q, i, j), a(q, i, k))
+         end do
+         kept = ipvt(q, j)
+         ipvt(q, j) = ipvt(q, k)
+         ipvt(q, k) = kept
+         norms(q, k) = norms(q, j)
+         references(q, k) = references(q, j)
+      end do
+   end subroutine exchange
+
+   elemental subroutine swap(a, b)
+      real(wp), intent(inout) :: a, b
+      real(wp) :: kept
+
+      kept = a
+      a = b
+      b = kept
+   end subroutine swap
+
+   !> The norm from each lane's sum of squares: its root, where settled_norm of enorm.f90 is sure
+   !> that this is the guarded norm; where it is not, the lane is not plain.
+   pure subroutine settle(length, x, norms, plain)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: x(LANES, length)
+      real(wp), intent(inout) :: norms(LANES)     !< sums of squares; norms on return
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp) :: least, most, first
+      integer(ik) :: sure(LANES), i, q, second
+
+      least = SMALLEST_SQUARABLE*real(length, wp)
+      most = (LARGEST_SQUARABLE/real(length, wp))**2
+      second = min(2_ik, length)                  ! columns of Jacobians may begin with a zero
+      !$omp simd private(first)
+      do q = 1, LANES
+         first = merge(x(q, second), x(q, 1), x(q, 1) == 0)
+         sure(q) = merge(1_ik, 0_ik, norms(q) < most .and. norms(q) >= least .and. first*first >= ABSORBS_SMALL)
+      end do
+      if (any(sure == 0)) then
+         !$omp simd
+         do q = 1, LANES
+            plain(q) = merge(plain(q), 0_ik, norms(q) < most)
+         end do
+         do i = 1, length
+            !$omp simd
+            do q = 1, LANES                       ! a small element counts only where the sum does not absorb it
+               plain(q) = merge(0_ik, plain(q), sure(q) == 0 .and. x(q, i) /= 0 .and. abs(x(q, i)) <= SMALLEST_SQUARABLE)
+            end do
+         end do
+      end if
+      norms = sqrt(norms)
+   end subroutine settle
+
+   pure subroutine squares(m, n, a, totals)
+      integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: a(LANES, m, n)
       real(wp), intent(inout) :: totals(LANES, n)
       real(wp) :: six(LANES, 6)
@@ -41,13 +317,13 @@ contains
             totals(:, k) = six(:, k - j + 1)
          end do
       end do
-   end subroutine TAGGED(lsq_lanes_squares)
+   end subroutine squares
 
    !> v = x/norm + e₁, and s = vᵀa/v₁ for the columns of a, s_b for b.
-   pure subroutine TAGGED(lsq_lanes_reflect)(length, columns, m, norm, v, a, b, s, s_b) bind(c)
-      integer(ik), intent(in), value :: length    !< of v; > 1 if there are columns
-      integer(ik), intent(in), value :: columns   !< of a
-      integer(ik), intent(in), value :: m         !< from one column of a to the next
+   pure subroutine reflect(length, columns, m, norm, v, a, b, s, s_b)
+      integer(ik), intent(in) :: length    !< of v; > 1 if there are columns
+      integer(ik), intent(in) :: columns   !< of a
+      integer(ik), intent(in) :: m         !< from one column of a to the next
       real(wp), intent(in) :: norm(LANES)
       real(wp), intent(inout) :: v(LANES, length) !< x; then the reflector
       real(wp), intent(in) :: a(LANES, m, columns), b(LANES, length)
@@ -78,43 +354,47 @@ contains
             s(:, k) = six(:, k - j + 1)
          end do
       end do
-   end subroutine TAGGED(lsq_lanes_reflect)
+   end subroutine reflect
 
    !> Row 1 of a − v sᵀ and of b − s_b v, and the norms of the rows below it, by qrfac's
-   !> downdate.  left is the smallest (norm/reference)² of all columns.
-   pure subroutine TAGGED(lsq_lanes_downdate)(columns, m, v, s, a, s_b, b, norms, references, &
-      left) bind(c)
-      integer(ik), intent(in), value :: columns   !< of a
-      integer(ik), intent(in), value :: m         !< from one column of a to the next
+   !> downdate.  A lane in which one must be recomputed is not plain.
+   pure subroutine downdate(columns, m, v, s, a, s_b, b, norms, references, plain)
+      integer(ik), intent(in) :: columns          !< of a
+      integer(ik), intent(in) :: m                !< from one column of a to the next
       real(wp), intent(in) :: v(LANES), s(LANES, columns), s_b(LANES)
       real(wp), intent(inout) :: a(LANES, m, columns), b(LANES)
       real(wp), intent(inout) :: norms(LANES, columns)
       real(wp), intent(in) :: references(LANES, columns)
-      real(wp), intent(inout) :: left(LANES)
-      real(wp) :: top, share, norm, part
-      integer(ik) :: k, q
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp) :: top, share, norm
+      integer(ik) :: doubtful(LANES), k, q
 
       b = b - s_b*v
-      left = 1
+      doubtful = 0
       do k = 1, columns
-         !$omp simd private(top, share, norm, part)
+         !$omp simd private(top, share, norm)
          do q = 1, LANES
             top = a(q, 1, k) - s(q, k)*v(q)
             a(q, 1, k) = top
             share = top/norms(q, k)
             norm = norms(q, k)*sqrt(max(0.0_wp, 1 - share**2))
             norms(q, k) = norm
-            part = (norm/references(q, k))**2
-            left(q) = merge(left(q), part, part > left(q))   ! keeps a nan
+            doubtful(q) = merge(doubtful(q), 1_ik, norm > SURELY_LEFT*references(q, k))
          end do
       end do
-   end subroutine TAGGED(lsq_lanes_downdate)
+      if (all(doubtful == 0)) return
+      do k = 1, columns
+         do q = 1, LANES
+            if (.not. NORM_CANCELLATION*(norms(q, k)/references(q, k))**2 > epsilon(1.0_wp)) plain(q) = 0
+         end do
+      end do
+   end subroutine downdate
 
    !> a = a − v sᵀ and b = b − s_b v; total = the sum of squares of a's first column.
-   pure subroutine TAGGED(lsq_lanes_update)(length, columns, m, v, s, a, s_b, b, total) bind(c)
-      integer(ik), intent(in), value :: length    !< of v, >= 1
-      integer(ik), intent(in), value :: columns   !< of a
-      integer(ik), intent(in), value :: m         !< from one column of a to the next
+   pure subroutine update_all(length, columns, m, v, s, a, s_b, b, total)
+      integer(ik), intent(in) :: length    !< of v, >= 1
+      integer(ik), intent(in) :: columns   !< of a
+      integer(ik), intent(in) :: m         !< from one column of a to the next
       real(wp), intent(in) :: v(LANES, length), s(LANES, columns), s_b(LANES)
       real(wp), intent(inout) :: a(LANES, m, columns), b(LANES, length)
       real(wp), intent(inout) :: total(LANES)
@@ -128,7 +408,7 @@ contains
       do k = 2, columns
          call update(length, v, s(1, k), a(1, 1, k))
       end do
-   end subroutine TAGGED(lsq_lanes_update)
+   end subroutine update_all
 
    pure subroutine squares6(length, a, b, c, d, e, f, totals)
       integer(ik), intent(in) :: length
