@@ -7,13 +7,13 @@
 !> nothing is contracted (meson.build), so each matrix gets MINPACK's bits.  The additions of one
 !> sum wait for each other, so the sums of eight matrices run at the same time.
 !>
-!> Loops over lanes become one vector, also where another loop is inside: the inner loop then
-!> keeps its sums in registers, and must be known to run at least once, hence its form.  Six
-!> columns at once keep six chains of additions going; where fewer are left, the last one is
-!> repeated, at no cost.
+!> Loops over lanes are innermost and become vectors, as many as LANES numbers take; sums over rows
+!> stay in registers.  Several columns at once keep several chains of additions going.
 !>
 !> A matrix that needs another course (a column of zeros, a norm that must be recomputed or
 !> guarded, an element that is not finite) is left to qrfac.
+!>
+!> (More than 500 lines in one file, because the loops that run together must be inlined.)
 !>
 !> Public: lsq_lanes_..._<ISA>, for C too.  The data is m-sized.
 module TAGGED(leastsq_lanes)
@@ -138,10 +138,11 @@ contains
       plain = 1
       do k = 1, n
          call settle(m, a(1, 1, k), acnorm(1, k), plain)
+         !$omp simd
          do q = 1, LANES
             rdiag(q, k) = acnorm(q, k)
             references(q, k) = acnorm(q, k)
-            plain(q) = merge(plain(q), 0_ik, acnorm(q, k) > 0 .and. acnorm(q, k) <= huge(1.0_wp))
+            plain(q) = merge(merge(plain(q), 0_ik, acnorm(q, k) <= huge(1.0_wp)), 0_ik, acnorm(q, k) > 0)
          end do
       end do
 
@@ -151,36 +152,44 @@ contains
          norm(k) = acnorm(k, next(k))
       end do
       call exchange(1_ik, next, m, n, a, ipvt, rdiag, references)
-      do j = 1, n
-         rest = m - j
-         do q = 1, LANES
-            plain(q) = merge(plain(q), 0_ik, norm(q) > 0)
-            norm(q) = merge(-norm(q), norm(q), a(q, j, j) < 0)
-            rdiag(q, j) = -norm(q)
-         end do
-         call reflect(rest + 1, n - j, m, norm, a(1, j, j), a(1, j, min(j + 1, n)), b(1, j), s, s_b)
-
+      call give_sign(a(1, 1, 1), norm, rdiag(1, 1), plain)
+      call reflect(m, n - 1, m, norm, a, a(1, 1, min(2_ik, n)), b, s, s_b)
+      do j = 1, n - 1
          ! Row j, on which the choice of the next pivot depends
-         k = min(j + 1, n)
-         call downdate(n - j, m, a(1, j, j), s, a(1, j, k), s_b, b(1, j), rdiag(1, k), &
-            references(1, k), plain)
-         if (j < n) then
-            call choose(j + 1, n, rdiag, ipvt, places, next)
-            if (any(next /= j + 1)) then
-               call exchange(j + 1, next, m, n, a, ipvt, rdiag, references)
-               do k = 1, LANES
-                  call swap(s(k, 1), s(k, next(k) - j))
-               end do
-            end if
+         call downdate(n - j, m, a(1, j, j), s, a(1, j, j + 1), s_b, b(1, j), rdiag(1, j + 1), references(1, j + 1), plain)
+         call choose(j + 1, n, rdiag, ipvt, places, next)
+         if (any(next /= j + 1)) then
+            call exchange(j + 1, next, m, n, a, ipvt, rdiag, references)
+            do k = 1, LANES
+               call swap(s(k, 1), s(k, next(k) - j))
+            end do
          end if
 
-         ! The other rows, with the norm of the next pivot column
-         if (rest == 0) cycle
-         call update_all(rest, n - j, m, a(1, j + 1, j), s, a(1, j + 1, min(j + 1, n)), s_b, &
-            b(1, j + 1), norm)
-         if (j < n) call settle(rest, a(1, j + 1, j + 1), norm, plain)
+         ! The next pivot column and its norm; the other columns, and their products with the next reflector
+         rest = m - j
+         call update_with_norm(rest, a(1, j + 1, j), s, a(1, j + 1, j + 1), norm)
+         call settle(rest, a(1, j + 1, j + 1), norm, plain)
+         call give_sign(a(1, j + 1, j + 1), norm, rdiag(1, j + 1), plain)
+         call advance(rest, n - j - 1, m, a(1, j + 1, j), norm, a(1, j + 1, j + 1), a(1, j + 1, min(j + 2, n)), b(1, j + 1), &
+            s, s_b)
       end do
+      call update(m - n + 1, a(1, n, n), s_b, b(1, n))
    end subroutine factor
+
+   !> The norm with the sign of the column's first element; R's diagonal has the other sign.
+   pure subroutine give_sign(first, norm, diagonal, plain)
+      real(wp), intent(in) :: first(LANES)
+      real(wp), intent(inout) :: norm(LANES), diagonal(LANES)
+      integer(ik), intent(inout) :: plain(LANES)
+      integer(ik) :: q
+
+      !$omp simd
+      do q = 1, LANES
+         plain(q) = merge(plain(q), 0_ik, norm(q) > 0)
+         norm(q) = merge(-norm(q), norm(q), first(q) < 0)
+         diagonal(q) = -norm(q)
+      end do
+   end subroutine give_sign
 
    !> The column of each lane that becomes number j: the longest.
    pure subroutine choose(j, n, norms, ipvt, places, next)
@@ -206,7 +215,7 @@ contains
             longest(q) = merge(norms(q, k), longest(q), norms(q, k) > longest(q))
          end do
       end do
-      if (all(tie == 0)) return
+      if (sum(tie) == 0) return
       do q = 1, LANES
          if (tie(q) /= 0) call break_tie(q, j, n, norms, longest(q), ipvt, places, next(q))
       end do
@@ -285,9 +294,11 @@ contains
       !$omp simd private(first)
       do q = 1, LANES
          first = merge(x(q, second), x(q, 1), x(q, 1) == 0)
-         sure(q) = merge(1_ik, 0_ik, norms(q) < most .and. norms(q) >= least .and. first*first >= ABSORBS_SMALL)
+         sure(q) = merge(1_ik, 0_ik, norms(q) < most)
+         sure(q) = merge(sure(q), 0_ik, norms(q) >= least)
+         sure(q) = merge(sure(q), 0_ik, first*first >= ABSORBS_SMALL)
       end do
-      if (any(sure == 0)) then
+      if (sum(sure) < LANES) then
          !$omp simd
          do q = 1, LANES
             plain(q) = merge(plain(q), 0_ik, norms(q) < most)
@@ -302,6 +313,8 @@ contains
       norms = sqrt(norms)
    end subroutine settle
 
+   !> totals = the sums of squares of the columns of a, six at a time: where fewer are left, the last one is
+   !> repeated, at no cost.
    pure subroutine squares(m, n, a, totals)
       integer(ik), intent(in) :: m, n
       real(wp), intent(in) :: a(LANES, m, n)
@@ -309,6 +322,10 @@ contains
       real(wp) :: six(LANES, 6)
       integer(ik) :: c(6), j, k
 
+      if (n == 1) then
+         call squares1(m, a, totals)
+         return
+      end if
       do j = 1, n, 6
          c = [(min(j + k, n), k = 0, 5)]
          call squares6(m, a(1, 1, c(1)), a(1, 1, c(2)), a(1, 1, c(3)), a(1, 1, c(4)), &
@@ -321,40 +338,62 @@ contains
 
    !> v = x/norm + e₁, and s = vᵀa/v₁ for the columns of a, s_b for b.
    pure subroutine reflect(length, columns, m, norm, v, a, b, s, s_b)
-      integer(ik), intent(in) :: length    !< of v; > 1 if there are columns
-      integer(ik), intent(in) :: columns   !< of a
-      integer(ik), intent(in) :: m         !< from one column of a to the next
+      integer(ik), intent(in) :: length           !< of v
+      integer(ik), intent(in) :: columns          !< of a
+      integer(ik), intent(in) :: m                !< from one column of a to the next
       real(wp), intent(in) :: norm(LANES)
       real(wp), intent(inout) :: v(LANES, length) !< x; then the reflector
       real(wp), intent(in) :: a(LANES, m, columns), b(LANES, length)
       real(wp), intent(inout) :: s(LANES, columns), s_b(LANES)
       real(wp) :: six(LANES, 6)
-      integer(ik) :: c(6), j, k
+      integer(ik) :: j, k
 
-      v(:, 1) = v(:, 1)/norm + 1
       if (columns == 0) then
          call make_with_product(length, norm, v, b, s_b)
          return
-      else if (columns <= 2) then
-         call make_with_products3(length, norm, v, a, a(1, 1, columns), b, six)
-         s_b = six(:, 3)
-      else
-         call make_with_products6(length, norm, v, a, a(1, 1, 2), a(1, 1, 3), &
-            a(1, 1, min(4_ik, columns)), a(1, 1, min(5_ik, columns)), b, six)
-         s_b = six(:, 6)
       end if
+      call make_with_products6(length, norm, v, a, a(1, 1, min(2_ik, columns)), a(1, 1, min(3_ik, columns)), &
+         a(1, 1, min(4_ik, columns)), a(1, 1, min(5_ik, columns)), b, six)
+      s_b = six(:, 6)
       do k = 1, min(columns, 5_ik)
          s(:, k) = six(:, k)
       end do
-      do j = 6, columns, 6
-         c = [(min(j + k, columns), k = 0, 5)]
-         call products6(length, v, a(1, 1, c(1)), a(1, 1, c(2)), a(1, 1, c(3)), a(1, 1, c(4)), &
-            a(1, 1, c(5)), a(1, 1, c(6)), six)
-         do k = j, min(j + 5, columns)
-            s(:, k) = six(:, k - j + 1)
-         end do
+      do j = 6, columns
+         call product_of(length, v, a(1, 1, j), s(1, j))
       end do
    end subroutine reflect
+
+   !> v = x/norm + e₁; a = a − u sᵀ and b = b − s_b u; then s = vᵀa/v₁ for the columns of a, s_b for b.
+   !> The divisions, which take longest, wait for nothing but the norm, so the rest is done meanwhile.
+   pure subroutine advance(length, columns, m, u, norm, v, a, b, s, s_b)
+      integer(ik), intent(in) :: length           !< of u and v
+      integer(ik), intent(in) :: columns          !< of a
+      integer(ik), intent(in) :: m                !< from one column of a to the next
+      real(wp), intent(in) :: u(LANES, length)    !< the reflector before, below its first element
+      real(wp), intent(in) :: norm(LANES)
+      real(wp), intent(inout) :: v(LANES, length) !< x; then the reflector
+      real(wp), intent(inout) :: a(LANES, m, columns), b(LANES, length)
+      real(wp), intent(inout) :: s(LANES, columns + 1)    !< from the second on; on return from the first on
+      real(wp), intent(inout) :: s_b(LANES)
+      integer(ik) :: j
+
+      do j = 1, columns
+         s(:, j) = s(:, j + 1)
+      end do
+      select case (columns)
+      case (0)
+         call advance1(length, u, norm, v, b, s_b)
+      case (1)
+         call advance2(length, u, norm, v, b, s_b, a, s)
+      case (2)
+         call advance3(length, u, norm, v, b, s_b, a, s, a(1, 1, 2), s(1, 2))
+      case default
+         call advance4(length, u, norm, v, b, s_b, a, s, a(1, 1, 2), s(1, 2), a(1, 1, 3), s(1, 3))
+         do j = 4, columns
+            call follow(length, u, v, a(1, 1, j), s(1, j))
+         end do
+      end select
+   end subroutine advance
 
    !> Row 1 of a − v sᵀ and of b − s_b v, and the norms of the rows below it, by qrfac's
    !> downdate.  A lane in which one must be recomputed is not plain.
@@ -382,7 +421,7 @@ contains
             doubtful(q) = merge(doubtful(q), 1_ik, norm > SURELY_LEFT*references(q, k))
          end do
       end do
-      if (all(doubtful == 0)) return
+      if (sum(doubtful) == 0) return
       do k = 1, columns
          do q = 1, LANES
             if (.not. NORM_CANCELLATION*(norms(q, k)/references(q, k))**2 > epsilon(1.0_wp)) plain(q) = 0
@@ -390,90 +429,50 @@ contains
       end do
    end subroutine downdate
 
-   !> a = a − v sᵀ and b = b − s_b v; total = the sum of squares of a's first column.
-   pure subroutine update_all(length, columns, m, v, s, a, s_b, b, total)
-      integer(ik), intent(in) :: length    !< of v, >= 1
-      integer(ik), intent(in) :: columns   !< of a
-      integer(ik), intent(in) :: m         !< from one column of a to the next
-      real(wp), intent(in) :: v(LANES, length), s(LANES, columns), s_b(LANES)
-      real(wp), intent(inout) :: a(LANES, m, columns), b(LANES, length)
-      real(wp), intent(inout) :: total(LANES)
-      integer(ik) :: k
+   pure subroutine squares1(length, a, total)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: a(LANES, length)
+      real(wp), intent(out) :: total(LANES)
+      integer(ik) :: i, q
 
-      if (columns == 0) then
-         call update(length, v, s_b, b)
-         return
-      end if
-      call update_two(length, v, s, a, s_b, b, total)
-      do k = 2, columns
-         call update(length, v, s(1, k), a(1, 1, k))
+      total = 0
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
+            total(q) = total(q) + a(q, i)*a(q, i)
+         end do
       end do
-   end subroutine update_all
+   end subroutine squares1
 
    pure subroutine squares6(length, a, b, c, d, e, f, totals)
       integer(ik), intent(in) :: length
       real(wp), intent(in) :: a(LANES, length), b(LANES, length), c(LANES, length)
       real(wp), intent(in) :: d(LANES, length), e(LANES, length), f(LANES, length)
       real(wp), intent(out) :: totals(LANES, 6)
-      real(wp) :: sa, sb, sc, sd, se, sf
+      real(wp), dimension(LANES) :: sa, sb, sc, sd, se, sf
       integer(ik) :: i, q
 
-      !$omp simd private(i, sa, sb, sc, sd, se, sf)
-      do q = 1, LANES
-         sa = 0; sb = 0; sc = 0; sd = 0; se = 0; sf = 0
-         i = 1
-         do
-            sa = sa + a(q, i)*a(q, i)
-            sb = sb + b(q, i)*b(q, i)
-            sc = sc + c(q, i)*c(q, i)
-            sd = sd + d(q, i)*d(q, i)
-            se = se + e(q, i)*e(q, i)
-            sf = sf + f(q, i)*f(q, i)
-            i = i + 1
-            if (i > length) exit
+      sa = 0; sb = 0; sc = 0; sd = 0; se = 0; sf = 0
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
+            sa(q) = sa(q) + a(q, i)*a(q, i)
+            sb(q) = sb(q) + b(q, i)*b(q, i)
+            sc(q) = sc(q) + c(q, i)*c(q, i)
+            sd(q) = sd(q) + d(q, i)*d(q, i)
+            se(q) = se(q) + e(q, i)*e(q, i)
+            sf(q) = sf(q) + f(q, i)*f(q, i)
          end do
-         totals(q, 1) = sa
-         totals(q, 2) = sb
-         totals(q, 3) = sc
-         totals(q, 4) = sd
-         totals(q, 5) = se
-         totals(q, 6) = sf
       end do
+      totals(:, 1) = sa
+      totals(:, 2) = sb
+      totals(:, 3) = sc
+      totals(:, 4) = sd
+      totals(:, 5) = se
+      totals(:, 6) = sf
    end subroutine squares6
 
-   pure subroutine products6(length, v, a, b, c, d, e, f, s)
-      integer(ik), intent(in) :: length
-      real(wp), intent(in) :: v(LANES, length)
-      real(wp), intent(in) :: a(LANES, length), b(LANES, length), c(LANES, length)
-      real(wp), intent(in) :: d(LANES, length), e(LANES, length), f(LANES, length)
-      real(wp), intent(out) :: s(LANES, 6)
-      real(wp) :: sa, sb, sc, sd, se, sf
-      integer(ik) :: i, q
-
-      !$omp simd private(i, sa, sb, sc, sd, se, sf)
-      do q = 1, LANES
-         sa = 0; sb = 0; sc = 0; sd = 0; se = 0; sf = 0
-         i = 1
-         do
-            sa = sa + v(q, i)*a(q, i)
-            sb = sb + v(q, i)*b(q, i)
-            sc = sc + v(q, i)*c(q, i)
-            sd = sd + v(q, i)*d(q, i)
-            se = se + v(q, i)*e(q, i)
-            sf = sf + v(q, i)*f(q, i)
-            i = i + 1
-            if (i > length) exit
-         end do
-         s(q, 1) = sa/v(q, 1)
-         s(q, 2) = sb/v(q, 1)
-         s(q, 3) = sc/v(q, 1)
-         s(q, 4) = sd/v(q, 1)
-         s(q, 5) = se/v(q, 1)
-         s(q, 6) = sf/v(q, 1)
-      end do
-   end subroutine products6
-
-   !> The rest of the reflector after v₁, and its products with six vectors.
+   !> The reflector from x, and its products with vectors.
    pure subroutine make_with_products6(length, norm, v, a, b, c, d, e, f, s)
       integer(ik), intent(in) :: length
       real(wp), intent(in) :: norm(LANES)
@@ -481,120 +480,298 @@ contains
       real(wp), intent(in) :: a(LANES, length), b(LANES, length), c(LANES, length)
       real(wp), intent(in) :: d(LANES, length), e(LANES, length), f(LANES, length)
       real(wp), intent(inout) :: s(LANES, 6)
-      real(wp) :: vi, sa, sb, sc, sd, se, sf
+      real(wp), dimension(LANES) :: sa, sb, sc, sd, se, sf
+      real(wp) :: vi
       integer(ik) :: i, q
 
-      !$omp simd private(i, vi, sa, sb, sc, sd, se, sf)
+      !$omp simd
       do q = 1, LANES
-         sa = 0 + v(q, 1)*a(q, 1); sb = 0 + v(q, 1)*b(q, 1); sc = 0 + v(q, 1)*c(q, 1)
-         sd = 0 + v(q, 1)*d(q, 1); se = 0 + v(q, 1)*e(q, 1); sf = 0 + v(q, 1)*f(q, 1)
-         i = 2
-         do
+         v(q, 1) = v(q, 1)/norm(q) + 1
+         sa(q) = 0 + v(q, 1)*a(q, 1)
+         sb(q) = 0 + v(q, 1)*b(q, 1)
+         sc(q) = 0 + v(q, 1)*c(q, 1)
+         sd(q) = 0 + v(q, 1)*d(q, 1)
+         se(q) = 0 + v(q, 1)*e(q, 1)
+         sf(q) = 0 + v(q, 1)*f(q, 1)
+      end do
+      do i = 2, length
+         !$omp simd private(vi)
+         do q = 1, LANES
             vi = v(q, i)/norm(q)
             v(q, i) = vi
-            sa = sa + vi*a(q, i)
-            sb = sb + vi*b(q, i)
-            sc = sc + vi*c(q, i)
-            sd = sd + vi*d(q, i)
-            se = se + vi*e(q, i)
-            sf = sf + vi*f(q, i)
-            i = i + 1
-            if (i > length) exit
+            sa(q) = sa(q) + vi*a(q, i)
+            sb(q) = sb(q) + vi*b(q, i)
+            sc(q) = sc(q) + vi*c(q, i)
+            sd(q) = sd(q) + vi*d(q, i)
+            se(q) = se(q) + vi*e(q, i)
+            sf(q) = sf(q) + vi*f(q, i)
          end do
-         s(q, 1) = sa/v(q, 1)
-         s(q, 2) = sb/v(q, 1)
-         s(q, 3) = sc/v(q, 1)
-         s(q, 4) = sd/v(q, 1)
-         s(q, 5) = se/v(q, 1)
-         s(q, 6) = sf/v(q, 1)
       end do
+      s(:, 1) = sa/v(:, 1)
+      s(:, 2) = sb/v(:, 1)
+      s(:, 3) = sc/v(:, 1)
+      s(:, 4) = sd/v(:, 1)
+      s(:, 5) = se/v(:, 1)
+      s(:, 6) = sf/v(:, 1)
    end subroutine make_with_products6
 
-   pure subroutine make_with_products3(length, norm, v, a, b, c, s)
+   pure subroutine make_with_product(length, norm, v, a, sa)
       integer(ik), intent(in) :: length
       real(wp), intent(in) :: norm(LANES)
       real(wp), intent(inout) :: v(LANES, length)
-      real(wp), intent(in) :: a(LANES, length), b(LANES, length), c(LANES, length)
-      real(wp), intent(inout) :: s(LANES, 6)
-      real(wp) :: vi, sa, sb, sc
+      real(wp), intent(in) :: a(LANES, length)
+      real(wp), intent(inout) :: sa(LANES)
+      real(wp) :: vi
       integer(ik) :: i, q
 
-      !$omp simd private(i, vi, sa, sb, sc)
+      !$omp simd
       do q = 1, LANES
-         sa = 0 + v(q, 1)*a(q, 1); sb = 0 + v(q, 1)*b(q, 1); sc = 0 + v(q, 1)*c(q, 1)
-         i = 2
-         do
+         v(q, 1) = v(q, 1)/norm(q) + 1
+         sa(q) = 0 + v(q, 1)*a(q, 1)
+      end do
+      do i = 2, length
+         !$omp simd private(vi)
+         do q = 1, LANES
             vi = v(q, i)/norm(q)
             v(q, i) = vi
-            sa = sa + vi*a(q, i)
-            sb = sb + vi*b(q, i)
-            sc = sc + vi*c(q, i)
-            i = i + 1
-            if (i > length) exit
+            sa(q) = sa(q) + vi*a(q, i)
          end do
-         s(q, 1) = sa/v(q, 1)
-         s(q, 2) = sb/v(q, 1)
-         s(q, 3) = sc/v(q, 1)
       end do
-   end subroutine make_with_products3
-
-   pure subroutine make_with_product(length, norm, v, b, s)
-      integer(ik), intent(in) :: length
-      real(wp), intent(in) :: norm(LANES), b(LANES, length)
-      real(wp), intent(inout) :: v(LANES, length)
-      real(wp), intent(out) :: s(LANES)
-      integer(ik) :: i
-
-      s = 0 + v(:, 1)*b(:, 1)
-      do i = 2, length
-         v(:, i) = v(:, i)/norm
-         s = s + v(:, i)*b(:, i)
-      end do
-      s = s/v(:, 1)
+      sa = sa/v(:, 1)
    end subroutine make_with_product
 
+   pure subroutine product_of(length, v, a, sa)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: v(LANES, length), a(LANES, length)
+      real(wp), intent(inout) :: sa(LANES)
+      integer(ik) :: i, q
+
+      sa = 0
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
+            sa(q) = sa(q) + v(q, i)*a(q, i)
+         end do
+      end do
+      sa = sa/v(:, 1)
+   end subroutine product_of
+
+   pure subroutine advance1(length, u, norm, v, a, sa)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: u(LANES, length), norm(LANES)
+      real(wp), intent(inout) :: v(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length)
+      real(wp), intent(inout) :: sa(LANES)
+      real(wp), dimension(LANES) :: ta
+      real(wp) :: vi, next
+      integer(ik) :: i, q
+
+      !$omp simd private(next)
+      do q = 1, LANES
+         v(q, 1) = v(q, 1)/norm(q) + 1
+         next = a(q, 1) - sa(q)*u(q, 1)
+         a(q, 1) = next
+         ta(q) = 0 + v(q, 1)*next
+      end do
+      do i = 2, length
+         !$omp simd private(vi, next)
+         do q = 1, LANES
+            vi = v(q, i)/norm(q)
+            v(q, i) = vi
+            next = a(q, i) - sa(q)*u(q, i)
+            a(q, i) = next
+            ta(q) = ta(q) + vi*next
+         end do
+      end do
+      sa = ta/v(:, 1)
+   end subroutine advance1
+
+   pure subroutine advance2(length, u, norm, v, a, sa, b, sb)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: u(LANES, length), norm(LANES)
+      real(wp), intent(inout) :: v(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length), b(LANES, length)
+      real(wp), intent(inout) :: sa(LANES), sb(LANES)
+      real(wp), dimension(LANES) :: ta, tb
+      real(wp) :: vi, next
+      integer(ik) :: i, q
+
+      !$omp simd private(next)
+      do q = 1, LANES
+         v(q, 1) = v(q, 1)/norm(q) + 1
+         next = a(q, 1) - sa(q)*u(q, 1)
+         a(q, 1) = next
+         ta(q) = 0 + v(q, 1)*next
+         next = b(q, 1) - sb(q)*u(q, 1)
+         b(q, 1) = next
+         tb(q) = 0 + v(q, 1)*next
+      end do
+      do i = 2, length
+         !$omp simd private(vi, next)
+         do q = 1, LANES
+            vi = v(q, i)/norm(q)
+            v(q, i) = vi
+            next = a(q, i) - sa(q)*u(q, i)
+            a(q, i) = next
+            ta(q) = ta(q) + vi*next
+            next = b(q, i) - sb(q)*u(q, i)
+            b(q, i) = next
+            tb(q) = tb(q) + vi*next
+         end do
+      end do
+      sa = ta/v(:, 1)
+      sb = tb/v(:, 1)
+   end subroutine advance2
+
+   pure subroutine advance3(length, u, norm, v, a, sa, b, sb, c, sc)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: u(LANES, length), norm(LANES)
+      real(wp), intent(inout) :: v(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length), b(LANES, length), c(LANES, length)
+      real(wp), intent(inout) :: sa(LANES), sb(LANES), sc(LANES)
+      real(wp), dimension(LANES) :: ta, tb, tc
+      real(wp) :: vi, next
+      integer(ik) :: i, q
+
+      !$omp simd private(next)
+      do q = 1, LANES
+         v(q, 1) = v(q, 1)/norm(q) + 1
+         next = a(q, 1) - sa(q)*u(q, 1)
+         a(q, 1) = next
+         ta(q) = 0 + v(q, 1)*next
+         next = b(q, 1) - sb(q)*u(q, 1)
+         b(q, 1) = next
+         tb(q) = 0 + v(q, 1)*next
+         next = c(q, 1) - sc(q)*u(q, 1)
+         c(q, 1) = next
+         tc(q) = 0 + v(q, 1)*next
+      end do
+      do i = 2, length
+         !$omp simd private(vi, next)
+         do q = 1, LANES
+            vi = v(q, i)/norm(q)
+            v(q, i) = vi
+            next = a(q, i) - sa(q)*u(q, i)
+            a(q, i) = next
+            ta(q) = ta(q) + vi*next
+            next = b(q, i) - sb(q)*u(q, i)
+            b(q, i) = next
+            tb(q) = tb(q) + vi*next
+            next = c(q, i) - sc(q)*u(q, i)
+            c(q, i) = next
+            tc(q) = tc(q) + vi*next
+         end do
+      end do
+      sa = ta/v(:, 1)
+      sb = tb/v(:, 1)
+      sc = tc/v(:, 1)
+   end subroutine advance3
+
+   pure subroutine advance4(length, u, norm, v, a, sa, b, sb, c, sc, d, sd)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: u(LANES, length), norm(LANES)
+      real(wp), intent(inout) :: v(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length), b(LANES, length), c(LANES, length), d(LANES, length)
+      real(wp), intent(inout) :: sa(LANES), sb(LANES), sc(LANES), sd(LANES)
+      real(wp), dimension(LANES) :: ta, tb, tc, td
+      real(wp) :: vi, next
+      integer(ik) :: i, q
+
+      !$omp simd private(next)
+      do q = 1, LANES
+         v(q, 1) = v(q, 1)/norm(q) + 1
+         next = a(q, 1) - sa(q)*u(q, 1)
+         a(q, 1) = next
+         ta(q) = 0 + v(q, 1)*next
+         next = b(q, 1) - sb(q)*u(q, 1)
+         b(q, 1) = next
+         tb(q) = 0 + v(q, 1)*next
+         next = c(q, 1) - sc(q)*u(q, 1)
+         c(q, 1) = next
+         tc(q) = 0 + v(q, 1)*next
+         next = d(q, 1) - sd(q)*u(q, 1)
+         d(q, 1) = next
+         td(q) = 0 + v(q, 1)*next
+      end do
+      do i = 2, length
+         !$omp simd private(vi, next)
+         do q = 1, LANES
+            vi = v(q, i)/norm(q)
+            v(q, i) = vi
+            next = a(q, i) - sa(q)*u(q, i)
+            a(q, i) = next
+            ta(q) = ta(q) + vi*next
+            next = b(q, i) - sb(q)*u(q, i)
+            b(q, i) = next
+            tb(q) = tb(q) + vi*next
+            next = c(q, i) - sc(q)*u(q, i)
+            c(q, i) = next
+            tc(q) = tc(q) + vi*next
+            next = d(q, i) - sd(q)*u(q, i)
+            d(q, i) = next
+            td(q) = td(q) + vi*next
+         end do
+      end do
+      sa = ta/v(:, 1)
+      sb = tb/v(:, 1)
+      sc = tc/v(:, 1)
+      sd = td/v(:, 1)
+   end subroutine advance4
+
+   !> The same for a column more.
+   pure subroutine follow(length, u, v, a, sa)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: u(LANES, length), v(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length), sa(LANES)
+      real(wp) :: total(LANES), next
+      integer(ik) :: i, q
+
+      total = 0
+      do i = 1, length
+         !$omp simd private(next)
+         do q = 1, LANES
+            next = a(q, i) - sa(q)*u(q, i)
+            a(q, i) = next
+            total(q) = total(q) + v(q, i)*next
+         end do
+      end do
+      sa = total/v(:, 1)
+   end subroutine follow
+
+   !> a = a − s v, and its sum of squares.
+   pure subroutine update_with_norm(length, v, s, a, total)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: v(LANES, length), s(LANES)
+      real(wp), intent(inout) :: a(LANES, length)
+      real(wp), intent(inout) :: total(LANES)
+      real(wp) :: squares(LANES), next
+      integer(ik) :: i, q
+
+      squares = 0
+      do i = 1, length
+         !$omp simd private(next)
+         do q = 1, LANES
+            next = a(q, i) - s(q)*v(q, i)
+            a(q, i) = next
+            squares(q) = squares(q) + next*next
+         end do
+      end do
+      total = squares
+   end subroutine update_with_norm
+
+   !> a = a − s v.
    pure subroutine update(length, v, s, a)
       integer(ik), intent(in) :: length
-      real(wp), intent(in) :: v(LANES, length)
-      real(wp), intent(in) :: s(LANES)
+      real(wp), intent(in) :: v(LANES, length), s(LANES)
       real(wp), intent(inout) :: a(LANES, length)
       integer(ik) :: i, q
 
-      !$omp simd private(i)
-      do q = 1, LANES
-         i = 1
-         do
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
             a(q, i) = a(q, i) - s(q)*v(q, i)
-            i = i + 1
-            if (i > length) exit
          end do
       end do
    end subroutine update
-
-   !> Update a and b, and compute the sum of squares of a.
-   pure subroutine update_two(length, v, s, a, s_b, b, total)
-      integer(ik), intent(in) :: length
-      real(wp), intent(in) :: v(LANES, length)
-      real(wp), intent(in) :: s(LANES), s_b(LANES)
-      real(wp), intent(inout) :: a(LANES, length), b(LANES, length)
-      real(wp), intent(out) :: total(LANES)
-      real(wp) :: ai, sum
-      integer(ik) :: i, q
-
-      !$omp simd private(i, ai, sum)
-      do q = 1, LANES
-         sum = 0
-         i = 1
-         do
-            ai = a(q, i) - s(q)*v(q, i)
-            a(q, i) = ai
-            sum = sum + ai*ai
-            b(q, i) = b(q, i) - s_b(q)*v(q, i)
-            i = i + 1
-            if (i > length) exit
-         end do
-         total(q) = sum
-      end do
-   end subroutine update_two
 
 end module TAGGED(leastsq_lanes)
