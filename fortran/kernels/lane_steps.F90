@@ -64,10 +64,9 @@ contains
       real(wp), intent(inout) :: lower(LANES, set%n, set%n)   !< scratch
       integer(ik), intent(inout) :: told(LANES)   !< 1: done here, 0: left to lm_core
       real(wp), dimension(LANES) :: actual, predicted, slope, ratio, linear, xnorm, radius, par, length
-      real(wp) :: damping, shrink
+      real(wp) :: damping, shrink, grows
       integer(ik), dimension(LANES) :: odd, odd_point, accepted, rejected, info
-      integer(ik) :: n, q, j
-      logical :: poor
+      integer(ik) :: n, q, j, first
 
       n = set%n
       if (any(wanted /= 0 .and. s%iteration /= 0)) then
@@ -75,7 +74,7 @@ contains
          call triangle_times(n, r, w(1, 1, V_PIVOTED), w(1, 1, V_SCRATCH))
          odd = 0
          call find_norms(n, w(1, 1, V_SCRATCH), linear, odd)
-         !$omp simd private(damping, shrink, poor)
+         !$omp simd private(damping, shrink, grows)
          do q = 1, LANES
             linear(q) = linear(q)/s%fnorm(q)
             damping = (sqrt(s%par(q))*s%pnorm(q))/s%fnorm(q)
@@ -83,16 +82,18 @@ contains
             predicted(q) = linear(q)**2 + damping**2/0.5_wp
             slope(q) = -(linear(q)**2 + damping**2)
             ratio(q) = merge(actual(q)/predicted(q), 0.0_wp, predicted(q) /= 0)
-            odd(q) = merge(odd(q), 1_ik, norms(q) <= huge(1.0_wp) .and. predicted(q) <= huge(1.0_wp) &
-               .and. s%iteration(q) > 0)
+            odd(q) = merge(odd(q), 1_ik, norms(q) <= huge(1.0_wp))
+            odd(q) = merge(odd(q), 1_ik, predicted(q) <= huge(1.0_wp))
+            odd(q) = merge(odd(q), 1_ik, s%iteration(q) > 0)
 
-            poor = .not. ratio(q) > RATIO_POOR
             shrink = merge(0.5_wp*slope(q)/(slope(q) + 0.5_wp*actual(q)), MOST_SHRINK, actual(q) < 0)
-            shrink = merge(LEAST_SHRINK, shrink, NORM_BLOW_UP*norms(q) >= s%fnorm(q) .or. shrink < LEAST_SHRINK)
-            radius(q) = merge(s%pnorm(q)/0.5_wp, s%radius(q), s%par(q) == 0 .or. ratio(q) >= RATIO_GOOD)
-            radius(q) = merge(shrink*min(s%radius(q), s%pnorm(q)/0.1_wp), radius(q), poor)
-            par(q) = merge(0.5_wp*s%par(q), s%par(q), s%par(q) == 0 .or. ratio(q) >= RATIO_GOOD)
-            par(q) = merge(s%par(q)/shrink, par(q), poor)
+            shrink = merge(LEAST_SHRINK, shrink, shrink < LEAST_SHRINK)
+            shrink = merge(LEAST_SHRINK, shrink, NORM_BLOW_UP*norms(q) >= s%fnorm(q))
+            grows = merge(1.0_wp, ratio(q), s%par(q) == 0)      ! where the step was not damped, or good
+            radius(q) = merge(s%pnorm(q)/0.5_wp, s%radius(q), grows >= RATIO_GOOD)
+            radius(q) = merge(radius(q), shrink*min(s%radius(q), s%pnorm(q)/0.1_wp), ratio(q) > RATIO_POOR)
+            par(q) = merge(0.5_wp*s%par(q), s%par(q), grows >= RATIO_GOOD)
+            par(q) = merge(par(q), s%par(q)/shrink, ratio(q) > RATIO_POOR)
             accepted(q) = merge(1_ik, 0_ik, ratio(q) >= RATIO_ACCEPT)
          end do
 
@@ -102,33 +103,37 @@ contains
          call find_norms(n, w(1, 1, V_SCRATCH), xnorm, odd_point)
          !$omp simd
          do q = 1, LANES
-            odd(q) = merge(1_ik, odd(q), accepted(q) == 1 .and. odd_point(q) /= 0)
             xnorm(q) = merge(xnorm(q), s%xnorm(q), accepted(q) == 1)
-            info(q) = verdict(set, s%nfev(q) + 1, actual(q), predicted(q), ratio(q), radius(q), xnorm(q), s%gnorm(q))
-            told(q) = merge(1_ik, 0_ik, wanted(q) /= 0 .and. odd(q) == 0)
-            rejected(q) = merge(1_ik, 0_ik, told(q) == 1 .and. accepted(q) == 0 .and. info(q) == 0)
+         end do
+         call judge(set, s%nfev, s%gnorm, actual, predicted, ratio, radius, xnorm, info)
+         !$omp simd
+         do q = 1, LANES
+            odd(q) = odd(q) + accepted(q)*odd_point(q)
+            told(q) = merge(1_ik, 0_ik, odd(q) == 0)*wanted(q)
+            rejected(q) = merge(1_ik, 0_ik, info(q) == 0)*told(q)*(1 - accepted(q))
          end do
          length = s%pnorm
-         if (any(rejected /= 0)) then
+         if (sum(rejected) > 0) then
             call propose(n, rejected, radius, par, length, w, r, ipvt, lower, odd)
-            !$omp simd
+            !$omp simd private(first)
             do q = 1, LANES
-               told(q) = merge(0_ik, told(q), odd(q) /= 0)
-               rejected(q) = merge(0_ik, rejected(q), odd(q) /= 0)
-               radius(q) = merge(min(radius(q), length(q)), radius(q), rejected(q) == 1 .and. s%iteration(q) == 1)
+               told(q) = merge(told(q), 0_ik, odd(q) == 0)
+               rejected(q) = merge(rejected(q), 0_ik, odd(q) == 0)
+               first = merge(rejected(q), 0_ik, s%iteration(q) == 1)
+               radius(q) = merge(min(radius(q), length(q)), radius(q), first == 1)
             end do
             call commit_step(n, rejected, ipvt, w)
          end if
 
          !$omp simd
          do q = 1, LANES
-            accepted(q) = merge(accepted(q), 0_ik, told(q) == 1)
+            accepted(q) = accepted(q)*told(q)
             s%accepted(q) = merge(accepted(q), s%accepted(q), told(q) == 1)
             s%nfev(q) = s%nfev(q) + told(q)
             s%iteration(q) = s%iteration(q) + accepted(q)
             s%info(q) = merge(info(q), s%info(q), told(q) == 1)
-            s%request(q) = merge(merge(ASK_MODEL, ASK_NORM, accepted(q) == 1), s%request(q), told(q) == 1)
-            s%request(q) = merge(ASK_DONE, s%request(q), told(q) == 1 .and. info(q) /= 0)
+            info(q) = merge(ASK_DONE, ASK_NORM + accepted(q), info(q) /= 0)
+            s%request(q) = merge(info(q), s%request(q), told(q) == 1)
             s%fnorm(q) = merge(norms(q), s%fnorm(q), accepted(q) == 1)
             s%xnorm(q) = merge(xnorm(q), s%xnorm(q), accepted(q) == 1)
             s%radius(q) = merge(radius(q), s%radius(q), told(q) == 1)
@@ -180,6 +185,7 @@ contains
       real(wp), intent(inout) :: lower(LANES, set%n, set%n)   !< scratch
       integer(ik), intent(inout) :: told(LANES)
       real(wp), dimension(LANES) :: gnorm, xnorm, radius, par, length
+      real(wp) :: start
       integer(ik), dimension(LANES) :: odd, odd_point, first, going
       integer(ik) :: n, i, j, q
 
@@ -211,12 +217,13 @@ contains
          call scale(n, w(1, 1, V_DIAG), w(1, 1, V_X), w(1, 1, V_SCRATCH))
          odd_point = 0
          call find_norms(n, w(1, 1, V_SCRATCH), xnorm, odd_point)
-         !$omp simd
+         !$omp simd private(start)
          do q = 1, LANES
-            odd(q) = merge(odd_point(q), 0_ik, first(q) == 1)
+            odd(q) = odd_point(q)*first(q)
             xnorm(q) = merge(xnorm(q), s%xnorm(q), first(q) == 1)
-            radius(q) = merge(set%factor*xnorm(q), radius(q), first(q) == 1)
-            radius(q) = merge(radius(q), set%factor, first(q) == 0 .or. radius(q) > 0)
+            start = set%factor*xnorm(q)
+            start = merge(start, set%factor, start > 0)
+            radius(q) = merge(start, radius(q), first(q) == 1)
          end do
       end if
 
@@ -224,8 +231,10 @@ contains
       call largest_cosines(n, r, ipvt, w(1, 1, V_QTF), w(1, 1, V_COLNORM), s%fnorm, w(1, 1, V_SCRATCH), gnorm)
       !$omp simd
       do q = 1, LANES
-         odd(q) = merge(odd(q), 1_ik, gnorm(q) <= huge(1.0_wp) .and. s%fnorm(q) > 0)
-         going(q) = merge(1_ik, 0_ik, wanted(q) /= 0 .and. odd(q) == 0 .and. gnorm(q) > set%gtol)
+         odd(q) = merge(odd(q), 1_ik, gnorm(q) <= huge(1.0_wp))
+         odd(q) = merge(odd(q), 1_ik, s%fnorm(q) > 0)
+         going(q) = merge(wanted(q), 0_ik, odd(q) == 0)
+         going(q) = merge(going(q), 0_ik, gnorm(q) > set%gtol)
       end do
       if (set%scaling == SCALE_COLUMNS) then
          do j = 1, n
@@ -241,10 +250,11 @@ contains
       call propose(n, going, radius, par, length, w, r, ipvt, lower, odd)
       !$omp simd
       do q = 1, LANES
-         told(q) = merge(1_ik, 0_ik, wanted(q) /= 0 .and. odd(q) == 0)
+         told(q) = merge(wanted(q), 0_ik, odd(q) == 0)
          going(q) = merge(going(q), 0_ik, odd(q) == 0)
-         radius(q) = merge(min(radius(q), length(q)), radius(q), going(q) == 1 .and. s%iteration(q) == 1)
-         s%nfev(q) = s%nfev(q) + merge(cost(q), 0_ik, told(q) == 1)
+         first(q) = merge(going(q), 0_ik, s%iteration(q) == 1)
+         radius(q) = merge(min(radius(q), length(q)), radius(q), first(q) == 1)
+         s%nfev(q) = s%nfev(q) + cost(q)*told(q)
          s%njev(q) = s%njev(q) + told(q)
          s%accepted(q) = merge(0_ik, s%accepted(q), told(q) == 1)
          s%xnorm(q) = merge(xnorm(q), s%xnorm(q), told(q) == 1)
@@ -252,9 +262,8 @@ contains
          s%radius(q) = merge(radius(q), s%radius(q), told(q) == 1)
          s%par(q) = merge(par(q), s%par(q), going(q) == 1)
          s%pnorm(q) = merge(length(q), s%pnorm(q), going(q) == 1)
-         s%request(q) = merge(ASK_NORM, s%request(q), going(q) == 1)
-         s%request(q) = merge(ASK_DONE, s%request(q), told(q) == 1 .and. going(q) == 0)
-         s%info(q) = merge(INFO_GTOL, s%info(q), told(q) == 1 .and. going(q) == 0)
+         s%request(q) = merge(merge(ASK_NORM, ASK_DONE, going(q) == 1), s%request(q), told(q) == 1)
+         s%info(q) = merge(merge(s%info(q), INFO_GTOL, going(q) == 1), s%info(q), told(q) == 1)
       end do
       call commit_step(n, going, ipvt, w)
    end subroutine TAGGED(lsq_lanes_tell_model)
@@ -263,23 +272,29 @@ contains
    ! Policy
 
    !> Should it end?  0: no.
-   pure function verdict(set, nfev, actual, predicted, ratio, radius, xnorm, gnorm) result(info)
+   pure subroutine judge(set, nfev, gnorm, actual, predicted, ratio, radius, xnorm, info)
       type(lanes_settings_t), intent(in) :: set
-      integer(ik), intent(in) :: nfev
-      real(wp), intent(in) :: actual, predicted, ratio, radius, xnorm, gnorm
-      integer(ik) :: info
-      logical :: small, f_converged, x_converged
+      integer(ik), intent(in) :: nfev(LANES)      !< without this one
+      real(wp), dimension(LANES), intent(in) :: gnorm, actual, predicted, ratio, radius, xnorm
+      integer(ik), intent(out) :: info(LANES)
+      real(wp) :: change
+      integer(ik) :: q, why, within, f_converged
 
-      small = abs(actual) <= EPS .and. predicted <= EPS .and. 0.5_wp*ratio <= 1
-      f_converged = abs(actual) <= set%ftol .and. predicted <= set%ftol .and. 0.5_wp*ratio <= 1
-      x_converged = radius <= set%xtol*xnorm
-      info = merge(INFO_MAXFEV, 0_ik, nfev >= set%maxfev)
-      info = merge(INFO_FTOL_TOO_SMALL, info, small)
-      info = merge(INFO_XTOL_TOO_SMALL, info, radius <= EPS*xnorm)
-      info = merge(INFO_GTOL_TOO_SMALL, info, gnorm <= EPS)
-      info = merge(INFO_XTOL, info, x_converged)
-      info = merge(merge(INFO_FTOL_XTOL, INFO_FTOL, x_converged), info, f_converged)
-   end function verdict
+      !$omp simd private(change, why, within, f_converged)
+      do q = 1, LANES
+         change = max(abs(actual(q)), predicted(q))
+         within = merge(1_ik, 0_ik, 0.5_wp*ratio(q) <= 1)
+         f_converged = merge(within, 0_ik, change <= set%ftol)
+         within = merge(within, 0_ik, change <= EPS)
+         why = merge(INFO_MAXFEV, 0_ik, nfev(q) + 1 >= set%maxfev)
+         why = merge(INFO_FTOL_TOO_SMALL, why, within == 1)
+         why = merge(INFO_XTOL_TOO_SMALL, why, radius(q) <= EPS*xnorm(q))
+         why = merge(INFO_GTOL_TOO_SMALL, why, gnorm(q) <= EPS)
+         why = merge(INFO_FTOL, why, f_converged == 1)
+         within = merge(INFO_FTOL_XTOL, INFO_XTOL, f_converged == 1)
+         info(q) = merge(within, why, radius(q) <= set%xtol*xnorm(q))
+      end do
+   end subroutine judge
 
    ! ---------------------------------------------------------------------------
    ! Steps
@@ -304,10 +319,11 @@ contains
       do q = 1, LANES
          excess(q) = newton(q) - radius(q)
          length(q) = merge(newton(q), length(q), wanted(q) == 1)
-         going(q) = merge(0_ik, wanted(q), excess(q) <= RADIUS_TOLERANCE*radius(q) .or. odd(q) /= 0)
-         par(q) = merge(0.0_wp, par(q), wanted(q) == 1 .and. going(q) == 0)
+         going(q) = merge(0_ik, wanted(q), excess(q) <= RADIUS_TOLERANCE*radius(q))
+         par(q) = merge(0.0_wp, par(q), wanted(q) - going(q) == 1)
+         going(q) = merge(going(q), 0_ik, odd(q) == 0)
       end do
-      if (any(going /= 0)) call damp(n, going, radius, par, length, excess, w(1, 1, V_DIAG), w(1, 1, V_QTF), r, ipvt, &
+      if (sum(going) > 0) call damp(n, going, radius, par, length, excess, w(1, 1, V_DIAG), w(1, 1, V_QTF), r, ipvt, &
          w(1, 1, V_SCRATCH), w(1, 1, V_SCRATCH + 1), w(1, 1, V_SCRATCH + 2), w(1, 1, V_SCRATCH + 3), &
          w(1, 1, V_SCRATCH + 4), w(1, 1, V_SCRATCH + 5), w(1, 1, V_SCRATCH + 6), lower, odd)
    end subroutine propose
@@ -327,7 +343,7 @@ contains
       real(wp), intent(inout) :: lower(LANES, n, n)
       integer(ik), intent(inout) :: odd(LANES)
       real(wp), dimension(LANES) :: least, most, norm, gradient, new_length, last
-      real(wp) :: correction
+      real(wp) :: correction, start
       integer(ik), dimension(LANES) :: going, over
       integer(ik) :: i, j, q
       integer :: turn
@@ -374,22 +390,25 @@ contains
          end do
       end do
       call find_norms(n, z, gradient, over)
-      !$omp simd
+      !$omp simd private(start)
       do q = 1, LANES
          most(q) = gradient(q)/radius(q)
-         over(q) = merge(over(q), 1_ik, most(q) > 0 .and. most(q) <= huge(1.0_wp) .and. least(q) <= huge(1.0_wp) &
-            .and. norm(q) > 0)
-         par(q) = merge(max(par(q), least(q)), par(q), wanted(q) == 1)
-         par(q) = merge(min(par(q), most(q)), par(q), wanted(q) == 1)
-         par(q) = merge(gradient(q)/length(q), par(q), wanted(q) == 1 .and. par(q) == 0)
+         over(q) = merge(over(q), 1_ik, most(q) > 0)
+         over(q) = merge(over(q), 1_ik, most(q) <= huge(1.0_wp))
+         over(q) = merge(over(q), 1_ik, least(q) <= huge(1.0_wp))
+         over(q) = merge(over(q), 1_ik, norm(q) > 0)
+         start = min(max(par(q), least(q)), most(q))
+         start = merge(gradient(q)/length(q), start, start == 0)
+         par(q) = merge(start, par(q), wanted(q) == 1)
          going(q) = merge(wanted(q), 0_ik, over(q) == 0)
-         odd(q) = merge(1_ik, odd(q), wanted(q) == 1 .and. over(q) /= 0)
+         odd(q) = odd(q) + wanted(q)*over(q)
       end do
 
       do turn = 1, MOST_NEWTON_STEPS
-         !$omp simd
+         !$omp simd private(start)
          do q = 1, LANES
-            par(q) = merge(max(DWARF, LEAST_FRACTION_OF_UPPER*most(q)), par(q), going(q) == 1 .and. par(q) == 0)
+            start = merge(max(DWARF, LEAST_FRACTION_OF_UPPER*most(q)), par(q), par(q) == 0)
+            par(q) = merge(start, par(q), going(q) == 1)
             norm(q) = sqrt(par(q))
          end do
          call solve_damped(n, norm, diag, r, qtf, lower, x, sdiag, row, odd, going)
@@ -398,7 +417,7 @@ contains
          call find_norms(n, product, new_length, over)
          !$omp simd
          do q = 1, LANES
-            odd(q) = merge(1_ik, odd(q), going(q) == 1 .and. over(q) /= 0)
+            odd(q) = odd(q) + going(q)*over(q)
             going(q) = merge(going(q), 0_ik, odd(q) == 0)
             length(q) = merge(new_length(q), length(q), going(q) == 1)
             last(q) = excess(q)
@@ -409,10 +428,12 @@ contains
          end do
          !$omp simd
          do q = 1, LANES
-            going(q) = merge(0_ik, going(q), abs(excess(q)) <= RADIUS_TOLERANCE*radius(q) &
-               .or. (least(q) == 0 .and. excess(q) <= last(q) .and. last(q) < 0))
+            over(q) = merge(going(q), 0_ik, least(q) == 0)     ! below the radius, and shrinking
+            over(q) = merge(over(q), 0_ik, excess(q) <= last(q))
+            over(q) = merge(over(q), 0_ik, last(q) < 0)
+            going(q) = merge(0_ik, going(q) - over(q), abs(excess(q)) <= RADIUS_TOLERANCE*radius(q))
          end do
-         if (all(going == 0) .or. turn == MOST_NEWTON_STEPS) return
+         if (sum(going) == 0 .or. turn == MOST_NEWTON_STEPS) return
 
          call shrink_rows(n, diag, x, new_length, z)
          do j = 1, n
@@ -431,7 +452,7 @@ contains
          call find_norms(n, z, norm, over)
          !$omp simd private(correction)
          do q = 1, LANES
-            odd(q) = merge(1_ik, odd(q), going(q) == 1 .and. over(q) /= 0)
+            odd(q) = odd(q) + going(q)*over(q)
             correction = ((excess(q)/radius(q))/norm(q))/norm(q)
             least(q) = merge(max(least(q), par(q)), least(q), excess(q) > 0)
             most(q) = merge(min(most(q), par(q)), most(q), excess(q) < 0)
@@ -499,7 +520,7 @@ contains
          !$omp simd
          do q = 1, LANES
             sdiag(q, j) = lower(q, j, j)
-            odd(q) = merge(1_ik, odd(q), going(q) == 1 .and. sdiag(q, j) == 0)
+            odd(q) = merge(odd(q) + going(q), odd(q), sdiag(q, j) == 0)
          end do
       end do
 
@@ -573,21 +594,18 @@ contains
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: r(LANES, n, n), p(LANES, n)
       real(wp), intent(inout) :: y(LANES, n)
-      real(wp) :: total
+      real(wp) :: total(LANES)
       integer(ik) :: i, j, q
 
       do i = 1, n
-         !$omp simd private(j, total)
-         do q = 1, LANES
-            total = 0
-            j = i
-            do
-               total = total + r(q, i, j)*p(q, j)
-               j = j + 1
-               if (j > n) exit
+         total = 0
+         do j = i, n
+            !$omp simd
+            do q = 1, LANES
+               total(q) = total(q) + r(q, i, j)*p(q, j)
             end do
-            y(q, i) = total
          end do
+         y(:, i) = total
       end do
    end subroutine triangle_times
 
@@ -599,7 +617,7 @@ contains
       real(wp), intent(in) :: qtf(LANES, n), colnorm(LANES, n), fnorm(LANES)
       real(wp), intent(inout) :: scratch(LANES, n, 2)     !< Q'f/‖f‖, and norms in the order of the pivots
       real(wp), intent(out) :: largest(LANES)
-      real(wp) :: total
+      real(wp) :: total(LANES), cosine
       integer(ik) :: i, j, q
 
       largest = 0
@@ -607,21 +625,18 @@ contains
          do q = 1, LANES
             scratch(q, j, 2) = colnorm(q, ipvt(q, j))
          end do
-         !$omp simd
-         do q = 1, LANES
-            scratch(q, j, 1) = qtf(q, j)/fnorm(q)
-         end do
-         !$omp simd private(i, total)
-         do q = 1, LANES
-            total = 0
-            i = 1
-            do
-               total = total + r(q, i, j)*scratch(q, i, 1)
-               i = i + 1
-               if (i > j) exit
+         scratch(:, j, 1) = qtf(:, j)/fnorm
+         total = 0
+         do i = 1, j
+            !$omp simd
+            do q = 1, LANES
+               total(q) = total(q) + r(q, i, j)*scratch(q, i, 1)
             end do
-            total = abs(total/scratch(q, j, 2))
-            largest(q) = merge(largest(q), total, total <= largest(q))      ! keeps a nan
+         end do
+         !$omp simd private(cosine)
+         do q = 1, LANES
+            cosine = abs(total(q)/scratch(q, j, 2))
+            largest(q) = merge(largest(q), cosine, cosine <= largest(q))    ! keeps a nan
          end do
       end do
    end subroutine largest_cosines
@@ -670,23 +685,25 @@ contains
       real(wp), intent(in) :: v(LANES, n)
       real(wp), intent(out) :: norms(LANES)
       integer(ik), intent(inout) :: odd(LANES)
-      real(wp) :: total, limit
-      integer(ik) :: small, i, q
+      real(wp) :: total(LANES), least(LANES), limit, size
+      integer(ik) :: i, q
 
       limit = (LARGEST_SQUARABLE/real(n, wp))**2
-      !$omp simd private(total, small, i)
-      do q = 1, LANES
-         total = 0
-         small = 0
-         i = 1
-         do
-            total = total + v(q, i)*v(q, i)
-            small = merge(1_ik, small, v(q, i) /= 0 .and. abs(v(q, i)) <= SMALLEST_SQUARABLE)
-            i = i + 1
-            if (i > n) exit
+      total = 0
+      least = huge(1.0_wp)                        ! of what is not zero
+      do i = 1, n
+         !$omp simd private(size)
+         do q = 1, LANES
+            total(q) = total(q) + v(q, i)*v(q, i)
+            size = merge(abs(v(q, i)), huge(1.0_wp), v(q, i) /= 0)
+            least(q) = merge(size, least(q), size < least(q))
          end do
-         odd(q) = merge(odd(q), 1_ik, total < limit .and. small == 0)
-         norms(q) = sqrt(total)
+      end do
+      !$omp simd
+      do q = 1, LANES
+         odd(q) = merge(odd(q), 1_ik, total(q) < limit)
+         odd(q) = merge(odd(q), 1_ik, least(q) > SMALLEST_SQUARABLE)
+         norms(q) = sqrt(total(q))
       end do
    end subroutine find_norms
 
