@@ -302,6 +302,8 @@ typedef struct {                /* one instruction set's kernels; sizes m >= n >
                        const double *a, const double *b, const int64_t *came, const int64_t *factored,
                        const double *rdiag, const double *acnorm, lsq_lanes_state *s, double *w, double *r,
                        int64_t *ipvt, double *lower, int64_t *told);
+    /* lsq_covar; where full is 0, cov is meaningless.  inverse: n*n*LSQ_LANES. */
+    void (*covar)(int64_t n, const double *r, const int64_t *ipvt, double *cov, double *inverse, int64_t *full);
 } lsq_lanes_kernels;
 
 void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,

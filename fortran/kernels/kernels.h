@@ -138,7 +138,9 @@ typedef struct {
                                     const double *, const int64_t *,              \
                                     const int64_t *, const double *,              \
                                     const double *, lsq_lanes_state *, double *,  \
-                                    double *, int64_t *, double *, int64_t *)
+                                    double *, int64_t *, double *, int64_t *);    \
+    void lsq_lanes_covar_##isa(int64_t, const double *, const int64_t *,          \
+                               double *, double *, int64_t *)
 
 #define LSQ_TSQR_TABLE(isa)                                                       \
     {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_room_size_##isa, lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa,\
@@ -147,6 +149,6 @@ typedef struct {
      lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa,         \
      {lsq_lanes_factor_##isa, lsq_lanes_norms_##isa, lsq_lanes_pack_##isa,      \
       lsq_lanes_keep_##isa, lsq_lanes_difference_##isa,                           \
-      lsq_lanes_tell_norm_##isa, lsq_lanes_tell_model_##isa}}
+      lsq_lanes_tell_norm_##isa, lsq_lanes_tell_model_##isa, lsq_lanes_covar_##isa}}
 
 #endif

@@ -10,12 +10,15 @@
 !> A lane that is not ordinary (something is not finite, R is singular, a norm must be guarded)
 !> stays as it was, is not `told`, and is left to lm_core.  Policy is explained there.
 !>
-!> Public: lsq_lanes_tell_..._<ISA>, for C.  The data is n-sized; of J's factorization only R is read.
+!> (More than 500 lines in one file, because kernels share no modules, and events and steps share helpers.)
+!>
+!> Public: lsq_lanes_..._<ISA>, for C.  The data is n-sized; of J's factorization only R is read.
 module TAGGED(leastsq_lane_steps)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t
    implicit none (type, external)
    private
-   public :: TAGGED(lsq_lanes_tell_norm), TAGGED(lsq_lanes_tell_model), lanes_settings_t, lanes_state_t
+   public :: TAGGED(lsq_lanes_tell_norm), TAGGED(lsq_lanes_tell_model), TAGGED(lsq_lanes_covar)
+   public :: lanes_settings_t, lanes_state_t
 
    !> Fits at once: LSQ_LANES of core.h.
    integer, parameter :: LANES = 8
@@ -267,6 +270,54 @@ contains
       end do
       call commit_step(n, going, ipvt, w)
    end subroutine TAGGED(lsq_lanes_tell_model)
+
+   !> (JᵀJ)⁻¹ of each lane, as covar.f90 computes it; where R is singular, full is 0 and cov is meaningless.
+   pure subroutine TAGGED(lsq_lanes_covar)(n, r, ipvt, cov, inverse, full) bind(c)
+      integer(ik), intent(in), value :: n
+      real(wp), intent(in) :: r(LANES, n, n)
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      real(wp), intent(inout) :: cov(LANES, n, n)
+      real(wp), intent(inout) :: inverse(LANES, n, n)     !< scratch: rows of R⁻¹
+      integer(ik), intent(inout) :: full(LANES)
+      real(wp) :: total(LANES)
+      integer(ik) :: i, j, k, q
+
+      full = 1
+      do k = 1, n
+         !$omp simd
+         do q = 1, LANES
+            full(q) = merge(full(q), 0_ik, abs(r(q, k, k)) > 0)
+            inverse(q, k, k) = 1/r(q, k, k)
+         end do
+      end do
+      do i = n - 1, 1, -1
+         do k = i + 1, n
+            total = 0
+            do j = i + 1, k
+               !$omp simd
+               do q = 1, LANES
+                  total(q) = total(q) + r(q, i, j)*inverse(q, k, j)
+               end do
+            end do
+            inverse(:, k, i) = -total/r(:, i, i)
+         end do
+      end do
+      do j = 1, n
+         do i = 1, j
+            total = 0
+            do k = j, n
+               !$omp simd
+               do q = 1, LANES
+                  total(q) = total(q) + inverse(q, k, i)*inverse(q, k, j)
+               end do
+            end do
+            do q = 1, LANES
+               cov(q, ipvt(q, i), ipvt(q, j)) = total(q)
+               cov(q, ipvt(q, j), ipvt(q, i)) = total(q)
+            end do
+         end do
+      end do
+   end subroutine TAGGED(lsq_lanes_covar)
 
    ! ---------------------------------------------------------------------------
    ! Policy

@@ -201,6 +201,21 @@ contains
       real(wp) :: longest(LANES)
       integer(ik) :: tie(LANES), k, q
 
+      ! Mostly column j is the longest in all lanes
+      longest = -1
+      do k = j + 1, n
+         !$omp simd
+         do q = 1, LANES
+            longest(q) = max(longest(q), norms(q, k))
+         end do
+      end do
+      !$omp simd
+      do q = 1, LANES
+         next(q) = j
+         tie(q) = merge(0_ik, 1_ik, norms(q, j) > longest(q))
+      end do
+      if (sum(tie) == 0) return
+
       do q = 1, LANES
          next(q) = j
          longest(q) = norms(q, j)

@@ -61,8 +61,10 @@ struct batch_fitter {
     void **data;
     int32_t *status;
     lane_group groups[2];
+    lane_group ended;           /* R and ipvt of the last fits that ended, until their covariances are made */
+    int ended_count, free;      /* free: lanes of the groups */
     lsq_state begun;            /* a state at its start, where fits are in groups */
-    double *a, *b, *rdiag, *acnorm, *work, *lower;      /* what the kernels work with, of all lanes */
+    double *a, *b, *rdiag, *acnorm, *work, *lower, *cov;        /* what the kernels work with, of all lanes */
     int64_t *came, *factored, *places;
     double *lane_w, *lane_r, *lane_jac, *lane_f;        /* one lane's, for lm_core */
     int64_t *lane_ipvt;

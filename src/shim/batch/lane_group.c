@@ -38,7 +38,7 @@ groups_room(const batch_job *j)
 
     if (!in_groups(j))
         return 0;
-    return 2 * group_room(m, n) + LSQ_LANES * (m * n + m + n * (n + 6)) + n * (LSQ_VECTORS + n + m + 2) + m + CACHE_LINE;
+    return 2 * group_room(m, n) + LSQ_LANES * (m * n + m + n * (3 * n + 7)) + n * (LSQ_VECTORS + n + m + 2) + m + CACHE_LINE;
 }
 
 static double *
@@ -72,12 +72,17 @@ groups_lay_out(batch_fitter *w, double *room)
         for (int l = 0; l < LSQ_LANES; l++)
             g->problem[l] = -1;
     }
+    w->ended.r = take(&room, all * n * n);
+    w->ended.ipvt = (int64_t *)take(&room, all * n);
+    memcpy(w->ended.ipvt, w->groups[0].ipvt, (size_t)(all * n) * sizeof *w->ended.ipvt);
+    w->free = 2 * LSQ_LANES;
     w->a = take(&room, all * m * n);
     w->b = take(&room, all * m);
     w->rdiag = take(&room, all * n);
     w->acnorm = take(&room, all * n);
     w->work = take(&room, 2 * all * n);
     w->lower = take(&room, all * n * n);
+    w->cov = take(&room, all * n * n);
     w->came = (int64_t *)take(&room, all * n);
     w->factored = (int64_t *)take(&room, all * n);
     w->places = (int64_t *)take(&room, n);
@@ -164,10 +169,59 @@ begin(batch_fitter *w, lane_group *g, int l, npy_intp k)
     if (j->diag != NULL)
         to_lane(n, w->lane_w + LSQ_DIAG * n, vector_of(w, g, LSQ_DIAG) + l);
     g->problem[l] = k;
+    w->free--;
     g->data[0][l] = data != NULL ? data : j->func->data;
     g->data[1][l] = data != NULL || j->dfun == NULL ? data : j->dfun->data;
     g->code[l] = 0;
     g->no_residuals[l] = 1;
+}
+
+/* The covariances of the fits that have ended, LSQ_LANES of them at a time. */
+static void
+make_covariances(batch_fitter *w)
+{
+    const batch_job *j = w->job;
+    npy_intp n = j->settings.n;
+    const lane_group *g = &w->ended;
+    int64_t full[LSQ_LANES];
+
+    if (w->ended_count == 0)
+        return;
+    j->kernels->covar(n, g->r, g->ipvt, w->cov, w->lower, full);
+    for (int l = 0; l < w->ended_count; l++) {
+        double *cov = j->cov + g->problem[l] * n * n;
+
+        if (full[l])
+            from_lane(n * n, w->cov + l, cov);
+        for (npy_intp i = 0; !full[l] && i < n * n; i++)
+            cov[i] = Py_NAN;
+    }
+    w->ended_count = 0;
+}
+
+/* As batch_covariance, together with others. */
+static void
+keep_for_covariance(batch_fitter *w, const lane_group *g, int l, npy_intp k)
+{
+    const batch_job *j = w->job;
+    npy_intp n = j->settings.n;
+    lane_group *ended = &w->ended;
+    int to = w->ended_count;
+
+    if (g->state.info[l] < LSQ_FTOL || g->state.info[l] > LSQ_GTOL) {
+        for (npy_intp i = 0; i < n * n; i++)
+            j->cov[k * n * n + i] = Py_NAN;
+        return;
+    }
+    for (npy_intp i = 0; i < n; i++) {
+        for (npy_intp row = 0; row <= i; row++)
+            ended->r[(row + i * n) * LSQ_LANES + to] = g->r[(row + i * n) * LSQ_LANES + l];
+        ended->ipvt[i * LSQ_LANES + to] = g->ipvt[i * LSQ_LANES + l];
+    }
+    ended->problem[to] = k;
+    w->ended_count++;
+    if (w->ended_count == LSQ_LANES)
+        make_covariances(w);
 }
 
 /* Write the results of a fit that a function stopped, or that has ended by itself, and free its lane. */
@@ -193,11 +247,9 @@ give_back(batch_fitter *w, lane_group *g, int l)
     j->fnorm[k] = g->no_residuals[l] ? Py_NAN : g->state.fnorm[l];
     for (npy_intp i = 0; j->fvec != NULL && i < m; i++)
         j->fvec[k * m + i] = g->no_residuals[l] ? Py_NAN : g->f[i * LSQ_LANES + l];
-    if (j->cov != NULL) {
-        lsq_state s = take_out(w, g, l);
-
-        batch_covariance(&s, w->lane_w, w->lane_r, n, w->lane_ipvt, j->cov + k * n * n, w->scratch);
-    }
+    if (j->cov != NULL)
+        keep_for_covariance(w, g, l, k);
+    w->free++;
     w->queue.finished++;
 }
 
@@ -428,7 +480,7 @@ change_places(const batch_fitter *w, lane_group *g, int l, lane_group *h, int k)
 static int
 wants(const lane_group *g, int l, int64_t request)
 {
-    return g->problem[l] >= 0 && g->state.request[l] == request;
+    return g->state.request[l] == request;      /* a free lane: LSQ_ASK_DONE */
 }
 
 static int
@@ -445,7 +497,7 @@ wanting(const lane_group *g, int64_t request)
 static int
 fill(batch_fitter *w)
 {
-    for (int q = 0; q < 2 * LSQ_LANES; q++) {
+    for (int q = 0; q < 2 * LSQ_LANES && w->free > 0; q++) {
         lane_group *g = w->groups + q / LSQ_LANES;
         int l = q % LSQ_LANES;
 
@@ -496,8 +548,10 @@ fit_in_groups(batch_fitter *w)
         int ready = wanting(g, LSQ_ASK_MODEL) + wanting(h, LSQ_ASK_MODEL);
         int64_t request = waiting >= ready ? LSQ_ASK_NORM : LSQ_ASK_MODEL;
 
-        if (waiting == 0 && ready == 0)
+        if (waiting == 0 && ready == 0) {
+            make_covariances(w);
             return;
+        }
         if (wanting(h, request) > wanting(g, request)) {
             lane_group *kept = g;
 
