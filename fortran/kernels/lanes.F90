@@ -30,6 +30,7 @@ module TAGGED(leastsq_lanes)
    real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp
    real(wp), parameter :: LARGEST_SQUARABLE = 1.304e19_wp
    real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
+   real(wp), parameter :: ORDINARY_LEAST = 1.0e-13_wp, ORDINARY_MOST = 1.0e26_wp   ! of up to 1000000 squares
    real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
    real(wp), parameter :: SURELY_LEFT = 1.0e-6_wp
 
@@ -300,23 +301,22 @@ contains
       real(wp), intent(in) :: x(LANES, length)
       real(wp), intent(inout) :: norms(LANES)     !< sums of squares; norms on return
       integer(ik), intent(inout) :: plain(LANES)
-      real(wp) :: least, most, first
+      real(wp) :: limit, first
       integer(ik) :: sure(LANES), i, q, second
 
-      least = SMALLEST_SQUARABLE*real(length, wp)
-      most = (LARGEST_SQUARABLE/real(length, wp))**2
       second = min(2_ik, length)                  ! columns of Jacobians may begin with a zero
       !$omp simd private(first)
       do q = 1, LANES
          first = merge(x(q, second), x(q, 1), x(q, 1) == 0)
-         sure(q) = merge(1_ik, 0_ik, norms(q) < most)
-         sure(q) = merge(sure(q), 0_ik, norms(q) >= least)
+         sure(q) = merge(1_ik, 0_ik, norms(q) < ORDINARY_MOST)
+         sure(q) = merge(sure(q), 0_ik, norms(q) > ORDINARY_LEAST)
          sure(q) = merge(sure(q), 0_ik, first*first >= ABSORBS_SMALL)
       end do
       if (sum(sure) < LANES) then
+         limit = (LARGEST_SQUARABLE/real(length, wp))**2
          !$omp simd
          do q = 1, LANES
-            plain(q) = merge(plain(q), 0_ik, norms(q) < most)
+            plain(q) = merge(plain(q), 0_ik, norms(q) < limit)
          end do
          do i = 1, length
             !$omp simd
