@@ -22,7 +22,6 @@ module leastsq_c_api
    use leastsq_lmpar, only: lmpar
    use leastsq_probes, only: held
    use leastsq_qrfac, only: qrfac
-   use leastsq_qrfac_lanes, only: qrfac_lanes, lanes_size, lanes_kernels_t, LANES
    use leastsq_qrsolv, only: qrsolv
    implicit none (type, external)
    private
@@ -288,23 +287,6 @@ contains
 
       call dense_model(m, n, fjac, f, ipvt, qtf, colnorm, work)
    end subroutine lsq_dense_model
-
-   subroutine lsq_qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places) bind(c)
-      type(lanes_kernels_t), intent(in) :: kernels
-      integer(c_int64_t), value :: m, n
-      real(c_double), intent(inout) :: a(LANES, m, n), b(LANES, m), rdiag(LANES, n)
-      real(c_double), intent(inout) :: acnorm(LANES, n), work(lanes_size(m, n))
-      integer(c_int64_t), intent(inout) :: ipvt(LANES, n), plain(LANES), places(n)
-
-      call qrfac_lanes(kernels, m, n, a, b, ipvt, rdiag, acnorm, plain, work, places)
-   end subroutine lsq_qrfac_lanes
-
-   function lsq_lanes_size(m, n) bind(c) result(size)
-      integer(c_int64_t), value :: m, n
-      integer(c_int64_t) :: size
-
-      size = lanes_size(m, n)
-   end function lsq_lanes_size
 
    subroutine lsq_qrsolv(n, r, ldr, ipvt, diag, qtb, x, sdiag, wa) bind(c)
       integer(c_int64_t), value :: n, ldr

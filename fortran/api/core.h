@@ -260,27 +260,52 @@ void lsq_qrfac(int64_t m, int64_t n, double *a, int64_t lda, int64_t pivot,
    qtf gets the first n elements of Q'f.  work: 2n doubles. */
 void lsq_dense_model(int64_t m, int64_t n, double *fjac, double *f, int64_t *ipvt, double *qtf,
                      double *colnorm, double *work);
-/* lsq_qrfac with b for LSQ_LANES matrices of one shape, m >= n > 0.  Element (i, j) of the q-th
-   matrix is a[(i + j*m)*LSQ_LANES + q]; the other arrays are alike.  Columns may come in any order:
-   ipvt has their numbers, from 1.  On return only R above the diagonal of a is valid, and nothing
-   of a matrix whose plain[q] is 0.  work: lsq_lanes_size(m, n) doubles; places: n. */
+/* Several problems at once, one in each lane of a vector: fortran/kernels/lanes.F90 and lane_steps.F90.
+   Number k of lane q is at k*LSQ_LANES + q. */
 enum { LSQ_LANES = 8 };
 
-typedef struct {                /* one instruction set's loops: fortran/kernels/lanes.F90 */
-    void (*squares)(int64_t m, int64_t n, const double *a, double *totals);
-    void (*reflect)(int64_t length, int64_t columns, int64_t m, const double *norm, double *v,
-                    const double *a, const double *b, double *s, double *s_b);
-    void (*downdate)(int64_t columns, int64_t m, const double *v, const double *s, double *a,
-                     const double *s_b, double *b, double *norms, const double *references,
-                     double *left);
-    void (*update)(int64_t length, int64_t columns, int64_t m, const double *v, const double *s,
-                   double *a, const double *s_b, double *b, double *total);
+/* lane_steps.F90: lanes_state_t.  Fields of lsq_state in their order, each of all lanes. */
+typedef struct {
+    int64_t request[LSQ_LANES], info[LSQ_LANES], accepted[LSQ_LANES], nfev[LSQ_LANES], njev[LSQ_LANES],
+        iteration[LSQ_LANES];
+    double fnorm[LSQ_LANES], xnorm[LSQ_LANES], gnorm[LSQ_LANES], radius[LSQ_LANES], par[LSQ_LANES],
+        pnorm[LSQ_LANES], actual[LSQ_LANES], predicted[LSQ_LANES], slope[LSQ_LANES], ratio[LSQ_LANES];
+} lsq_lanes_state;
+
+/* Columns of the lanes' vectors: those of lsq_state's before LSQ_SCRATCH, then these. */
+enum {
+    LSQ_LANES_PIVOTED = LSQ_QTF + 1,    /* the step in the order of the pivots */
+    LSQ_LANES_VECTORS = LSQ_LANES_PIVOTED + 8
+};
+
+typedef struct {                /* one instruction set's kernels; sizes m >= n > 0 */
+    /* lsq_qrfac with b.  Columns may come in any order: ipvt has their numbers, from 1.  Of a, only R
+       above the diagonal is of use; of a matrix whose plain[q] is 0, nothing.  work: 2*n*LSQ_LANES, places: n. */
+    void (*factor)(int64_t m, int64_t n, double *a, double *b, int64_t *ipvt, double *rdiag, double *acnorm,
+                   int64_t *plain, double *work, int64_t *places);
+    /* The norms of f; where plain is 0, lsq_enorm's is another. */
+    void (*norms)(int64_t m, const double *f, double *norms, int64_t *plain);
+    /* a = jac with each lane's columns in the order of its ipvt; b = f. */
+    void (*pack)(int64_t m, int64_t n, const double *jac, const double *f, const int64_t *ipvt, double *a,
+                 double *b);
+    /* f = moved where marks is 1. */
+    void (*keep)(int64_t m, const int64_t *marks, const double *moved, double *f);
+    /* column = (moved - f)/step. */
+    void (*difference)(int64_t m, const double *moved, const double *f, const double *step, double *column);
+    /* lsq_tell_norm of the lanes wanted, of fits without bounds and strategy, and lsq_tell_model of those
+       wanted and plain, from what `factor` left; `came` is ipvt before.  Only n, the settings and the
+       tolerances of `settings` are read; lower: n*n*LSQ_LANES.  Lanes that are not `told` are as they were,
+       except that a model that was wanted is in r, ipvt and w: the others' events are to be told. */
+    void (*tell_norm)(const lsq_state *settings, const int64_t *wanted, const double *norms, lsq_lanes_state *s,
+                      double *w, const double *r, const int64_t *ipvt, double *lower, int64_t *told);
+    void (*tell_model)(const lsq_state *settings, const int64_t *wanted, const int64_t *cost, int64_t m,
+                       const double *a, const double *b, const int64_t *came, const int64_t *factored,
+                       const double *rdiag, const double *acnorm, lsq_lanes_state *s, double *w, double *r,
+                       int64_t *ipvt, double *lower, int64_t *told);
+    /* lsq_covar; where full is 0, cov is meaningless.  inverse: n*n*LSQ_LANES. */
+    void (*covar)(int64_t n, const double *r, const int64_t *ipvt, double *cov, double *inverse, int64_t *full);
 } lsq_lanes_kernels;
 
-void lsq_qrfac_lanes(const lsq_lanes_kernels *kernels, int64_t m, int64_t n, double *a, double *b,
-                     int64_t *ipvt, double *rdiag, double *acnorm, int64_t *plain, double *work,
-                     int64_t *places);
-int64_t lsq_lanes_size(int64_t m, int64_t n);
 void lsq_qrsolv(int64_t n, double *r, int64_t ldr, const int64_t *ipvt,
                 const double *diag, const double *qtb, double *x, double *sdiag,
                 double *wa);

@@ -104,7 +104,7 @@ typedef struct {
     /* |x| at the speed of memory; not MINPACK's order of summation. */
     double (*norm)(int64_t n, const double *x);
 
-    /* The loops of the QR of several small matrices at once, with MINPACK's bits (core.h). */
+    /* Several small problems at once, with MINPACK's bits (core.h). */
     lsq_lanes_kernels lanes;
 } lsq_tsqr_kernels;
 
@@ -132,23 +132,35 @@ typedef struct {
                                  const int64_t *, double, double *, double *,     \
                                  lsq_team *);                                     \
     double lsq_norm_##isa(int64_t, const double *);                               \
-    void lsq_lanes_squares_##isa(int64_t, int64_t, const double *, double *);     \
-    void lsq_lanes_reflect_##isa(int64_t, int64_t, int64_t, const double *,       \
-                                 double *, const double *, const double *,        \
-                                 double *, double *);                             \
-    void lsq_lanes_downdate_##isa(int64_t, int64_t, const double *,               \
-                                  const double *, double *, const double *,       \
-                                  double *, double *, const double *, double *);  \
-    void lsq_lanes_update_##isa(int64_t, int64_t, int64_t, const double *,        \
-                                const double *, double *, const double *,         \
-                                double *, double *)
+    void lsq_lanes_factor_##isa(int64_t, int64_t, double *, double *, int64_t *,  \
+                                double *, double *, int64_t *, double *,          \
+                                int64_t *);                                       \
+    void lsq_lanes_norms_##isa(int64_t, const double *, double *, int64_t *);     \
+    void lsq_lanes_pack_##isa(int64_t, int64_t, const double *, const double *,   \
+                              const int64_t *, double *, double *);               \
+    void lsq_lanes_keep_##isa(int64_t, const int64_t *, const double *, double *);\
+    void lsq_lanes_difference_##isa(int64_t, const double *, const double *,      \
+                                    const double *, double *);                    \
+    void lsq_lanes_tell_norm_##isa(const lsq_state *, const int64_t *,            \
+                                   const double *, lsq_lanes_state *, double *,   \
+                                   const double *, const int64_t *, double *,     \
+                                   int64_t *);                                    \
+    void lsq_lanes_tell_model_##isa(const lsq_state *, const int64_t *,           \
+                                    const int64_t *, int64_t, const double *,     \
+                                    const double *, const int64_t *,              \
+                                    const int64_t *, const double *,              \
+                                    const double *, lsq_lanes_state *, double *,  \
+                                    double *, int64_t *, double *, int64_t *);    \
+    void lsq_lanes_covar_##isa(int64_t, const double *, const int64_t *,          \
+                               double *, double *, int64_t *)
 
 #define LSQ_TSQR_TABLE(isa)                                                       \
     {#isa, lsq_tsqr_work_size_##isa, lsq_tsqr_room_size_##isa, lsq_tsqr_empty_##isa, lsq_tsqr_push_##isa,\
      lsq_tsqr_push_by_##isa, lsq_tsqr_merge_##isa,                                \
      lsq_tsqr_fold_##isa, lsq_tsqr_triangle_##isa, lsq_tsqr_finish_##isa,         \
      lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa,         \
-     {lsq_lanes_squares_##isa, lsq_lanes_reflect_##isa, lsq_lanes_downdate_##isa, \
-      lsq_lanes_update_##isa}}
+     {lsq_lanes_factor_##isa, lsq_lanes_norms_##isa, lsq_lanes_pack_##isa,      \
+      lsq_lanes_keep_##isa, lsq_lanes_difference_##isa,                           \
+      lsq_lanes_tell_norm_##isa, lsq_lanes_tell_model_##isa, lsq_lanes_covar_##isa}}
 
 #endif

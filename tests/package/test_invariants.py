@@ -281,7 +281,7 @@ def test_probes_are_the_same_in_fortran_and_c():
 
 
 def test_as_many_lanes_in_fortran_as_in_c():
-    for name in ("qrfac_lanes.f90", "lanes.F90"):
+    for name in ("lane_steps.F90", "lanes.F90"):
         assert int(_fortran_parameters(SOURCES[name].read_text())["LANES"]) == CODES["LSQ_LANES"]
 
 

@@ -243,10 +243,8 @@ class Core:
                 ct.POINTER(ct.c_int)]),
             "lsq_qrfac": (None, [
                 _i64, _i64, _pdbl, _i64, _i64, _pi64, _pdbl, _pdbl, _pdbl, _pdbl]),
-            "lsq_lanes_size": (_i64, [_i64, _i64]),
-            "lsq_qrfac_lanes": (None, [
-                ct.POINTER(ct.c_void_p), _i64, _i64, _pdbl, _pdbl, _pi64, _pdbl, _pdbl, _pi64, _pdbl,
-                _pi64]),
+            "lsq_lanes_factor_core": (None, [
+                _i64, _i64, _pdbl, _pdbl, _pi64, _pdbl, _pdbl, _pi64, _pdbl, _pi64]),
             "lsq_qrsolv": (None, [
                 _i64, _pdbl, _i64, _pi64, _pdbl, _pdbl, _pdbl, _pdbl, _pdbl]),
             "lsq_lmpar": (None, [
@@ -319,14 +317,12 @@ class Core:
         m, n = matrices[0].shape
         room = _Room()
         lanes = CODES["LSQ_LANES"]
-        kernels = (ct.c_void_p * 4)(*(ct.cast(getattr(self.lib, f"lsq_lanes_{name}_core"), ct.c_void_p)
-                                      for name in ("squares", "reflect", "downdate", "update")))
         a = room.inout(np.stack([matrix[:, k] for matrix, k in zip(matrices, order)]))
         b, ipvt = room.inout(rhs), room.integers(np.ravel(order, order="F") + 1)
-        rdiag, acnorm, work = room.out(lanes, n), room.out(lanes, n), room.out(self.lib.lsq_lanes_size(m, n))
+        rdiag, acnorm, work = room.out(lanes, n), room.out(lanes, n), room.out(2 * lanes * n)
         plain, places = room.integers(np.full(lanes, -1)), room.integers(np.full(n, -1))
-        self.lib.lsq_qrfac_lanes(kernels, m, n, _p(a), _p(b), _p(ipvt), _p(rdiag), _p(acnorm), _p(plain),
-                                 _p(work), _p(places))
+        self.lib.lsq_lanes_factor_core(m, n, _p(a), _p(b), _p(ipvt), _p(rdiag), _p(acnorm), _p(plain), _p(work),
+                                       _p(places))
         room.check()
         ipvt = ipvt.reshape(n, lanes).T
         norms = np.empty_like(acnorm)

@@ -138,15 +138,17 @@ lay_out(batch_fitter *w, const batch_job *j)
 {
     npy_intp m = j->m, n = j->settings.n, columns = lsq_core_columns(n, j->lo != NULL, j->settings.strategy);
     npy_intp kept = j->settings.strategy ? m * (n + 1) : 0, each = n * columns + 2 * m + m * n + n + kept, size;
-    int slots = j->func->lanes > 0 ? 2 * (int)j->func->lanes : batch_lanes_count(m, n);
+    int slots = in_groups(j) ? 0 : j->func->lanes > 0 ? 2 * (int)j->func->lanes : batch_lanes_count(m, n);
 
-    size = lanes_room(j) + slots * each + 2 * m + covariance_work(n, 1);
+    size = lanes_room(j) + groups_room(j) + slots * each + 2 * m + covariance_work(n, 1);
     if (w != NULL) {
         double *room = (double *)(w + 1);
 
         w->count = slots;
         lanes_lay_out(w, room);
         room += lanes_room(j);
+        groups_lay_out(w, room);
+        room += groups_room(j);
         for (int q = 0; q < slots; q++, room += each) {
             slot *s = w->slots + q;
 
@@ -161,9 +163,10 @@ lay_out(batch_fitter *w, const batch_job *j)
         }
         w->weighed = room;
         w->scratch = w->weighed + 2 * m;
-        w->lanes = batch_lanes_make(w->scratch + covariance_work(n, 1), j->kernels, m, n);
+        if (slots > 0)
+            w->lanes = batch_lanes_make(w->scratch + covariance_work(n, 1), j->kernels, m, n);
     }
-    return sizeof *w + (size_t)size * sizeof(double) + batch_lanes_bytes(m, n);
+    return sizeof *w + (size_t)size * sizeof(double) + (slots > 0 ? batch_lanes_bytes(m, n) : 0);
 }
 
 size_t
@@ -214,6 +217,10 @@ batch_fit(batch_fitter *w)
     slot *waiting[LSQ_LANES];
     int count;
 
+    if (in_groups(j)) {
+        fit_in_groups(w);
+        return;
+    }
     if (j->func->lanes > 0) {
         fit_in_lanes(w);
         return;

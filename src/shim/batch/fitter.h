@@ -31,6 +31,20 @@ typedef struct {
     int no_residuals;           /* func was not called yet, or stopped it at x0 */
 } slot;
 
+/* LSQ_LANES fits without bounds, weights and losses.  Number k of lane q is at k*LSQ_LANES + q. */
+typedef struct {
+    npy_intp problem[LSQ_LANES];        /* -1: the lane is free */
+    lsq_lanes_state state;
+    double *w;                  /* LSQ_LANES_VECTORS of n */
+    double *r;                  /* n x n: R in its upper triangle */
+    double *f;                  /* m: the residuals at x */
+    int64_t *ipvt;
+    void *data[2][LSQ_LANES];   /* func's, Dfun's */
+    int32_t code[LSQ_LANES];
+    int64_t calls[LSQ_LANES];   /* of func, by the event */
+    int no_residuals[LSQ_LANES];        /* func was not called yet, or stopped it at x0 */
+} lane_group;
+
 /* A thread's work; its arena follows. */
 struct batch_fitter {
     const batch_job *job;
@@ -46,6 +60,14 @@ struct batch_fitter {
     double *jac;                /* m x n */
     void **data;
     int32_t *status;
+    lane_group groups[2];
+    lane_group ended;           /* R and ipvt of the last fits that ended, until their covariances are made */
+    int ended_count, free;      /* free: lanes of the groups */
+    lsq_state begun;            /* a state at its start, where fits are in groups */
+    double *a, *b, *rdiag, *acnorm, *work, *lower, *cov;        /* what the kernels work with, of all lanes */
+    int64_t *came, *factored, *places;
+    double *lane_w, *lane_r, *lane_jac, *lane_f;        /* one lane's, for lm_core */
+    int64_t *lane_ipvt;
     int count;                  /* of slots */
     slot slots[MOST_SLOTS];
 };
@@ -64,5 +86,11 @@ void slot_end(slot *s);
 npy_intp lanes_room(const batch_job *j);
 void lanes_lay_out(batch_fitter *w, double *room);
 void fit_in_lanes(batch_fitter *w);
+
+/* lane_group.c: the same for fits in groups of lanes, if a job is for these */
+int in_groups(const batch_job *j);
+npy_intp groups_room(const batch_job *j);
+void groups_lay_out(batch_fitter *w, double *room);
+void fit_in_groups(batch_fitter *w);
 
 #endif

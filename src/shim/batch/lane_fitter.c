@@ -1,4 +1,5 @@
-/* Fits of compiled functions that take several problems at once, one in each lane.
+/* Fits of compiled functions that take several problems at once, one in each lane: those with bounds, weights or
+   a loss, or other numbers of lanes than the kernels have (lane_group.c has the others).
 
    A thread has twice as many fits at work, in slots, as a function has lanes.  Some want a norm, the
    others a Jacobian: so as long as problems are waiting one of the two fills all lanes.  When fewer
@@ -132,8 +133,9 @@ static void
 find_norms(batch_fitter *w, slot *const *slots, int count)
 {
     const batch_job *j = w->job;
-    double squares[LSQ_LANES];
-    int begins = 0, plain = w->wide == LSQ_LANES && j->weights == NULL && !loss_is_compiled(&j->loss);
+    double norms[LSQ_LANES];
+    int64_t plain[LSQ_LANES] = {0};
+    int begins = 0, together = w->wide == LSQ_LANES && j->weights == NULL && !loss_is_compiled(&j->loss);
 
     for (int l = 0; l < count; l++)
         begins |= slots[l]->no_residuals;
@@ -141,8 +143,8 @@ find_norms(batch_fitter *w, slot *const *slots, int count)
         unwritten(w->out, w->job->m * w->wide);
     set_out(w, slots, count, LSQ_TRIAL, 0);
     call(w, slots, count, 0);
-    if (plain)
-        j->kernels->squares(j->m, 1, w->out, squares);
+    if (together)
+        j->kernels->norms(j->m, w->out, norms, plain);
     for (int l = 0; l < count; l++) {
         slot *s = slots[l];
 
@@ -150,7 +152,7 @@ find_norms(batch_fitter *w, slot *const *slots, int count)
         if (s->code == 0) {
             s->no_residuals = 0;
             take_residuals(w, s, l, s->trial);
-            slot_tell_norm(s, plain ? lsq_settled_norm(j->m, s->trial, squares[l]) : slot_norm(s));
+            slot_tell_norm(s, together && plain[l] ? norms[l] : slot_norm(s));
         }
         give_back(s);
     }

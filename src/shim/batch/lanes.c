@@ -18,7 +18,7 @@ struct batch_lanes {
 static size_t
 lay_out(batch_lanes *l, npy_intp m, npy_intp n)
 {
-    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 4 * wide + n;
+    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 6 * wide + n;
 
     if (l != NULL) {
         l->a = (double *)(l + 1);
@@ -30,7 +30,7 @@ lay_out(batch_lanes *l, npy_intp m, npy_intp n)
         l->places = l->came + wide;
         l->work = (double *)(l->places + n);
     }
-    return sizeof *l + (size_t)(size + lsq_lanes_size(m, n)) * sizeof(double);
+    return sizeof *l + (size_t)size * sizeof(double);
 }
 
 int
@@ -119,8 +119,7 @@ batch_factor(batch_lanes *l, const batch_model *models, int count)
         for (int q = 0; q < count; q++)
             pack(l, q, models + q);
         memcpy(l->came, l->ipvt, (size_t)(LSQ_LANES * l->n) * sizeof *l->came);
-        lsq_qrfac_lanes(l->kernels, l->m, l->n, l->a, l->b, l->ipvt, l->rdiag, l->acnorm, l->plain,
-                        l->work, l->places);
+        l->kernels->factor(l->m, l->n, l->a, l->b, l->ipvt, l->rdiag, l->acnorm, l->plain, l->work, l->places);
     }
     for (int q = 0; q < count; q++) {
         if (together && l->plain[q]) {
