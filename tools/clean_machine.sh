@@ -30,9 +30,8 @@ mount --bind /dev "$root/dev"
 mounted="dev $mounted"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
-    mkdir -p "$root/etc/ssl/certs"
-    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$root/etc/pip.conf"
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/machine.crt"       # a name that the package ca-certificates leaves alone
+    printf '[global]\ncert = /etc/machine.crt\n' >"$root/etc/pip.conf"
 fi
 
 # in the new system: a command, in the stranger's home, with none of this machine's settings
@@ -48,9 +47,7 @@ readme_line() { grep -F "$1" "$here/README.md" | head -n 1; }
 rm -rf "$root/root/leastsq" "$root/root/try"
 mkdir -p "$root/root/leastsq" "$root/root/try"
 git -C "$here" archive HEAD | tar -x -C "$root/root/leastsq"
-# meson dist wants a repository
-inside "true"
-cat "$root/etc/os-release" | head -n 1
+head -n 1 "$root/etc/os-release"
 
 say "Python alone, no compiler: the sdist must refuse"
 inside "apt-get update -qq && apt-get install -y -qq python3-venv git ca-certificates >/dev/null" 2>/dev/null
@@ -59,9 +56,14 @@ sdist=$(ls -t "$here"/dist/leastsq-*.tar.gz 2>/dev/null | head -n 1 || true)
 if [ -n "$sdist" ]; then
     cp "$sdist" "$root/root/try/"
     inside "python3 -m venv /root/try/none && ! /root/try/none/bin/pip install -q /root/try/$(basename "$sdist") >/root/try/refusal 2>&1"
-    grep -q "apt-get install gfortran" "$root/root/try/refusal" || { tail -n 30 "$root/root/try/refusal"; exit 1; }
+    grep -q "apt-get install gcc gfortran" "$root/root/try/refusal" || { tail -n 30 "$root/root/try/refusal"; exit 1; }
     grep -n "gfortran" "$root/root/try/refusal"
     echo "lines of the refusal: $(wc -l <"$root/root/try/refusal")"
+    say "a compiler, no headers of Python: the sdist must refuse"
+    inside "apt-get install -y -qq --no-install-recommends gcc gfortran libc6-dev >/dev/null 2>&1; \
+        ! /root/try/none/bin/pip install -q /root/try/$(basename "$sdist") >/root/try/refusal 2>&1"
+    grep -A 1 "needs the headers of Python" "$root/root/try/refusal" || { tail -n 30 "$root/root/try/refusal"; exit 1; }
+    inside "apt-get purge -y -qq gfortran gcc >/dev/null 2>&1; apt-get autoremove -y -qq >/dev/null 2>&1; ! command -v gfortran"
 else
     echo "no sdist in dist/: make wheels makes one"
 fi
