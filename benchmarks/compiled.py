@@ -1,19 +1,23 @@
-"""Fits of compiled functions: our solver compared with Debian's MINPACK and cminpack.
+"""Fits of compiled functions: our solver compared with Debian's MINPACK and cminpack, GSL and Ceres' TinySolver.
 
     python benchmarks/compiled.py [--json] [--rounds N] [--instructions]
 
-The same C residual and Jacobian (compiled.c) go through this package's core, libminpack
-and libcminpack, all called from C: an exponential decay with n = 3, m = 100 and a 2-D
+The same C residual and Jacobian (compiled.c) go through this package's core, libminpack,
+libcminpack, GSL and TinySolver, all called from C: an exponential decay with n = 3, m = 100 and a 2-D
 Gaussian with n = 5, m = 25, by differences (lmdif) and with derivatives (lmder).  The
 solver's own cost is the time of a fit minus that of its function calls, which are
 recorded once and timed separately.  Then the same fits from Python: the cost of entry and
 exit, and the speed of two threads together.
 
+GSL and TinySolver are other Levenberg-Marquardts, with other steps and other tests of
+convergence, set to the same tolerance of x: they also differ in how often they call the
+functions, which "calls" says.  TinySolver takes derivatives only.
+
 All solvers run interleaved; each figure is the best of many short rounds.  On a machine
 that is never quiet, --instructions counts instructions with valgrind instead.
 
-Needs a C compiler, gfortran, meson and ninja.  libminpack1, libcminpack1 and valgrind are
-Debian packages; those that are missing are left out.
+Needs a C compiler, gfortran, meson and ninja.  libminpack1, libcminpack1, libgsl-dev, libceres-dev (its headers and
+Eigen's, and a C++ compiler) and valgrind are Debian packages; those that are missing are left out.
 """
 from __future__ import annotations
 
@@ -39,7 +43,10 @@ from leastsq import CFunction, leastsq
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(__file__).with_name("programs") / "compiled.c"
-SOLVERS = ("leastsq", "libminpack", "libcminpack")
+SOLVERS = ("leastsq", "libminpack", "libcminpack", "GSL", "TinySolver")
+# libraries made here: what they are compiled with; those that do not compile are not installed
+OWN_LIBRARIES = {"compiled_gsl": ("cc", "c", ["-lgsl", "-lgslcblas", "-lm"]),
+                 "compiled_ceres": ("c++", "cpp", ["-I/usr/include/eigen3"])}
 PROBLEMS = {"decay": "decay n=3 m=100", "gaussian": "2-D Gaussian n=5 m=25"}
 METHODS = ("lmdif", "lmder")
 BATCH = 20                      # fits per round: short, to find quiet moments
@@ -70,12 +77,17 @@ def build(folder: Path) -> tuple[Path, Path]:
               core / "fortran" / "libleastsq_core.a", "-lm", "-ldl", "-lpthread"]
     run(*common, "-shared", "-o", library)
     run(*common, "-o", program)
+    for name, (compiler, suffix, flags) in OWN_LIBRARIES.items():
+        subprocess.run([compiler, "-O2", "-fPIC", "-shared", f"-I{ROOT / 'src' / 'leastsq' / 'include'}", "-o",
+                        str(folder / f"{name}.so"), str(SOURCE.with_name(f"{name}.{suffix}")), *flags],
+                       env=environment, capture_output=True, check=False)
     return library, program
 
 
 def load(path: Path) -> ct.CDLL:
     library = ct.CDLL(str(path))
     library.time_fits.restype = library.time_calls.restype = ct.c_double
+    library.solver_version.restype = ct.c_char_p
     library.problem_data.restype = library.problem_start.restype = ct.POINTER(ct.c_double)
     library.prepare()
     return library
@@ -99,6 +111,7 @@ class Solved:
 
 
 def measure(library: ct.CDLL, solvers: list[int], problem: int, method: int, rounds: int) -> list[Solved]:
+    solvers = [solver for solver in solvers if library.has_method(solver, method)]
     fit, functions = dict.fromkeys(solvers, np.inf), dict.fromkeys(solvers, np.inf)
     outcomes = {solver: Outcome() for solver in solvers}
     for _ in range(rounds):
@@ -119,7 +132,7 @@ def instructions(program: Path, solved: Solved) -> float:
     """The solver's own instructions per fit: those of 100 more fits, minus 100 times those of the calls."""
     def count(what, times):
         done = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program,
-                               solved.solver, solved.problem, solved.method, what, str(times)],
+                               solved.solver, solved.problem, solved.method, what, str(times), program.parent],
                               capture_output=True, text=True, check=True)
         return int(re.search(r"Collected : (\d+)", done.stderr)[1])
 
@@ -247,7 +260,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path, program = build(Path(folder))
         library = load(path)
-        there = [solver for solver in range(len(SOLVERS)) if library.available(solver)]
+        there = [solver for solver in range(len(SOLVERS)) if library.available(solver, folder.encode())]
+        versions = {SOLVERS[solver]: library.solver_version(solver).decode() for solver in there
+                    if SOLVERS[solver] in ("GSL", "TinySolver")}
         cases = [(problem, method) for problem in range(len(PROBLEMS)) for method in range(len(METHODS))]
         solved = [row for case in cases for row in measure(library, there, *case, options.rounds)]
         if options.instructions:
@@ -256,7 +271,7 @@ def main() -> int:
         python = [measure_python(library, *case, options.rounds) for case in cases]
     where = machine()
     if options.json:
-        print(json.dumps({"machine": where, "unit": "microseconds per fit", "from_c": [asdict(s) for s in solved],
+        print(json.dumps({"machine": where, "unit": "microseconds per fit", "versions": versions, "from_c": [asdict(s) for s in solved],
                           "from_python": [asdict(p) for p in python]}, indent=1))
     else:
         for solver in range(len(SOLVERS)):

@@ -260,7 +260,7 @@ def fit_on_dask(start, data, counting, client):
     x, _, info, _, _ = leastsq_blocks(waves, start, data, full_output=True, maxfev=50, client=client,
                                       callback=lambda state: models.append(state.njev))
     return {"seconds": time.perf_counter() - began, "bytes": (counting.received - before)/models[-1],
-            "nfev": info["nfev"], "x": x.tolist()}
+            "nfev": info["nfev"], "njev": models[-1], "x": x.tolist()}
 
 
 def main(arguments=None):

@@ -141,6 +141,22 @@ def voxels_by_dipy(matrix: np.ndarray, data: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------- main
 
+def pairs(size: int) -> dict:
+    """What fits all the curves at once, and the client's own loop, of each client that is installed."""
+    found = {}
+    if importlib.util.find_spec("xarray"):
+        import xarray
+        cube = xarray.DataArray(pixels(size), dims=("t", "y", "x"), coords={"t": TIMES})
+        found["xarray"] = lambda: fit_pixels(cube), lambda: pixels_by_xarray(cube)
+    if importlib.util.find_spec("astropy"):
+        data = spectra(size)
+        found["astropy"] = lambda: fit_spectra(data), lambda: spectra_by_astropy(data)
+    if importlib.util.find_spec("dipy"):
+        matrix, signals = design(), voxels(size)
+        found["DIPY"] = lambda: fit_voxels(matrix, signals), lambda: voxels_by_dipy(matrix, signals)
+    return found
+
+
 def compare(name: str, ours, theirs) -> bool:
     """Print the times and the differences; do parameters agree within a hundredth of their standard errors?"""
     start = time.perf_counter()
@@ -162,16 +178,8 @@ def main() -> int:
     size = parser.parse_args().size
     right = []
     print(f"{'client':8} {'':52} {'at once':>10} {'its loop':>10} {'ratio':>7} {'difference, stderr':>10}")
-    if importlib.util.find_spec("xarray"):
-        import xarray
-        cube = xarray.DataArray(pixels(size), dims=("t", "y", "x"), coords={"t": TIMES})
-        right.append(compare("xarray", lambda: fit_pixels(cube), lambda: pixels_by_xarray(cube)))
-    if importlib.util.find_spec("astropy"):
-        data = spectra(size)
-        right.append(compare("astropy", lambda: fit_spectra(data), lambda: spectra_by_astropy(data)))
-    if importlib.util.find_spec("dipy"):
-        matrix, signals = design(), voxels(size)
-        right.append(compare("DIPY", lambda: fit_voxels(matrix, signals), lambda: voxels_by_dipy(matrix, signals)))
+    for name, (ours, theirs) in pairs(size).items():
+        right.append(compare(name, ours, theirs))
     if not right:
         print("none of xarray, astropy and DIPY is installed")
     return 0 if all(right) else 1

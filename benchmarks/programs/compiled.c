@@ -1,9 +1,10 @@
-/* The C half of benchmarks/compiled.py: two problems, three solvers, timed from C.
+/* The C half of benchmarks/compiled.py: two problems, five solvers, timed from C.
 
-   usage: compiled SOLVER PROBLEM METHOD fits|calls COUNT   (for counting instructions)
+   usage: compiled SOLVER PROBLEM METHOD fits|calls COUNT FOLDER   (for counting instructions)
 
    MINPACK's libraries are loaded at run time and called through their documented
-   interfaces; a missing one is left out.                                     */
+   interfaces, GSL and Ceres' TinySolver as libraries made of compiled_gsl.c and
+   compiled_ceres.cpp; a missing one is left out.                             */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <math.h>
@@ -16,7 +17,7 @@
 #include "core.h"
 
 enum { MOST_M = 100, MOST_N = 5, MOST_CALLS = 400, SIDE = 5, DECAY_M = 100 };
-enum { LEASTSQ, LIBMINPACK, LIBCMINPACK, SOLVERS };
+enum { LEASTSQ, LIBMINPACK, LIBCMINPACK, GSL, TINYSOLVER, SOLVERS };
 enum { DECAY, GAUSSIAN, PROBLEMS };
 enum { LMDIF, LMDER, METHODS };
 
@@ -286,6 +287,26 @@ fit_libcminpack(int method, outcome *o)
     o->njev = njev;
 }
 
+/* The solvers that are libraries of their own: `fit` of compiled_gsl.c and compiled_ceres.cpp. */
+typedef int (*own_library)(leastsq_residual, leastsq_jacobian, void *data, int m, int n,
+                           double tolerance, double *x, int64_t *nfev, int64_t *njev);
+static own_library fit_of[SOLVERS];
+static const char *(*version_of[SOLVERS])(void);
+
+static void
+fit_by(int solver, int method, outcome *o)
+{
+    leastsq_residual f = recording ? residual : current->residual;
+    leastsq_jacobian j = recording ? jacobian : current->jacobian;
+
+    o->njev = 0;
+    o->info = fit_of[solver](f, method == LMDIF ? NULL : j, current->data, current->m, current->n,
+                             TOLERANCE, o->x, &o->nfev, &o->njev);
+}
+
+static void fit_gsl(int method, outcome *o) { fit_by(GSL, method, o); }
+static void fit_tinysolver(int method, outcome *o) { fit_by(TINYSOLVER, method, o); }
+
 static const struct {
     const char *name, *file;
     void (*fit)(int, outcome *);
@@ -293,19 +314,29 @@ static const struct {
     {"leastsq", NULL, fit_leastsq},
     {"libminpack", "libminpack.so.1", fit_libminpack},
     {"libcminpack", "libcminpack.so.1", fit_libcminpack},
+    {"GSL", "compiled_gsl.so", fit_gsl},
+    {"TinySolver", "compiled_ceres.so", fit_tinysolver},
 };
 
-/* Load a solver; returns whether it is installed. */
+/* Load a solver; returns whether it is installed.  Libraries of our own are in `folder`. */
 int
-available(int solver)
+available(int solver, const char *folder)
 {
+    char path[4096];
     void *library;
 
     if (solver == LEASTSQ)
         return 1;
-    library = dlopen(solvers[solver].file, RTLD_NOW | RTLD_LOCAL);
+    if (solver >= GSL)
+        snprintf(path, sizeof path, "%s/%s", folder, solvers[solver].file);
+    library = dlopen(solver >= GSL ? path : solvers[solver].file, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return 0;
+    if (solver >= GSL) {
+        *(void **)&fit_of[solver] = dlsym(library, "fit");
+        *(void **)&version_of[solver] = dlsym(library, "version");
+        return fit_of[solver] && version_of[solver];
+    }
     if (solver == LIBMINPACK) {
         *(void **)&lmdif_ = dlsym(library, "lmdif_");
         *(void **)&lmder_ = dlsym(library, "lmder_");
@@ -315,6 +346,12 @@ available(int solver)
     *(void **)&lmder = dlsym(library, "lmder");
     return lmdif && lmder;
 }
+
+/* The version of a solver that is a library of our own, once it is available. */
+const char *solver_version(int solver) { return version_of[solver](); }
+
+/* Has a solver this method?  TinySolver wants derivatives. */
+int has_method(int solver, int method) { return solver != TINYSOLVER || method == LMDER; }
 
 /* ---------------------------------------------------------- the measurement */
 
@@ -382,21 +419,21 @@ find(const char *name, const char *const *names, int count)
 int
 main(int argc, char **argv)
 {
-    const char *const solver_names[] = {"leastsq", "libminpack", "libcminpack"};
+    const char *const solver_names[] = {"leastsq", "libminpack", "libcminpack", "GSL", "TinySolver"};
     const char *const problem_names[] = {"decay", "gaussian"};
     const char *const method_names[] = {"lmdif", "lmder"};
     outcome o;
     int solver, which, method;
 
-    if (argc != 6) {
-        fprintf(stderr, "usage: compiled SOLVER PROBLEM METHOD fits|calls COUNT\n");
+    if (argc != 7) {
+        fprintf(stderr, "usage: compiled SOLVER PROBLEM METHOD fits|calls COUNT FOLDER\n");
         return 2;
     }
     solver = find(argv[1], solver_names, SOLVERS);
     which = find(argv[2], problem_names, PROBLEMS);
     method = find(argv[3], method_names, METHODS);
     prepare();
-    if (!available(solver))
+    if (!available(solver, argv[6]))
         return 1;
     record(solver, which, method, &o);
     if (strcmp(argv[4], "fits") == 0)

@@ -15,6 +15,7 @@ from leastsq import dask
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ["", *sorted(module.name.removeprefix("leastsq.") for module in pkgutil.walk_packages(leastsq.__path__, "leastsq.")
                        if not module.name.endswith((".__main__", "._core")))]
+OF_ASTROPY = ("astropy", "_scipy.astropy_fitter")
 PAGES = sorted((ROOT / "docs").glob("*.md"))                    # test_cookbook.py runs those of the cookbook
 ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "cookbook").glob("*.md"))]
 WIDEST_CODE = 78                                                # columns: what a page shows without scrolling
@@ -26,13 +27,16 @@ def test_docstrings(name):
         pytest.importorskip("matplotlib")
     if name == "dask":
         pytest.importorskip("distributed")
+    if name in OF_ASTROPY:
+        pytest.importorskip("astropy.modeling")
+        importlib.import_module("leastsq.astropy")      # before the module of its class, which astropy imports
     module = importlib.import_module(f"leastsq.{name}".strip("."))
     assert "".join(run_examples(text, vars(module), of)[0] for of, text in docstrings(module)) == ""
 
 
 def test_the_examples_of_docstrings_are_found():
     modules = [importlib.import_module(f"leastsq.{name}".strip(".")) for name in MODULES
-               if name not in ("plot", "dask")]
+               if name not in ("plot", "dask", *OF_ASTROPY)]
     found = [(of, text.count(">>> ")) for module in modules for of, text in docstrings(module) if ">>> " in text]
     assert sum(count for _, count in found) == sum(
         len(re.findall("^ *>>> ", Path(module.__file__).read_text(encoding="utf-8"), re.M)) for module in modules) > 100
@@ -118,4 +122,5 @@ def test_every_public_name_is_in_the_reference():
     names = set(re.findall(r"^   ([\w.]+)$", reference, re.MULTILINE))
     public = set(leastsq.__all__) - {"plot", "__version__"} | {f"plot.{name}" for name in leastsq.plot.__all__}
     public |= {f"dask.{name}" for name in dask.__all__}
+    public |= {"astropy.LeastsqFitter"}                 # astropy may be absent
     assert names == public
