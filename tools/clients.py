@@ -67,11 +67,20 @@ HABITS = {
     "lmfit": {
         r"test_parameters_usersyms$": "the test counts calls: SciPy's leastsq makes two more than it reports",
         r"test_manypeaks_speed$": "the test limits the time by the clock, which a busy machine exceeds with either",
+        r"test_least_squares_jacobian_types$": "the test's jac returns sparse matrices and linear operators, which this package "
+                                               "refuses by name",
+    },
+    "astropy": {
+        r"test_non_linear_lsq_fitter_with_weights\[TRFLSQFitter\]$": "the test expects a warning that the fit failed, which it does "
+                                                                    "not do here",
+        r"TestFitInfo::test_(all|subset)$": "the test compares the number of evaluations with trf's",
+        r"test_models_fitting\[DogBoxLSQFitter-model36\]$": "a fit far from its data, whose other steps lead to x_0 < 0, where "
+                                                             "astropy's power law is nan and its fitter raises",
     },
 }
 
 # Clients in which some fits may have a higher cost, and the rule that replaces the limit.
-COSTS = {"specparam": "not more fits cost more than cost less"}
+COSTS = dict.fromkeys(("specparam", "astropy"), "not more fits cost more than cost less")
 
 
 def say(*words):
