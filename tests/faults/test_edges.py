@@ -47,7 +47,7 @@ def test_a_map_that_never_ends_ends():
 
 @pytest.mark.parametrize("returned", [slice(0, 5), None, (0, slice(0, 5)), (1, 2, 3)], ids=repr)
 def test_a_map_that_returns_something_else_is_an_error(returned):
-    with pytest.raises(TypeError, match=f"must give the results of the function .*, got {type(returned).__name__}"):
+    with pytest.raises(TypeError, match=f"must return the results of the function .*, got {type(returned).__name__}"):
         leastsq_blocks(in_block, X0, BLOCKS, map=lambda function, blocks: [returned for _ in blocks])
 
 

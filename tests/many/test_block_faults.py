@@ -37,8 +37,8 @@ def never(x, block):
     (map(slice, ENZYME), TypeError, "iterable more than once, got the iterator map"),
     ([], ValueError, "at least one block, got none"),
     (np.zeros((0, 3)), ValueError, "at least one block, got none"),
-    ("data.f64", TypeError, r"one file name is \[name\]"),
-    (b"data.f64", TypeError, r"one file name is \[name\]"),
+    ("data.f64", TypeError, r"for one file give \[name\]"),
+    (b"data.f64", TypeError, r"for one file give \[name\]"),
     (None, TypeError, "NoneType"), (3, TypeError, "int"),
 ])
 def test_objects_that_are_not_blocks_are_refused(blocks, error, match):
