@@ -255,7 +255,7 @@ def batch_collect(
 
 # Whole fits of compiled functions, every row of x in place.
 def batch_compiled(
-    func: object,                            # what `compiled` made
+    func: object,                            # the result of `compiled`
     dfun: object | None,
     data: int,                               # address; 0: the functions' own data
     stride: int,
@@ -273,7 +273,7 @@ def batch_compiled(
     cov: NDArray[np.float64] | None,
     fvec: NDArray[np.float64] | None,
     multipliers: NDArray[np.float64] | None,
-    code: NDArray[np.int32],                 # what a function returned that ended the fit
+    code: NDArray[np.int32],                 # the return value of a function that ended the fit
     threads: int,
     progress: Callable[[int], object] | None,
     /,

@@ -171,7 +171,7 @@ def _lengths(ydata):
 
 
 def _values(array, name):
-    """(float64 array, its mask or None)."""
+    """A pair: the values as a float64 array, and their mask or None."""
     mask = None
     if type(array) not in PLAIN:
         array, mask = unmasked(array, name, DOOR)
