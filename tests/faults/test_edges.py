@@ -32,7 +32,7 @@ def test_a_block_that_a_map_returns_twice_is_an_error():
         for block in blocks:
             yield function(block)
             yield function(block)
-    with pytest.raises(ValueError, match="must return the result of each block once, got that of block 0 again"):
+    with pytest.raises(ValueError, match="must return the result of each block once, got the result of block 0 again"):
         leastsq_blocks(in_block, X0, BLOCKS, map=hedged)
 
 

@@ -242,7 +242,7 @@ BAD = [
     (dict(p0=[]), ValueError, "p0 must have at least one element"),
     (dict(p0=np.ones((2, 2))), ValueError, r"p0 must have shape \(2,\) or \(4, 3, 2\), got \(2, 2\)"),
     (dict(p0=["a"]), TypeError, "p0 must be real numbers"),
-    (dict(sigma=np.ones(3)), ValueError, r"sigma must hold standard deviations, a number or of shape \(24,\)"),
+    (dict(sigma=np.ones(3)), ValueError, r"sigma must be standard deviations, a number or an array of shape \(24,\)"),
     (dict(sigma=np.zeros(24)), ValueError, r"sigma must not be zero or nan, got 0.0 at \[0, 0, 0\]"),
     (dict(bounds=(2, 3)), None, None),
     (dict(bounds=(2, 3), p0=[1, 1]), ValueError, r"curve_fit_batch: p0 is infeasible: .* got p0\[0\] = 1.0 outside \[2.0, 3.0\]"),
