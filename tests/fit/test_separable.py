@@ -96,7 +96,7 @@ def test_leastsq_refuses(options, said):
 
 def test_compiled_functions_are_refused():
     function = CFunction.__new__(CFunction)
-    with pytest.raises(TypeError, match="separable needs functions of Python, got a CFunction for func"):
+    with pytest.raises(TypeError, match="separable needs Python functions, got a CFunction for func"):
         leastsq(function, [1.0], separable=basis)
 
 
