@@ -407,7 +407,7 @@ contains
          .or. .not. abs(w(j, V_SLOPE)) > HELD_COSINE*w(j, V_COLNORM))
    end function searched
 
-   !> Take ‖f‖ at a trial of the search.  A trial at which ‖f‖ is that at the bound does not count.
+   !> Take ‖f‖ at a trial of the search.  A trial does not count if ‖f‖ is the same as at the bound.
    pure subroutine go_on_searching(s, w, fnorm)
       type(lm_state_t), intent(inout) :: s
       real(wp), intent(inout) :: w(s%n, *)

@@ -43,8 +43,8 @@ __all__ = [
     "report", "show_config",
 ]
 
-# Pickles name this package, not the rooms, which may change: the public names, and what a ConfidenceResult
-# holds and a callback gets.
+# Pickles name this package, not its folders, which may change.  For the public names, and for the classes that a
+# ConfidenceResult holds and a callback gets.
 def _name_here(things):
     for thing in things:
         if isinstance(thing, (type, FunctionType)) and thing is not RowAccumulator:
@@ -53,8 +53,8 @@ def _name_here(things):
 
 _name_here([*map(globals().get, __all__), Profile, State])
 
-# Imported when they are first asked for: a script that fits with the drop-ins does not wait for the rest.  Names of one
-# room come together, for what one of them returns is of another's class.
+# Imported on first use, so a script that uses only the drop-in replacements does not wait for them.  Names in one group are
+# imported together, because functions of the group return instances of its classes.
 _LATER = [
     {"FitParameter": "_model.fitted_parameter", "FitResult": "_model.result", "fit": "_model.fit", "load": "_model.stored"},
     {"CurveFitBatchResult": "_many.curves", "curve_fit_batch": "_many.curves"},
@@ -73,5 +73,5 @@ def __getattr__(name):
 
 
 def __dir__():
-    """The public names: what completion shows."""
+    """The public names, for completion."""
     return sorted(__all__)

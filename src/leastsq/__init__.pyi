@@ -1,4 +1,4 @@
-"""The public names and their types, to read and for type checkers; `make lint` compares them with the code."""
+"""The public names and their types, for readers and type checkers; `make lint` compares them with the code."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ __all__ = [
     "report", "show_config",
 ]
 
-# ------------------------------------------------------------- arguments from users
+# ------------------------------------------------------------- arguments
 
 _Array: TypeAlias = NDArray[np.float64]
 _Function: TypeAlias = Callable[..., ArrayLike] | CFunction
@@ -67,7 +67,7 @@ class _Info(dict[str, Any]):        # infodict; njev, active_mask, multipliers, 
 _Full: TypeAlias = tuple[_Array, _Array | None, _Info, str, int]
 _Strategy: TypeAlias = Literal["minpack", "fast", "robust"]
 
-# -------------------------------------------------------- fits, as arguments of the tools
+# -------------------------------------------------------- the fits that tools accept
 
 class _HasSolution(Protocol):       # a result of least_squares, SciPy's too
     @property
@@ -781,9 +781,9 @@ class FitResult(_Exports, Mapping[str, FitParameter]):
     def plot_correlation(self, **options: Any) -> Any: ...
     def save(self, path: str | PathLike[str]) -> None: ...
 
-# --------------------------------------------------------------- uncertainties
+# ---------------------------------------------------------------- uncertainties
 
-class _Exports:                     # of FitResult, Report, CovarianceResult and the result of derive
+class _Exports:                     # shared by FitResult, Report, CovarianceResult and the result of derive
     def to_dict(self) -> dict[str, Any]: ...
     @overload
     def to_csv(self, path: None = None) -> str: ...

@@ -1,4 +1,4 @@
-"""What this build is: for bug reports."""
+"""show_config: how this package was built, for bug reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show_config(mode="stdout"):
     Raises
     ------
     ValueError
-        Another `mode`.
+        `mode` is neither of these.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The interface of the extension.  It checks its arguments, which are those of `leastsq`."""
+"""The interface of the extension.  Arguments are those of `leastsq`, and are checked by the extension."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Self, final
@@ -6,8 +6,8 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-isa: str  # of the kernels in use: baseline, v3 or v4
-state_layout: Any  # lsq_state of core.h, a slab's states: a dict that numpy.dtype takes
+isa: str  # the instruction set of the kernels in use: baseline, v3 or v4
+state_layout: Any  # lsq_state of core.h, the dtype of the states of a batch: a dict for numpy.dtype
 
 class RowAccumulator:
     def __new__(cls, n: int) -> Self: ...
@@ -124,22 +124,22 @@ class Curve:                             # curve_fit's residuals and derivatives
 def chkder(
     x: NDArray[np.float64],
     fvec: NDArray[np.float64] = ...,     # with these: MINPACK's measure of each row;
-    fjac: NDArray[np.float64] = ...,     # without: the point beside x
+    fjac: NDArray[np.float64] = ...,     # without: the neighbour of x
     fvecp: NDArray[np.float64] = ...,
     /,
 ) -> NDArray[np.float64]: ...
-# The points to which a difference moves each coordinate, and the steps, by the rule of fdjac2.
+# The moved coordinates and the steps for differences, by the rule of fdjac2.
 def difference_steps(
-    x: NDArray[np.float64],                  # (n,) or (k, n), as what is returned
-    relative: float | NDArray[np.float64],   # steps relative to |x|; or (n,)
-    largest: NDArray[np.float64] | None,     # |x| so far: (n,) or (k, n), as low and high
+    x: NDArray[np.float64],                  # (n,) or (k, n), like the results
+    relative: float | NDArray[np.float64],   # steps relative to |x|: a number, or (n,)
+    largest: NDArray[np.float64] | None,     # largest |x| so far: (n,) or (k, n), like low and high
     low: NDArray[np.float64] | None,
     high: NDArray[np.float64] | None,
     /,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def compiled(function: int, m: int, data: int, lanes: int, owner: object, /) -> object: ...
 def solve(
-    func: Callable[..., ArrayLike] | object,  # or what `compiled` made
+    func: Callable[..., ArrayLike] | object,  # or the result of `compiled`
     x0: ArrayLike,
     args: tuple[Any, ...],
     Dfun: Callable[..., ArrayLike] | object | None,
@@ -179,15 +179,15 @@ def solve(
         NDArray[np.int32],               # ipvt, one-based
         NDArray[np.float64],             # qtf
         NDArray[np.float64] | None,      # cov_x
-        tuple[int, int, float] | None,   # ier 9: row, column, value that is not finite
-        tuple[str, int] | None,          # ier 10: "func" or "Dfun", and what it returned
-        NDArray[np.float64] | None,      # with bounds: multipliers; 0 not held, nan nothing depends on it
+        tuple[int, int, float] | None,   # ier 9: row, column and value of the number that is not finite
+        tuple[str, int] | None,          # ier 10: "func" or "Dfun", and its return value
+        NDArray[np.float64] | None,      # with bounds: multipliers; 0: not held; nan: f does not depend on the parameter
         tuple[int, ...] | None,          # parameters close to zero whose differences vanish
     ]
-    | None                               # x0 is empty, and full_output without extras wanted
+    | None                               # x0 is empty, with full_output and without extras
 ): ...
 
-# Residuals whose squares are the loss; or the model's, and weights of the rows of J.
+# Residuals whose squares are the loss; with `model`, the model's residuals and the weights of the rows of J.
 def weigh(
     loss: int | Callable[..., ArrayLike] | NDArray[np.float64],      # loss.c's number, or counts
     scale: float,
@@ -255,7 +255,7 @@ def batch_collect(
 
 # Whole fits of compiled functions, every row of x in place.
 def batch_compiled(
-    func: object,                            # what `compiled` made
+    func: object,                            # the result of `compiled`
     dfun: object | None,
     data: int,                               # address; 0: the functions' own data
     stride: int,
@@ -273,7 +273,7 @@ def batch_compiled(
     cov: NDArray[np.float64] | None,
     fvec: NDArray[np.float64] | None,
     multipliers: NDArray[np.float64] | None,
-    code: NDArray[np.int32],                 # what a function returned that ended the fit
+    code: NDArray[np.int32],                 # the return value of a function that ended the fit
     threads: int,
     progress: Callable[[int], object] | None,
     /,

@@ -1,4 +1,4 @@
-"""What all pictures share: the style in force, axes, dots with error bars."""
+"""Shared by all plots: the current style, axes, points with error bars."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def pyplot():
 
 
 def style_in_force():
-    """Colours and sizes of the style in force: rcParams of the user's, dark ones too."""
-    pyplot()                           # or the error that says what to install
+    """Colours and sizes of the current style, from the user's rcParams; dark styles work too."""
+    pyplot()                           # raises an error that names the package if matplotlib is not installed
     from matplotlib import colors, rcParams
     cycle = rcParams["axes.prop_cycle"].by_key().get("color", ["C0", "C1"])
     ink, paper = rcParams["text.color"], rcParams["axes.facecolor"]

@@ -1,8 +1,8 @@
 """Fits to data on a cluster, with Dask (an optional extra, ``dask``).
 
 `leastsq_blocks` is like `leastsq.leastsq_blocks`, but its blocks stay on the workers;
-`leastsq` takes a residual function that returns a `dask.array.Array`.  Workers make and
-merge triangles of size n + 1; one comes back for each evaluation.
+`leastsq` takes a residual function that returns a `dask.array.Array`.  Workers compute and
+merge triangles of size n + 1; each evaluation returns one triangle.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     client : distributed.Client, optional
         The cluster; None: the client that was made last.
     timeout : float, optional
-        Seconds to wait for a worker where none is left.
+        Seconds to wait for a worker if none is left.
     bounds, loss, f_scale, callback, history, verbose, strategy : optional
         As in `leastsq.leastsq_blocks`.
 
     Returns
     -------
     x, ier, or x, cov_x, infodict, mesg, ier
-        As `leastsq.leastsq_blocks`.
+        As from `leastsq.leastsq_blocks`.
 
     Raises
     ------
     ImportError
         Dask is not installed.
     TypeError, ValueError
-        As `leastsq.leastsq_blocks`; `client` is not a client.
+        As in `leastsq.leastsq_blocks`; `client` is not a client.
     RuntimeError
         No worker has been left for `timeout` seconds, or there is no scheduler; workers that hold
         data were lost repeatedly; a future among the blocks was cancelled.
@@ -125,26 +125,26 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False, ft
     full_output, col_deriv, ftol, xtol, gtol, maxfev, epsfcn, factor, diag : optional
         As in `leastsq.leastsq`.
     client : distributed.Client, optional
-        The cluster; None: the client that was made last, or without one, Dask's own
+        The cluster; None: the client that was made last or, if there is none, Dask's own
         scheduler: threads of this process.
     timeout : float, optional
-        Seconds to wait for a worker where none is left.
+        Seconds to wait for a worker if none is left.
     bounds, loss, f_scale, callback, history, verbose, strategy : optional
         As in `leastsq.leastsq`.
 
     Returns
     -------
     x, ier, or x, cov_x, infodict, mesg, ier
-        As `leastsq.leastsq_blocks`: ``fvec`` and ``fjac`` are left out.
+        As from `leastsq.leastsq_blocks`, without ``fvec`` and ``fjac``.
 
     Raises
     ------
     ImportError
         Dask is not installed.
     TypeError
-        A function returns something other than a Dask array; and as `leastsq.leastsq`.
+        A function returns something other than a Dask array; also as in `leastsq.leastsq`.
     ValueError
-        The array has the wrong shape; and as `leastsq.leastsq`.
+        The array has the wrong shape; also as in `leastsq.leastsq`.
     RuntimeError
         No worker has been left for `timeout` seconds, or there is no scheduler; data that `func` uses
         were lost with a worker, and Dask cannot recompute them.

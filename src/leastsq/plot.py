@@ -1,5 +1,5 @@
 """
-Pictures of fits, with matplotlib (an optional extra, ``plot``).
+Plots of fits, with matplotlib (an optional extra, ``plot``).
 
 Every function draws into a new figure, or into a given `ax`, and returns the matplotlib
 `Figure`.
@@ -47,8 +47,8 @@ def fit(result, *, x=None, y=None, model=None, sigma=None, level=0.95, predictio
     level : float, optional
         Confidence level of the band.
     prediction : bool, float, array_like or callable, optional
-        Draw the band of new observations too: True if the fit knows their standard deviation, otherwise the
-        standard deviation, like `noise` of `confidence_band`.
+        Also draw the band of new observations: True if the fit knows their standard deviation, otherwise the
+        standard deviation, as for `noise` of `confidence_band`.
     grid : array_like, optional
         Points at which to evaluate the curve; None: 400 points over slightly more than the range of the data.
     xlabel, ylabel, title, label : str, optional
@@ -137,7 +137,7 @@ def _facts(tool, result, x, y, model, sigma):
     known = {name: getattr(problem, name, None) for name in ("xdata", "ydata", "model", "sigma")}
     if getattr(problem, "sets", ()):                    # a result of `fit`: data in their own shape, nan if they do not count
         if len(problem.sets) > 1 or problem.sets[0].is_complex:
-            raise TypeError(f"{tool}: several data sets, and complex ones, are drawn by result.plot()")
+            raise TypeError(f"{tool}: use result.plot() for several data sets, and for complex data")
         (data,) = problem.sets
         known |= {"ydata": data.natural(data.values), "sigma": data.natural_sigma()}
     found = {}
@@ -150,13 +150,13 @@ def _facts(tool, result, x, y, model, sigma):
     missing = [name for name, value in (("x", found["xdata"]), ("y", found["ydata"]), ("model", found["model"])) if value is None]
     if missing:
         raise TypeError(f"{tool}: {', '.join(missing)} must be given: this fit does not know "
-                        f"{'them' if len(missing) > 1 else 'it'} (curve_fit's does)")
+                        f"{'them' if len(missing) > 1 else 'it'} (a result of curve_fit does)")
     t = np.asarray(found["xdata"], dtype=float)
     if t.ndim != 1:
         raise ValueError(f"{tool}: x must have one dimension to be drawn, got shape {t.shape}")
     y = np.asarray(found["ydata"], dtype=float).reshape(-1)
     if y.size != t.size:
-        raise ValueError(f"{tool}: x and y must have as many values, got {t.size} and {y.size}")
+        raise ValueError(f"{tool}: x and y must have the same number of values, got {t.size} and {y.size}")
     sigma = found["sigma"]
     if sigma is not None:
         sigma = np.asarray(sigma, dtype=float)
@@ -197,7 +197,7 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
     if t.size != f.size:
         raise ValueError(f"plot.residuals: x must have {f.size} values, got {t.size}")
     if sigma is not None and not hasattr(result, "dtype") and not isinstance(result, list):
-        raise TypeError("plot.residuals: sigma goes with an array of residuals; a fit knows its own")
+        raise TypeError("plot.residuals: sigma can only be given with an array of residuals; a fit knows its own sigma")
     problem = getattr(result, "problem", None) or getattr(result[2] if isinstance(result, tuple) else None, "problem", None)
     absolute, of_counts = getattr(problem, "absolute_sigma", False), problem is not None and problem.loss.is_poisson
     scale = np.sqrt(np.mean(f*f)) or 1.0 if sigma is None and not absolute else 1.0 if sigma is None else np.asarray(sigma, float)
@@ -224,7 +224,7 @@ def residuals(result, x=None, *, sigma=None, xlabel=None, title=None):
 
 
 def _residuals_of(result, x):
-    """(weighted data minus model; the abscissa or None)."""
+    """A pair: the weighted residuals, data minus model, and the abscissa or None."""
     if isinstance(result, (tuple, dict)) or hasattr(result, "fun") or hasattr(type(result), "_as_fitted"):
         fitted = fit_of("plot.residuals", result)
         fitted.check("plot.residuals")
@@ -239,7 +239,7 @@ def _residuals_of(result, x):
 
 
 def _residuals_of_sets(fitted, x):
-    """The same for a result of `fit`: the data that count, against x if that has one number for each."""
+    """The same for a result of `fit`: only data that count, against x if x has one number for each."""
     data, f = fitted.problem.sets, -fitted.problem.data_part(fitted.fvec)
     if x is None and len(data) == 1 and data[0].draws and not data[0].is_complex:
         x = np.asarray(data[0].x)[... if data[0].keep is None else data[0].keep]
@@ -248,7 +248,7 @@ def _residuals_of_sets(fitted, x):
 
 def convergence(history, *, title=None):
     """
-    The course of a fit: norm of the residuals, gradient measure and radius at each step.
+    The course of a fit: norm of the residuals, gradient cosine and radius at each step.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def convergence(history, *, title=None):
     """
     if isinstance(history, tuple) and len(history) == 5 and isinstance(history[2], dict):
         if "history" not in history[2]:
-            raise ValueError("plot.convergence: this fit has no history: make it with history=True")
+            raise ValueError("plot.convergence: this fit has no history: fit with history=True")
         history = history[2]["history"]
     style = style_in_force()
 

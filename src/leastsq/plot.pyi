@@ -1,4 +1,4 @@
-"""The pictures' types; matplotlib need not be installed."""
+"""The types of the plotting functions; matplotlib need not be installed."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -102,7 +102,7 @@ def test_bad_options_are_named_for_the_function_that_was_called():
             ({"diff_step": 0}, ValueError, "`diff_step` must be finite and not zero"),
             ({"x_scale": -1}, ValueError, "`x_scale` must be"), ({"max_nfev": -1}, ValueError, "`max_nfev` must be"),
             ({"max_nfev": np.nan}, ValueError, "`max_nfev` must be"), ({"maxfev": "3"}, ValueError, "`maxfev` must be"),
-            ({"maxfev": 3, "max_nfev": 3}, TypeError, "^curve_fit: `maxfev` and `max_nfev` are one limit"),
+            ({"maxfev": 3, "max_nfev": 3}, TypeError, "^curve_fit: `maxfev` and `max_nfev` are names of the same limit"),
             ({"ftol": None, "xtol": None, "gtol": None}, ValueError, "At least one of the tolerances"),
             ({"ftol": "a"}, TypeError, "^curve_fit: ftol must be a real number|curve_fit: .*ftol"),
             ({"ftol": -1.0}, RuntimeError, "Improper input parameters. ftol"), ({"callback": 3}, TypeError, "`callback` must be"),

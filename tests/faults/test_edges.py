@@ -32,7 +32,7 @@ def test_a_block_that_a_map_returns_twice_is_an_error():
         for block in blocks:
             yield function(block)
             yield function(block)
-    with pytest.raises(ValueError, match="must return the result of each block once, got that of block 0 again"):
+    with pytest.raises(ValueError, match="must return the result of each block once, got the result of block 0 again"):
         leastsq_blocks(in_block, X0, BLOCKS, map=hedged)
 
 
@@ -47,7 +47,7 @@ def test_a_map_that_never_ends_ends():
 
 @pytest.mark.parametrize("returned", [slice(0, 5), None, (0, slice(0, 5)), (1, 2, 3)], ids=repr)
 def test_a_map_that_returns_something_else_is_an_error(returned):
-    with pytest.raises(TypeError, match=f"must give the results of the function .*, got {type(returned).__name__}"):
+    with pytest.raises(TypeError, match=f"must return the results of the function .*, got {type(returned).__name__}"):
         leastsq_blocks(in_block, X0, BLOCKS, map=lambda function, blocks: [returned for _ in blocks])
 
 

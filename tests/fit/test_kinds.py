@@ -92,7 +92,7 @@ def test_batch_gives_masked_data_no_weight():
     want = leastsq(lambda p: decay(T[KEEP], *p) - Y[KEEP], START)[0]
     assert result.ier[2] == 12 and np.isnan(result.x[2]).all() and result.success[:2].all()
     np.testing.assert_allclose(result.x[:2], [want, want], rtol=1e-7)
-    with pytest.raises(ValueError, match="data is masked.* give weights="):
+    with pytest.raises(ValueError, match="data is masked.* give weights with 0"):
         leastsq_batch(func, np.tile(START, (3, 1)), rows[..., None])
 
 

@@ -84,9 +84,9 @@ def test_workers_evaluate_the_differences():
     ({"separable": lambda a: np.stack([T, 1 + 0*T], 1)}, "is off by 0.4"),
     ({"loss": "huber"}, "separable needs loss='linear', got 'huber'"),
     ({"strategy": "quick"}, "leastsq: strategy must be 'minpack', 'fast' or 'robust', got 'quick'"),
-    ({"strict": True}, "does not go together with strict"),
-    ({"history": True, "full_output": True}, "does not go together with history"),
-    ({"qr": "blocked"}, "does not go together with qr"),
+    ({"strict": True}, "cannot be combined with strict"),
+    ({"history": True, "full_output": True}, "cannot be combined with history"),
+    ({"qr": "blocked"}, "cannot be combined with qr"),
     ({"bounds": ([0, 0], [1, 1])}, "Inconsistent shapes"),
 ])
 def test_leastsq_refuses(options, said):
@@ -96,7 +96,7 @@ def test_leastsq_refuses(options, said):
 
 def test_compiled_functions_are_refused():
     function = CFunction.__new__(CFunction)
-    with pytest.raises(TypeError, match="separable needs functions of Python, got a CFunction for func"):
+    with pytest.raises(TypeError, match="separable needs Python functions, got a CFunction for func"):
         leastsq(function, [1.0], separable=basis)
 
 
@@ -160,7 +160,7 @@ def test_curve_fit_with_sigma_and_bounds():
     ({"separable": 4}, "must be True, None or names"),
     ({"separable": True, "loss": "cauchy"}, "curve_fit: separable needs loss='linear'"),
     ({"separable": True, "strategy": "quick"}, "curve_fit: strategy must be"),
-    ({"separable": True, "threads": 2}, "does not go together with threads"),
+    ({"separable": True, "threads": 2}, "cannot be combined with threads"),
 ])
 def test_curve_fit_refuses(options, said):
     with pytest.raises((TypeError, ValueError), match=said):

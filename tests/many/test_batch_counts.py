@@ -102,7 +102,7 @@ def test_compiled_functions_give_the_same_fits():
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"counts": None}, r"needs counts=, shape \(B, m\)"),
+    ({"counts": None}, r"needs counts, shape \(B, m\)"),
     ({"counts": COUNTS - 5}, r"must be counts.*at counts\[\d+, \d+\]"),
     ({"counts": np.where(COUNTS == COUNTS.max(), np.nan, COUNTS)}, r"must be counts.*got nan at counts\[\d+, \d+\]"),
     ({"counts": COUNTS[:3]}, r"a row for each of the 40 rows of x0, shape \(40, m\), got \(3, 30\)"),

@@ -324,7 +324,7 @@ def test_robust_fits_are_near_the_truth():
 
 
 @pytest.mark.parametrize("bounds, message", [
-    (3, "bounds must contain 2 elements, lower and upper ones, got int"),
+    (3, "bounds must contain 2 elements, the lower and the upper bounds, got int"),
     ((0, 1, 2), "bounds must contain 2 elements"),
     (([0, 0], 1), r"the lower bounds must have shape \(\), \(3,\) or \(4, 3\), got \(2,\)"),
     ((-9, np.ones((4, 1))), r"the upper bounds must have shape .* got \(4, 1\)"),

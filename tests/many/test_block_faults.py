@@ -37,8 +37,8 @@ def never(x, block):
     (map(slice, ENZYME), TypeError, "iterable more than once, got the iterator map"),
     ([], ValueError, "at least one block, got none"),
     (np.zeros((0, 3)), ValueError, "at least one block, got none"),
-    ("data.f64", TypeError, r"one file name is \[name\]"),
-    (b"data.f64", TypeError, r"one file name is \[name\]"),
+    ("data.f64", TypeError, r"for one file give \[name\]"),
+    (b"data.f64", TypeError, r"for one file give \[name\]"),
     (None, TypeError, "NoneType"), (3, TypeError, "int"),
 ])
 def test_objects_that_are_not_blocks_are_refused(blocks, error, match):
@@ -68,7 +68,7 @@ def test_objects_that_are_not_blocks_are_refused(blocks, error, match):
     (dict(x0=[[1], [1, 2]], bounds=(0, 9)), ValueError, "x0 must be an array of real numbers"),
     (dict(map=lambda f, blocks: None), TypeError, "map must return an iterable of results, got NoneType"),
     (dict(map=lambda f, blocks: [None]), TypeError,
-     "map must give the results of the function that it is called with, got NoneType"),
+     "map must return the results of the function with which it is called, got NoneType"),
 ])
 def test_arguments_out_of_range_are_refused_before_func_is_called(options, error, match):
     refuses(error, match, **{"func": never} | options)

@@ -232,7 +232,7 @@ def test_the_users_arrays_are_not_changed(image):
 
 BAD = [
     (dict(f=None), TypeError, "f must be callable, got NoneType"),
-    (dict(f=CFunction.__new__(CFunction)), TypeError, "got a CFunction: leastsq_batch takes those"),
+    (dict(f=CFunction.__new__(CFunction)), TypeError, "got a CFunction, which is for leastsq_batch"),
     (dict(jac="2-point"), TypeError, "jac must be callable, got str"),
     (dict(ydata=1.0), ValueError, "ydata must have a row of data for each problem"),
     (dict(ydata=np.empty((0, 4))), ValueError, "ydata must have a row of data for each problem"),
@@ -242,7 +242,7 @@ BAD = [
     (dict(p0=[]), ValueError, "p0 must have at least one element"),
     (dict(p0=np.ones((2, 2))), ValueError, r"p0 must have shape \(2,\) or \(4, 3, 2\), got \(2, 2\)"),
     (dict(p0=["a"]), TypeError, "p0 must be real numbers"),
-    (dict(sigma=np.ones(3)), ValueError, r"sigma must hold standard deviations, a number or of shape \(24,\)"),
+    (dict(sigma=np.ones(3)), ValueError, r"sigma must be standard deviations, a number or an array of shape \(24,\)"),
     (dict(sigma=np.zeros(24)), ValueError, r"sigma must not be zero or nan, got 0.0 at \[0, 0, 0\]"),
     (dict(bounds=(2, 3)), None, None),
     (dict(bounds=(2, 3), p0=[1, 1]), ValueError, r"curve_fit_batch: p0 is infeasible: .* got p0\[0\] = 1.0 outside \[2.0, 3.0\]"),
@@ -256,14 +256,14 @@ BAD = [
     (dict(diag=[1, 0]), TypeError, "every entry of diag must be positive"),
     (dict(slab=0), ValueError, "curve_fit_batch: slab must be at least 1"),
     (dict(loss="none"), ValueError, "`loss` must be one of"),
-    (dict(loss="poisson"), ValueError, "loss='poisson' is for leastsq_batch, which takes counts and their expectation apart"),
+    (dict(loss="poisson"), ValueError, "loss='poisson' is for leastsq_batch, which takes counts and their expectation separately"),
     (dict(f=lambda t, *p: t), ValueError, "Unable to determine number of fit parameters"),
     (dict(f=lambda t, a, b: t), ValueError, r"f must return a row for each problem, shape \(12, 24\) .* got \(24,\)"),
     (dict(f=lambda t, a, b: math.exp(a)*t), TypeError, "length-1|0-dimensional"),
     (dict(jac=lambda t, a, b: [t]), TypeError, "jac must return a derivative for each of the 2 parameters, got 1"),
-    (dict(jac=lambda t, a, b: slopes(t, a, b).transpose(2, 0, 1)), TypeError, "a list of them, or numpy.stack"),
+    (dict(jac=lambda t, a, b: slopes(t, a, b).transpose(2, 0, 1)), TypeError, "return a list of them, or use numpy.stack"),
     (dict(xdata=[T, T[1:]], ydata=[T, T[:-2]]), ValueError, r"xdata\[1\] must have 22 points as ydata\[1\], got shape \(23,\)"),
-    (dict(xdata=T, ydata=[T, T[:-2]]), ValueError, "xdata must be a list of 2 arrays as long as those of ydata"),
+    (dict(xdata=T, ydata=[T, T[:-2]]), ValueError, "xdata must be a list of 2 arrays with the lengths of those of ydata"),
     (dict(ydata=np.ones((3, 1)), xdata=np.ones(1)), TypeError, "the number of free parameters, 2, must not exceed"),
 ]
 

@@ -40,9 +40,9 @@ def test_profiles_and_regions():
 
 
 def test_what_plot_fit_cannot_draw_is_an_error():
-    with pytest.raises(TypeError, match="drawn by result.plot"):
+    with pytest.raises(TypeError, match="use result.plot"):
         lsq.plot.fit(EVERYTHING["sets"]())
-    with pytest.raises(TypeError, match="prediction goes with one data set"):
+    with pytest.raises(TypeError, match="prediction can only be given for one data set"):
         EVERYTHING["complex"]().plot(prediction=True)
     assert len(lsq.plot.fit(EVERYTHING["missing"](), prediction=0.02).axes) == 2
 

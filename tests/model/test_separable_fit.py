@@ -125,7 +125,7 @@ def test_impossible_uses_of_separable_are_refused_by_name():
         lsq.fit(decay, T, Y, [1, 1, 0], separable=3)
     with pytest.raises(ValueError, match="in which the model is not linear, 'rate' has none"):
         lsq.fit(decay, T, Y, {"height": 1}, separable=True)
-    with pytest.raises(ValueError, match="not finite where linear parameters were looked for"):
+    with pytest.raises(ValueError, match="not finite at the point where linear parameters were searched for"):
         lsq.fit(decay, T, Y, {"rate": -1e4}, separable=True)
 
 

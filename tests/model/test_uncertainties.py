@@ -90,7 +90,7 @@ def test_derived_quantities_know_what_is_fixed_held_or_unknown():
     unknown = lsq.fit(lambda t, a, b: a*b*t, T, 2*T, [1, 1])
     derived = unknown.derive(a=lambda p: p["a"], product=lambda p: p["a"]*p["b"])
     assert np.isinf(derived["a"].stderr)
-    with pytest.raises(ValueError, match="no profile of a can be made: the data do not determine it"):
+    with pytest.raises(ValueError, match="a has no profile: the data do not determine it"):
         derived["a"].interval(method="profile")
 
 

@@ -154,7 +154,7 @@ def test_an_exception_that_the_model_raises_everywhere_arrives():
         raise Mine
     with pytest.raises(Mine):
         lsq.fit(other, T, Y)
-    with pytest.raises(ValueError, match="what the model returned has the shape"):
+    with pytest.raises(ValueError, match="the array that the model returned has the shape"):
         lsq.fit(lambda t, a, b: np.ones(3)*a, T, Y)
 
 

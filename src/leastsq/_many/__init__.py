@@ -1,1 +1,1 @@
-"""Many problems at once, and data in blocks: here, by any map, on Dask."""
+"""Many problems at once, and data in blocks: in this process, with any map, or on Dask."""

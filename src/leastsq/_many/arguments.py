@@ -1,4 +1,4 @@
-"""Arguments of `leastsq_batch`, checked: what is wrong with them is said by name."""
+"""Checks of the arguments of `leastsq_batch`; errors name the argument."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start_points(x0):
 
 
 def data_and_weights(data, weights, count):
-    """The tuple of arrays, each with a row for each of `count` problems; weights, 0 where one of them is masked."""
+    """A pair: the tuple of arrays, each with a row for each of `count` problems; and weights, 0 where an array is masked."""
     arrays, masks = [], []
     for k, array in enumerate(data if isinstance(data, tuple) else (data,)):
         name = f"data[{k}]" if isinstance(data, tuple) else "data"
@@ -42,19 +42,18 @@ def data_and_weights(data, weights, count):
     for name, mask in masks:
         shape = masks[0][1].shape if weights is None else weights.shape
         if mask.ndim != 2 or mask.shape != shape:
-            raise ValueError(f"leastsq_batch: {name} is masked, and of shape {mask.shape} it does not say which residuals "
-                             f"to leave out{f' of {shape}' if mask.ndim == 2 else ''}: give weights=, 0 for those")
+            raise ValueError(f"leastsq_batch: {name} is masked, but its shape {mask.shape} does not show which residuals "
+                             f"to leave out{f' of {shape}' if mask.ndim == 2 else ''}: give weights with 0 for those")
         weights = np.where(mask, 0.0, np.ones(shape) if weights is None else weights)
     return tuple(arrays), weights
 
 
 def counts_and_weights(counts, loss, weights, count):
-    """The `Loss` of counts of shape (B, m); and weights, 0 where they are masked, or None."""
+    """A pair: the `Loss` for counts of shape (B, m); and weights, 0 where counts are masked, or None."""
     if not (isinstance(loss, str) and loss == POISSON):
         raise ValueError(f"leastsq_batch: counts must be given with loss='poisson' only, got loss={loss!r}")
     if counts is None:
-        raise ValueError("leastsq_batch: loss='poisson' needs counts=, shape (B, m), apart from func, which returns their "
-                         "expectations")
+        raise ValueError("leastsq_batch: loss='poisson' needs counts, shape (B, m); func returns only their expectations")
     if weights is not None:
         raise ValueError("leastsq_batch: weights must not be given with loss='poisson': the variance of counts is their "
                          "expectation. To leave some out, mask them in counts")
@@ -67,7 +66,7 @@ def counts_and_weights(counts, loss, weights, count):
                          f"{counts.shape}")
     counts = np.array(counts, np.float64, order="C")
     if mask is not None:
-        counts[mask] = 0.0              # beside a mean of 0: no part of the deviance
+        counts[mask] = 0.0              # with a mean of 0 these contribute nothing to the deviance
         weights = np.where(mask, 0.0, 1.0)
 
     def where(k):
@@ -90,7 +89,7 @@ def scale_factors(diag, count, n, door="leastsq_batch"):
 
 
 def thread_count(threads):
-    """How many threads; None: one for each processor that this process may use."""
+    """The number of threads; None: one for each processor that this process may use."""
     if threads is not None:
         return whole_number(threads, "threads", 1)
     try:
@@ -100,14 +99,14 @@ def thread_count(threads):
 
 
 def check_count_sizes(loss, m):
-    """Are there as many counts in each row as func returns expectations?"""
+    """Check that each row has as many counts as func returns expectations."""
     if loss.is_poisson and loss.counts.shape[1] != m:
         raise ValueError(f"leastsq_batch: counts must have an entry for each of the {m} expectations that func returns, shape "
                          f"{(len(loss.counts), m)}, got {loss.counts.shape}")
 
 
 def check_sizes(n, m, weights, count):
-    """May `count` problems have n parameters, m residuals and these weights?"""
+    """Check that `count` problems can have n parameters, m residuals and these weights."""
     if n > m:
         raise TypeError(f"Improper input: func input vector length N={n} must not exceed func output "
                         f"vector length M={m}")

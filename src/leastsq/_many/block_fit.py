@@ -1,9 +1,9 @@
-"""What fits to data in blocks are made of; `leastsq_blocks` and others are its doors.
+"""Fits to data in blocks, for `leastsq_blocks` and `leastsq.dask`.
 
-Three parts.  `BlockTask` has what is done where a block is: its norm, or its rows of J and f
-folded into a `RowAccumulator`.  A scheduler has what is done with all blocks, as `Mapped`
-has it for any map: two methods, `norm` and `model`.  `fit` asks a scheduler what
-`LevenbergMarquardt` asks, for this scheduler or another.
+The parts: `BlockTask` computes the results of one block, at its place: its norm, or its rows of J and f
+folded into a `RowAccumulator`.  A scheduler, such as `Mapped` for any map, evaluates all
+blocks with its methods `norm` and `model`.  `fit` passes the requests of
+`LevenbergMarquardt` to a scheduler.
 """
 
 from __future__ import annotations
@@ -44,59 +44,59 @@ from .arguments import check_sizes
 
 __all__ = ["BlockTask", "Mapped", "Model", "Norm", "Point", "at_block", "fit", "merge_models", "merge_norms", "parse_blocks"]
 
-_SAFE_SUM = 1e-260, 1e300       # a sum of squares between has lost nothing to under- or overflow
+_SAFE_SUM = 1e-260, 1e300       # a sum of squares between these has not lost digits to underflow or overflow
 
 
 class Fault(NamedTuple):
     """The first element that is not finite."""
 
     block: int
-    row: int                    # of the block
+    row: int                    # in the block
     column: int
     value: float
 
 
 class Norm(NamedTuple):
-    """What is known of the residuals of some blocks."""
+    """The norm of the residuals of some blocks, and facts about them."""
 
     rows: int
     norm: float
-    eps: float                  # precision of what func returned; inf: it was nothing
+    eps: float                  # precision of the dtype that func returned; inf: there were no residuals
     fault: Fault | None
 
 
 class Model(NamedTuple):
-    """What is known of J and f of some blocks."""
+    """J and f of some blocks, folded, and facts about them."""
 
     rows: int
     accumulator: RowAccumulator
-    evaluations: int            # that leastsq counts
+    evaluations: int            # counted as in leastsq
     fault: Fault | None
     sums: np.ndarray | None = None      # of central differences: see `DifferenceJacobian`
-    change: np.ndarray | None = None    # Jᵀ(f at the x before − f), if it was wanted
+    change: np.ndarray | None = None    # Jᵀ(f at the previous x − f), if wanted
 
 
 class Point(NamedTuple):
-    """Where a Jacobian is wanted, and what its differences need to know."""
+    """A point at which a Jacobian is wanted, with the facts that its differences need."""
 
     x: np.ndarray
     differences: Differences
-    largest: np.ndarray         # |x| so far
-    checked: bool               # not the first one
-    factors: np.ndarray | None = None   # of central differences' steps
-    before: np.ndarray | None = None    # with a strategy: the x before, where f is evaluated once more
+    largest: np.ndarray         # largest |x| so far
+    checked: bool               # not the first Jacobian
+    factors: np.ndarray | None = None   # factors of the steps of central differences
+    before: np.ndarray | None = None    # with a strategy: the previous x, at which f is evaluated once more
 
 
 def merge_norms(parts):
-    """The `Norm` of all blocks that the parts are of."""
+    """The `Norm` of all blocks in the parts."""
     rows, norms, eps, faults = zip(*parts)
     return Norm(sum(rows), math.hypot(*norms), min(eps), _first(faults))
 
 
 def merge_models(parts):
-    """The `Model` of all blocks that the parts are of, which stay as they are.
+    """The `Model` of all blocks in the parts, which are not changed.
 
-    The order of the parts decides about roundings.
+    Rounding errors depend on the order of the parts.
     """
     rows, total, evaluations, faults, sums, change = 0, None, 0, [], None, None
     for part in parts:
@@ -119,9 +119,9 @@ def _first(faults):
 
 @dataclass(frozen=True, eq=False)
 class BlockTask:
-    """What is done where a block is; pickles if the user's functions and arguments do.
+    """Computes the results of one block; pickles if the user's functions and arguments do.
 
-    It travels to other processes: the part of a `Problem` that is needed there.
+    It is sent to other processes, so it holds only the part of a `Problem` that is needed there.
     """
 
     func: Callable[..., Any]
@@ -132,18 +132,18 @@ class BlockTask:
     loss: Loss = LEAST_SQUARES
 
     def call(self, x, *arguments):
-        """What func returns, without masked residuals."""
+        """The result of func, without masked residuals."""
         return self._unmasked(self.func(x.copy(), *arguments))[0]
 
     def _unmasked(self, value):
-        """(what func returned without what is masked in it, which are left or None: all)."""
+        """A pair: the result of func without masked residuals, and a mask of the rest; None: all are left."""
         if type(value) in PLAIN:
             return value, None
         value, mask = unmasked(value, "the array that func returns", "leastsq_blocks")
         return (value, None) if mask is None else (value[~mask], ~mask)
 
     def residuals(self, x, block):
-        """A new float64 array, the precision of func, and which residuals are not masked or None."""
+        """(residuals as a new float64 array, precision of func, mask of the residuals that are not masked or None)."""
         value, kept = self._unmasked(self.func(x.copy(), block, *self.args))
         array = real_array(value, "the array that func returns", "leastsq_blocks")
         if array.ndim > 1:
@@ -222,11 +222,11 @@ def _find_fault(index, f):
 
 
 def at_block(task, numbered_block):
-    """(index, ``task(index, block)``) for a pair of them; errors name the block."""
+    """(index, ``task(index, block)``) for a pair (index, block); errors get a note that names the block."""
     index, block = numbered_block
     try:
         return index, task(index, block)
-    except StopIteration as error:      # as it is, it would end a map without a word
+    except StopIteration as error:      # would silently end a map
         raise RuntimeError(f"leastsq_blocks: StopIteration was raised in block {index}") from error
     except BaseException as error:
         noted(error, f"leastsq_blocks: in block {index}")
@@ -236,8 +236,8 @@ def at_block(task, numbered_block):
 class Mapped:
     """The scheduler for any map that takes a function and an iterable.
 
-    `norm` and `model` are a scheduler's contract: each evaluates all blocks, and raises
-    ValueError if a block has not the number of rows that it had before.
+    `norm` and `model` are the interface of a scheduler: each evaluates all blocks, and raises
+    ValueError if a block has a different number of rows than before.
     """
 
     def __init__(self, blocks, map, task):          # noqa: A002
@@ -251,14 +251,14 @@ class Mapped:
         return merge_models(self._evaluate(partial(self.task.model, point)))
 
     def _evaluate(self, task):
-        """What the task gives for each block, as it comes; the first error ends it."""
+        """The result of the task for each block, as it arrives; the first error ends the evaluation."""
         count, rows = 0, {}
 
         def numbered():
             nonlocal count
             for block in self.blocks:
                 pair = count, block
-                del block           # the map may drop it before the next one is there
+                del block           # so that the map can free it before the next one is loaded
                 count += 1
                 yield pair
                 del pair
@@ -268,11 +268,11 @@ class Mapped:
             raise TypeError(f"leastsq_blocks: map must return an iterable of results, got {type(results).__name__}")
         for answer in results:
             if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], (Norm, Model))):
-                raise TypeError("leastsq_blocks: map must give the results of the function that it is called with, "
+                raise TypeError("leastsq_blocks: map must return the results of the function with which it is called, "
                                 f"got {type(answer).__name__}")
             index, result = answer
             if index in rows:
-                raise ValueError("leastsq_blocks: map must return the result of each block once, got that of block "
+                raise ValueError("leastsq_blocks: map must return the result of each block once, got the result of block "
                                  f"{index} again")
             rows[index] = result.rows
             if self._rows is not None and self._rows.get(index) != result.rows:
@@ -292,7 +292,7 @@ class Mapped:
 
 
 def parse_blocks(func, x0, args, Dfun, differences, bounds, loss):
-    """The `Problem` of a function of blocks, but for `col_deriv`, from what the user gave."""
+    """The `Problem` of a function of blocks, without `col_deriv`, from the user's arguments."""
     if not callable(func):
         raise TypeError(f"leastsq_blocks: func must be callable, got {type(func).__name__}")
     if not (Dfun is None or callable(Dfun) or isinstance(Dfun, str) and Dfun in SCHEMES):
@@ -303,7 +303,7 @@ def parse_blocks(func, x0, args, Dfun, differences, bounds, loss):
 
 def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, with_mask):
     """
-    `leastsq_blocks`, but for how the blocks are evaluated.
+    `leastsq_blocks` with any scheduler.
 
     Parameters
     ----------
@@ -314,14 +314,14 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
     settings : Settings
     watching : Watching
     x0, full_output, col_deriv
-        Those of `leastsq_blocks`.
+        As in `leastsq_blocks`.
     with_mask : bool
-        Return ``active_mask``: bounds were given, infinite ones perhaps.
+        Return ``active_mask``, because bounds were given (which may all be infinite).
     """
     full_output, col_deriv = (flag(value, name, "leastsq_blocks") for value, name in
                               ((full_output, "full_output"), (col_deriv, "col_deriv")))
     if watching.history and not full_output:
-        raise ValueError("leastsq_blocks: history=True needs full_output=True, for infodict holds it")
+        raise ValueError("leastsq_blocks: history=True needs full_output=True, because infodict holds the history")
     parse_strategy(settings.strategy, "leastsq_blocks")
     bounds = problem.bounds
     limit = settings.limit(real_array(x0, "x0", "leastsq_blocks").size, problem.by_differences)
@@ -359,7 +359,7 @@ def fit(schedule, problem, x0, settings, watching, *, full_output, col_deriv, wi
 
 
 def _model(scheduler, point):
-    """The `Model` there, its differences over steps that are right for all blocks together; and the factors of central ones."""
+    """The `Model` at a point, with difference steps that are right for all blocks together; and the factors of the steps."""
     if point.differences.scheme == "2-point":
         return _forward_model(scheduler, point), point.factors
     evaluations = 0
@@ -377,7 +377,7 @@ def _model(scheduler, point):
 
 
 def _forward_model(scheduler, point):
-    """With longer steps for parameters close to zero whose differences are zero in all blocks."""
+    """The `Model` by forward differences, with longer steps for parameters close to zero whose differences are all zero."""
     part, evaluations = scheduler.model(point), 0
     for _ in range(MOST_GROWTHS):
         if part.sums is None or point.differences.steps is not None:
@@ -387,24 +387,24 @@ def _forward_model(scheduler, point):
             break
         point = point._replace(factors=np.where(flat, GROWTH*point.factors, point.factors))
         evaluations, before, part = evaluations + part.evaluations, part, scheduler.model(point)
-        if part.fault is not None:      # out of the domain
+        if part.fault is not None:      # outside the domain of func
             return before._replace(evaluations=evaluations + part.evaluations)
     return part._replace(evaluations=evaluations + part.evaluations)
 
 
 def _event(lm):
-    """What a watcher is told, but for the kind of event."""
+    """The arguments of a watcher, except the kind of event."""
     return (lm.accepted, lm.x, lm.x_eval, lm.fnorm, lm.gnorm, lm.radius, lm.par, lm.actual, lm.predicted, lm.ratio, lm.nfev,
             lm.njev, lm.iteration)
 
 
 def _drive(lm, scheduler, differences, watcher):
-    """Answer until it is done; (ier, the last evaluation's fault, the number of residuals)."""
+    """Answer requests until the fit ends; returns (ier, the last evaluation's fault, the number of residuals)."""
     rows, largest, fault, factors, before = None, 0.0, None, np.ones(lm.n), None
     strategic = lm.strategy != "minpack"
     while lm.request is not None:
         x = lm.x_eval
-        if lm.request in ("change", "feeler"):      # no residuals and no Jacobian are kept
+        if lm.request in ("change", "feeler"):      # declined, because no residuals and no Jacobian are kept
             lm.tell_change(None)
             if watcher is not None:
                 watcher(2, *_event(lm))

@@ -20,31 +20,31 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     """
     Minimize a sum of squares over blocks of data, which need not fit in memory together.
 
-    `leastsq` for data that come in pieces: from files, or spread over processes and
-    machines.  Each block is evaluated where it is, and its part of the Jacobian
-    becomes a triangle of size n + 1 there; nothing longer than that is kept or travels.
+    `leastsq` for data in pieces: in files, or spread over processes and
+    machines.  Each block is evaluated at its place, where its part of the Jacobian
+    becomes a triangle of size n + 1; nothing longer than that is kept or sent.
 
     Parameters
     ----------
     func : callable
-        Residuals ``func(x, block, *args)`` of one block: real numbers, any number of them,
-        none included, but for the same block always as many.  `x` is a float64
+        Residuals ``func(x, block, *args)`` of one block: any number of real numbers,
+        or none, but always the same number for the same block.  `x` is a float64
         array, shape (n,).
     x0 : array_like
         Starting estimate; n real numbers of any shape.  Not modified.
     blocks : iterable
         The blocks, of any type: arrays, slices of a `numpy.memmap`, names of files,
         objects that load themselves.  It is iterated over once for each evaluation,
-        so an iterator or generator will not do.
+        so it cannot be an iterator or generator.
     args : tuple, optional
-        Further arguments of `func` and `Dfun`.  Anything but a tuple is taken
-        as the one further argument.
+        Further arguments of `func` and `Dfun`.  An object that is not a tuple is
+        the only further argument.
     Dfun : callable or {"2-point", "3-point", "cs"}, optional
         ``Dfun(x, block, *args)``, the block's rows of the Jacobian, shape (k, n) for
-        its k residuals.  If None, or by name, differences as in `leastsq`, of
-        each block where it is.
+        its k residuals.  If None, or by name, differences as in `leastsq`, made
+        for each block at its place.
     full_output : bool, optional
-        Return all of the outputs below, and warn of nothing.
+        Return all of the outputs below, and give no warnings.
     col_deriv : bool, optional
         `Dfun` returns derivatives down the columns, shape (n, k).
     ftol, xtol, gtol, maxfev, epsfcn, factor, diag : optional
@@ -54,7 +54,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
         memory at a time; that of a `concurrent.futures.Executor`, or of an
         ``mpi4py.futures.MPIPoolExecutor``; ``imap`` of a `multiprocessing.Pool`.  For
         processes, the functions, `args` and the blocks must pickle, and each block
-        travels at each evaluation: let it be a name, and func load it.
+        is sent at each evaluation: make it a name, and let func load the data.
     bounds, loss, f_scale, callback, history, verbose, strategy : optional
         As in `leastsq`.
 
@@ -63,30 +63,31 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     x : ndarray, shape (n,)
         The solution, or the best point found.
     cov_x : ndarray, shape (n, n), or None
-        As `leastsq` returns it.  Only with `full_output`.
+        As returned by `leastsq`.  Only with `full_output`.
     infodict : dict
-        As `leastsq` returns it, with `full_output`, but without what is as long as the
+        As returned by `leastsq`, but without arrays as long as the
         data: ``nfev``, ``njev`` if `Dfun` is a function, ``ipvt``, ``qtf``,
         ``active_mask`` and ``multipliers`` with `bounds`, ``history`` with `history`; and
+        the following.  Only with `full_output`.
 
         ``fnorm``
-            Norm of the residuals at `x`; with a loss, root of twice the cost.
+            Norm of the residuals at `x`; with a loss, the square root of twice the cost.
     mesg : str
-        Why it ended.  Only with `full_output`.
+        Why the fit ended.  Only with `full_output`.
     ier : int
         A member of `Status`; 1, 2, 3 and 4 are success.
 
     Raises
     ------
     TypeError
-        An argument, or what a function returns, has the wrong type; `blocks` is an
+        An argument, or the result of a function, has the wrong type; `blocks` is an
         iterator, or a string; n is larger than the number of all residuals.
     ValueError
-        There are no blocks; a block has another number of residuals than before, or
-        `Dfun` returns the wrong shape for it; what `leastsq` refuses.
+        There are no blocks; a block has a different number of residuals than before, or
+        `Dfun` returns the wrong shape for it; also as in `leastsq`.
     Exception
-        Whatever `func`, `Dfun`, `blocks` or `map` raises, unchanged, with a note of the
-        block it was raised in.
+        Whatever `func`, `Dfun`, `blocks` or `map` raises, unchanged, with a note that
+        names the block.
 
     Warns
     -----
@@ -96,21 +97,21 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     See Also
     --------
     leastsq : with all data in memory.
-    LevenbergMarquardt, RowAccumulator : what this is made of.
+    LevenbergMarquardt, RowAccumulator : the parts of this function.
 
     Notes
     -----
     The arrays that functions are called with are their own, fresh at each call; `args`, blocks and
     other data of the caller's are handed on as they are.
 
-    The iterates are those of `leastsq` but for roundings.  The triangles are
-    merged in the order in which `map` returns them; so a map that keeps the order, as all
-    of the above do, makes the same bits as the builtin.
+    The iterates are those of `leastsq` up to rounding.  The triangles are
+    merged in the order in which `map` returns them, so a map that keeps the order, like all
+    of those above, gives the same bits as the builtin.
 
-    `nfev` counts an evaluation of all blocks as one, as `leastsq` counts it.  As no
-    residuals are kept, `func` is called once more at each point where a
-    Jacobian is made.  For a `strategy` it is also called at the point before, which counts; of what
-    strategies do, blocks have only this.
+    `nfev` counts an evaluation of all blocks as one, as in `leastsq`.  Because no
+    residuals are kept, `func` is called once more at each point at which a
+    Jacobian is computed.  With a `strategy` it is also called at the previous point, which counts; blocks do not
+    support the other evaluations of strategies.
 
     Examples
     --------
@@ -127,7 +128,7 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
     >>> x.round(6), ier in (1, 2, 3, 4)
     (array([2. , 0.5]), True)
 
-    Side by side:
+    In parallel:
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(2) as pool:
@@ -145,12 +146,12 @@ def leastsq_blocks(func, x0, blocks, args=(), Dfun=None, full_output=False, col_
 
 
 def check_blocks(blocks):
-    """Refuse what cannot be iterated over again and again."""
+    """Refuse objects that cannot be iterated over repeatedly."""
     if isinstance(blocks, (str, bytes)):
         raise TypeError("leastsq_blocks: blocks must be an iterable of blocks, got "
-                        f"{type(blocks).__name__}: one file name is [name]")
+                        f"{type(blocks).__name__}: for one file give [name]")
     if not hasattr(blocks, "__iter__") and not hasattr(blocks, "__getitem__"):
         raise TypeError(f"leastsq_blocks: blocks must be an iterable of blocks, got {type(blocks).__name__}")
     if isinstance(blocks, Iterator):
         raise TypeError("leastsq_blocks: blocks must be iterable more than once, got the iterator "
-                        f"{type(blocks).__name__}: a list, or an object whose __iter__ begins anew")
+                        f"{type(blocks).__name__}: give a list, or an object whose __iter__ starts again")

@@ -1,4 +1,4 @@
-"""What `curve_fit_batch` makes of a model and data: rows of residuals and of Jacobians, weights, and what is left out."""
+"""Model and data of `curve_fit_batch`: rows of residuals and of Jacobians, weights, and points to leave out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .._problem.kinds import PLAIN, returned, unmasked
 __all__ = ["DOOR", "Curves", "Model", "read_curves"]
 
 DOOR = "curve_fit_batch"
-_SAME_ROW = 1e-6                # relative difference of a row alone and among others that rounding does not explain
-_SHOWN = 60                     # characters of an array in a message
+_SAME_ROW = 1e-6                # larger relative differences between a row alone and among others are not rounding
+_SHOWN = 60                     # limit on the characters of an array in a message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """Data of B problems of m points each, the shape in which the user gave those problems, and what is left out."""
+    """Data of B problems with m points each, the user's shape of the problems, and the points to leave out."""
 
-    shape: tuple[int, ...]          # the problems'; B is its product
+    shape: tuple[int, ...]          # the shape of the problems; B is its product
     y: np.ndarray                   # (B, m), 0 where left out
-    x: Any                          # each problem's own, (B, ..., m); or shared, as f gets it
-    own: bool                       # which of these
+    x: Any                          # each problem's own, (B, ..., m); or shared, as passed to f
+    own: bool                       # has each problem its own x?
     weights: np.ndarray | None      # (B, m), 0 where left out; None: all are 1
 
     def rows(self):
@@ -40,7 +40,7 @@ class Model:
 
     def __init__(self, f, jac, x):
         self.f, self.jac, self.x = f, jac, x        # x: the shared xdata
-        self.tried = False                          # was one problem compared with itself among others?
+        self.tried = False                          # was one problem alone compared with the same among others?
 
     def residual(self, p, y, *own):
         """``f - y``, shape (k, m)."""
@@ -52,15 +52,15 @@ class Model:
         return values - y
 
     def values(self, p, shape, own):
-        """f, shape (k, m)."""
+        """The values of f, shape (k, m)."""
         return _table(self.call(self.f, "f", p, own), shape, "f")
 
     def compare(self, values, p, shape, own):
-        """Refuse a function whose values for the first problem depend on the other ones."""
+        """Refuse a function whose values for the first problem depend on the other problems."""
         try:
             alone = self.values(p[:1].copy(), (1, shape[1]), tuple(x[:1].copy() for x in own))[0]
         except Exception as error:
-            noted(error, f"{DOOR}: f was called for one problem, as it is when the others are done: parameters of shape (1, 1)")
+            noted(error, f"{DOOR}: f was called for one problem, as when all others are done: with parameters of shape (1, 1)")
             raise
         with np.errstate(all="ignore"):
             same = np.allclose(alone, values, rtol=_SAME_ROW, atol=_SAME_ROW*np.abs(alone).max(), equal_nan=True)
@@ -68,22 +68,22 @@ class Model:
             raise ValueError(
                 f"{DOOR}: f must treat each problem as if it were alone, got other values for the first one together with "
                 f"{len(p) - 1} others, {_shown(values)}, than alone, {_shown(alone)}: parameters have shape (k, 1), points are "
-                "along the last axis, and sums or extremes go along that one; xdata of the shape of ydata is each problem's own, "
-                "unless shared_x=True")
+                "along the last axis, and sums or extremes must be along that axis; xdata of the shape of ydata is each "
+                "problem's own, unless shared_x=True")
 
     def jacobian(self, p, y, *own):
-        """Its derivatives, shape (k, m, n)."""
+        """The derivatives of f, shape (k, m, n)."""
         found, shape = self.call(self.jac, "jac", p, own), (*y.shape, p.shape[1])
         if isinstance(found, (list, tuple)):
             if len(found) != shape[2]:
                 raise TypeError(f"{DOOR}: jac must return a derivative for each of the {shape[2]} parameters, got {len(found)}")
-            made = np.empty((len(p), shape[2], shape[1]))       # by columns, as the batch wants it
+            made = np.empty((len(p), shape[2], shape[1]))       # by columns, as the batch needs them
             for j, column in enumerate(found):
                 made[:, j] = _table(column, y.shape, "jac", f"[{j}]", flat=True)
             return made.transpose(0, 2, 1)
         found = real_array(returned(found, "jac", DOOR), "the array that jac returns", DOOR)
         if found.shape != shape:
-            hint = "; a list of them, or numpy.stack(..., axis=-1), is right" if found.shape == (shape[2], *y.shape) else ""
+            hint = "; return a list of them, or use numpy.stack(..., axis=-1)" if found.shape == (shape[2], *y.shape) else ""
             raise TypeError(f"{DOOR}: jac must return shape {shape}, or a list of {shape[2]} derivatives, "
                             f"got {found.shape}{hint}")
         return found
@@ -105,7 +105,7 @@ def _shown(values):
 
 
 def _table(values, shape, name, which="", flat=False):
-    """What f returned, or one derivative, as an array of shape (k, m); `flat`: it may be the same for all problems."""
+    """The result of f, or one derivative, as an array of shape (k, m); with `flat` it may be the same for all problems."""
     array = real_array(returned(values, name, DOOR), f"the array that {name} returns", DOOR)
     if array.shape == shape:
         return array
@@ -117,14 +117,14 @@ def _table(values, shape, name, which="", flat=False):
 
 def read_curves(xdata, ydata, sigma, *, shared_x, policy):
     """
-    The `Curves` of what the user gave.
+    The `Curves` made of the user's data.
 
     Parameters
     ----------
     xdata, ydata, sigma, shared_x : object
         As given.
     policy : {"check", "omit", "ignore"}
-        nan: an error (as infinities), left out, or handed on.
+        For nan: raise an error (as for infinities), leave the points out, or pass it on.
     """
     lengths = _lengths(ydata)
     if lengths is None:
@@ -163,7 +163,7 @@ def read_curves(xdata, ydata, sigma, *, shared_x, policy):
 
 
 def _lengths(ydata):
-    """The lengths of a list's one-dimensional arrays, where they differ; else None."""
+    """The lengths of the one-dimensional arrays in a list, if they differ; else None."""
     if not isinstance(ydata, (list, tuple)) or not ydata or np.ndim(ydata[0]) != 1:
         return None
     lengths = [len(row) if np.ndim(row) == 1 else -1 for row in ydata]
@@ -171,7 +171,7 @@ def _lengths(ydata):
 
 
 def _values(array, name):
-    """(float64 array, its mask or None)."""
+    """A pair: the values as a float64 array, and their mask or None."""
     mask = None
     if type(array) not in PLAIN:
         array, mask = unmasked(array, name, DOOR)
@@ -179,11 +179,11 @@ def _values(array, name):
 
 
 def _padded(rows, lengths, name, last=False):
-    """Arrays of these lengths as one, and what of it is padding: zeros, or each one's last value."""
+    """Arrays of these lengths padded to one array, with zeros or their last values, and a mask of the padding."""
     most = max(lengths)
     if not isinstance(rows, (list, tuple)) or len(rows) != len(lengths):
-        raise ValueError(f"{DOOR}: {name} must be a list of {len(lengths)} arrays as long as those of ydata, which differ in "
-                         f"length, got {type(rows).__name__}{f' of {len(rows)}' if hasattr(rows, '__len__') else ''}")
+        raise ValueError(f"{DOOR}: {name} must be a list of {len(lengths)} arrays with the lengths of those of ydata, which "
+                         f"differ, got {type(rows).__name__}{f' of {len(rows)}' if hasattr(rows, '__len__') else ''}")
     made, absent = [], []
     for i, (row, length) in enumerate(zip(rows, lengths)):
         array, mask = _values(row, f"{name}[{i}]")
@@ -201,8 +201,8 @@ def _padded(rows, lengths, name, last=False):
 
 
 def _shared_or_own(xdata, shape, shared):
-    """(xdata, is it each problem's own, what of it is masked or None)."""
-    if not isinstance(xdata, (list, tuple, np.ndarray)):        # handed to f as it is, by `curve_fit` too
+    """(xdata, is it each problem's own, a mask of its masked elements or None)."""
+    if not isinstance(xdata, (list, tuple, np.ndarray)):        # passed to f unchanged, as in `curve_fit`
         if shared is False:
             raise TypeError(f"{DOOR}: xdata must be an array if it is each problem's own, got {type(xdata).__name__}")
         return xdata, False, None
@@ -224,7 +224,7 @@ def _shared_or_own(xdata, shape, shared):
 def _of_shape(sigma, shape):
     allowed = ((), (1,), shape[-1:], (*shape[:-1], 1), shape)
     if sigma.shape not in allowed:
-        raise ValueError(f"{DOOR}: sigma must hold standard deviations, a number or of shape {shape[-1:]} or {shape}, "
+        raise ValueError(f"{DOOR}: sigma must be standard deviations, a number or an array of shape {shape[-1:]} or {shape}, "
                          f"got {sigma.shape}")
     return np.broadcast_to(sigma, shape)
 
@@ -234,7 +234,7 @@ def _either(a, b):
 
 
 def _of_points(flags, shape, own):
-    """Flags of elements of xdata or ydata as flags of points, which broadcast to the shape of ydata."""
+    """Convert flags of elements of xdata or ydata to flags of points, which broadcast to the shape of ydata."""
     m = shape[-1]
     if own:
         return flags.reshape(-1, *shape).any(axis=0)
@@ -246,7 +246,7 @@ def _of_points(flags, shape, own):
 
 
 def _look(values, name, policy, absent, shape, own):
-    """What is left out, together with what is nan in these; or ValueError, for what is not finite."""
+    """The mask of points to leave out, with "omit" also those where `values` are nan; ValueError if others are not finite."""
     wrong = np.isnan(values) if policy == "omit" else ~np.isfinite(values)
     if not wrong.any():
         return absent
@@ -261,7 +261,7 @@ def _look(values, name, policy, absent, shape, own):
 
 
 def _weights(sigma, absent, shape):
-    """What residuals are multiplied by, 0 where left out; None: all alike."""
+    """The weights of residuals, 0 where points are left out; None: all are 1."""
     if sigma is None:
         return None if absent is None else np.where(absent, 0.0, np.ones(shape))
     unfit = np.isnan(sigma) | (sigma == 0)

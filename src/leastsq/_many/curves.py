@@ -33,8 +33,8 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     r"""
     Fit one model to many curves at once: `curve_fit` for the pixels of an image, voxels, spectra.
 
-    Each curve's fit goes through the iterates that `curve_fit` would give it alone, for the same function
-    values.  One that fails shows in ``success`` and ``ier`` and does not touch the others; nothing is warned.
+    Each fit has the same iterates as `curve_fit` of that curve alone, for the same function
+    values.  A fit that fails is marked in ``success`` and ``ier`` and does not affect the others; there are no warnings.
 
     Parameters
     ----------
@@ -44,17 +44,17 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
         the points along the last axis of `xdata`; it returns shape (k, m).  A row must not depend on other
         problems: sums over points are along the last axis.
     xdata : array_like or object
-        Where the data were measured.  Shared: commonly of shape (m,), or (p, m) for p predictors; anything
-        that is no array, list or tuple is handed to `f` as it is.  Each problem's own: the shape of `ydata`, or
-        (p, ..., m), axes before that; `f` then gets shape (k, m), or (p, k, m), the rows of
+        The independent variable.  Shared: usually of shape (m,), or (p, m) for p predictors; an object
+        that is not an array, list or tuple is passed to `f` unchanged.  Each problem's own: of the shape of `ydata`, or
+        (p, ..., m), with axes before that; `f` then gets shape (k, m), or (p, k, m), the rows of
         the k problems.
     ydata : array_like, shape (..., m), or list of B arrays
-        The data, points along the last axis; the other axes are the problems.  What is masked is left out.  A
-        list of arrays of different lengths is one problem for each; `xdata` is then such a list too, and
-        `sigma` a number or such a list: they are padded inside, `xdata` with its last point, and the
+        The data, with points along the last axis; the other axes are the problems.  Masked points are left out.  A
+        list of arrays of different lengths has one array for each problem; `xdata` is then such a list too, and
+        `sigma` a number or such a list.  The arrays are padded internally, `xdata` with its last point, and the
         padding is left out.
     p0 : array_like, shape (n,) or (..., n), optional
-        Starting estimates, for all problems or for each.  None: as in `curve_fit`, ones, or between
+        Starting estimates, for all problems or for each.  None: as in `curve_fit`, ones, or a point within the
         bounds.
     sigma : float or array_like, shape (m,) or (..., m), optional
         Standard deviations of `ydata`; infinite ones leave points out.  None: ones.
@@ -73,11 +73,11 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
         Whether `xdata` is the same for all problems.  None: it is each problem's own if its last axes have the shape
         of `ydata`.
     nan_policy : {None, 'raise', 'omit'}, optional
-        nan in `xdata` or `ydata`: an error, or points left out.  None: as `check_finite` says.
+        With nan in `xdata` or `ydata`: raise an error, or leave the points out.  None: `check_finite` decides.
     ftol, xtol, gtol, maxfev, epsfcn, loss, f_scale : optional
         As in `leastsq`, for each problem.
     factor : float, optional
-        As in `leastsq`.  None: 100, with bounds 1, as in `curve_fit`.
+        As in `leastsq`.  None: 100, or 1 with bounds, as in `curve_fit`.
     diag : array_like, shape (n,) or (..., n), optional
         As in `leastsq`, for all problems or for each.
     slab, progress : optional
@@ -90,30 +90,30 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     CurveFitBatchResult
         Arrays ``popt``, ``pcov``, ``stderr``, ``success``, ``ier``, ``nfev``, ``fnorm``, ``reduced_chi2``, ``fvec`` and
         ``active_mask`` with the axes of the problems first; ``message(i)``; ``fit(i)`` for `report` and the other
-        tools.  ``popt, pcov = curve_fit_batch(...)`` takes it apart.
+        tools.  ``popt, pcov = curve_fit_batch(...)`` unpacks it.
 
     Raises
     ------
     ValueError
-        Arrays whose shapes do not go together, or empty; data that are not finite; `sigma` zero or nan; `p0`
-        outside of bounds, or bad bounds; `f` mixes problems, or returns the wrong shape; another `nan_policy`
-        or `loss`; the number of parameters is not known.
+        Shapes of arrays do not agree, or arrays are empty; data are not finite; `sigma` is zero or nan; `p0`
+        is outside the bounds, or the bounds are bad; `f` mixes problems, or returns the wrong shape; an unknown
+        `nan_policy` or `loss`; the number of parameters is not known.
     TypeError
-        More free parameters than points; an argument of the wrong type, a `CFunction` among them; an improper
+        More free parameters than points; an argument of the wrong type, such as a `CFunction`; an improper
         tolerance, `factor` or `diag`; `jac` returns the wrong shape.
     Exception
-        Whatever `f` or `jac` raises, with a note that says for which problems it was called.
+        Whatever `f` or `jac` raises, with a note that names the problems for which it was called.
 
     See Also
     --------
     curve_fit : one fit.
-    leastsq_batch : residuals of any form, and compiled ones.
+    leastsq_batch : for residuals of any form, also compiled.
 
     Notes
     -----
-    At its first call `f` is called once more, for the first problem alone, to see that this gives the same values.
+    After the first call `f` is called once more, for the first problem alone, to check that this gives the same values.
 
-    A problem with fewer points left than free parameters ends with ``ier`` 12, `popt` and `pcov` nan.
+    A problem with fewer points left than free parameters ends with ``ier`` 12; its `popt` and `pcov` are nan.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     >>> bool(abs(result.popt - truth).max() < 0.05)
     True
 
-    A pixel lacks points, and another one has none:
+    One pixel lacks a point, and another has no points:
 
     >>> image[0, 0, 3] = image[2, 3] = np.nan
     >>> result = curve_fit_batch(decay, t, image, nan_policy="omit")
@@ -162,8 +162,8 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     n = x.shape[1]
     free = n if bounds is None else bounds.free.sum(-1)
     if np.max(free) > m:
-        raise TypeError(f"{DOOR}: the number of free parameters, {np.max(free)}, must not exceed that of points of a problem, "
-                        f"{m}")
+        raise TypeError(f"{DOOR}: the number of free parameters, {np.max(free)}, must not exceed the number of points of a "
+                        f"problem, {m}")
     if factor is None:
         factor = 100 if bounds is None else 1
     ftol, xtol, gtol, factor = tolerances(ftol, xtol, gtol, factor, DOOR)
@@ -172,8 +172,8 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
     settings = Settings(ftol, xtol, gtol, maxfev if maxfev > 0 else most_evaluations(n, jac is None), factor,
                         scale_factors(diag, count, n, DOOR))
     if isinstance(loss, str) and loss == POISSON:
-        raise ValueError(f"{DOOR}: loss='poisson' is for leastsq_batch, which takes counts and their expectation apart, and for "
-                         "curve_fit and fit")
+        raise ValueError(f"{DOOR}: loss='poisson' is for leastsq_batch, which takes counts and their expectation separately, and "
+                         "for curve_fit and fit")
     names = parameter_names(f, n)
     model = Model(f, jac, None if curves.own else curves.x)
     problem = Problem(model.residual, (), None if jac is None else model.jacobian, False, forward_differences(epsfcn, DOOR),
@@ -188,8 +188,8 @@ def curve_fit_batch(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, 
 def _check_functions(f, jac):
     for name, function in (("f", f), ("jac", jac)):
         if isinstance(function, CFunction):
-            raise TypeError(f"{DOOR}: {name} must be a Python function of xdata and the parameters, got a CFunction: "
-                            "leastsq_batch takes those")
+            raise TypeError(f"{DOOR}: {name} must be a Python function of xdata and the parameters, got a CFunction, which is "
+                            "for leastsq_batch")
         if not callable(function) and not (function is None and name == "jac"):
             raise TypeError(f"{DOOR}: {name} must be callable, got {type(function).__name__}")
 
@@ -204,7 +204,7 @@ def _policy(check_finite, nan_policy):
 
 
 def _each(value, name, n, problems):
-    """What is given for all problems, or for each: an array of shape (n,) or (B, n)."""
+    """An argument for all problems, or for each, as an array of shape (n,) or (B, n)."""
     if type(value) not in PLAIN:
         value = plain(value, name, DOOR)
     array = real_array(value, name, DOOR)
@@ -217,7 +217,7 @@ def _each(value, name, n, problems):
 
 
 def _starts(f, p0, bounds, problems):
-    """(starts of shape (B, n), `Bounds` or None)."""
+    """A pair: the starts, shape (B, n), and the `Bounds` or None."""
     count = math.prod(problems)
     if p0 is None:
         n = count_parameters(f)

@@ -1,4 +1,4 @@
-"""What `curve_fit_batch` returns."""
+"""The result of `curve_fit_batch`."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ class CurveFitBatchResult:
     """
     The fits of `curve_fit_batch`: arrays whose first axes are those of the problems, here written ``...``.
 
-    ``popt, pcov = result`` takes it apart as `curve_fit`'s.
+    ``popt, pcov = result`` unpacks it like the result of `curve_fit`.
 
     Attributes
     ----------
     popt : ndarray, shape (..., n)
-        The parameters, or the best ones found; nan where there were too few points.
+        The parameters, or the best ones found; nan if there were too few points.
     pcov : ndarray, shape (..., n, n)
-        Their covariances, from the fits' own derivatives, also with bounds or a loss: full of inf where it could not be
-        estimated, nan where the fit failed.  Rows and columns of fixed parameters are 0, those of others at a bound, which
-        count as known, nan.
+        Their covariances, from the fits' own derivatives, also with bounds or a loss: filled with inf if a covariance could
+        not be estimated, nan if the fit failed.  Rows and columns of fixed parameters are 0; those of other parameters at a
+        bound, which count as known, are nan.
     stderr : ndarray, shape (..., n)
-        Standard errors: the roots of its diagonals.
+        Standard errors: the square roots of the diagonals of `pcov`.
     success : ndarray of bool, shape (...)
         Whether `ier` is 1, 2, 3 or 4.
     ier : ndarray of int64, shape (...)
         Why each fit ended, a member of `Status`.
     nfev, njev : ndarray of int64, shape (...)
-        Number of evaluations of the model, with those for forward differences, and of Jacobians.
+        Number of evaluations of the model, including those for forward differences, and of Jacobians.
     fnorm : ndarray, shape (...)
-        Euclidean norm of the residuals, divided by `sigma`, at `popt`; with a loss the root of twice the cost.
+        Euclidean norm of the residuals, divided by `sigma`, at `popt`; with a loss the square root of twice the cost.
     reduced_chi2 : ndarray, shape (...)
-        ``fnorm**2/dof``, dof the number of points that count less that of free parameters; nan without any.
+        ``fnorm**2/dof``, where dof is the number of points that count minus the number of free parameters; nan if dof is 0.
     fvec : ndarray, shape (..., m), or None
-        The residuals ``f(xdata, *popt) - ydata``, divided by `sigma`; 0 where points are left out.  None unless wanted.
+        The residuals ``f(xdata, *popt) - ydata``, divided by `sigma`; 0 where points are left out.  None unless asked for.
     active_mask : ndarray of int8, shape (..., n), or None
-        -1 for a parameter at its lower bound, 1 at its upper one, else 0.  None without bounds.
+        -1 for a parameter at its lower bound, 1 at its upper bound, else 0.  None without bounds.
     multipliers : ndarray, shape (..., n), or None
         As in `BatchResult`.
     """
@@ -79,7 +79,7 @@ class CurveFitBatchResult:
             unknown |= batch.success & np.isnan(scale)          # no degrees of freedom
             cov *= scale[:, None, None]
         if batch._bounds is not None:
-            held = batch.active_mask.all(axis=1)                # all at bounds: nothing is unknown
+            held = batch.active_mask.all(axis=1)                # all parameters are at bounds, so no variance is unknown
             unknown &= ~held
         cov[unknown] = np.inf
         if batch._bounds is not None:
@@ -133,7 +133,7 @@ class CurveFitBatchResult:
         return iter((self.popt, self.pcov))
 
     def _number(self, index):
-        """Which of all problems this is: the only axis' number, or a number for each axis."""
+        """The number of a problem among all, from its index along the only axis, or from an index for each axis."""
         index = tuple(map(operator.index, index if isinstance(index, tuple) else (index,)))
         if not self._shape and index == (0,):
             return 0
@@ -148,7 +148,7 @@ class CurveFitBatchResult:
         Parameters
         ----------
         i : int or tuple of int
-            Which problem: an index for each of the problems' axes.
+            The problem: an index for each of the problems' axes.
 
         Returns
         -------
@@ -158,14 +158,14 @@ class CurveFitBatchResult:
 
     def fit(self, i):
         """
-        One problem as `curve_fit` returns it with ``full_output=True``, for `report`, `covariance` and the other tools.
+        One problem as returned by `curve_fit` with ``full_output=True``, for `report`, `covariance` and the other tools.
 
-        Its model is called again, for what a batch does not keep, at the points that are not left out.
+        The model is called again, at the points that are not left out, to compute results that a batch does not keep.
 
         Parameters
         ----------
         i : int or tuple of int
-            Which problem: an index for each of the problems' axes.
+            The problem: an index for each of the problems' axes.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class CurveFitBatchResult:
         IndexError
             There is no such problem.
         ValueError
-            The result was pickled or copied, and does not know its model any more.
+            The result was pickled or copied, and no longer knows its model.
 
         Examples
         --------
@@ -214,7 +214,7 @@ class CurveFitBatchResult:
 
 
 def _parts(x, good):
-    """xdata of the good points; None if it is not known which axis those are along."""
+    """xdata of the good points; None if it is not known which axis is that of the points."""
     if isinstance(x, np.ndarray) and x.ndim:
         if x.shape[-1] == good.size:
             return x[..., good]

@@ -1,4 +1,4 @@
-"""The schedulers of blocks and of chunks for `leastsq.dask`; their contract is that of `block_fit.Mapped`."""
+"""The schedulers of blocks and of chunks for `leastsq.dask`, with the interface of `block_fit.Mapped`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .block_fit import at_block, merge_models, merge_norms
 
 __all__ = ["Blocks", "Chunks", "Cluster", "the_client"]
 
-_FAN_IN = 8                 # parts that one task merges
-_POLL = 1.0                 # seconds between looks at whether any worker is left
-_TIMES_LOST = 5             # that data are sent anew before the fit gives up
-_GOLDEN = 0.6180339887498949    # its multiples spread evenly, however many there will be
+_FAN_IN = 8                 # the number of parts that one task merges
+_POLL = 1.0                 # seconds between checks that a worker is left
+_TIMES_LOST = 5             # limit on sending lost data again
+_GOLDEN = 0.6180339887498949    # the fractional parts of any number of its multiples are spread evenly
 
 
 def the_client(client, needed=True):
-    """The client that is meant, checked; None if there is none and none is needed."""
+    """The given or default client, checked; None if there is none and none is needed."""
     try:
         import distributed
     except ImportError:
@@ -38,7 +38,7 @@ def the_client(client, needed=True):
         except ValueError:
             if needed:
                 raise ValueError("leastsq.dask: client must be a distributed.Client, got None, "
-                                 "and none has been made: Client() makes one") from None
+                                 "and no client exists: make one with Client()") from None
             return None
     if not isinstance(client, distributed.Client):
         raise TypeError(f"leastsq.dask: client must be a distributed.Client, got {type(client).__name__}")
@@ -48,18 +48,18 @@ def the_client(client, needed=True):
 
 
 class _DataLost(RuntimeError):
-    """What a task needs is nowhere, and Dask does not know how to make it."""
+    """Data that a task needs are lost, and Dask cannot recompute them."""
 
 
 class Cluster:
-    """Waits for a task, but not for ever: `client` may be None for Dask's own scheduler."""
+    """Runs tasks, and waits for them with a time limit; `client` is None for Dask's own scheduler."""
 
     def __init__(self, client, timeout):
         timeout = float(timeout)
         if not timeout >= 0:
             raise ValueError(f"leastsq.dask: timeout must not be negative, got {timeout}")
         self.client, self.timeout = client, timeout
-        # The scheduler tells the driver at each evaluation of every block's key: let it be short.
+        # Short keys, because the scheduler sends the key of every block to the driver at each evaluation.
         self._keys = map(f"b{{}}-{_token()}".format, count())
 
     def workers(self):
@@ -76,20 +76,20 @@ class Cluster:
         return sorted(self._ask("nthreads"))
 
     def keys(self):
-        """Those of all that the cluster holds."""
-        # Asked for some keys, of which one is cancelled, Dask raises.
+        """The keys of all data that the cluster holds."""
+        # (Dask raises if it is asked for certain keys, and one of them is cancelled.)
         return {key for key, workers in self._ask("who_has").items() if workers}
 
     def _ask(self, question):
         if self.client.status in ("closing", "closed"):
-            raise RuntimeError("leastsq.dask: the client was closed in the middle of the fit")
+            raise RuntimeError("leastsq.dask: the client was closed during the fit")
         try:
             return getattr(self.client, question)()
         except OSError as error:
-            raise RuntimeError("leastsq.dask: the scheduler of the cluster has gone") from error
+            raise RuntimeError("leastsq.dask: the scheduler of the cluster cannot be reached") from error
 
     def result(self, root):
-        """What the delayed object `root` computes to."""
+        """The computed value of the delayed object `root`."""
         if self.client is None:
             return root.compute()
         from distributed.client import FutureCancelledError, FuturesCancelledError
@@ -101,25 +101,25 @@ class Cluster:
                 self.workers()
             return future.result()
         except (FutureCancelledError, FuturesCancelledError) as error:
-            self._workers_now()             # there is a client, and a scheduler
+            self._workers_now()             # raises if the client or the scheduler is gone
             raise _DataLost("leastsq.dask: data that the fit needs were cancelled, or lost with their worker, "
-                            "and cannot be made again from here") from error
+                            "and cannot be recomputed from this process") from error
         except BaseException:
-            with suppress(Exception):       # a client that is closed cannot
+            with suppress(Exception):       # fails if the client is closed
                 future.cancel()
             raise
 
     def scatter(self, block, place):
-        """A future of the block, on the worker at `place`, from 0 to 1, or one that comes after it."""
+        """A future of the block, on the worker at `place`, from 0 to 1, or on one after it."""
         for times in count(1):
             workers = self.workers()
             worker, key = workers[(int(place*len(workers)) + times - 1) % len(workers)], next(self._keys)
             try:
                 return self.client.scatter({key: block}, workers=[worker], hash=False)[key]
             except Exception as error:
-                # A worker that has died: its connection breaks, or cannot be made, while it is not yet
-                # missed; once it is, the scheduler fails in ways of its own (KeyError in distributed
-                # 2026.8).  One without memory left takes nothing until a TimeoutError.
+                # If the worker has died, its connection breaks or cannot be made until the scheduler
+                # notices; after that the scheduler fails in other ways (KeyError in distributed
+                # 2026.8).  A worker without memory accepts no data, which ends in a TimeoutError.
                 lost = isinstance(error, OSError) or worker not in self._workers_now()
                 if not lost or times == _TIMES_LOST:
                     raise
@@ -128,7 +128,7 @@ class Cluster:
 
 
 def _merged(parts, merge):
-    """A tree of tasks: one delayed object, in the order of the parts."""
+    """A tree of tasks that merges the parts in their order, as one delayed object."""
     from dask import delayed
     merge, keys = delayed(merge, pure=False), map(f"merge-{{}}-{_token()}".format, count())
     while len(parts) > 1:
@@ -137,7 +137,7 @@ def _merged(parts, merge):
 
 
 def _token():
-    """The end of keys, so that no other fit on the cluster has them."""
+    """A random end of keys, which makes them unique on the cluster."""
     return uuid.uuid4().hex[:12]
 
 
@@ -154,9 +154,9 @@ class Blocks:
 
     def __init__(self, blocks, cluster, task):
         self.blocks, self.cluster, self.client = blocks, cluster, cluster.client
-        self.task, self.future = task, None             # the latter on the cluster
+        self.task, self.future = task, None             # future: the task on the cluster
         self.held = {}              # a future of each block, by its index
-        self.sent = set()           # those whose data went from here
+        self.sent = set()           # indices of blocks whose data were sent from this process
         self._hold(())
         if not self.held:
             raise ValueError("leastsq_blocks: blocks must have at least one block, got none")
@@ -168,16 +168,16 @@ class Blocks:
         return self._evaluate("model", point, merge_models)
 
     def _hold(self, lost):
-        """Get hold of the blocks that are not, or are lost, and of the task."""
+        """Get futures of the blocks that are missing or lost, and of the task."""
         if self.future is None or self.future.status == "cancelled":
-            # The result of a task, not scattered: Dask can make it again where a worker is lost.
+            # The result of a task, not scattered, so Dask can recompute it if a worker is lost.
             self.future = self.client.submit(_same, self.task, key=f"task-{_token()}")
         total = len(self.blocks) if hasattr(self.blocks, "__len__") else None
         for index, block in enumerate(self.blocks):
             if index in self.held and index not in lost:
                 continue
             try:
-                # Neighbours go together where their number is known.
+                # Neighbours go to the same worker if the number of blocks is known.
                 self.held[index] = self._future(index, block, index/total if total else index*_GOLDEN % 1)
             except Exception as error:
                 _note(error, index)
@@ -189,7 +189,7 @@ class Blocks:
         if isinstance(block, Future):
             if block.status == "cancelled":
                 raise RuntimeError("leastsq.dask: a future among the blocks was cancelled, or lost its data with "
-                                   "their worker, and cannot be made again from here")
+                                   "their worker, and cannot be recomputed from this process")
             return block
         if is_dask_collection(block):
             return self.client.compute(block)
@@ -197,7 +197,7 @@ class Blocks:
         return self.cluster.scatter(block, place)
 
     def _lost(self):
-        """Blocks whose data are nowhere; the client may not have been told of it."""
+        """Blocks whose data are lost, even if the client does not know it yet."""
         keys = self.cluster.keys()
         return {index for index, future in self.held.items() if future.status == "cancelled"
                 or (index in self.sent and future.key not in keys)}
@@ -214,7 +214,7 @@ class Blocks:
             except _DataLost as error:
                 if times == _TIMES_LOST:
                     raise RuntimeError(f"leastsq.dask: workers that held data were lost {times} times in one "
-                                       "evaluation: does func end its process, or use up its memory?") from error
+                                       "evaluation: does func end its process, or run out of memory?") from error
                 self._hold(self._lost())
             except Exception as error:
                 _note(error, self._where(error, keys))
@@ -222,14 +222,14 @@ class Blocks:
         return None
 
     def _where(self, error, keys):
-        """The block of an error that `at_block` had no chance to name, or None."""
+        """The block of an error that did not pass through `at_block`, or None."""
         index = keys.get(getattr(error, "task", None))      # of a KilledWorker
         made = (index for index, future in self.held.items() if future.status == "error")
         return next(made, None) if index is None else index
 
 
 def _note(error, index):
-    """The block, if it is known."""
+    """Add a note that names the block, if it is known."""
     if index is not None:
         noted(error, f"leastsq_blocks: in block {index}")
 
@@ -239,7 +239,7 @@ def _next(x, values):
 
 
 def _of_chunk(method, task, argument, index, values):
-    """The functions' values take the place of a block: `BlockTask` asks for them in their order."""
+    """Run a task whose block is the list of the functions' values, which `BlockTask` asks for in this order."""
     return _at(method, task, argument, index, iter(values))
 
 
@@ -270,7 +270,7 @@ class Chunks:
         return self._evaluate("model", point, merge_models, arrays)
 
     def _points(self, point):
-        """Where `DifferenceJacobian` wants the function."""
+        """The points at which `DifferenceJacobian` needs the function."""
         points = []
 
         def note(function, wanted):

@@ -18,16 +18,16 @@ __all__ = ["one_fit"]
 
 def one_fit(result, i, problem, data, weights):
     """
-    What `leastsq` would have returned for problem i of a batch.
+    The result that `leastsq` would have returned for problem i of a batch.
 
     Parameters
     ----------
     result : BatchResult
     i : int
     problem : Problem
-        Of all; its functions take rows.
+        The problem of the whole batch; its functions take rows.
     data : tuple of ndarray
-        With a row for each problem.
+        Arrays with a row for each problem.
     weights : ndarray, shape (B, m), or None
     """
     x, ier = result.x[i].copy(), int(result.ier[i])
@@ -46,7 +46,7 @@ def one_fit(result, i, problem, data, weights):
             _, cov_x, made, _, _ = leastsq(one.func, x, (), one.Dfun, True, one.col_deriv, maxfev=1, qr="minpack",
                                            epsfcn=one.differences.precision, **loss.options,
                                            bounds=None if bounds is None else (bounds.low, bounds.high))
-            made["fvec"] = np.array(one.func(x))            # that fit may have gone a step on
+            made["fvec"] = np.array(one.func(x))            # at x, because that fit may have taken a step
         if result.cov_x is not None:
             cov_x = None if np.isnan(result.cov_x[i]).all() else result.cov_x[i].copy()
     info |= {name: made[name] for name in ("fvec", "fjac", "ipvt", "qtf")}
@@ -56,7 +56,7 @@ def one_fit(result, i, problem, data, weights):
 
 
 def _alone(problem, i, data, weights):
-    """The `Problem` of one of them: its functions get the data of that one, and weigh."""
+    """The `Problem` of problem i alone: its functions get the data of that problem, and apply the weights."""
     rows = tuple(array[i] for array in data)
 
     def function(user, columns):

@@ -1,4 +1,4 @@
-"""How far a long computation is: tqdm's bar where it is installed, else a line."""
+"""The progress of a long computation: tqdm's bar if it is installed, else a line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SECONDS_BETWEEN = 0.1
 
 
 class progress_of:
-    """Gives a function that takes the number of fits done, or None if nothing is wanted.
+    """A context manager that gives a function of the number of fits done, or None if no progress is wanted.
 
     `wanted` is False or None, True for tqdm's bar or a plain line on standard
-    error, or a function that takes the number done and the total.  (No generator: contextlib writes into the
-    exceptions that pass, which frozen ones refuse.)
+    error, or a function that takes the number done and the total.  (It is not a generator, because contextlib sets
+    attributes of exceptions that pass through, which fails for frozen ones.)
     """
 
     def __init__(self, wanted, total):

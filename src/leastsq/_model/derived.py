@@ -59,7 +59,7 @@ class DerivedValue(Quantity):
 
 class DerivedResult(Exports, Mapping):
     """
-    What `FitResult.derive` returns: a mapping of derived quantities by name.
+    The result of `FitResult.derive`: a mapping of derived quantities by name.
 
     Attributes
     ----------

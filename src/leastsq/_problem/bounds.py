@@ -23,7 +23,7 @@ class Bounds:
 
     @property
     def free(self):
-        """Which parameters are not fixed."""
+        """A mask of the parameters that are not fixed."""
         return self.low < self.high
 
     @property
@@ -94,7 +94,7 @@ class Bounds:
         return "".join(f"\n  {line}" for line in lines)
 
     def check_start(self, x0, name="x0"):
-        """Refuse a start that is nan or outside, in SciPy's words; what is no number the core refuses."""
+        """Refuse a start that is nan or out of bounds, with SciPy's messages; the core refuses objects that are not numbers."""
         x0 = np.asarray(x0)
         if x0.dtype.kind not in "biuf":
             return
@@ -109,7 +109,7 @@ class Bounds:
             raise noted(error, _AS_PAIRS) if as_pairs else error
 
     def check_starts(self, x0, door="leastsq_batch", name="x0"):
-        """The same for the starts of a batch; a nan ends its own problem only."""
+        """The same for the starts of a batch, except that a nan is not refused: it ends only its own problem."""
         _refuse_any((x0 < self.low) | (x0 > self.high), self, x0, door=door, name=name)
 
     def _may_be_pairs(self):
@@ -123,7 +123,7 @@ def parse_bounds(bounds, shape, name="x0", door=None):
     Parameters
     ----------
     bounds : 2-tuple or object with lb and ub
-        Each side a number, or as many as there are parameters; in a batch also a row for each problem.
+        Each side a number, or a number for each parameter; in a batch also a row for each problem.
     shape : tuple of int
         The shape of the start: (n,), or (B, n) in a batch.
     name : str

@@ -13,7 +13,7 @@ _SHARED = -1            # the group of parameters on which any residual may depe
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """Which parameters and which residuals belong together.
+    """Groups of parameters, and of the residuals that depend on them.
 
     Attributes
     ----------

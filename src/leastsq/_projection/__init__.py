@@ -1,1 +1,1 @@
-"""Parameters in which a model is linear: found, solved for inside each evaluation, and put back."""
+"""Parameters in which a model is linear: found by probing, and solved for inside each evaluation."""

@@ -1,4 +1,4 @@
-"""The least squares problem inside an evaluation: linear parameters, between bounds if there are any."""
+"""The linear least-squares problem inside an evaluation: solves for the linear parameters, within their bounds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 __all__ = ["LinearSolution", "solve_linear"]
 
-_RANK = 16*np.finfo(float).eps      # of the largest singular value, times the longer side: below it a direction is none
-_SLOPE = 1e-12                      # cosine between residuals and a column that lets a parameter off its bound
+_RANK = 16*np.finfo(float).eps      # times the longer side: relative singular values below this count as zero
+_SLOPE = 1e-12                      # a parameter leaves its bound if the cosine between residuals and its column exceeds this
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,10 +20,10 @@ class LinearSolution:
     Attributes
     ----------
     c : ndarray, shape (p,)
-        Where columns are dependent the shortest one, with columns scaled to length one.
+        If columns are dependent, the shortest solution, with columns scaled to length one.
     residual : ndarray, shape (m,)
     basis : ndarray, shape (m, rank)
-        Orthonormal, of the space of the columns that no bound holds.
+        An orthonormal basis of the space of the columns that no bound holds.
     """
 
     c: np.ndarray
@@ -31,9 +31,9 @@ class LinearSolution:
     basis: np.ndarray
 
     def project(self, rows):
-        """What is orthogonal to the columns, of a vector or of columns."""
+        """The part of a vector, or of the columns of a matrix, that is orthogonal to the basis."""
         rows = rows - self.basis @ (self.basis.T @ rows)
-        return rows - self.basis @ (self.basis.T @ rows)    # a second time: rounding of the first is taken off
+        return rows - self.basis @ (self.basis.T @ rows)    # again, to remove rounding errors of the first projection
 
 
 def solve_linear(columns, offset, low=None, high=None):
@@ -43,9 +43,9 @@ def solve_linear(columns, offset, low=None, high=None):
     Parameters
     ----------
     columns : ndarray, shape (m, p)
-        Finite.
+        All finite.
     offset : ndarray, shape (m,)
-        Finite.
+        All finite.
     low, high : ndarray, shape (p,), optional
         Bounds of c.
 
@@ -55,11 +55,11 @@ def solve_linear(columns, offset, low=None, high=None):
 
     Notes
     -----
-    Between bounds by the active set method of Stark and Parker: P. B. Stark, R. L. Parker, "Bounded-variable least-squares:
+    With bounds, by the active-set method of P. B. Stark and R. L. Parker, "Bounded-variable least-squares:
     an algorithm and applications", Computational Statistics 10 (1995), 129-141.
     """
     sizes = np.abs(columns).max(axis=0)
-    sizes[sizes == 0] = 1.0                 # the squares of what is left neither overflow nor vanish
+    sizes[sizes == 0] = 1.0                 # divided by these, squares of the columns neither overflow nor vanish
     sizes = sizes*np.linalg.norm(columns/sizes, axis=0)
     sizes[sizes == 0] = 1.0
     scaled = columns/sizes
@@ -75,7 +75,7 @@ def solve_linear(columns, offset, low=None, high=None):
 
 
 def _unbounded(columns, offset):
-    """(c, orthonormal basis of the columns)."""
+    """(c, orthonormal basis of the columns) without bounds."""
     left, sizes, right = np.linalg.svd(columns, full_matrices=False)
     rank = int(np.count_nonzero(sizes > _RANK*max(columns.shape)*sizes[0])) if sizes.size else 0
     basis = left[:, :rank]
@@ -83,14 +83,14 @@ def _unbounded(columns, offset):
 
 
 def _bounded(columns, offset, low, high, c):
-    """The same between bounds, from a c within them."""
+    """The same within bounds, starting from a c within them."""
     p = c.size
     free = (low < c) & (c < high)
     for _ in range(20*(p + 1)):
         rest = offset + columns[:, ~free] @ c[~free]
         wanted, basis = _unbounded(columns[:, free], rest)
         within = (low[free] <= wanted) & (wanted <= high[free])
-        if not within.all():                # as far as the first bound on the way
+        if not within.all():                # go as far as the first bound on the way
             now, end = c[free], np.where(wanted < low[free], low[free], high[free])
             with np.errstate(all="ignore"):
                 parts = np.where(within, np.inf, (end - now)/(wanted - now))
@@ -103,7 +103,7 @@ def _bounded(columns, offset, low, high, c):
         c[free] = wanted
         residual = rest + columns[:, free] @ wanted
         slopes = columns.T @ residual
-        inwards = np.where(c <= low, -slopes, slopes)           # how steeply the cost falls off the bound
+        inwards = np.where(c <= low, -slopes, slopes)           # descent of the cost away from the bound
         inwards[free | ~(low < high)] = 0.0
         best = int(np.argmax(inwards))
         if not inwards[best] > _SLOPE*np.linalg.norm(residual):

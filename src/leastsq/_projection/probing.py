@@ -1,4 +1,4 @@
-"""Which parameters a function is linear in: found by probing, and what was claimed checked."""
+"""Find the parameters in which a function is linear by probing, and measure the deviation from linearity."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 __all__ = ["FAR", "LINEAR_TO", "LOST", "deviation", "find_linear", "shares"]
 
-LINEAR_TO = 1e-6        # of the size of the parts: so far may a function be from linear that was said to be
-_FOUND = 1e-10          # and so far one that is found to be, for float64
+LINEAR_TO = 1e-6        # largest deviation of a function that the user declared linear, relative to the size of the parts
+_FOUND = 1e-10          # the same for a function that is found to be linear, for float64
 _SEED = 20
-LOST = 2.0**-12         # of the residuals' size: an effect so small is probed again, by a longer step
-FAR = (2.0**30, 2.0**60, 2.0**400, 2.0**800)    # steps over which an effect is looked for that shorter ones do not show
+LOST = 2.0**-12         # effects smaller than this, relative to the residuals, are probed again with a longer step
+FAR = (2.0**30, 2.0**60, 2.0**400, 2.0**800)    # steps to try for an effect that shorter steps do not show
 
 
 def shares(count, turn=0):
-    """Parts of the steps at which a function is compared with the sum of its columns; the same ones in every fit."""
+    """Fractions of the steps at which a function is compared with the sum of its columns; the same in every fit."""
     return np.random.default_rng([_SEED, turn]).uniform(0.3, 0.9, count)
 
 
 def deviation(f, offset, columns, z):
-    """How far f is from ``offset + columns @ z``, relative to the size of the parts."""
+    """The deviation of f from ``offset + columns @ z``, relative to the size of the parts."""
     with np.errstate(all="ignore"):
         size = np.linalg.norm(np.abs(offset) + np.abs(columns*z).sum(axis=1))
         off = np.linalg.norm(f - (offset + columns @ z))
@@ -28,25 +28,25 @@ def deviation(f, offset, columns, z):
 
 def find_linear(projected, a, candidates, bounds):
     """
-    The parameters in which a function is linear, jointly with those before.
+    The parameters in which a function is linear, each jointly with those found before it.
 
-    A parameter counts if the function, with all linear ones so far somewhere, is the sum of what each does alone.  Where it is
-    not finite with the parameter at zero (or the bound next to it) it does not count.
+    A parameter is linear if the function, with it and all linear parameters found so far moved, is the sum of their single
+    effects.  It does not count if the function is not finite with the parameter at zero (or the bound nearest to zero).
 
     Parameters
     ----------
     projected : callable
         ``call(x)``: the residuals at all parameters, as a vector.
     a : ndarray, shape (n,)
-        Where to probe: the nonlinear ones stay there.
+        The point to probe; nonlinear parameters keep these values.
     candidates : sequence of int
-        In the order in which they are tried.
+        Parameters to test, in this order.
     bounds : Bounds or None
 
     Returns
     -------
     list of int, or None
-        None: the function is not finite where it is probed.
+        None: the function is not finite at `a`.
     """
     found, columns, steps = [], [], []
     x = np.array(a, float)
@@ -59,7 +59,7 @@ def find_linear(projected, a, candidates, bounds):
         low, high = (-np.inf, np.inf) if bounds is None else (bounds.low[j], bounds.high[j])
         zero = min(max(0.0, low), high)
         moved = x.copy()
-        if x[j] == zero:                # nothing is known of its size
+        if x[j] == zero:                # its size is not known
             nought, column = here, _look_for_column(projected, x, j, here, low, high)
         else:
             moved[j] = zero
@@ -80,7 +80,7 @@ def find_linear(projected, a, candidates, bounds):
 
 
 def _look_for_column(projected, x, j, here, low, high):
-    """The effect of a parameter at zero, by a step that shows it beside the rest; None: none does."""
+    """The column of a parameter at zero, by a step whose effect is visible in the residuals; None if no step has one."""
     size, column, step = np.linalg.norm(here), None, 1.0
     for far in (1.0, *FAR):
         reach = far if column is None else step
@@ -96,15 +96,15 @@ def _look_for_column(projected, x, j, here, low, high):
         effect = np.linalg.norm(column)*abs(step)
         if effect >= LOST*size:
             return column
-        if effect == 0:                 # further
+        if effect == 0:                 # try a longer step
             column = None
-        else:                           # it is there: as large as the rest
+        else:                           # an effect: make it as large as the residuals
             step = 2.0**round(np.log2(size/effect))*abs(step)
     return column
 
 
 def _step(column, offset, step, low, high):
-    """By how much a linear parameter has an effect of the size of the rest; within its bounds."""
+    """The step over which a linear parameter has an effect as large as the rest, within its bounds."""
     with np.errstate(all="ignore"):
         wanted = np.linalg.norm(offset)/np.linalg.norm(column)
     if not 0 < wanted < np.inf:

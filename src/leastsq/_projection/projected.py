@@ -1,4 +1,4 @@
-"""Variable projection: a residual function of the nonlinear parameters alone, in which the linear ones are solved for."""
+"""Variable projection: residuals as a function of the nonlinear parameters, with the linear parameters solved for."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ class Projected:
     """
     Residuals and their Jacobian as functions of the nonlinear parameters.
 
-    The residuals of the whole problem are ``offset(a) + columns(a) @ z`` with the linear parameters' distances z from a place
-    between their bounds, usually zero.  The residuals here are those of the best z [1]_; their Jacobian is Kaufman's [2]_: the
-    derivatives by a where z stays, without what lies in the space of the columns.  Its product with the residuals is the exact
-    gradient.
+    The residuals of the whole problem are ``offset(a) + columns(a) @ z``, where z are the distances of the linear parameters
+    from a point within their bounds, usually zero.  The residuals of this class are those for the best z [1]_; their Jacobian
+    is Kaufman's [2]_: the derivatives by a with z fixed, minus their part in the space of the columns.  Its product with the
+    residuals is the exact gradient.
 
     Parameters
     ----------
     problem : Problem
-        The whole one.
+        The whole problem.
     x : ndarray, shape (n,)
-        Where it starts.  The linear ones' entries say by how much these are moved at first, and else count for nothing.
+        The start.  For linear parameters only the size matters: it is the first step.
     linear : ndarray of int
-        Which of x are linear.
+        The indices of the linear parameters.
     basis : callable, optional
         ``basis(a, *args)``: the columns, shape (m, p).
 
     Attributes
     ----------
     calls, jacobian_calls : int
-        Of the function and of `problem.Dfun`.
+        The number of calls of the function and of `problem.Dfun`.
     evaluations : int
-        Of the residuals here.
+        The number of evaluations of the projected residuals.
     fault : tuple or None
-        Row, column (n: of the residuals) and value of what was not finite at the last evaluation.
+        Row, column (n for the residuals) and value of the number that was not finite at the last evaluation.
 
     References
     ----------
@@ -77,7 +77,7 @@ class Projected:
         self._grouped = None if groups is None or groups.of_rows is None else GroupedMoves(groups)
 
     def _allowed(self, steps):
-        """Steps from `zero` that stay between the bounds."""
+        """Steps from `zero` that stay within the bounds."""
         if self.low is None:
             return steps
         up, down = self.high, -self.low
@@ -86,10 +86,10 @@ class Projected:
     # ------------------------------------------------------------ the whole function
 
     def whole(self, a, z):
-        """All parameters, where the linear ones are z away from `zero`."""
+        """All parameters, with the linear ones at ``zero + z``."""
         x = self.x.astype(np.result_type(a, float))
         x[self.rest], x[self.linear] = a, self.zero + z
-        if self.low is not None:            # exactly, where a bound holds one
+        if self.low is not None:            # exactly on a bound that holds a parameter
             bounds = self.problem.bounds.part(self.linear)
             x[self.linear] = np.where(z <= self.low, bounds.low, np.where(z >= self.high, bounds.high, x[self.linear]))
         return x
@@ -116,14 +116,14 @@ class Projected:
     # ------------------------------------------------------------ offset and columns
 
     def begin(self, a):
-        """At the start: columns of which nothing is seen are looked for further off; None where something is not finite."""
+        """Like `at`, at the start: columns without a visible effect are computed again with longer steps."""
         self._last, self._looks_far = None, True
         found = self.at(a)
         self._looks_far = False
         return found
 
     def _seen_well(self, a, offset, columns):
-        """Columns whose effect was lost in the rounding of the rest, once more by longer steps; steps for the next time."""
+        """The columns, with those whose effect was lost in rounding computed again; also sets the steps for the next time."""
         size = np.linalg.norm(offset)
         for k, step in enumerate(self.steps.tolist()):
             length = np.linalg.norm(columns[:, k])
@@ -137,7 +137,7 @@ class Projected:
                 self.steps[k] = step
                 continue
             lost = abs(self.steps[k])*length < LOST*size
-            self.steps[k] = 2.0**(frexp(size/length)[1] - 1)        # powers of two have no rounding of their own
+            self.steps[k] = 2.0**(frexp(size/length)[1] - 1)        # powers of two, which cause no rounding
             self.steps = self._allowed(self.steps)
             if lost:
                 columns[:, k] = self._column(a, k, offset)
@@ -156,7 +156,7 @@ class Projected:
         if self.problem.Dfun is not None:
             return self.call_jacobian(self.whole(a, np.zeros(count)))[:, self.linear]
         columns = np.empty((offset.size, count))
-        if self._grouped is not None:       # columns of different groups at once
+        if self._grouped is not None:       # one evaluation for columns of different groups
             x = self.whole(a, np.zeros(count))
             values = self._grouped.evaluate(x, list(zip(self.linear, self.zero + self.steps)), offset, self._call_all)
             columns[:] = ((np.array(values, float) - offset)/self.steps[:, None]).T
@@ -168,7 +168,7 @@ class Projected:
         return self._seen_well(a, offset, columns)
 
     def at(self, a):
-        """(offset, columns, solution) at a; None where they are not finite."""
+        """(offset, columns, solution) at a; None if they are not finite."""
         if self._last is not None and np.array_equal(self._last[0], a):
             return self._last[1:]
         offset = self.constant
@@ -178,8 +178,8 @@ class Projected:
         if self.fault is None:
             columns = self._columns(a, offset)
             if columns.shape[0] != offset.size:
-                raise ValueError(f"leastsq: what basis returns must have the shape ({offset.size}, {self.linear.size}), a column "
-                                 f"for each linear parameter, got {columns.shape}")
+                raise ValueError("leastsq: the array that basis returns must have the shape "
+                                 f"({offset.size}, {self.linear.size}), a column for each linear parameter, got {columns.shape}")
             self.fault = _fault(columns, self.linear, self.x.size)
         if self.fault is not None:
             self._last = None
@@ -188,7 +188,7 @@ class Projected:
         self._last = (np.array(a), *found)
         return found
 
-    # ------------------------------------------------------------ what the solver asks for
+    # ------------------------------------------------------------ called by the solver
 
     def residual(self, a, *_):
         self.evaluations += 1
@@ -200,7 +200,7 @@ class Projected:
         return solution.project(self.derivatives(a, offset + columns @ solution.c, solution.c))
 
     def derivatives(self, a, f, z):
-        """Of the whole residuals, which are f there, by the nonlinear parameters."""
+        """The derivatives of the whole residuals by the nonlinear parameters, where f are the residuals at (a, z)."""
         if self.problem.Dfun is not None:
             return self.call_jacobian(self.whole(a, z))[:, self.rest]
         if self._differences is None:
@@ -215,7 +215,7 @@ class Projected:
 
     @property
     def vanished(self):
-        """Which parameters are so close to zero that no difference step changed a residual; None: there is none."""
+        """Parameters so close to zero that no difference step changed a residual; None if there are none."""
         mask = None if self._differences is None else self._differences.vanished
         return None if mask is None or not mask.any() else tuple(self.rest[mask].tolist())
 
@@ -224,11 +224,11 @@ class Projected:
 
 
 def _fault(rows, columns, n):
-    """The first number that is not finite: row, column of x (n: the residuals), value; or None."""
+    """(row, column, value) of the first number that is not finite, where column n stands for the residuals; or None."""
     if np.isfinite(np.sum(rows)):
         return None
     wrong = np.argwhere(~np.isfinite(rows))
-    if not wrong.size:                  # the sum alone overflows
+    if not wrong.size:                  # only the sum overflows
         return None
     first = tuple(wrong[0])
     return int(first[0]), n if columns is None else int(columns[first[1]]), float(rows[first])

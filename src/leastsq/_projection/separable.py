@@ -1,4 +1,4 @@
-"""A fit whose linear parameters are solved for: from the whole problem to the core and back."""
+"""Fits whose linear parameters are solved for: passes the projected problem to the core, and returns the whole answer."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["Linear", "SeparableFit", "from_leastsq", "refuse_others"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """Which parameters are linear, as the caller says.
+    """The linear parameters of a fit, as declared by the caller or to be found.
 
     Attributes
     ----------
     door : str
         The function that the user called.
     names : sequence of str or None
-        Of all parameters, for messages.
+        The names of all parameters, for messages.
     which : sequence of int or None
-        None: those that are found to be.
+        The linear parameters; None: find them by probing.
     basis : callable or None
-        ``basis(a, *args)``: the columns of the linear parameters, which are the last; a are all others.
+        ``basis(a, *args)``: the columns of the linear parameters, which come last; a holds all others.
     is_found : bool
-        They were found by probing: no claim, that would be an error where it is wrong.
+        They were found by probing, so it is not an error if the model is not linear in them.
     """
 
     door: str = "leastsq"
@@ -47,7 +47,7 @@ class Linear:
 
     @property
     def is_claimed(self):
-        """Did the user say so?"""
+        """Did the user declare the parameters linear?"""
         return self.which is not None and not self.is_found
 
     def name(self, j):
@@ -55,17 +55,17 @@ class Linear:
 
 
 def refuse_others(door, loss, func=None, Dfun=None, **options):
-    """Refuse what linear parameters that are solved for do not go together with."""
+    """Refuse arguments that cannot be combined with linear parameters that are solved for."""
     if not loss.is_linear:
         other = "Poisson's deviance" if loss.is_poisson else "a robust loss"
         raise ValueError(f"{door}: separable needs loss='linear', got {loss.rho!r}: linear parameters are solved for by least "
-                         f"squares, and {other} is none")
+                         f"squares, but {other} is not a sum of squares")
     for name, function in (("func", func), ("Dfun", Dfun)):
         if isinstance(function, CFunction):
-            raise TypeError(f"{door}: separable needs functions of Python, got a CFunction for {name}")
+            raise TypeError(f"{door}: separable needs Python functions, got a CFunction for {name}")
     for name, value in options.items():
         if value:
-            raise ValueError(f"{door}: separable does not go together with {name}, got {name}={value!r}")
+            raise ValueError(f"{door}: separable cannot be combined with {name}, got {name}={value!r}")
 
 
 def from_leastsq(separable, problem_of, x0, bounds, args, settings, watching, **options):
@@ -75,15 +75,15 @@ def from_leastsq(separable, problem_of, x0, bounds, args, settings, watching, **
     Parameters
     ----------
     separable : callable or Linear
-        As the user of `leastsq` gave it, or another function of this package.
+        The user's argument, or that of another function of this package.
     problem_of : callable
-        ``problem_of(x0)``: the `Problem` of so many parameters.
+        ``problem_of(x0)``: the `Problem` for this start.
     x0, bounds, args : object
         As given.
     settings : Settings
     watching : Watching
     **options
-        What must not be given beside.
+        Arguments that cannot be combined with `separable`.
     """
     linear = separable
     if not isinstance(separable, Linear):
@@ -113,9 +113,9 @@ class SeparableFit:
     Parameters
     ----------
     problem : Problem
-        The whole one.
+        The whole problem.
     x0 : array_like, shape (n,)
-        Where to start; nan for linear parameters that have no start.
+        The start; nan for linear parameters that have no start.
     linear : Linear
     settings : Settings
     watching : Watching
@@ -128,7 +128,7 @@ class SeparableFit:
     which : ndarray of int, or None
         The linear parameters, once they are known.
     jacobians : int
-        Of the projected residuals.
+        The number of Jacobians of the projected residuals.
     """
 
     def __init__(self, problem, x0, linear, settings, watching):
@@ -137,20 +137,20 @@ class SeparableFit:
         x0 = np.array(real_array(x0, "x0", linear.door), float).ravel()
         self.which = None if linear.which is None else np.unique(np.asarray(linear.which, int))
         self.problem, self.linear, self.settings, self.watching = problem, linear, settings, watching
-        self.missing = np.isnan(x0)                     # linear ones need no start
+        self.missing = np.isnan(x0)                     # linear parameters need no start
         zero = np.zeros(x0.size) if problem.bounds is None else np.clip(0.0, problem.bounds.low, problem.bounds.high)
         self.x0 = np.where(self.missing, zero, x0)
         self.maxfev = settings.limit(x0.size, problem.by_differences)
-        self._before, self._projected, self.jacobians = 0, None, 0         # evaluations of earlier tries
+        self._before, self._projected, self.jacobians = 0, None, 0         # _before: evaluations of earlier attempts
         self.watcher = Watcher(watching, self.maxfev, self._extra)
 
     def _extra(self):
-        """Evaluations that the core does not count."""
+        """The number of evaluations that the core does not count."""
         projected = self._projected
         return self._before + projected.calls - projected.evaluations
 
     def find(self):
-        """The linear parameters, as they were said or are found."""
+        """The linear parameters, as declared or found."""
         if self.which is None:
             probing, bounds = Projected(self.problem, self.x0, []), self.problem.bounds
             free = np.ones(self.x0.size, bool) if bounds is None else bounds.free
@@ -159,8 +159,8 @@ class SeparableFit:
             self._before += probing.calls
             if found is None and self.missing.any():
                 at = ", ".join(f"{self.linear.name(j)} = {value:g}" for j, value in enumerate(self.x0))
-                raise ValueError(f"{self.linear.door}: separable: the residuals are not finite where linear parameters were "
-                                 f"looked for, {at}; start elsewhere, or name them")
+                raise ValueError(f"{self.linear.door}: separable: the residuals are not finite at the point where linear "
+                                 f"parameters were searched for, {at}; start elsewhere, or name them")
             self.which = np.array(found or (), int)
         lacking = [self.linear.name(j) for j in np.flatnonzero(self.missing) if j not in self.which]
         if lacking:
@@ -169,7 +169,7 @@ class SeparableFit:
         return self.which
 
     def solve(self, full_output=True):
-        """As `Fit.solve`, of all parameters; without `full_output` no Jacobian and nothing that follows from it."""
+        """Like `Fit.solve`, for all parameters; without `full_output` there is no Jacobian, nor outputs that need it."""
         if not self.find().size:
             return self._plain(self.x0)
         x = self.x0
@@ -195,7 +195,7 @@ class SeparableFit:
                 self._refuse(ended[0], offset, columns, off)
             self._before += projected.calls
         self._before += projected.calls
-        return self._plain(x)           # it only looked linear
+        return self._plain(x)           # the model only seemed linear
 
     @property
     def _tolerance(self):
@@ -209,12 +209,12 @@ class SeparableFit:
         return (*out[:3], out[3] + self._before, *out[4:])
 
     def _begin(self, a, constant):
-        """Choose steps; check what was claimed; see whether the offset is a constant."""
+        """Choose steps, check the declared parameters, and test whether the offset is constant."""
         projected = self._projected
         projected.begin(a)
         found = projected.at(a)
         if found is None:
-            return                      # the core says so
+            return                      # the core reports it
         offset, columns, _ = found
         if self.linear.is_claimed:
             z = shares(self.which.size)*projected.steps
@@ -231,7 +231,7 @@ class SeparableFit:
             projected.constant = offset
 
     def _refuse(self, a, offset, columns, off):
-        """Say which parameters are not linear, by themselves or together."""
+        """Raise ValueError: names the parameter in which the model is not linear, or those in which it is not jointly linear."""
         projected, door = self._projected, self.linear.door
         if self.linear.basis is not None:
             raise ValueError(f"{door}: separable: func must be func(a, 0) + basis(a) @ c, with its last {self.which.size} "
@@ -251,7 +251,7 @@ class SeparableFit:
         raise ValueError(f"{door}: separable: the model is not linear in {listed} together: it is off by {off:.2g} of its size")
 
     def _solve_nonlinear(self, a):
-        """As `Fit.solve`, of the nonlinear parameters; at once where none of them is free."""
+        """Like `Fit.solve`, for the nonlinear parameters; without a fit if none of them is free."""
         projected, settings = self._projected, self.settings
         if not a.size or projected.bounds is not None and not projected.bounds.free.any():
             found = projected.at(a)
@@ -271,7 +271,7 @@ class SeparableFit:
         return job.solve(True)
 
     def _not_finite(self, ended):
-        """After a start at which something is not finite."""
+        """The result if residuals or derivatives at the start are not finite."""
         projected, n = self._projected, self.x0.size
         fault = projected.fault or ended[9]
         size = max(projected.rows, n)
@@ -283,7 +283,7 @@ class SeparableFit:
         return None if self.problem.bounds is None else np.zeros(self.x0.size)
 
     def _whole(self, x, f, columns, ended, full_output):
-        """What the core says of all parameters, where the fit ended."""
+        """The core's outputs for all parameters at the end of the fit."""
         projected, ier, fault = self._projected, int(ended[1]), ended[9]
         if fault is not None and fault[1] < projected.rest.size:
             fault = fault[0], int(projected.rest[fault[1]]), fault[2]
@@ -295,7 +295,7 @@ class SeparableFit:
                 J[:, projected.rest] = projected.derivatives(x[projected.rest], f, x[projected.linear] - projected.zero)
             whole = replace(self.problem, func=lambda *_: f.copy(), Dfun=lambda *_: J, col_deriv=False, args=(),
                             differences=Differences())
-            settings = replace(self.settings, gtol=1.0, maxfev=1, diag=None,    # gtol 1 is reached wherever it is
+            settings = replace(self.settings, gtol=1.0, maxfev=1, diag=None,    # every point satisfies gtol=1
                                strategy="minpack")
             of_core = Fit(whole, x, settings, Watching()).solve(True)[5:12]
         return (x, ier, f, self._before + projected.calls, projected.jacobian_calls or ended[4], *of_core[:4], fault, ended[10],

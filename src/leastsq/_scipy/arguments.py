@@ -46,17 +46,17 @@ def has_finite_bounds(bounds):
 
 def as_leastsq(jac, options, n, named):
     """
-    `jac` and the options of SciPy's methods with bounds, as `leastsq` takes them.
+    `jac` and the options of SciPy's methods with bounds, converted to arguments of `leastsq`.
 
     Parameters
     ----------
     jac : callable, str or None
     options : dict
-        What `curve_fit` was given beside its own arguments; it is not changed.
+        The further keyword arguments of `curve_fit`; not changed.
     n : int
         Number of parameters.
     named : bool
-        The method was named: `callback` is SciPy's.
+        The method was named, so `callback` is called as in SciPy.
     """
     options = {"factor": 1.0} | options
     check_trust_region(*(options.pop(name, None) for name in ("tr_solver", "tr_options", "jac_sparsity")))

@@ -206,7 +206,7 @@ def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm",
 
     try:
         user = parse_problem(fun, x0, args, jac, False, Differences(workers=workers, steps=step), bounds, (loss, f_scale))
-        is_free = not other and user.bounds is None         # what SciPy's "lm" takes
+        is_free = not other and user.bounds is None         # a problem for SciPy's "lm"
         functions = _Functions(user, n, is_free, method)
         limit, tell = evaluation_limit(max_nfev, 100*n, not is_free), scipys_callback(callback, other)
         if other and limit == 1:        # MINPACK takes a step before it checks the limit

@@ -237,7 +237,7 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
     -------
     CovarianceResult
         Covariance, standard errors, correlations, rank, condition number, and
-        ``explain()``, which says what the data do not determine.
+        ``explain()``, which describes the combinations that the data do not determine.
 
     Raises
     ------
@@ -535,7 +535,7 @@ class Directions:
     """
     The directions of parameter space, ordered by the change of the residuals along each: J with columns of length one.
 
-    Each column has an error of its own.  A direction is determined if the change along it is larger than
+    Each column has its own error.  A direction is determined if the change along it is larger than
     the errors of the columns that it combines, so that a noisy derivative decides nothing about others.
 
     Attributes

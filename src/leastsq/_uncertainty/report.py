@@ -1,4 +1,7 @@
-"""Describe a fit in words and numbers: the results, their uncertainties, and warnings.  Long: it reads all kinds of results."""
+"""Describe a fit in words and numbers: the results, their uncertainties, and warnings.
+
+(The file is long because it reads the results of all public functions, and SciPy's.)
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class Report(Exports):
         Probability of a larger chi2; nan unless the standard deviations of the data are known
         (``absolute_sigma``).  For counts, that of a larger deviance, which at low counts is not distributed as chi squared.
     counts : CountStatistics or None
-        For counts, what Poisson's distribution predicts for the deviance, and how dispersed the counts are.
+        For counts, the deviance predicted by Poisson's distribution, and the dispersion of the counts.
     r2 : float
         Share of the (weighted) variance of the data that the model explains; nan if data or sigma are not known.
     aic, bic : float
@@ -69,7 +72,7 @@ class Report(Exports):
         Why the fit stopped.
     ier, nfev, njev : int or None
     search : str
-        Of a `fit` without a start: what its search found.
+        For a `fit` without a start: the result of its search.
     warnings : list of str
     """
 

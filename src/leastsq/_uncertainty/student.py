@@ -1,6 +1,6 @@
 """Student's t, F, the normal and the chi-squared distribution, without SciPy.
 
-Only what intervals and reports need: the two-sided quantile of t, the upper quantile of F,
+Only the functions that intervals and reports need: the two-sided quantile of t, the upper quantile of F,
 and the upper tail of chi squared.  The incomplete beta and gamma functions are evaluated by
 series and by Lentz's continued fraction (Abramowitz and Stegun 26.5.8, 6.5.29,
 6.5.31); the tests compare with SciPy.

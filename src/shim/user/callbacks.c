@@ -1,5 +1,5 @@
 /* Calls of the user's functions.  Python functions are called by vectorcall, with a prebuilt
-   argument vector and a fresh x of their own.  Compiled functions are called directly, without
+   argument vector and a new array x.  Compiled functions are called directly, without
    the GIL, with a check for signals now and then. */
 #include "user.h"
 

@@ -1,4 +1,4 @@
-/* What the user passes: functions, their results, losses, numbers.  Nothing in this folder depends on
+/* The user's arguments: functions and their results, losses, numbers.  Nothing in this folder depends on
    fits. */
 #ifndef LEASTSQ_USER_H
 #define LEASTSQ_USER_H
@@ -9,7 +9,7 @@
    `give` are for a call of Python within it, and do nothing where the fit keeps the GIL. */
 typedef struct {
     PyThreadState *released;    /* not NULL while the GIL is released */
-    atomic_int *fitter_in_python;       /* that of the module's state */
+    atomic_int *fitter_in_python;       /* points into the module's state */
 } gil;
 
 void gil_release(gil *g);
