@@ -21,8 +21,8 @@ enum {
     LSQ_FLOAT32 = 1
 };
 
-/* Rows are folded in blocks of LSQ_BLOCK_ROWS, BLOCK_ROWS of tsqr.F90; those of few columns in larger ones, NARROW_ROWS,
-   so that fewer than LSQ_MOST_WAITING of the pushed rows wait to be folded. */
+/* Rows are folded in blocks of LSQ_BLOCK_ROWS (BLOCK_ROWS of tsqr.F90) or, where columns are fewer, more, but fewer than
+   LSQ_MOST_WAITING (NARROW_ROWS) of the pushed rows ever wait to be folded. */
 enum {
     LSQ_BLOCK_ROWS = 256,
     LSQ_MOST_WAITING = 1024
