@@ -21,8 +21,12 @@ enum {
     LSQ_FLOAT32 = 1
 };
 
-/* Fewer than this many of the pushed rows wait to be folded: BLOCK_ROWS of tsqr.F90. */
-enum { LSQ_BLOCK_ROWS = 256 };
+/* Rows are folded in blocks of LSQ_BLOCK_ROWS (BLOCK_ROWS of tsqr.F90) or, where columns are fewer, more, but fewer than
+   LSQ_MOST_WAITING (NARROW_ROWS) of the pushed rows ever wait to be folded. */
+enum {
+    LSQ_BLOCK_ROWS = 256,
+    LSQ_MOST_WAITING = 1024
+};
 
 /* What the caller of `finish` knows about the order of the columns: nothing; a permutation that is likely to
    be the answer; or that the columns were also pushed in this order. */

@@ -2,14 +2,14 @@
 #define TAGGED(a) PASTE(a)PASTE(_)PASTE(ISA)
 !> Copy rows of the user's array into a block that stays in cache.
 !>
-!> Public: pack_rows, moved, FLOAT64, FLOAT32.  The data is m-sized, and only read.
+!> Public: pack_rows, moved, is_adjacent, FLOAT64, FLOAT32.  The data is m-sized, and only read.
 module TAGGED(leastsq_packing)
    use, intrinsic :: iso_c_binding, only: wp => c_double, ik => c_int64_t, c_float, c_int8_t, &
       c_intptr_t, c_ptr, c_null_ptr, c_f_pointer
    use TAGGED(leastsq_panels), only: OCTET
    implicit none (type, external)
    private
-   public :: pack_rows, moved
+   public :: pack_rows, moved, is_adjacent
 
    ! Types of the rows' elements, as in kernels.h.
    integer(ik), parameter, public :: FLOAT64 = 0
@@ -25,6 +25,16 @@ contains
 
       q = transfer(transfer(p, 0_c_intptr_t) + int(offset, c_intptr_t), c_null_ptr)
    end function moved
+
+   !> Are the rows of each column adjacent doubles?
+   function is_adjacent(a, element_type, row_stride, column_stride) result(adjacent)
+      type(c_ptr), intent(in) :: a
+      integer(ik), intent(in) :: element_type, row_stride, column_stride     !< in bytes
+      logical :: adjacent
+
+      adjacent = element_type == FLOAT64 .and. row_stride == 8 .and. mod(column_stride, 8_ik) == 0 &
+         .and. mod(transfer(a, 0_c_intptr_t), 8_c_intptr_t) == 0
+   end function is_adjacent
 
    !> Copy a strided matrix of either type into columns of the block.
    subroutine pack_rows(rows, columns, a, element_type, row_stride, column_stride, block, ldb, places)
@@ -72,6 +82,16 @@ contains
       integer(ik), intent(in), optional :: places(columns)
       integer(ik) :: i, k, r, at, to
 
+      if (column_stride == 1 .and. row_stride == columns .and. columns <= 3 .and. .not. present(places)) then
+         select case (columns)
+         case (2)
+            call pack_pairs(rows, a(start:), block(1, 1), block(1, 2))
+            return
+         case (3)
+            call pack_triples(rows, a(start:), block(1, 1), block(1, 2), block(1, 3))
+            return
+         end select
+      end if
       if (row_stride == 1) then
          do k = 1, columns
             at = start + (k - 1)*column_stride
@@ -96,6 +116,35 @@ contains
          end do
       end do
    end subroutine pack_doubles
+
+   ! For rows of two or three adjacent elements the compiler finds the shuffles itself.
+
+   pure subroutine pack_pairs(rows, a, x, y)
+      integer(ik), intent(in) :: rows
+      real(wp), intent(in) :: a(2, rows)
+      real(wp), intent(out), dimension(rows) :: x, y
+      integer(ik) :: i
+
+      !$omp simd
+      do i = 1, rows
+         x(i) = a(1, i)
+         y(i) = a(2, i)
+      end do
+   end subroutine pack_pairs
+
+   pure subroutine pack_triples(rows, a, x, y, z)
+      integer(ik), intent(in) :: rows
+      real(wp), intent(in) :: a(3, rows)
+      real(wp), intent(out), dimension(rows) :: x, y, z
+      integer(ik) :: i
+
+      !$omp simd
+      do i = 1, rows
+         x(i) = a(1, i)
+         y(i) = a(2, i)
+         z(i) = a(3, i)
+      end do
+   end subroutine pack_triples
 
    !> The same for single precision.
    pure subroutine pack_singles(rows, columns, a, start, row_stride, column_stride, block, ldb, places)

@@ -260,13 +260,13 @@ def test_guessed_pivots_of_large_triangles_hold(library, n, kind):
 
 # ---- the monoid ----------------------------------------------------------------------
 
-@pytest.mark.parametrize("n", [1, 3, 10, 41])
-def test_splits_of_the_rows_change_no_bit(library, n):
-    a, f = matrix(1111, n)
+@pytest.mark.parametrize("m,n", [(1111, 1), (1111, 3), (1111, 10), (1111, 41), (1111, 100), (5000, 1), (5000, 2), (5000, 3)])
+def test_splits_of_the_rows_change_no_bit(library, m, n):
+    a, f = matrix(m, n)
     whole = Accumulator(library, n).push(a, f).finish()
-    for cuts in [[1, 2, 3], [256], [0, 0, 255, 257], [700, 701, 1111], list(range(1, 1111, 7))]:
+    for cuts in [[1, 2, 3], [256], [0, 0, 255, 257], [700, 701, 1111], [1023], [1024], [1025], [m - 1], list(range(1, m, 7))]:
         split = Accumulator(library, n)
-        for start, stop in itertools.pairwise([0, *cuts, 1111]):
+        for start, stop in itertools.pairwise([0, *cuts, m]):
             split.push(a[start:stop], f[start:stop])
         model = split.finish()
         for name in ["r", "ipvt", "qtf", "column_norms", "rest"]:
@@ -362,11 +362,11 @@ def layouts(a):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("n", [1, 3, 18])
-def test_strides_and_types_change_no_bit(library, n, dtype):
-    a, f = (array.astype(dtype) for array in matrix(601, n))
+@pytest.mark.parametrize("m,n", [(601, 1), (601, 3), (601, 18), (2500, 1), (2500, 2), (2500, 3)])
+def test_strides_and_types_change_no_bit(library, m, n, dtype):
+    a, f = (array.astype(dtype) for array in matrix(m, n))
     expected = Accumulator(library, n).push(a.astype(float), f.astype(float)).finish()
-    f_spread = np.full(2 * 601, np.nan, dtype)
+    f_spread = np.full(2 * m, np.nan, dtype)
     f_spread[::2] = f
     for (name, view), rhs in itertools.product(layouts(a).items(), [f, f_spread[::2],
                                                                     f[::-1].copy()[::-1]]):
@@ -377,6 +377,65 @@ def test_strides_and_types_change_no_bit(library, n, dtype):
         both = np.asfortranarray(np.column_stack([a, f]))
         model = Accumulator(library, n).push(both).finish()
         np.testing.assert_array_equal(model.qtf, expected.qtf)
+
+
+def rows_for_few_columns():
+    """Long matrices of up to three columns, and residuals: ordinary ones, and those whose later rows are unlike the first."""
+    m = 20000
+    random, t = np.random.default_rng(5).standard_normal((m, 5)), np.linspace(0, 1, m)
+    made = {f"random {n}": (random[:, :n], random[:, 4]) for n in (1, 2, 3)}
+    for rate in (0.01, 5, 50):
+        made[f"decay {rate}"] = (np.column_stack([np.exp(-rate*t), -t*np.exp(-rate*t), np.ones(m)]), random[:, 4])
+    made["exact"] = (made["decay 5"][0], made["decay 5"][0] @ [3.0, 0.0, 1.0])
+    for power in (20, 400, -20, -700):
+        made[f"graded e^{power}"] = (random[:, :3] * np.exp(power*t)[:, None], random[:, 4])
+    for nearness in (1e-4, 1e-8, 1e-12, 1e-15, 0.0):
+        made[f"near {nearness}"] = (random[:, [0, 0, 2]] + nearness*random[:, [3, 1, 3]], random[:, 4])
+    made["late column"] = (random[:, :3] * [1, 1, 0] + np.outer(t > 0.5, [0, 0, 1]), random[:, 4])
+    made["zero column"] = (random[:, :3] * [1, 0, 1], random[:, 4])
+    made["steps"] = (np.column_stack([t < 0.3, t >= 0.3, t > 0.9]).astype(float), random[:, 4])
+    return made
+
+
+FEW = rows_for_few_columns()
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_few_columns_fold_with_the_rounding_of_a_few_operations(library, name):
+    """R'R differs from [J f]'[J f] by rounding of the columns' lengths, however near the columns are to each other."""
+    a, f = FEW[name]
+    n = a.shape[1]
+    model = Accumulator(library, n).push(np.ascontiguousarray(a), f).finish()
+    exact = np.column_stack([a[:, model.order], f]).astype(np.longdouble)
+    got = np.zeros((n + 1, n + 1), np.longdouble)
+    got[:n, :n], got[:n, n], got[n, n] = np.triu(model.r), model.qtf, model.rest[0]
+    lengths = np.sqrt((exact**2).sum(0))
+    lengths[lengths == 0] = 1
+    exact, got = exact/lengths, got/lengths
+    assert np.abs(got.T @ got - exact.T @ exact).max() < 30*EPS
+    model.r /= np.abs(model.r).max()            # (NumPy's norm overflows)
+    check_greedy(model)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("row", [1023, 1024, 3000, 4999])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_few_columns_show_what_is_not_finite_in_any_block(library, n, row, bad):
+    for column in range(n):
+        a, f = matrix(5000, n)
+        a[row, column] = bad
+        model = Accumulator(library, n).push(a, f).finish()
+        assert np.flatnonzero(~np.isfinite(model.column_norms))[0] == column
+        assert model.ipvt.tolist() == list(range(1, n + 1))
+
+
+@pytest.mark.parametrize("exponent", [-1000, -600, 600, 1000])
+def test_few_columns_of_any_magnitude_scale_like_ordinary_ones(library, exponent):
+    a, f = matrix(5000, 3)
+    plain = Accumulator(library, 3).push(a, f).finish()
+    scaled = Accumulator(library, 3).push(a * 2.0**exponent, f).finish()
+    np.testing.assert_allclose(scaled.r, plain.r * 2.0**exponent, rtol=1e-13)
+    np.testing.assert_allclose(scaled.qtf, plain.qtf, rtol=0, atol=1e-13 * np.linalg.norm(f))
 
 
 def test_broadcast_rows_and_scalars(library):

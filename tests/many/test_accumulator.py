@@ -481,9 +481,10 @@ def test_the_docstrings_examples_run():
 
 
 def test_c_and_fortran_collect_the_same_number_of_rows():
-    fortran = re.search(r"BLOCK_ROWS = (\d+)", (ROOT / "fortran/kernels/tsqr.F90").read_text())
-    header = re.search(r"LSQ_BLOCK_ROWS = (\d+)", (ROOT / "fortran/kernels/kernels.h").read_text())
-    assert fortran[1] == header[1]
+    fortran, header = (ROOT / "fortran/kernels" / name for name in ("tsqr.F90", "kernels.h"))
+    for ours, theirs in (("BLOCK_ROWS", "LSQ_BLOCK_ROWS"), ("NARROW_ROWS", "LSQ_MOST_WAITING")):
+        one, other = (re.search(rf"\b{name} = (\d+)", path.read_text()) for path, name in ((fortran, ours), (header, theirs)))
+        assert one[1] == other[1]
 
 
 # ---------------------------------------------------------------- threads

@@ -44,7 +44,7 @@ accumulator_snapshot(accumulator *a, folded_rows *copy)
         PyErr_NoMemory();
         return -1;
     }
-    if (lock_take((PyObject *)a, &a->lock, accumulator_is_much(LSQ_BLOCK_ROWS, a->content.n), &released) < 0) {
+    if (lock_take((PyObject *)a, &a->lock, accumulator_is_much(LSQ_MOST_WAITING, a->content.n), &released) < 0) {
         PyMem_RawFree(memory);
         return -1;
     }
@@ -165,7 +165,7 @@ static void
 push_rows(const kernels *k, folded_rows *c, const elements *jac, const elements *f, int64_t rows)
 {
     not_finite fault = {0};
-    int64_t last = rows < LSQ_BLOCK_ROWS ? rows : LSQ_BLOCK_ROWS;
+    int64_t last = rows < LSQ_MOST_WAITING ? rows : LSQ_MOST_WAITING;
 
     k->push(c->n, rows, jac->data, jac->single ? LSQ_FLOAT32 : LSQ_FLOAT64, jac->row_stride,
             jac->column_stride, f->data, f->single ? LSQ_FLOAT32 : LSQ_FLOAT64, f->row_stride,

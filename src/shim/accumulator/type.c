@@ -92,7 +92,7 @@ static const char doc[] =
     "TypeError, ValueError\n"
     "    `n` is not an integer, or less than 1.\n"
     "MemoryError\n"
-    "    There is no memory for about ``n*(n + 256)`` numbers.\n\n"
+    "    There is no memory for about ``n*(n + 512)`` numbers.\n\n"
     "Notes\n-----\n"
     "How rows are split into pushes changes no bit of the triangle; the order of merging changes\n"
     "its rounding.  Up to 255 rows wait to be folded; pickling and copying fold them first, so\n"
