@@ -292,6 +292,8 @@ typedef struct {                /* one instruction set's kernels; sizes m >= n >
     void (*keep)(int64_t m, const int64_t *marks, const double *moved, double *f);
     /* column = (moved - f)/step. */
     void (*difference)(int64_t m, const double *moved, const double *f, const double *step, double *column);
+    /* The same of one problem alone. */
+    void (*difference_alone)(int64_t m, const double *moved, const double *f, double step, double *column);
     /* lsq_tell_norm of the lanes wanted, of fits without bounds and strategy, and lsq_tell_model of those
        wanted and plain, from what `factor` left; `came` is ipvt before.  Only n, the settings and the
        tolerances of `settings` are read; lower: n*n*LSQ_LANES.  Lanes that are not `told` are as they were,

@@ -145,6 +145,8 @@ typedef struct {
     void lsq_lanes_keep_##isa(int64_t, const int64_t *, const double *, double *);\
     void lsq_lanes_difference_##isa(int64_t, const double *, const double *,      \
                                     const double *, double *);                    \
+    void lsq_lanes_difference_alone_##isa(int64_t, const double *,                \
+                                          const double *, double, double *);      \
     void lsq_lanes_tell_norm_##isa(const lsq_state *, const int64_t *,            \
                                    const double *, lsq_lanes_state *, double *,   \
                                    const double *, const int64_t *, double *,     \
@@ -165,6 +167,7 @@ typedef struct {
      lsq_tsqr_qrsolv_##isa, lsq_tsqr_covar_##isa, lsq_norm_##isa,         \
      {lsq_lanes_factor_##isa, lsq_lanes_norms_##isa, lsq_lanes_pack_##isa,      \
       lsq_lanes_keep_##isa, lsq_lanes_difference_##isa,                           \
+      lsq_lanes_difference_alone_##isa,                                           \
       lsq_lanes_tell_norm_##isa, lsq_lanes_tell_model_##isa, lsq_lanes_covar_##isa}}
 
 #endif

@@ -21,7 +21,7 @@ module TAGGED(leastsq_lanes)
    implicit none (type, external)
    private
    public :: TAGGED(lsq_lanes_norms), TAGGED(lsq_lanes_factor), TAGGED(lsq_lanes_pack)
-   public :: TAGGED(lsq_lanes_difference), TAGGED(lsq_lanes_keep)
+   public :: TAGGED(lsq_lanes_difference), TAGGED(lsq_lanes_difference_alone), TAGGED(lsq_lanes_keep)
 
    !> Matrices at once: LSQ_LANES of core.h.
    integer, parameter :: LANES = 8
@@ -106,6 +106,16 @@ contains
          end do
       end do
    end subroutine TAGGED(lsq_lanes_difference)
+
+   !> column = (moved - f)/step, of one problem.
+   pure subroutine TAGGED(lsq_lanes_difference_alone)(m, moved, f, step, column) bind(c)
+      integer(ik), intent(in), value :: m
+      real(wp), intent(in) :: moved(m), f(m)
+      real(wp), intent(in), value :: step
+      real(wp), intent(inout) :: column(m)
+
+      column = (moved - f)/step
+   end subroutine TAGGED(lsq_lanes_difference_alone)
 
    !> Factor each a(q, :, :) with b(q, :) as qrfac does, with pivoting.  Columns may come in any
    !> order; the order of the pivots is the fastest.  Only the strict upper triangle of a, that

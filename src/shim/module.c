@@ -12,6 +12,8 @@ static PyMethodDef methods[] = {
     {"batch_collect", (PyCFunction)(void (*)(void))batch_collect, METH_FASTCALL, batch_collect_doc},
     {"batch_difference", (PyCFunction)(void (*)(void))batch_difference, METH_FASTCALL,
      batch_difference_doc},
+    {"batch_wanting", (PyCFunction)(void (*)(void))batch_wanting, METH_FASTCALL, batch_wanting_doc},
+    {"batch_points", (PyCFunction)(void (*)(void))batch_points, METH_FASTCALL, batch_points_doc},
     {"batch_start", (PyCFunction)(void (*)(void))batch_start, METH_FASTCALL, batch_start_doc},
     {"batch_tell_model", (PyCFunction)(void (*)(void))batch_tell_model, METH_FASTCALL,
      batch_tell_model_doc},

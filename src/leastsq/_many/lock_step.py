@@ -23,7 +23,7 @@ from .arguments import check_count_sizes, check_sizes
 __all__ = ["STATE", "Job", "lock_step", "slab_size"]
 
 STATE = np.dtype(_core.state_layout)    # lsq_state of core.h
-_DONE, _NORM, _MODEL, _CHANGE, _FEELER = range(5)
+_FREE, _DONE, _NORM, _MODEL, _CHANGE, _FEELER = range(-1, 5)     # _FREE: the slot is
 _SCALE_COLUMNS, _SCALE_USER = 1, 2
 _X, _TRIAL, _STEP, _DIAG, _COLNORM, _QTF, _SCRATCH = range(7)
 _VECTORS = _SCRATCH + 4
@@ -51,6 +51,7 @@ class Slab:
         self.size, self.m, self.n = size, m, n
         self.problem = np.full(size, -1)            # -1: the slot is free
         self.state = np.zeros(size, STATE)
+        self.state["request"] = _FREE
         self.words = self.state.view(np.int64).reshape(size, -1)        # the same, of 8 bytes each
         columns = _VECTORS + (_BOUND_VECTORS + n if bounded else 0) + (_CURVATURE_VECTORS if strategy else 0)
         self.w = np.zeros((size, columns, n))       # lm_core's vectors
@@ -90,8 +91,7 @@ class Slab:
 
     def wanting(self, *requests):
         """The slots whose problems want one of these."""
-        wanted = self.state["request"]
-        return np.flatnonzero((wanted == requests[0] if len(requests) == 1 else np.isin(wanted, requests)) & (self.problem >= 0))
+        return _core.batch_wanting(self.arrays, requests)
 
     def largest(self, slots, bounded):
         """|x| so far of these slots' problems, which the machine keeps with bounds or a strategy; 0: it does not."""
@@ -156,7 +156,7 @@ class Job:
             raise ValueError("leastsq_batch: the array returned by func changed size between calls: "
                              f"wanted shape {(len(x), self.m)} for x of shape {x.shape}, "
                              f"got {f.shape}")
-        return np.require(f, np.float64, ["C", "ALIGNED"])
+        return f if f.dtype == np.float64 and f.flags.carray else np.require(f, np.float64, ["C", "ALIGNED"])
 
     def learn(self, f, x):
         """From the first residuals: m, and the precision of func."""
@@ -259,14 +259,14 @@ def lock_step(job, result, size=None, progress=None):
             waiting += slab.start(np.arange(waiting, stop) if order is None else order[waiting:stop], job)
         slots = slab.wanting(_NORM, *strategic)
         if slots.size:
-            f = job.residuals(slab.w[slots, _TRIAL], slab.problem[slots])
+            f = job.residuals(_core.batch_points(slab.arrays, slots, _TRIAL), slab.problem[slots])
 
 
 def make_models(slab, slots, job):
     """The Jacobian at x for each of these slots: Dfun's, or by forward differences."""
     problems = slab.problem[slots]
     weights = job.weights_of(problems)
-    x = slab.w[slots, _X]
+    x = _core.batch_points(slab.arrays, slots, _X)
     if job.problem.Dfun is not None:
         jac, cost = job.jacobians(x, problems), np.zeros(slots.size, np.int64)
     else:
@@ -289,7 +289,11 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
     elif job.settings.number:
         limits = slab.largest(slots, False), None, None
     points, steps = _core.difference_steps(x, relative_step, *limits)
-    grows = slab.state["bounded"][slots] == 1 if job.problem.loss.is_linear else np.ones(slots.size, bool)
+    grows = None                    # whose steps that change no residual grow
+    if not job.problem.loss.is_linear:
+        grows = np.ones(slots.size, bool)
+    elif bounds is not None:
+        grows = slab.state["bounded"][slots] == 1
     for j, step in enumerate(np.ascontiguousarray(steps.T)):
         moved = x.copy()
         moved[:, j] = points[:, j]
@@ -302,7 +306,7 @@ def difference_jacobians(slab, slots, job, x, problems, weights):
                 f[free] = job.residuals(moved[free], problems[free])
             cost -= step == 0
         _core.batch_difference(slab.arrays, slots, f, weights, step, jac, j)
-        if bounds is not None or not job.problem.loss.is_linear:
+        if grows is not None:
             grow_steps(slab, slots, job, x, problems, weights, (j, relative_step, points, limits, grows), (jac, cost))
     return jac, cost
 
@@ -340,3 +344,4 @@ def collect(slab, slots, result):
     _core.batch_collect(slab.arrays, slots, slab.problem[slots], result.x, result.ier, result.nfev,
                         result.njev, result.fnorm, result.cov_x, result.fvec, result.multipliers)
     slab.problem[slots] = -1
+    slab.state["request"][slots] = _FREE

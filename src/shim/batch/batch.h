@@ -46,11 +46,14 @@ void batch_restore(PyThreadState *released);
 
 /* events.c: the events of the ask/tell machine, for many problems, and their results */
 PyObject *batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *batch_wanting(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *batch_points(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_tell_norm(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_tell_model(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_difference(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *batch_collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
-extern const char batch_start_doc[], batch_tell_norm_doc[], batch_tell_model_doc[],
+extern const char batch_start_doc[], batch_wanting_doc[], batch_points_doc[],
+    batch_tell_norm_doc[], batch_tell_model_doc[],
     batch_difference_doc[], batch_collect_doc[];
 
 /* lanes.c: the models of one event, at most batch_lanes_count at a time, in batch_lanes_bytes

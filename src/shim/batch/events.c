@@ -7,6 +7,10 @@
 
 const char batch_start_doc[] =
     "batch_start(slab, slots)\n--\n\nlsq_start for every slot.";
+const char batch_wanting_doc[] =
+    "batch_wanting(slab, requests)\n--\n\nThe slots, as an array, whose problems want one of these.";
+const char batch_points_doc[] =
+    "batch_points(slab, slots, column)\n--\n\nThis vector of every slot, as rows of an array of its own.";
 const char batch_tell_norm_doc[] =
     "batch_tell_norm(slab, slots, f, weights, loss)\n--\n\n"
     "Here are the residuals at every slot's trial, or feeler; weights and loss may be None.";
@@ -33,6 +37,82 @@ batch_start(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     for (npy_intp k = 0; k < s.count; k++)
         lsq_start(s.state + s.slots[k], batch_vectors(&s, s.slots[k]));
     Py_RETURN_NONE;
+}
+
+PyObject *
+batch_points(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    slab s;
+    npy_intp shape[2], column;
+    double *to;
+    PyObject *points;
+
+    (void)module;
+    if (!batch_takes("batch_points", 3, nargs) || batch_read_slab(args[0], args[1], &s) < 0)
+        return NULL;
+    column = PyLong_AsSsize_t(args[2]);
+    if (column < 0 || column >= s.columns) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "batch: w has no such vector");
+        return NULL;
+    }
+    shape[0] = s.count;
+    shape[1] = s.n;
+    points = PyArray_SimpleNew(2, shape, NPY_DOUBLE);
+    if (points == NULL)
+        return NULL;
+    to = PyArray_DATA((PyArrayObject *)points);
+    for (npy_intp k = 0; k < s.count; k++)
+        memcpy(to + k * s.n, batch_vectors(&s, s.slots[k]) + column * s.n, (size_t)s.n * sizeof *to);
+    return points;
+}
+
+static int
+asks(const lsq_state *state, int64_t wanted)
+{
+    return state->request >= 0 && state->request <= LSQ_ASK_FEELER && (wanted >> state->request & 1);
+}
+
+PyObject *
+batch_wanting(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    npy_intp size[1] = {-1}, count = 0;
+    const lsq_state *state;
+    int64_t wanted = 0, *slots;         /* a bit for each request */
+    PyObject *found;
+
+    (void)module;
+    if (!batch_takes("batch_wanting", 2, nargs))
+        return NULL;
+    if (!PyTuple_Check(args[0]) || PyTuple_GET_SIZE(args[0]) < 1 || !PyTuple_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "batch: a slab and requests are tuples");
+        return NULL;
+    }
+    state = batch_array(PyTuple_GET_ITEM(args[0], 0), "state", NPY_VOID, 1, size);
+    if (state == NULL)
+        return NULL;
+    if (PyArray_ITEMSIZE((PyArrayObject *)PyTuple_GET_ITEM(args[0], 0)) != sizeof *state) {
+        PyErr_SetString(PyExc_ValueError, "batch: state is not a record of lsq_state");
+        return NULL;
+    }
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(args[1]); k++) {
+        long request = PyLong_AsLong(PyTuple_GET_ITEM(args[1], k));
+
+        if (request == -1 && PyErr_Occurred())
+            return NULL;
+        if (request >= 0 && request <= LSQ_ASK_FEELER)
+            wanted |= (int64_t)1 << request;
+    }
+    for (npy_intp k = 0; k < size[0]; k++)
+        count += asks(state + k, wanted);
+    found = PyArray_SimpleNew(1, &count, NPY_INT64);
+    if (found == NULL)
+        return NULL;
+    slots = PyArray_DATA((PyArrayObject *)found);
+    for (npy_intp k = 0; k < size[0]; k++)
+        if (asks(state + k, wanted))
+            *slots++ = k;
+    return found;
 }
 
 /* What a strategy asks for, where f at the trial is `told`. */
@@ -204,8 +284,8 @@ batch_difference(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     double *jac;
     PyThreadState *released;
     int failed = 0;
+    const lsq_lanes_kernels *loops = &((module_state *)PyModule_GetState(module))->kernels->lanes;
 
-    (void)module;
     if (!batch_takes("batch_difference", 7, nargs) || batch_read_slab(args[0], args[1], &s) < 0)
         return NULL;
     shape[0] = cube[0] = s.count;
@@ -230,8 +310,7 @@ batch_difference(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         if (h == 0)
             memset(column, 0, (size_t)s.m * sizeof *column);
         else if (weights == NULL)
-            for (npy_intp i = 0; i < s.m; i++)
-                column[i] = (moved[i] - fvec[i]) / h;
+            loops->difference_alone(s.m, moved, fvec, h, column);
         else
             for (npy_intp i = 0; i < s.m; i++)
                 column[i] = (weighted(moved[i], weights[k * s.m + i]) - fvec[i]) / h;

@@ -62,26 +62,53 @@ batch_lanes_make(void *memory, const lsq_lanes_kernels *loops, npy_intp m, npy_i
     return l;
 }
 
-/* Column by column in the order of this lane's last pivots: the next are likely to be
-   much the same, and then no columns need change places. */
-static void
-pack(const batch_lanes *l, int q, const batch_model *model)
+/* Element i of every lane's vector, one row of lanes after another. */
+static inline void
+interleave(npy_intp m, const double *const *vectors, npy_intp stride, double *lanes)
 {
-    npy_intp m = l->m, n = l->n;
-    double *lane = l->a + q;
+    const double *a = vectors[0], *b = vectors[1], *c = vectors[2], *d = vectors[3];
+    const double *e = vectors[4], *f = vectors[5], *g = vectors[6], *h = vectors[7];
 
-    for (npy_intp j = 0; j < n; j++) {
-        npy_intp from = (l->ipvt[j * LSQ_LANES + q] - 1) * m;
+    _Static_assert(LSQ_LANES == 8, "as many vectors as lanes");
+    for (npy_intp i = 0; i < m; i++, lanes += LSQ_LANES) {
+        npy_intp k = i * stride;
 
-        if (model->lane == NULL)
-            for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
-                *lane = model->fjac[from + i];
-        else
-            for (npy_intp i = 0; i < m; i++, lane += LSQ_LANES)
-                *lane = model->lane[(from + i) * model->lanes];
+        lanes[0] = a[k];
+        lanes[1] = b[k];
+        lanes[2] = c[k];
+        lanes[3] = d[k];
+        lanes[4] = e[k];
+        lanes[5] = f[k];
+        lanes[6] = g[k];
+        lanes[7] = h[k];
     }
-    for (npy_intp i = 0; i < m; i++)
-        l->b[i * LSQ_LANES + q] = model->lane == NULL ? model->f[i] : model->residuals[i];
+}
+
+/* Column by column in the order of each lane's last pivots: the next are likely to be much the same, and
+   then no columns need change places.  In lanes without a model stands the first. */
+static void
+pack(const batch_lanes *l, const batch_model *models, int count)
+{
+    npy_intp m = l->m, n = l->n, stride = models->lane == NULL ? 1 : models->lanes;
+    const double *vectors[LSQ_LANES];
+
+    for (npy_intp j = 0; j <= n; j++) {
+        for (int q = 0; q < LSQ_LANES; q++) {
+            const batch_model *model = models + (q < count ? q : 0);
+            const double *jac = model->lane == NULL ? model->fjac : model->lane;
+
+            if (j < n)
+                vectors[q] = jac + (l->ipvt[j * LSQ_LANES + q] - 1) * m * stride;
+            else
+                vectors[q] = model->lane == NULL ? model->f : model->residuals;
+        }
+        if (j < n && stride > 1)
+            interleave(m, vectors, stride, l->a + j * m * LSQ_LANES);
+        else if (j < n)
+            interleave(m, vectors, 1, l->a + j * m * LSQ_LANES);
+        else
+            interleave(m, vectors, 1, l->b);
+    }
 }
 
 /* J and f of a model in lanes, in the room for them. */
@@ -116,8 +143,7 @@ batch_factor(batch_lanes *l, const batch_model *models, int count)
     int together = count >= FEWEST;
 
     if (together) {
-        for (int q = 0; q < count; q++)
-            pack(l, q, models + q);
+        pack(l, models, count);
         memcpy(l->came, l->ipvt, (size_t)(LSQ_LANES * l->n) * sizeof *l->came);
         l->kernels->factor(l->m, l->n, l->a, l->b, l->ipvt, l->rdiag, l->acnorm, l->plain, l->work, l->places);
     }
