@@ -104,7 +104,8 @@ def spectra_by_hyperspy(cube: np.ndarray) -> np.ndarray:
     model.extend([bell, level])
     model.multifit(optimizer="lm", show_progressbar=False)
     parts = [bell.height, bell.centre, bell.fwhm, level.offset]
-    return np.stack([part.map["values"] for part in parts], axis=-1) / [1, 1, FWHM, 1]
+    values = np.stack([part.map["values"] for part in parts], axis=-1) / [1, 1, FWHM, 1]
+    return values * np.sign(values[..., 2:3]) ** [0, 0, 1, 0]           # widths of either sign are the same line
 
 
 # --------------------------------------------------------------------- DIPY
