@@ -118,7 +118,7 @@ def peers():
     """The peers and their versions; None if a peer is not installed, and so not measured."""
     from importlib.metadata import PackageNotFoundError, version
     found = {}
-    for name in ("scipy", "numpy", "numba", "astropy", "lmfit", "xarray", "dipy", "distributed"):
+    for name in ("scipy", "numpy", "numba", "astropy", "lmfit", "xarray", "hyperspy", "dipy", "distributed"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

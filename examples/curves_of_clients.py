@@ -1,9 +1,10 @@
-"""Fit the curves of xarray, astropy and DIPY with one call of `curve_fit_batch` each, and compare with these packages' loops.
+"""Fit the curves of xarray, astropy, hyperspy and DIPY all at once with `curve_fit_batch`, and compare with their own loops.
 
     python examples/curves_of_clients.py [--size N]
 
 * xarray: a cube of (time, y, x), a decay in every pixel, some of which are missing: `DataArray.curvefit`.
 * astropy: a cube of spectra, a Gaussian line over a background in each: `parallel_fit_dask`.
+* hyperspy: the same spectra: `multifit` of a model of two components.
 * DIPY: diffusion-weighted signals of voxels along 33 directions, a tensor in each: `nlls_fit_tensor`.
 
 Each package fits one curve after the other.  Here each has a model written for one curve, and one call for all curves.
@@ -57,6 +58,7 @@ def pixels_by_xarray(cube) -> np.ndarray:
 # ------------------------------------------------------------------ astropy
 
 WAVELENGTHS = np.linspace(-5, 5, 60)
+FWHM = 2 * math.sqrt(2 * math.log(2))   # of a line whose standard deviation is 1
 
 
 def line(x, amplitude, mean, stddev, background):
@@ -91,6 +93,20 @@ def spectra_by_astropy(cube: np.ndarray) -> np.ndarray:
     fitted = parallel_fit_dask(model=model, fitter=LMLSQFitter(), data=cube, fitting_axes=0,
                                world=(WAVELENGTHS * units.one,), scheduler="synchronous")
     return np.stack([getattr(fitted, name) for name in ("amplitude_0", "mean_0", "stddev_0", "amplitude_1")], axis=-1)
+
+
+def spectra_by_hyperspy(cube: np.ndarray) -> np.ndarray:
+    import hyperspy.api as hs
+    signal = hs.signals.Signal1D(np.moveaxis(cube, 0, -1))
+    axis = signal.axes_manager[-1]
+    axis.offset, axis.scale = WAVELENGTHS[0], WAVELENGTHS[1] - WAVELENGTHS[0]
+    bell, level = hs.model.components1D.GaussianHF(height=7, centre=0, fwhm=FWHM), hs.model.components1D.Offset(1.5)
+    model = signal.create_model()
+    model.extend([bell, level])
+    model.multifit(optimizer="lm", show_progressbar=False)
+    parts = [bell.height, bell.centre, bell.fwhm, level.offset]
+    values = np.stack([part.map["values"] for part in parts], axis=-1) / [1, 1, FWHM, 1]
+    return values * np.sign(values[..., 2:3]) ** [0, 0, 1, 0]           # widths of either sign are the same line
 
 
 # --------------------------------------------------------------------- DIPY
@@ -151,6 +167,9 @@ def pairs(size: int) -> dict:
     if importlib.util.find_spec("astropy"):
         data = spectra(size)
         found["astropy"] = lambda: fit_spectra(data), lambda: spectra_by_astropy(data)
+    if importlib.util.find_spec("hyperspy"):
+        same = spectra(size)
+        found["hyperspy"] = lambda: fit_spectra(same), lambda: spectra_by_hyperspy(same)
     if importlib.util.find_spec("dipy"):
         matrix, signals = design(), voxels(size)
         found["DIPY"] = lambda: fit_voxels(matrix, signals), lambda: voxels_by_dipy(matrix, signals)
@@ -181,7 +200,7 @@ def main() -> int:
     for name, (ours, theirs) in pairs(size).items():
         right.append(compare(name, ours, theirs))
     if not right:
-        print("none of xarray, astropy and DIPY is installed")
+        print("none of xarray, astropy, hyperspy and DIPY is installed")
     return 0 if all(right) else 1
 
 

@@ -239,7 +239,9 @@ install_requirements() {
 install_requirements build
 case $target in
     demo) install_requirements plot || say "no matplotlib: there will be no picture" ;;
-    bench) install_requirements test && { install_requirements plot || say "no matplotlib: there will be no chart"; } ;;
+    bench)
+        install_requirements test && { install_requirements plot || say "no matplotlib: there will be no chart"; }
+        install_requirements bench || say "no hyperspy or DIPY: they will not be measured" ;;
     docs)
         install_requirements docs
         if ! have chromium && ! have chromium-browser && ! have google-chrome && [ -z "${CHROMIUM:-}" ]; then

@@ -272,3 +272,18 @@ def test_single_precision_models():
         return decay(t.astype(np.float32), np.float32(height), np.float32(rate), np.float32(level))
     result = lsq.fit(model, T, Y, {"rate": 1.0, "height": 1, "level": 0}, separable=["height", "level"])
     assert result.x == pytest.approx([2.5104, 1.3036, 0.4985], rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["fast", "minpack"])
+@pytest.mark.parametrize("start", [(5, 1), (3, 1), (5, 0.5), (1, 0.1)])
+def test_a_trial_at_which_a_column_is_huge_spoils_nothing(start, strategy):
+    """exp(150 t) at a rejected trial: the next columns are not found by a step that suits that one."""
+    t = np.linspace(0, 10, 80)
+
+    def two_decays(t, fast, slow, height1, height2, level):
+        with np.errstate(all="ignore"):
+            return height1*np.exp(-fast*t) + height2*np.exp(-slow*t) + level
+
+    y = two_decays(t, 2.0, 0.4, 40, 25, 5) + 0.3*np.random.default_rng(22).standard_normal(t.size)
+    found = lsq.fit(two_decays, t, y, dict(zip(("fast", "slow"), start)), sigma=0.3, separable=True, strategy=strategy)
+    assert found.success and np.allclose(found.x, [1.9489, 0.39546, 39.814, 24.547, 5.0466], rtol=1e-4)

@@ -169,14 +169,60 @@ def test_all_benchmarks_go_into_one_file_with_the_ratios_first(tmp_path, monkeyp
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     benchmarks = importlib.import_module("run")
-    monkeypatch.setitem(benchmarks.BENCHMARKS, "overhead", (["--rounds", "1"], []))
-    monkeypatch.setattr(sys, "argv", ["run.py", "--only", "overhead", "--out", str(tmp_path / "new" / "bench.json")])
+    monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--only", "overhead,large", "--out", str(tmp_path / "new" / "bench.json")])
     benchmarks.main()
     found = json.loads((tmp_path / "new" / "bench.json").read_text(encoding="utf-8"))
-    assert list(found) == ["ratios", "machine", "peers", "figures"] and found["peers"]["scipy"] == found["machine"]["scipy"]
-    cases = found["figures"]["overhead"]["cases"]
+    assert list(found) == ["ratios", "spread", "waits", "shapes", "machine", "peers", "figures"]
+    assert found["peers"]["scipy"] == found["machine"]["scipy"]
+    (once,) = found["figures"]["overhead"]
+    cases = once["cases"]
+    assert [(row["m"], row["n"]) for row in found["shapes"]] == [(2000, 20)]
     assert [row["SciPy"] for row in found["ratios"]["overhead"].values()] == [round(case["ratio"], 2) for case in cases]
     assert (tmp_path / "new" / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_ratios_of_several_runs_are_medians_with_their_range(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmarks = importlib.import_module("run")
+    runs = [{"a fit": {"SciPy": ratio}} for ratio in (3.0, 1.0, 2.0)]
+    assert benchmarks.joined(runs) == ({"a fit": {"SciPy": 2.0}}, {"a fit": {"SciPy": [1.0, 3.0]}})
+    def row(median, peer):
+        return {"case": "import", "unit": "ms", "ours": {"median": median, "low": median - 1, "high": median + 1},
+                "peers": {"SciPy": {"median": peer, "low": peer, "high": peer}}}
+    (found,) = benchmarks.waits([{"rows": [row(median, 10*median)]} for median in (5.0, 7.0, 6.0)])
+    assert found["ours"] == {"median": 6.0, "low": 4.0, "high": 8.0}
+    assert found["peers"]["SciPy"] == {"median": 60.0, "low": 50.0, "high": 70.0}
+
+
+def test_pages_are_written_from_what_was_measured(tmp_path, monkeypatch, capsys):
+    """Every figure between the marks comes from the file: another file, another page."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    measured = importlib.import_module("measured")
+    kept = json.loads((ROOT / "docs" / "bench.json").read_text(encoding="utf-8"))
+    for page in measured.PAGES:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text((ROOT / page).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(measured, "ROOT", tmp_path)
+    monkeypatch.setattr(measured, "KEPT", tmp_path / "docs" / "bench.json")
+    for row in kept["waits"]:
+        row["ours"]["median"] = 0.789
+    for cases in kept["ratios"].values():
+        for row in cases.values():
+            row.update(dict.fromkeys(row, 6.54321))
+    kept["machine"]["processor"] = "an abacus"
+    source = tmp_path / "new.json"
+    source.write_text(json.dumps(kept | {"figures": {}}), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["measured.py", "--from", str(source)])
+    assert measured.main() == 0
+    pages = {page: (tmp_path / page).read_text(encoding="utf-8") for page in measured.PAGES}
+    assert "**6.5 times**" in pages["README.md"] and "an abacus" in pages["README.md"]
+    assert "6.5" in pages["docs/benchmarks.md"] and "| 0.789" in pages["docs/benchmarks.md"]
+    assert "| 0.789" in pages["docs/in_other_packages.md"]
+    monkeypatch.setattr(sys, "argv", ["measured.py", "--check"])
+    assert measured.main() == 0
+    (tmp_path / "README.md").write_text(pages["README.md"].replace("6.5 times", "9 times"), encoding="utf-8")
+    assert measured.main() == 1
+    assert "README.md does not say" in capsys.readouterr().out
 
 
 def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):
@@ -191,6 +237,8 @@ def test_compiled_benchmark_measures_every_solver(tmp_path, minpack):
         ours, its = solved[problem, method, "leastsq"], solved[problem, method, "libminpack"]
         assert (ours["residual_calls"], ours["jacobian_calls"]) == (its["residual_calls"], its["jacobian_calls"])
     assert {(row["problem"], row["method"]) for row in record["from_python"]} == cases
+    others = {row["solver"] for row in record["from_c"]} - {"leastsq", "libminpack", "libcminpack"}
+    assert others == set(record["versions"])                # GSL and TinySolver where they are installed: the same answers
 
 
 @pytest.mark.parametrize("block", [999, 100_000])

@@ -20,6 +20,7 @@ QUICK = {
     "benchmarks/separable.py": (["--strategy", "minpack"], "solved 49, 53, 53 of 54"),
     "benchmarks/strategies.py": (["--collection", "published"], "judging published, 12 runs"),
     "benchmarks/tsqr_kernel.py": (["--isa", "baseline", "--shapes", "2000x10", "--rounds", "1"], "baseline C"),
+    "benchmarks/waiting.py": (["--quick"], "profiles of 3 parameters"),
     "benchmarks/without_start.py": (["--seeds", "0", "--families", "none"], "of 27"),
     "examples/count_coverage.py": (["--fits", "10", "--peaks", "40", "--levels", "1"], "poisson"),
     "examples/error_coverage.py": (["--quick"], "correlated"),
@@ -44,13 +45,14 @@ SLOW = {
     "tools/coverage.sh": (["tests/parity/test_nist.py"], "TOTAL"),
 }
 # Packages without which a script is not run.
-NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/groups.py": ["scipy"], "benchmarks/large.py": ["scipy"]}
+NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/groups.py": ["scipy"], "benchmarks/large.py": ["scipy"], "benchmarks/waiting.py": ["scipy"]}
 NOT_CALLED_BY_PEOPLE = {
     "benchmarks/accelerated.py": "geodesic acceleration, a peer that benchmarks/strategies.py imports",
     "examples/fit_notebook.py": "the cells of docs/fit.ipynb, which tools/notebook.py runs",
     "examples/strd.py": "the reader of NIST's files, which other scripts import",
     "tools/in_place.py": "a plugin of pytest that tools/clients.py loads",
     "tools/setup.sh": "the first step of every make target; test_readme.py runs it",
+    "tools/clean_machine.sh": "installs on new Debian systems, as root and from a mirror (CONTRIBUTING.md)",
     "tools/check_site.py": "the last step of `make docs`, on the site that it has built",
 }
 

@@ -459,6 +459,7 @@ def test_a_fit_in_blocks_agrees_with_the_whole(case, rng):
     own = report(fit, **known)
     if case.loss == "linear":
         assert off(own.covariance.cov, reference.cov) <= OWN
+        assert own.covariance.condition == pytest.approx(reference.condition, rel=0.05)
     else:
         assert any("loss" in text for text in own.warnings)
     for name in ("m", "dof", "chi2"):

@@ -371,17 +371,21 @@ def _message(out, njev, fault, problem, settings, maxfev, linear, said):
         at = ", ".join(f"{name} = {float(one):.6g}" for name, one in zip(problem.names, out[0]))
         return f"The residual of {problem.where(row) or f'y[{row}]'} is {value} at the start: {at}."
     ended = why_it_ended((*out, None, None, njev, *(None,)*4, fault), problem.loss.rho, maxfev=maxfev, **settings.tolerances())
-    ended = " ".join(ended.split())
+    sentences = [" ".join(ended.split())]
     if problem.bounds is not None:
         active = problem.bounds.active_mask(out[0])
         free = problem.bounds.free
         for which, side in ((-1, "lower"), (1, "upper")):
             names = [name for name, one, may in zip(problem.names, active, free) if one == which and may]
             if names:
-                ended += f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound."
+                sentences.append(f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} at the {side} bound.")
     if len(linear):
-        ended += f" Linear parameters, which were solved for: {', '.join(problem.names[j] for j in linear)}."
-    return f"{ended} {said}" if said else ended
+        sentences.append(f"Linear parameters, which were solved for: {', '.join(problem.names[j] for j in linear)}.")
+    if said:
+        sentences.append(said)
+    if len(sentences) > 1 and not sentences[0].endswith("."):        # SciPy's sentences have no full stop
+        sentences[0] += "."
+    return " ".join(sentences)
 
 
 def _is_ours(error):

@@ -68,6 +68,7 @@ class Projected:
                 self.zero = np.clip(self.zero, mine.low, mine.high)
                 self.low, self.high = mine.low - self.zero, mine.high - self.zero
                 self.steps = self._allowed(self.steps)
+        self.first_steps = self.steps.copy()
         self.constant = None            # the offset, once it is known not to depend on a
         self.calls = self.jacobian_calls = self.evaluations = 0
         self.fault, self.eps, self.rows = None, EPS, 1
@@ -127,6 +128,11 @@ class Projected:
         size = np.linalg.norm(offset)
         for k, step in enumerate(self.steps.tolist()):
             length = np.linalg.norm(columns[:, k])
+            first = self.first_steps[k]
+            if abs(step)*length < LOST*size and step != first:      # the column of the last point was far larger
+                self.steps[k] = step = first
+                columns[:, k] = self._column(a, k, offset)
+                length = np.linalg.norm(columns[:, k])
             for far in FAR if self._looks_far and self.low is None else ():
                 if length > 0:
                     break

@@ -152,7 +152,8 @@ def confidence_intervals(fit, x=None, args=(), Dfun=None, *, level=0.95, method=
     ----------
     .. [1] D. M. Bates, D. G. Watts, "Nonlinear Regression Analysis and Its
        Applications" (1988), section 6.1.
-    .. [2] P. J. Huber, E. M. Ronchetti, "Robust Statistics", 2nd ed. (2009), section 7.6.
+    .. [2] P. J. Huber, E. M. Ronchetti, "Robust Statistics", 2nd ed. (2009),
+       section 7.6.
 
     Examples
     --------

@@ -266,7 +266,8 @@ def covariance(fit, x=None, args=(), Dfun=None, *, method=None, sigma=None, abso
     ----------
     .. [1] G. H. Golub, C. F. Van Loan, "Matrix Computations", 4th ed. (2013),
        sections 5.3 and 5.5.
-    .. [2] P. J. Huber, "Robust Statistics" (1981), section 7.6.
+    .. [2] P. J. Huber, "Robust Statistics" (1981),
+       section 7.6.
 
     Examples
     --------
@@ -448,11 +449,28 @@ def _shown(x, cov, problem, *, fixed, dof, chi2, reduced_chi2):
     bounds, n = problem.bounds, x.size
     stderr = np.sqrt(np.diag(cov))
     return CovarianceResult(
-        x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=n - int(fixed.sum()), condition=np.nan,
+        x=x, cov=cov, stderr=stderr, correlation=correlation_of(cov, stderr), rank=n - int(fixed.sum()),
+        condition=_condition_of(cov[np.ix_(~fixed, ~fixed)]),
         dof=dof, chi2=chi2, reduced_chi2=reduced_chi2, absolute_sigma=bool(problem.absolute_sigma), optimality=np.nan,
         null_space=np.zeros((n, 0)), names=problem.names, fixed=fixed, method="the fit's own", derivative_error=np.nan, nfev=0,
         bounds=None if bounds is None else (bounds.low, bounds.high), loss=problem.loss.rho, f_scale=problem.loss.scale,
         held=np.zeros(n, bool), problem=problem)
+
+
+def _condition_of(cov):
+    """Of the Jacobian with columns of length one, from which this covariance was made; inf if that is singular."""
+    if not np.isfinite(cov).all():
+        return np.inf
+    scale = np.sqrt(np.diag(cov))
+    if not (scale > 0).all():
+        return np.inf                   # exact data: nothing is left of the Jacobian
+    values, vectors = np.linalg.eigh(cov/np.outer(scale, scale))
+    if not values.size or values[0] <= 0:
+        return np.inf if values.size else 1.0
+    gram = (vectors/values) @ vectors.T
+    lengths = np.sqrt(np.diag(gram))
+    values = np.linalg.eigvalsh(gram/np.outer(lengths, lengths))
+    return float(np.sqrt(values[-1]/values[0])) if values[0] > 0 else np.inf
 
 
 def correlation_of(cov, stderr):
