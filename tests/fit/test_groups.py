@@ -112,7 +112,7 @@ def test_wrong_labels_are_refused(groups, error, said):
 
 
 def test_a_dfun_makes_no_differences():
-    with pytest.raises(ValueError, match="groups are for differences, which are then made together, but with Dfun there are none"):
+    with pytest.raises(ValueError, match="groups combine the differences of several parameters, but with Dfun there are none"):
         leastsq(residual, X0, Dfun=lambda x: np.ones((S*40, 25)), groups=GROUPS)
     with pytest.raises(ValueError, match="separable cannot be combined with groups"):
         leastsq(residual, X0, separable=lambda a: np.ones((S*40, 1)), groups=GROUPS)

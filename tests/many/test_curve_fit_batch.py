@@ -256,7 +256,7 @@ BAD = [
     (dict(diag=[1, 0]), TypeError, "every entry of diag must be positive"),
     (dict(slab=0), ValueError, "curve_fit_batch: slab must be at least 1"),
     (dict(loss="none"), ValueError, "`loss` must be one of"),
-    (dict(loss="poisson"), ValueError, "loss='poisson' is for leastsq_batch, which takes counts and their expectation separately"),
+    (dict(loss="poisson"), ValueError, "loss='poisson' is for leastsq_batch, which takes counts and their expectation"),
     (dict(f=lambda t, *p: t), ValueError, "Unable to determine number of fit parameters"),
     (dict(f=lambda t, a, b: t), ValueError, r"f must return a row for each problem, shape \(12, 24\) .* got \(24,\)"),
     (dict(f=lambda t, a, b: math.exp(a)*t), TypeError, "length-1|0-dimensional"),

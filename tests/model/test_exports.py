@@ -164,7 +164,7 @@ def test_what_json_cannot_hold_is_given_again(tmp_path):
     result = lsq.fit(lambda x, *p: decay(x.t, *p), Times(), Y, [1, 1, 0], sigma=0.02, loss=scaled)
     result.save(tmp_path/"a.json")
     model = lambda x, *p: decay(x.t, *p)        # noqa: E731
-    for given, words in (({}, "loss must be given"), ({"loss": scaled}, "x must be given with model: JSON cannot hold the x of the fit, Times")):
+    for given, words in (({}, "loss must be given"), ({"loss": scaled}, "x must be given with model: .* x of the fit, Times")):
         with pytest.raises(ValueError, match=words):
             lsq.load(tmp_path/"a.json", model, **given)
     other = lsq.load(tmp_path/"a.json", model, x=Times(), loss=scaled)

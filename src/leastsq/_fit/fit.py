@@ -111,7 +111,7 @@ def _differences(problem, counts, remembers):
         if how.workers is not None:
             raise ValueError("leastsq: workers evaluate differences, but with Dfun there are none")
         if how.groups is not None:
-            raise ValueError("leastsq: groups are for differences, which are then made together, but with Dfun there are none")
+            raise ValueError("leastsq: groups combine the differences of several parameters, but with Dfun there are none")
         return None
     if how.scheme == "2-point" and how.workers is how.steps is how.groups is None and not counts:
         return None                     # the core makes these differences

@@ -41,7 +41,7 @@ typedef struct {
     int64_t ldr;
     double *f, *spare;          /* m doubles each */
     double *columns;            /* blocked: m x n for differences or a compiled Dfun */
-    void *memory;               /* w, ipvt, spare, and f and r unless they are in fvec and fjac */
+    void *memory;               /* one block for w, ipvt, spare and the other arrays that are not NumPy's */
     PyArrayObject *x, *diag, *lo, *hi;
     PyArrayObject *fvec, *fjac; /* only for full output: the arrays of f and of a dense r */
 } fit;

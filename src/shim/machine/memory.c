@@ -1,7 +1,8 @@
 /* The ask/tell machine as an object: its memory, and copies of it. */
 #include "machine.h"
 
-/* The number of doubles in r, ipvt and the vectors, without the scratch that only bounds need. */
+/* The number of doubles that last between events: r, ipvt and the vectors; without a strategy, the scratch
+   that bounds need (n columns from LSQ_TRIANGLE on) comes last and is left out. */
 static size_t
 lasting_size(int64_t n, int64_t strategy)
 {
