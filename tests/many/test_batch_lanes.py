@@ -94,6 +94,40 @@ def test_counts_in_lanes(lanes, derivatives, in_lanes, compiled):  # noqa: F811
             assert_same(result, arrays(wanted))
 
 
+STARTS = {"short steps": (1.0, dict(factor=1e-3)), "long steps": (1.0, dict(factor=1e4)), "far": (1e6, {}),
+          "a start of zeros": (0.0, {}), "a tiny start": (1e-20, {}), "numbers whose squares vanish": (1e-170, dict(diag=[1e-150] * 3)),
+          "diag": (5.0, dict(diag=[1e-3, 1.0, 1e3], factor=0.5)), "no time": (2.0, dict(maxfev=3)),
+          "a wide gtol": (1.0, dict(gtol=0.1)), "no tolerance": (1.0, dict(ftol=0.0, xtol=0.0, maxfev=400))}
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
+@pytest.mark.parametrize("name", STARTS)
+def test_steps_that_are_not_ordinary(name, scale, in_lanes, compiled):  # noqa: F811
+    """Damped and rejected steps, norms that are guarded, columns of zeros, fits without residuals."""
+    x0, y = curves(90, seed=20)
+    size, options = STARTS[name]
+    x0, y = x0 * size, y * scale
+    y[::5] = 0
+    func, dfun = both(in_lanes, 8)
+    for derivatives in (False, True):
+        result = leastsq_batch(func, x0, y, Dfun=dfun if derivatives else None, return_fvec=True, **options)
+        wanted = leastsq_batch(compiled[0], x0, y, Dfun=compiled[1] if derivatives else None, return_fvec=True, **options)
+        assert_same(result, arrays(wanted))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7, 10, 12])
+def test_any_number_of_parameters(n, in_lanes):
+    rng = np.random.default_rng(n)
+    m = max(n, 13 - n)
+    truth = rng.uniform(-2, 2, (60, n))
+    t = 0.1 * np.arange(1, m + 1)
+    y = (truth**2 @ t**np.arange(n)[:, None]) + 0.01 * rng.standard_normal((60, m))
+    x0 = rng.uniform(0.1, 3, (60, n))
+    for options in ({}, dict(factor=0.1), dict(diag=np.arange(1.0, n + 1))):
+        result = leastsq_batch(CFunction(in_lanes.lanes_powers, m, lanes=8), x0, y, return_fvec=True, **options)
+        assert_same(result, arrays(leastsq_batch(CFunction(in_lanes.powers, m), x0, y, return_fvec=True, **options)))
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 17, 40])
 def test_any_number_of_problems(count, in_lanes, compiled):  # noqa: F811
     x0, y = curves(count, seed=9)
