@@ -30,6 +30,9 @@ module TAGGED(leastsq_lanes)
    real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp
    real(wp), parameter :: LARGEST_SQUARABLE = 1.304e19_wp
    real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
+   !> A sum of squares, for each element, that the small ones' would not change: theirs are at most 1.5e-39, and
+   !> 1 plus a part below 1.1e-16 is 1.
+   real(wp), parameter :: LEAVES_SMALL_OUT = 1.0e-22_wp
    real(wp), parameter :: ORDINARY_LEAST = 1.0e-13_wp, ORDINARY_MOST = 1.0e26_wp   ! of up to 1000000 squares
    real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
    ! Squares of norms whose roundings, at most some n EPS/SURELY_ACCURATE, are far below 1 - SURELY_SHORTER.
@@ -56,15 +59,21 @@ contains
       integer(ik), intent(in) :: ipvt(LANES, n)
       real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m)
       integer(ik) :: j, k
+      logical :: begun
 
       b = f
       do j = 1, n
-         a(:, :, j) = jac(:, :, ipvt(1, j))
-         if (all(ipvt(:, j) == ipvt(1, j))) cycle
+         begun = .false.
          do k = 1, n
-            if (k == ipvt(1, j)) cycle
-            if (any(ipvt(:, j) == k)) call blend(m, ipvt(1, j), k, jac(1, 1, k), a(1, 1, j))
+            if (k == ipvt(1, j) .or. .not. any(ipvt(:, j) == k)) cycle
+            if (begun) then
+               call blend(m, ipvt(1, j), k, jac(1, 1, k), a(1, 1, j))
+            else
+               call choose_of(m, ipvt(1, j), k, jac(1, 1, k), jac(1, 1, ipvt(1, j)), a(1, 1, j))
+               begun = .true.
+            end if
          end do
+         if (.not. begun) a(:, :, j) = jac(:, :, ipvt(1, j))
       end do
    end subroutine TAGGED(lsq_lanes_pack)
 
@@ -82,6 +91,21 @@ contains
          end do
       end do
    end subroutine blend
+
+   !> a = one in the lanes whose mark is k, and other in the rest.
+   pure subroutine choose_of(length, marks, k, one, other, a)
+      integer(ik), intent(in) :: length, marks(LANES), k
+      real(wp), intent(in) :: one(LANES, length), other(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length)
+      integer(ik) :: i, q
+
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
+            a(q, i) = merge(one(q, i), other(q, i), marks(q) == k)
+         end do
+      end do
+   end subroutine choose_of
 
    !> f = moved in the lanes that are marked with 1.
    pure subroutine TAGGED(lsq_lanes_keep)(m, marks, moved, f) bind(c)
@@ -145,20 +169,27 @@ contains
       real(wp), intent(inout) :: s(LANES, n)              !< a reflector's products
       real(wp), intent(inout) :: norms(LANES, n)          !< scratch
       real(wp) :: norm(LANES), s_b(LANES)
-      integer(ik) :: j, k, q, next(LANES), rest
+      integer(ik) :: j, k, q, next(LANES), sure(LANES), rest
 
       ! Preconditions
       call squares(m, n, a, acnorm)
       plain = 1
+      sure = 1
       do k = 1, n
          rdiag(:, k) = acnorm(:, k)
          whole(:, k) = acnorm(:, k)
-         call settle(m, a(1, 1, k), acnorm(1, k), plain)
-         !$omp simd
-         do q = 1, LANES
-            plain(q) = merge(merge(plain(q), 0_ik, acnorm(q, k) <= huge(1.0_wp)), 0_ik, acnorm(q, k) > 0)
-         end do
+         call make_sure(m, a(1, 1, k), acnorm(1, k), sure)
       end do
+      if (sum(sure) < LANES) then
+         do k = 1, n
+            call look_closer(m, a(1, 1, k), acnorm(1, k), plain)
+            !$omp simd
+            do q = 1, LANES
+               plain(q) = merge(plain(q), 0_ik, acnorm(q, k) > 0)
+            end do
+         end do
+      end if
+      acnorm = sqrt(acnorm)
 
       ! Calculation
       call choose(1_ik, n, acnorm, ipvt, places, next)
@@ -385,32 +416,62 @@ contains
       real(wp), intent(in) :: x(LANES, length)
       real(wp), intent(inout) :: norms(LANES)     !< sums of squares; norms on return
       integer(ik), intent(inout) :: plain(LANES)
-      real(wp) :: limit, first
-      integer(ik) :: sure(LANES), i, q, second
+      integer(ik) :: sure(LANES)
+
+      sure = 1
+      call make_sure(length, x, norms, sure)
+      if (sum(sure) < LANES) call look_closer(length, x, norms, plain)
+      norms = sqrt(norms)
+   end subroutine settle
+
+   !> Sure stays 1 where a sum of squares and the first elements tell that all others are ordinary.
+   pure subroutine make_sure(length, x, totals, sure)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: x(LANES, length), totals(LANES)
+      integer(ik), intent(inout) :: sure(LANES)
+      real(wp) :: first
+      integer(ik) :: q, second
 
       second = min(2_ik, length)                  ! columns of Jacobians may begin with a zero
       !$omp simd private(first)
       do q = 1, LANES
          first = merge(x(q, second), x(q, 1), x(q, 1) == 0)
-         sure(q) = merge(1_ik, 0_ik, norms(q) < ORDINARY_MOST)
-         sure(q) = merge(sure(q), 0_ik, norms(q) > ORDINARY_LEAST)
+         sure(q) = merge(sure(q), 0_ik, totals(q) < ORDINARY_MOST)
+         sure(q) = merge(sure(q), 0_ik, totals(q) > ORDINARY_LEAST)
          sure(q) = merge(sure(q), 0_ik, first*first >= ABSORBS_SMALL)
       end do
-      if (sum(sure) < LANES) then
-         limit = (LARGEST_SQUARABLE/real(length, wp))**2
-         !$omp simd
+   end subroutine make_sure
+
+   !> The sums without small elements, as MINPACK's guarded norm adds them up.  Where an element is so
+   !> large, or the sum so small, that this norm is not the sum's root, plain becomes 0.
+   pure subroutine look_closer(length, x, totals, plain)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: x(LANES, length)
+      real(wp), intent(inout) :: totals(LANES)    !< sums of all squares; on return without the small ones
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp) :: limit, middle(LANES), least(LANES), size
+      integer(ik) :: i, q, ordinary
+
+      limit = (LARGEST_SQUARABLE/real(length, wp))**2
+      middle = 0
+      least = huge(1.0_wp)
+      do i = 1, length
+         !$omp simd private(size)
          do q = 1, LANES
-            plain(q) = merge(plain(q), 0_ik, norms(q) < limit)
+            size = merge(abs(x(q, i)), huge(1.0_wp), x(q, i) /= 0)
+            least(q) = merge(size, least(q), size < least(q))
+            middle(q) = middle(q) + merge(x(q, i)*x(q, i), 0.0_wp, abs(x(q, i)) > SMALLEST_SQUARABLE)
          end do
-         do i = 1, length
-            !$omp simd
-            do q = 1, LANES                       ! a small element counts only where the sum does not absorb it
-               plain(q) = merge(0_ik, plain(q), sure(q) == 0 .and. x(q, i) /= 0 .and. abs(x(q, i)) <= SMALLEST_SQUARABLE)
-            end do
-         end do
-      end if
-      norms = sqrt(norms)
-   end subroutine settle
+      end do
+      !$omp simd private(ordinary)
+      do q = 1, LANES
+         ordinary = merge(1_ik, 0_ik, least(q) > SMALLEST_SQUARABLE)
+         ordinary = merge(1_ik, ordinary, middle(q) >= LEAVES_SMALL_OUT*real(length, wp))
+         ordinary = merge(ordinary, 0_ik, totals(q) < limit)     ! and not of a nan
+         plain(q) = plain(q)*ordinary
+      end do
+      totals = middle
+   end subroutine look_closer
 
    !> totals = the sums of squares of the columns of a, six at a time: where fewer are left, the last one is
    !> repeated, at no cost.

@@ -27,7 +27,7 @@ def quiet():
 def in_lanes(need_program, tmp_path_factory):
     path = tmp_path_factory.mktemp("lanes") / "liblane_problems.so"
     subprocess.run([need_program("cc"), *compiled_problems.FLAGS, f"-I{package.get_include()}",
-                    Path(__file__).parents[1] / "programs" / "lane_problems.c", "-o", path], check=True)
+                    Path(__file__).parents[1] / "programs" / "lane_problems.c", "-o", path, "-lm"], check=True)
     loaded = ctypes.CDLL(str(path))
     loaded.lanes_seen.restype = ctypes.POINTER(ctypes.c_int64)
     return loaded
@@ -126,6 +126,21 @@ def test_any_number_of_parameters(n, in_lanes):
     for options in ({}, dict(factor=0.1), dict(diag=np.arange(1.0, n + 1))):
         result = leastsq_batch(CFunction(in_lanes.lanes_powers, m, lanes=8), x0, y, return_fvec=True, **options)
         assert_same(result, arrays(leastsq_batch(CFunction(in_lanes.powers, m), x0, y, return_fvec=True, **options)))
+
+
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.1])
+def test_tails_whose_squares_vanish(width, in_lanes):
+    """Columns of Jacobians, and residuals, begin with numbers that MINPACK's guarded norm treats apart."""
+    rng = np.random.default_rng(16)
+    m, truth = 40, rng.uniform([1, 0.3], [2, 0.7], (70, 2))
+    y = truth[:, :1] * np.exp(-((np.linspace(0, 1, m) - truth[:, 1:]) / width)**2)
+    y[::3] += 0.01 * rng.standard_normal(y[::3].shape)
+    x0, data = truth + width / 4, np.column_stack([np.full(len(y), width), y])
+    for options in ({}, dict(factor=0.1)):
+        result = leastsq_batch(CFunction(in_lanes.lanes_peak, m, lanes=8), x0, data, return_fvec=True, **options)
+        wanted = leastsq_batch(CFunction(in_lanes.peak, m), x0, data, return_fvec=True, **options)
+        assert_same(result, arrays(wanted))
+        np.testing.assert_allclose(result.x, truth, atol=0.05)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 17, 40])
