@@ -280,7 +280,7 @@ enum {
 
 typedef struct {                /* one instruction set's kernels; sizes m >= n > 0 */
     /* lsq_qrfac with b.  Columns may come in any order: ipvt has their numbers, from 1.  Of a, only R
-       above the diagonal is of use; of a matrix whose plain[q] is 0, nothing.  work: 2*n*LSQ_LANES, places: n. */
+       above the diagonal is of use; of a matrix whose plain[q] is 0, nothing.  work: 3*n*LSQ_LANES, places: n. */
     void (*factor)(int64_t m, int64_t n, double *a, double *b, int64_t *ipvt, double *rdiag, double *acnorm,
                    int64_t *plain, double *work, int64_t *places);
     /* The norms of f; where plain is 0, lsq_enorm's is another. */

@@ -48,6 +48,7 @@ module TAGGED(leastsq_lane_steps)
    integer(ik), parameter :: INFO_FTOL_TOO_SMALL = 6, INFO_XTOL_TOO_SMALL = 7, INFO_GTOL_TOO_SMALL = 8
    real(wp), parameter :: EPS = epsilon(1.0_wp), DWARF = tiny(1.0_wp)
    real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp, LARGEST_SQUARABLE = 1.304e19_wp
+   real(wp), parameter :: LEAVES_SMALL_OUT = 1.0e-22_wp    !< as in lanes.F90
    real(wp), parameter :: RATIO_ACCEPT = 1.0e-4_wp, RATIO_POOR = 0.25_wp, RATIO_GOOD = 0.75_wp
    real(wp), parameter :: LEAST_SHRINK = 0.1_wp, MOST_SHRINK = 0.5_wp, NORM_BLOW_UP = 0.1_wp
    real(wp), parameter :: RADIUS_TOLERANCE = 0.1_wp, LEAST_FRACTION_OF_UPPER = 0.001_wp
@@ -199,9 +200,11 @@ contains
          end do
          call take(wanted, rdiag(1, j), r(1, j, j))
          call take(wanted, b(1, j), w(1, j, V_QTF))
+         !$omp simd
          do q = 1, LANES
-            if (wanted(q) == 0) cycle
-            ipvt(q, j) = factored(q, j)
+            ipvt(q, j) = merge(factored(q, j), ipvt(q, j), wanted(q) == 1)
+         end do
+         do q = 1, LANES                          ! nobody needs those of the others
             w(q, came(q, j), V_COLNORM) = acnorm(q, j)
          end do
       end do
@@ -737,7 +740,7 @@ contains
       real(wp), intent(out) :: norms(LANES)
       integer(ik), intent(inout) :: odd(LANES)
       real(wp) :: total(LANES), least(LANES), limit, size
-      integer(ik) :: i, q
+      integer(ik) :: i, q, strange
 
       limit = (LARGEST_SQUARABLE/real(n, wp))**2
       total = 0
@@ -745,16 +748,18 @@ contains
       do i = 1, n
          !$omp simd private(size)
          do q = 1, LANES
-            total(q) = total(q) + v(q, i)*v(q, i)
+            total(q) = total(q) + merge(v(q, i)*v(q, i), 0.0_wp, .not. abs(v(q, i)) <= SMALLEST_SQUARABLE)
             size = merge(abs(v(q, i)), huge(1.0_wp), v(q, i) /= 0)
             least(q) = merge(size, least(q), size < least(q))
          end do
       end do
-      !$omp simd
+      norms = sqrt(total)
+      !$omp simd private(strange)
       do q = 1, LANES
-         odd(q) = merge(odd(q), 1_ik, total(q) < limit)
-         odd(q) = merge(odd(q), 1_ik, least(q) > SMALLEST_SQUARABLE)
-         norms(q) = sqrt(total(q))
+         strange = merge(0_ik, 1_ik, least(q) > SMALLEST_SQUARABLE)
+         strange = merge(0_ik, strange, total(q) >= LEAVES_SMALL_OUT*real(n, wp))
+         strange = merge(strange, 1_ik, total(q) < limit)
+         odd(q) = merge(odd(q), 1_ik, strange == 0)
       end do
    end subroutine find_norms
 

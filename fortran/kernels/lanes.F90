@@ -30,9 +30,13 @@ module TAGGED(leastsq_lanes)
    real(wp), parameter :: SMALLEST_SQUARABLE = 3.834e-20_wp
    real(wp), parameter :: LARGEST_SQUARABLE = 1.304e19_wp
    real(wp), parameter :: ABSORBS_SMALL = 1.0e-22_wp
+   !> A sum of squares, for each element, that the small ones' would not change: theirs are at most 1.5e-39, and
+   !> 1 plus a part below 1.1e-16 is 1.
+   real(wp), parameter :: LEAVES_SMALL_OUT = 1.0e-22_wp
    real(wp), parameter :: ORDINARY_LEAST = 1.0e-13_wp, ORDINARY_MOST = 1.0e26_wp   ! of up to 1000000 squares
    real(wp), parameter :: NORM_CANCELLATION = 0.05_wp
-   real(wp), parameter :: SURELY_LEFT = 1.0e-6_wp
+   ! Squares of norms whose roundings, at most some n EPS/SURELY_ACCURATE, are far below 1 - SURELY_SHORTER.
+   real(wp), parameter :: SURELY_ACCURATE = 1.0e-6_wp, SURELY_SHORTER = 1 - 1.0e-6_wp
 
 contains
 
@@ -55,15 +59,21 @@ contains
       integer(ik), intent(in) :: ipvt(LANES, n)
       real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m)
       integer(ik) :: j, k
+      logical :: begun
 
       b = f
       do j = 1, n
-         a(:, :, j) = jac(:, :, ipvt(1, j))
-         if (all(ipvt(:, j) == ipvt(1, j))) cycle
+         begun = .false.
          do k = 1, n
-            if (k == ipvt(1, j)) cycle
-            if (any(ipvt(:, j) == k)) call blend(m, ipvt(1, j), k, jac(1, 1, k), a(1, 1, j))
+            if (k == ipvt(1, j) .or. .not. any(ipvt(:, j) == k)) cycle
+            if (begun) then
+               call blend(m, ipvt(1, j), k, jac(1, 1, k), a(1, 1, j))
+            else
+               call choose_of(m, ipvt(1, j), k, jac(1, 1, k), jac(1, 1, ipvt(1, j)), a(1, 1, j))
+               begun = .true.
+            end if
          end do
+         if (.not. begun) a(:, :, j) = jac(:, :, ipvt(1, j))
       end do
    end subroutine TAGGED(lsq_lanes_pack)
 
@@ -81,6 +91,21 @@ contains
          end do
       end do
    end subroutine blend
+
+   !> a = one in the lanes whose mark is k, and other in the rest.
+   pure subroutine choose_of(length, marks, k, one, other, a)
+      integer(ik), intent(in) :: length, marks(LANES), k
+      real(wp), intent(in) :: one(LANES, length), other(LANES, length)
+      real(wp), intent(inout) :: a(LANES, length)
+      integer(ik) :: i, q
+
+      do i = 1, length
+         !$omp simd
+         do q = 1, LANES
+            a(q, i) = merge(one(q, i), other(q, i), marks(q) == k)
+         end do
+      end do
+   end subroutine choose_of
 
    !> f = moved in the lanes that are marked with 1.
    pure subroutine TAGGED(lsq_lanes_keep)(m, marks, moved, f) bind(c)
@@ -129,48 +154,57 @@ contains
       real(wp), intent(inout) :: rdiag(LANES, n)  !< R's diagonals
       real(wp), intent(inout) :: acnorm(LANES, n) !< the norms of the columns in the order of entry
       integer(ik), intent(inout) :: plain(LANES)
-      real(wp), intent(inout) :: work(LANES, n, 2)    !< scratch
+      real(wp), intent(inout) :: work(LANES, n, 3)    !< scratch
       integer(ik), intent(inout) :: places(n)     !< scratch
 
-      call factor(m, n, a, b, ipvt, rdiag, acnorm, plain, work, work(1, 1, 2), places)
+      call factor(m, n, a, b, ipvt, rdiag, acnorm, plain, work, work(1, 1, 2), work(1, 1, 3), places)
    end subroutine TAGGED(lsq_lanes_factor)
 
-   pure subroutine factor(m, n, a, b, ipvt, rdiag, acnorm, plain, references, s, places)
+   pure subroutine factor(m, n, a, b, ipvt, rdiag, acnorm, plain, whole, s, norms, places)
       integer(ik), intent(in) :: m, n
-      real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m), rdiag(LANES, n), acnorm(LANES, n)
+      real(wp), intent(inout) :: a(LANES, m, n), b(LANES, m), acnorm(LANES, n)
+      real(wp), intent(inout) :: rdiag(LANES, n)          !< right of column j the squares of the norms below row j
       integer(ik), intent(inout) :: ipvt(LANES, n), plain(LANES), places(n)
-      real(wp), intent(inout) :: references(LANES, n)     !< rdiag when last computed
+      real(wp), intent(inout) :: whole(LANES, n)          !< those of the whole columns
       real(wp), intent(inout) :: s(LANES, n)              !< a reflector's products
+      real(wp), intent(inout) :: norms(LANES, n)          !< scratch
       real(wp) :: norm(LANES), s_b(LANES)
-      integer(ik) :: j, k, q, next(LANES), rest
+      integer(ik) :: j, k, q, next(LANES), sure(LANES), rest
 
       ! Preconditions
       call squares(m, n, a, acnorm)
       plain = 1
+      sure = 1
       do k = 1, n
-         call settle(m, a(1, 1, k), acnorm(1, k), plain)
-         !$omp simd
-         do q = 1, LANES
-            rdiag(q, k) = acnorm(q, k)
-            references(q, k) = acnorm(q, k)
-            plain(q) = merge(merge(plain(q), 0_ik, acnorm(q, k) <= huge(1.0_wp)), 0_ik, acnorm(q, k) > 0)
-         end do
+         rdiag(:, k) = acnorm(:, k)
+         whole(:, k) = acnorm(:, k)
+         call make_sure(m, a(1, 1, k), acnorm(1, k), sure)
       end do
+      if (sum(sure) < LANES) then
+         do k = 1, n
+            call look_closer(m, a(1, 1, k), acnorm(1, k), plain)
+            !$omp simd
+            do q = 1, LANES
+               plain(q) = merge(plain(q), 0_ik, acnorm(q, k) > 0)
+            end do
+         end do
+      end if
+      acnorm = sqrt(acnorm)
 
       ! Calculation
-      call choose(1_ik, n, rdiag, ipvt, places, next)
+      call choose(1_ik, n, acnorm, ipvt, places, next)
       do k = 1, LANES
          norm(k) = acnorm(k, next(k))
       end do
-      call exchange(1_ik, next, m, n, a, ipvt, rdiag, references)
+      call exchange(1_ik, next, m, n, a, ipvt, rdiag, whole)
       call give_sign(a(1, 1, 1), norm, rdiag(1, 1), plain)
       call reflect(m, n - 1, m, norm, a, a(1, 1, min(2_ik, n)), b, s, s_b)
       do j = 1, n - 1
          ! Row j, on which the choice of the next pivot depends
-         call downdate(n - j, m, a(1, j, j), s, a(1, j, j + 1), s_b, b(1, j), rdiag(1, j + 1), references(1, j + 1), plain)
-         call choose(j + 1, n, rdiag, ipvt, places, next)
+         call update_row(n - j, m, a(1, j, j), s, a(1, j, j + 1), s_b, b(1, j), rdiag(1, j + 1))
+         call choose_next(j, m, n, a, rdiag, whole, norms, ipvt, places, next, plain)
          if (any(next /= j + 1)) then
-            call exchange(j + 1, next, m, n, a, ipvt, rdiag, references)
+            call exchange(j + 1, next, m, n, a, ipvt, rdiag, whole)
             do k = 1, LANES
                call swap(s(k, 1), s(k, next(k) - j))
             end do
@@ -201,6 +235,77 @@ contains
          diagonal(q) = -norm(q)
       end do
    end subroutine give_sign
+
+   !> The column of each lane that becomes number j + 1: that with the longest norm, as MINPACK downdates it.
+   !>
+   !> The squares decide where they differ by far more than both roundings.  Else the norms are
+   !> computed in MINPACK's way, which takes a division and a root for each row; a lane in
+   !> which MINPACK would compute one anew is not plain.
+   pure subroutine choose_next(j, m, n, a, remaining, whole, norms, ipvt, places, next, plain)
+      integer(ik), intent(in) :: j, m, n
+      real(wp), intent(in) :: a(LANES, m, n)      !< R above row j + 1
+      real(wp), intent(in) :: remaining(LANES, n) !< squares of the norms below row j, right of column j
+      real(wp), intent(in) :: whole(LANES, n)     !< and of the whole columns
+      real(wp), intent(inout) :: norms(LANES, n)  !< scratch
+      integer(ik), intent(in) :: ipvt(LANES, n)
+      integer(ik), intent(inout) :: places(n)     !< scratch
+      integer(ik), intent(out) :: next(LANES)
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp) :: best(LANES), second(LANES)
+      integer(ik) :: sure(LANES), k, q
+
+      next = j + 1
+      if (j == n - 1) return
+      best = remaining(:, j + 1)
+      second = -1
+      sure = 1
+      do k = j + 2, n
+         !$omp simd
+         do q = 1, LANES
+            next(q) = merge(k, next(q), remaining(q, k) > best(q))
+            second(q) = max(second(q), min(best(q), remaining(q, k)))
+            best(q) = max(best(q), remaining(q, k))
+         end do
+      end do
+      do k = j + 1, n
+         !$omp simd
+         do q = 1, LANES
+            sure(q) = merge(sure(q), 0_ik, remaining(q, k) > SURELY_ACCURATE*whole(q, k))
+         end do
+      end do
+      !$omp simd
+      do q = 1, LANES
+         sure(q) = merge(sure(q), 0_ik, second(q) < SURELY_SHORTER*best(q))
+      end do
+      if (sum(sure) == LANES) return
+
+      do k = j + 1, n
+         norms(:, k) = sqrt(whole(:, k))
+         call downdate(j, a(1, 1, k), norms(1, k), plain)
+      end do
+      call choose(j + 1, n, norms, ipvt, places, next)
+   end subroutine choose_next
+
+   !> The norm without the first `rows` rows, by qrfac's downdate.
+   pure subroutine downdate(rows, column, norm, plain)
+      integer(ik), intent(in) :: rows
+      real(wp), intent(in) :: column(LANES, rows)
+      real(wp), intent(inout) :: norm(LANES)      !< of the whole column; on return without them
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp) :: reference(LANES), share
+      integer(ik) :: i, q
+
+      reference = norm
+      do i = 1, rows
+         !$omp simd private(share)
+         do q = 1, LANES
+            share = column(q, i)/norm(q)
+            norm(q) = norm(q)*sqrt(max(0.0_wp, 1 - share**2))
+            share = norm(q)/reference(q)
+            plain(q) = merge(plain(q), 0_ik, NORM_CANCELLATION*share**2 > epsilon(1.0_wp))
+         end do
+      end do
+   end subroutine downdate
 
    !> The column of each lane that becomes number j: the longest.
    pure subroutine choose(j, n, norms, ipvt, places, next)
@@ -311,32 +416,62 @@ contains
       real(wp), intent(in) :: x(LANES, length)
       real(wp), intent(inout) :: norms(LANES)     !< sums of squares; norms on return
       integer(ik), intent(inout) :: plain(LANES)
-      real(wp) :: limit, first
-      integer(ik) :: sure(LANES), i, q, second
+      integer(ik) :: sure(LANES)
+
+      sure = 1
+      call make_sure(length, x, norms, sure)
+      if (sum(sure) < LANES) call look_closer(length, x, norms, plain)
+      norms = sqrt(norms)
+   end subroutine settle
+
+   !> Sure stays 1 where a sum of squares and the first elements tell that all others are ordinary.
+   pure subroutine make_sure(length, x, totals, sure)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: x(LANES, length), totals(LANES)
+      integer(ik), intent(inout) :: sure(LANES)
+      real(wp) :: first
+      integer(ik) :: q, second
 
       second = min(2_ik, length)                  ! columns of Jacobians may begin with a zero
       !$omp simd private(first)
       do q = 1, LANES
          first = merge(x(q, second), x(q, 1), x(q, 1) == 0)
-         sure(q) = merge(1_ik, 0_ik, norms(q) < ORDINARY_MOST)
-         sure(q) = merge(sure(q), 0_ik, norms(q) > ORDINARY_LEAST)
+         sure(q) = merge(sure(q), 0_ik, totals(q) < ORDINARY_MOST)
+         sure(q) = merge(sure(q), 0_ik, totals(q) > ORDINARY_LEAST)
          sure(q) = merge(sure(q), 0_ik, first*first >= ABSORBS_SMALL)
       end do
-      if (sum(sure) < LANES) then
-         limit = (LARGEST_SQUARABLE/real(length, wp))**2
-         !$omp simd
+   end subroutine make_sure
+
+   !> The sums without small elements, as MINPACK's guarded norm adds them up.  Where an element is so
+   !> large, or the sum so small, that this norm is not the sum's root, plain becomes 0.
+   pure subroutine look_closer(length, x, totals, plain)
+      integer(ik), intent(in) :: length
+      real(wp), intent(in) :: x(LANES, length)
+      real(wp), intent(inout) :: totals(LANES)    !< sums of all squares; on return without the small ones
+      integer(ik), intent(inout) :: plain(LANES)
+      real(wp) :: limit, middle(LANES), least(LANES), size
+      integer(ik) :: i, q, ordinary
+
+      limit = (LARGEST_SQUARABLE/real(length, wp))**2
+      middle = 0
+      least = huge(1.0_wp)
+      do i = 1, length
+         !$omp simd private(size)
          do q = 1, LANES
-            plain(q) = merge(plain(q), 0_ik, norms(q) < limit)
+            size = merge(abs(x(q, i)), huge(1.0_wp), x(q, i) /= 0)
+            least(q) = merge(size, least(q), size < least(q))
+            middle(q) = middle(q) + merge(x(q, i)*x(q, i), 0.0_wp, abs(x(q, i)) > SMALLEST_SQUARABLE)
          end do
-         do i = 1, length
-            !$omp simd
-            do q = 1, LANES                       ! a small element counts only where the sum does not absorb it
-               plain(q) = merge(0_ik, plain(q), sure(q) == 0 .and. x(q, i) /= 0 .and. abs(x(q, i)) <= SMALLEST_SQUARABLE)
-            end do
-         end do
-      end if
-      norms = sqrt(norms)
-   end subroutine settle
+      end do
+      !$omp simd private(ordinary)
+      do q = 1, LANES
+         ordinary = merge(1_ik, 0_ik, least(q) > SMALLEST_SQUARABLE)
+         ordinary = merge(1_ik, ordinary, middle(q) >= LEAVES_SMALL_OUT*real(length, wp))
+         ordinary = merge(ordinary, 0_ik, totals(q) < limit)     ! and not of a nan
+         plain(q) = plain(q)*ordinary
+      end do
+      totals = middle
+   end subroutine look_closer
 
    !> totals = the sums of squares of the columns of a, six at a time: where fewer are left, the last one is
    !> repeated, at no cost.
@@ -420,39 +555,26 @@ contains
       end select
    end subroutine advance
 
-   !> Row 1 of a − v sᵀ and of b − s_b v, and the norms of the rows below it, by qrfac's
-   !> downdate.  A lane in which one must be recomputed is not plain.
-   pure subroutine downdate(columns, m, v, s, a, s_b, b, norms, references, plain)
+   !> Row 1 of a − v sᵀ and of b − s_b v, and the squares of the norms of the rows below it.
+   pure subroutine update_row(columns, m, v, s, a, s_b, b, squares)
       integer(ik), intent(in) :: columns          !< of a
       integer(ik), intent(in) :: m                !< from one column of a to the next
       real(wp), intent(in) :: v(LANES), s(LANES, columns), s_b(LANES)
       real(wp), intent(inout) :: a(LANES, m, columns), b(LANES)
-      real(wp), intent(inout) :: norms(LANES, columns)
-      real(wp), intent(in) :: references(LANES, columns)
-      integer(ik), intent(inout) :: plain(LANES)
-      real(wp) :: top, share, norm
-      integer(ik) :: doubtful(LANES), k, q
+      real(wp), intent(inout) :: squares(LANES, columns)
+      real(wp) :: top
+      integer(ik) :: k, q
 
       b = b - s_b*v
-      doubtful = 0
       do k = 1, columns
-         !$omp simd private(top, share, norm)
+         !$omp simd private(top)
          do q = 1, LANES
             top = a(q, 1, k) - s(q, k)*v(q)
             a(q, 1, k) = top
-            share = top/norms(q, k)
-            norm = norms(q, k)*sqrt(max(0.0_wp, 1 - share**2))
-            norms(q, k) = norm
-            doubtful(q) = merge(doubtful(q), 1_ik, norm > SURELY_LEFT*references(q, k))
+            squares(q, k) = squares(q, k) - top*top
          end do
       end do
-      if (sum(doubtful) == 0) return
-      do k = 1, columns
-         do q = 1, LANES
-            if (.not. NORM_CANCELLATION*(norms(q, k)/references(q, k))**2 > epsilon(1.0_wp)) plain(q) = 0
-         end do
-      end do
-   end subroutine downdate
+   end subroutine update_row
 
    pure subroutine squares1(length, a, total)
       integer(ik), intent(in) :: length

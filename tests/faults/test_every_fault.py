@@ -24,8 +24,8 @@ from leastsq import OptimizeWarning, StrictError, StrictWarning, covariance, lea
 ENTRIES = entries.ENTRIES | entries.IN_PYTHON
 FUNCTIONS = [entries.residual, entries.jacobian, entries.by_columns, entries.long_residual,
              entries.long_jacobian, entries.huber, entries.model, entries.slopes, entries.batch_residual,
-             entries.batch_jacobian, entries.block_residual, entries.block_jacobian, entries.nothing]
-INPUTS = [T, Y, entries.STARTS, entries._T, entries._Y, *(a for block in entries.BLOCKS for a in block)]
+             entries.batch_jacobian, entries.slopes_of_curves, entries.block_residual, entries.block_jacobian, entries.nothing]
+INPUTS = [T, Y, entries.STARTS, entries.CURVES, entries._T, entries._Y, *(a for block in entries.BLOCKS for a in block)]
 
 
 MOST_CALLS = 3              # the number of calls, spread over the fit, that get a fault in the quick part of the suite
@@ -161,6 +161,8 @@ def answers(result):
     """[(x, success, code)] of whatever an entry returns."""
     if isinstance(result, dict):
         return [(result["x"], result["success"], result["status"])]
+    if hasattr(result, "popt"):                                 # of curve_fit_batch
+        return list(zip(result.popt, result.success, result.ier))
     if hasattr(result, "success"):                              # a batch
         return list(zip(result.x, result.success, result.ier))
     if isinstance(result[-1], int):

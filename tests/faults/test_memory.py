@@ -20,7 +20,8 @@ SUPPORT = Path(__file__).parents[1] / "support"
 # Entries in which the module calls Python functions of ours, which call NumPy: see below.
 PYTHON_WITHIN = ["3-point", "least_squares", "least_squares, jac"]
 COMPILED = ["compiled lmdif", "compiled lmder", "compiled threads", "compiled batch",
-            "compiled batch, Dfun", "compiled batch, loss", "accumulator", "machine", "pickles", "checks", "load"]
+            "compiled batch, Dfun", "compiled batch, loss", "compiled batch, lanes", "compiled batch, lanes, Dfun",
+            "compiled batch, lanes, loss", "accumulator", "machine", "pickles", "checks", "load"]
 IN_MODULE = [name for name in [*entries.ENTRIES, *COMPILED] if name not in [*PYTHON_WITHIN, "load"]]
 
 

@@ -27,7 +27,7 @@ def quiet():
 def in_lanes(need_program, tmp_path_factory):
     path = tmp_path_factory.mktemp("lanes") / "liblane_problems.so"
     subprocess.run([need_program("cc"), *compiled_problems.FLAGS, f"-I{package.get_include()}",
-                    Path(__file__).parents[1] / "programs" / "lane_problems.c", "-o", path], check=True)
+                    Path(__file__).parents[1] / "programs" / "lane_problems.c", "-o", path, "-lm"], check=True)
     loaded = ctypes.CDLL(str(path))
     loaded.lanes_seen.restype = ctypes.POINTER(ctypes.c_int64)
     return loaded
@@ -92,6 +92,55 @@ def test_counts_in_lanes(lanes, derivatives, in_lanes, compiled):  # noqa: F811
         for threads in (1, 2):
             result = leastsq_batch(func, x0, nothing, Dfun=dfun if derivatives else None, threads=threads, **keywords)
             assert_same(result, arrays(wanted))
+
+
+STARTS = {"short steps": (1.0, dict(factor=1e-3)), "long steps": (1.0, dict(factor=1e4)), "far": (1e6, {}),
+          "a start of zeros": (0.0, {}), "a tiny start": (1e-20, {}), "numbers whose squares vanish": (1e-170, dict(diag=[1e-150] * 3)),
+          "diag": (5.0, dict(diag=[1e-3, 1.0, 1e3], factor=0.5)), "no time": (2.0, dict(maxfev=3)),
+          "a wide gtol": (1.0, dict(gtol=0.1)), "no tolerance": (1.0, dict(ftol=0.0, xtol=0.0, maxfev=400))}
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
+@pytest.mark.parametrize("name", STARTS)
+def test_steps_that_are_not_ordinary(name, scale, in_lanes, compiled):  # noqa: F811
+    """Damped and rejected steps, norms that are guarded, columns of zeros, fits without residuals."""
+    x0, y = curves(90, seed=20)
+    size, options = STARTS[name]
+    x0, y = x0 * size, y * scale
+    y[::5] = 0
+    func, dfun = both(in_lanes, 8)
+    for derivatives in (False, True):
+        result = leastsq_batch(func, x0, y, Dfun=dfun if derivatives else None, return_fvec=True, **options)
+        wanted = leastsq_batch(compiled[0], x0, y, Dfun=compiled[1] if derivatives else None, return_fvec=True, **options)
+        assert_same(result, arrays(wanted))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7, 10, 12])
+def test_any_number_of_parameters(n, in_lanes):
+    rng = np.random.default_rng(n)
+    m = max(n, 13 - n)
+    truth = rng.uniform(-2, 2, (60, n))
+    t = 0.1 * np.arange(1, m + 1)
+    y = (truth**2 @ t**np.arange(n)[:, None]) + 0.01 * rng.standard_normal((60, m))
+    x0 = rng.uniform(0.1, 3, (60, n))
+    for options in ({}, dict(factor=0.1), dict(diag=np.arange(1.0, n + 1))):
+        result = leastsq_batch(CFunction(in_lanes.lanes_powers, m, lanes=8), x0, y, return_fvec=True, **options)
+        assert_same(result, arrays(leastsq_batch(CFunction(in_lanes.powers, m), x0, y, return_fvec=True, **options)))
+
+
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.1])
+def test_tails_whose_squares_vanish(width, in_lanes):
+    """Columns of Jacobians, and residuals, begin with numbers that MINPACK's guarded norm treats apart."""
+    rng = np.random.default_rng(16)
+    m, truth = 40, rng.uniform([1, 0.3], [2, 0.7], (70, 2))
+    y = truth[:, :1] * np.exp(-((np.linspace(0, 1, m) - truth[:, 1:]) / width)**2)
+    y[::3] += 0.01 * rng.standard_normal(y[::3].shape)
+    x0, data = truth + width / 4, np.column_stack([np.full(len(y), width), y])
+    for options in ({}, dict(factor=0.1)):
+        result = leastsq_batch(CFunction(in_lanes.lanes_peak, m, lanes=8), x0, data, return_fvec=True, **options)
+        wanted = leastsq_batch(CFunction(in_lanes.peak, m), x0, data, return_fvec=True, **options)
+        assert_same(result, arrays(wanted))
+        np.testing.assert_allclose(result.x, truth, atol=0.05)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 17, 40])

@@ -26,6 +26,7 @@ QUICK = {
     "examples/error_coverage.py": (["--quick"], "correlated"),
     "examples/interval_coverage.py": (["--fits", "20"], "profile"),
     "examples/curves_of_clients.py": (["--size", "4"], "difference, stderr"),
+    "examples/lanes.py": (["--fits", "300", "--rounds", "1"], "2 threads"),
     "examples/pixels.py": (["--size", "64", "--no-plot"], "Cramér-Rao"),
     "examples/uncertainty.py": ([], "certified"),
     "tools/clients.py": (["--list"], "lmfit"),

@@ -137,6 +137,38 @@ rosenbrock_jacobian(int64_t m, int64_t n, const double *x, double *fjac, void *d
     return 0;
 }
 
+/* The same two of several problems at once, with m = n = 2. */
+int
+rosenbrock_in_lanes(int64_t m, int64_t n, int64_t lanes, const double *x, double *f, void *const *data, int32_t *status)
+{
+    (void)m;
+    (void)n;
+    (void)data;
+    (void)status;
+    for (int64_t l = 0; l < lanes; l++) {
+        f[l] = 10 * (x[lanes + l] - x[l] * x[l]);
+        f[lanes + l] = 1 - x[l];
+    }
+    return 0;
+}
+
+int
+rosenbrock_jacobian_in_lanes(int64_t m, int64_t n, int64_t lanes, const double *x, double *fjac, void *const *data,
+                             int32_t *status)
+{
+    (void)m;
+    (void)n;
+    (void)data;
+    (void)status;
+    for (int64_t l = 0; l < lanes; l++) {
+        fjac[l] = -20 * x[l];
+        fjac[lanes + l] = -1;
+        fjac[2 * lanes + l] = 10;
+        fjac[3 * lanes + l] = 0;
+    }
+    return 0;
+}
+
 int
 powell_singular(int64_t m, int64_t n, const double *x, double *f, void *data)
 {

@@ -3,6 +3,7 @@
    Operations stand in the order of the curve in test_batch.py, so that with contraction off all
    three have the same bits, whatever the lanes. */
 #include <leastsq.h>
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -38,6 +39,57 @@ lanes_curve_jacobian(int64_t m, int64_t n, int64_t lanes, const double *x, doubl
         }
     }
     return 0;
+}
+
+/* Sum of x[j]^2 t^j with any number of parameters: in lanes, and of one problem. */
+int
+lanes_powers(int64_t m, int64_t n, int64_t lanes, const double *x, double *f, void *const *data,
+             int32_t *status)
+{
+    (void)status;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t l = 0; l < lanes; l++) {
+            double t = 0.1 * (double)(i + 1), power = 1, sum = 0;
+
+            for (int64_t j = 0; j < n; j++, power *= t)
+                sum += x[j * lanes + l] * x[j * lanes + l] * power;
+            f[i * lanes + l] = sum - ((const double *)data[l])[i];
+        }
+    }
+    return 0;
+}
+
+int
+powers(int64_t m, int64_t n, const double *x, double *f, void *data)
+{
+    int32_t status;
+
+    return lanes_powers(m, n, 1, x, f, &data, &status);
+}
+
+/* A peak on a grid from 0 to 1, whose tails vanish.  data: its width, then y. */
+int
+lanes_peak(int64_t m, int64_t n, int64_t lanes, const double *x, double *f, void *const *data, int32_t *status)
+{
+    (void)n;
+    (void)status;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t l = 0; l < lanes; l++) {
+            const double *own = data[l];
+            double u = ((double)i / (double)(m - 1) - x[lanes + l]) / own[0];
+
+            f[i * lanes + l] = x[l] * exp(-u * u) - own[1 + i];
+        }
+    }
+    return 0;
+}
+
+int
+peak(int64_t m, int64_t n, const double *x, double *f, void *data)
+{
+    int32_t status;
+
+    return lanes_peak(m, n, 1, x, f, &data, &status);
 }
 
 static void

@@ -18,6 +18,7 @@ from leastsq import (
     confidence_intervals,
     covariance,
     curve_fit,
+    curve_fit_batch,
     least_squares,
     leastsq,
     leastsq_batch,
@@ -109,7 +110,23 @@ def batch(Dfun=None, function=None, **options):
     return entry
 
 
+def slopes_of_curves(t, a, b):
+    """As curve_fit_batch's jac: (..., k, m, 2)."""
+    below = b + t
+    return np.stack(np.broadcast_arrays(t / below, -a * t / below ** 2), axis=-1)
+
+
+def curves(jac=None, **options):
+    """Three curves at once."""
+    def entry(wrap=same):
+        given = {name: wrap(value, name) if callable(value) else value for name, value in options.items()}
+        return curve_fit_batch(wrap(model, "func"), T, CURVES, STARTS, return_fvec=True,
+                               jac=None if jac is None else wrap(jac, "jac"), **given)
+    return entry
+
+
 FULL = {"full_output": True}
+CURVES = np.tile(Y, (3, 1))
 BOUNDS = ([0.0, 0.0], [2.5, 10.0])
 ENTRIES = {
     "lmdif": fit(), "lmder": fit(Dfun=jacobian),
@@ -130,6 +147,8 @@ ENTRIES = {
     "least_squares": squares(), "least_squares, jac": squares(jacobian, loss="cauchy", bounds=BOUNDS),
     "batch": batch(), "batch, Dfun": batch(batch_jacobian),
     "batch, data": batch(function=lambda x, y, *args: batch_residual(x) + (Y - y), data=np.tile(Y, (3, 1))),
+    "curves": curves(), "curves, jac": curves(slopes_of_curves, sigma=T),
+    "curves, own loss": curves(bounds=BOUNDS, loss=huber, f_scale=0.02),
     "batch, own loss": batch(bounds=BOUNDS, loss=huber, f_scale=0.02),
 }
 
@@ -331,6 +350,7 @@ def compiled_entries(path):
     library = ct.CDLL(str(path))
     rosenbrock = CFunction(library.rosenbrock, 2), CFunction(library.rosenbrock_jacobian, 2)
     linear = CFunction(library.linear_full_rank, LONG), CFunction(library.linear_full_rank_jacobian, LONG)
+    lanes = (CFunction(library.rosenbrock_in_lanes, 2, lanes=8), CFunction(library.rosenbrock_jacobian_in_lanes, 2, lanes=8))
     starts = np.array([[-1.2, 1.0], [1.0, -1.0], [0.5, 0.5], [3.0, 3.0]])
     return {
         "compiled lmdif": lambda: leastsq(rosenbrock[0], starts[0], **FULL),
@@ -342,6 +362,10 @@ def compiled_entries(path):
                                                       threads=2, return_fvec=True, diag=[1.0, 2.0]),
         "compiled batch, loss": lambda: leastsq_batch(rosenbrock[0], starts, loss="huber", threads=2,
                                                       bounds=(-2, starts + 1)),
+        "compiled batch, lanes": lambda: leastsq_batch(lanes[0], starts, threads=2),
+        "compiled batch, lanes, Dfun": lambda: leastsq_batch(lanes[0], starts, Dfun=lanes[1], return_fvec=True, threads=2),
+        "compiled batch, lanes, loss": lambda: leastsq_batch(lanes[0], starts, Dfun=lanes[1], loss="huber",
+                                                             bounds=(-2, starts + 1)),
         "accumulator": accumulate, "machine": told, "pickles": pickled, "checks": checked, "load": loaded,
     }
 
@@ -352,6 +376,8 @@ def values(result):
         return [v for key in sorted(result) for v in [key, *values(result[key])]]
     if isinstance(result, (tuple, list)):
         return [v for item in result for v in values(item)]
+    if hasattr(result, "popt"):                                 # of curve_fit_batch
+        return values([result.popt, result.pcov, result.ier, result.nfev, result.njev, result.fnorm, result.fvec])
     if hasattr(result, "cov_x"):                                # a batch
         return values([result.x, result.ier, result.nfev, result.njev, result.fnorm, result.cov_x,
                        result.fvec])

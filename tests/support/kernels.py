@@ -319,7 +319,7 @@ class Core:
         lanes = CODES["LSQ_LANES"]
         a = room.inout(np.stack([matrix[:, k] for matrix, k in zip(matrices, order)]))
         b, ipvt = room.inout(rhs), room.integers(np.ravel(order, order="F") + 1)
-        rdiag, acnorm, work = room.out(lanes, n), room.out(lanes, n), room.out(2 * lanes * n)
+        rdiag, acnorm, work = room.out(lanes, n), room.out(lanes, n), room.out(3 * lanes * n)
         plain, places = room.integers(np.full(lanes, -1)), room.integers(np.full(n, -1))
         self.lib.lsq_lanes_factor_core(m, n, _p(a), _p(b), _p(ipvt), _p(rdiag), _p(acnorm), _p(plain), _p(work),
                                        _p(places))

@@ -38,7 +38,7 @@ groups_room(const batch_job *j)
 
     if (!in_groups(j))
         return 0;
-    return 2 * group_room(m, n) + LSQ_LANES * (m * n + m + n * (3 * n + 7)) + n * (LSQ_VECTORS + n + m + 2) + m + CACHE_LINE;
+    return 2 * group_room(m, n) + LSQ_LANES * (m * n + m + n * (3 * n + 8)) + n * (LSQ_VECTORS + n + m + 2) + m + CACHE_LINE;
 }
 
 static double *
@@ -80,7 +80,7 @@ groups_lay_out(batch_fitter *w, double *room)
     w->b = take(&room, all * m);
     w->rdiag = take(&room, all * n);
     w->acnorm = take(&room, all * n);
-    w->work = take(&room, 2 * all * n);
+    w->work = take(&room, 3 * all * n);
     w->lower = take(&room, all * n * n);
     w->cov = take(&room, all * n * n);
     w->came = (int64_t *)take(&room, all * n);

@@ -18,7 +18,7 @@ struct batch_lanes {
 static size_t
 lay_out(batch_lanes *l, npy_intp m, npy_intp n)
 {
-    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 6 * wide + n;
+    npy_intp wide = LSQ_LANES * n, size = m * wide + m * LSQ_LANES + 7 * wide + n;
 
     if (l != NULL) {
         l->a = (double *)(l + 1);
