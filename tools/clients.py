@@ -70,6 +70,15 @@ HABITS = {
         r"test_least_squares_jacobian_types$": "the test's jac returns sparse matrices and linear operators, which this package "
                                                "refuses by name",
     },
+    "scikit-gstat": {
+        r"FittingProcedure::test_(fit_sigma_\w+|fit_bounds|fit_p0|fitted_model|implicit_run_fit_\w+)$":
+            "the curve is flat from the first lag on, so that range and sill are not determined: the test asserts trf's point of "
+            "many with the same cost",
+        r"test_azimuth$": "the same",
+        r"test_find_best_model$": "a step reaches the range 0, its bound, where the model divides by zero; trf never evaluates on a "
+                                  "bound",
+        r"test_find_best_model_future_cv$": "two models fit equally well, and rounding decides which the test calls the best",
+    },
     "astropy": {
         r"test_non_linear_lsq_fitter_with_weights\[TRFLSQFitter\]$": "the test expects a warning that the fit failed, which it does "
                                                                     "not do here",

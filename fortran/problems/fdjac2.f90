@@ -31,8 +31,10 @@ module leastsq_fdjac2
 
    real(wp), parameter :: LEAST_PART = 2.0_wp**(-10)   !< |x| counts as at least this fraction of its largest value
    real(wp), parameter :: GROWTH = 1.0e4_wp            !< factor for a step that changes no residual
-   integer(ik), parameter :: MOST_GROWTHS = 3
-   real(wp), parameter :: ORDINARY_SIZE = 1.0e-6_wp    !< for |x| from here on, a step grows once less
+   real(wp), parameter :: ORDINARY_SIZE = 1.0e-6_wp    !< of |x|
+   ! From an ordinary size on a step may grow once, to 1.5e-4 of |x|.  A larger change of x is no
+   ! derivative: its slope would hide that f does not depend on x nearby.
+   integer(ik), parameter :: ORDINARY_GROWTHS = 1, MOST_GROWTHS = 3
 
 contains
 
@@ -100,7 +102,7 @@ contains
          integer(ik) :: k
 
          longer = relative
-         do k = 1, merge(MOST_GROWTHS, MOST_GROWTHS - 1, abs(x(j)) < ORDINARY_SIZE)
+         do k = 1, merge(MOST_GROWTHS, ORDINARY_GROWTHS, abs(x(j)) < ORDINARY_SIZE)
             if (x(j) == 0 .or. any(fjac(:, j) /= 0)) exit
             longer = GROWTH*longer
             before = moved(j)

@@ -113,12 +113,27 @@ def test_steps_grow_by_a_factor_and_no_more_than_three_times():
         leastsq(func, [small], bounds=(-9, 9), maxfev=1, full_output=True)
         steps = np.ravel(func.points[1:2 + growths]) - small
         np.testing.assert_allclose(steps, [root*small*1e4**k for k in range(growths + 1)], rtol=1e-6)
-    dead = counted(lambda p: p[:1]*T + 0*p[1] - Y)          # x[1] of ordinary size: one growth less, at each Jacobian
-    for p1, growths in ((1.0, 2), (1e-9, 3), (0.0, 0), (5e-324, 3)):
+    dead = counted(lambda p: p[:1]*T + 0*p[1] - Y)          # x[1] of ordinary size: one growth, at each Jacobian
+    for p1, growths in ((1.0, 1), (1e-6, 1), (1e-9, 3), (0.0, 0), (5e-324, 3)):
         dead.points.clear()
         _, _, info, message, _ = leastsq(dead, [1.0, p1], bounds=(-9, 9), maxfev=1, full_output=True)
         assert info["nfev"] == len(dead.points) == 1 + 2 + growths + 1
         assert ("Not fitted" in message) == (0 < p1 < 1e-6)
+
+
+@pytest.mark.parametrize("how", [{}, {"qr": "blocked"}, {"workers": 1}], ids=str)
+@pytest.mark.parametrize("start", [[4.0, 0.02], [2.0, 0.015], [0.3, 0.01], [0.4, 0.015]], ids=str)
+def test_a_parameter_on_a_plateau_leaves_the_others_their_minimum(start, how):
+    """A variogram whose range is shorter than the first lag: a longer step would reach a slope far away."""
+    lags = np.array([0.4, 1.2, 2.4, 3.2])
+    values = np.array([0.01933, 0.01967, 0.01918, 0.0193])
+
+    def shape(r):
+        q = np.minimum(lags/max(r, 1e-300), 1)
+        return 1.5*q - 0.5*q**3
+    x, ier = leastsq(lambda p: p[1]*shape(p[0]) - values, start, bounds=([0, 0], [4, 0.02]), factor=1.0, **how)
+    best = (shape(x[0]) @ values)/(shape(x[0]) @ shape(x[0]))
+    assert ier in (1, 2, 3, 4) and x[1] == pytest.approx(best, rel=1e-6)
 
 
 def test_a_step_that_leaves_the_domain_is_given_up():

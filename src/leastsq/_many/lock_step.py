@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import _core
 from .._problem.arguments import noted, real_array
-from .._problem.derivatives import EPS, GROWTH, MOST_GROWTHS, ORDINARY_SIZE, PRECISION
+from .._problem.derivatives import EPS, GROWTH, MOST_GROWTHS, ORDINARY_GROWTHS, ORDINARY_SIZE, PRECISION
 from .._problem.problem import Problem
 from .._problem.settings import Settings
 from .arguments import check_count_sizes, check_sizes
@@ -316,7 +316,7 @@ def grow_steps(slab, slots, job, x, problems, weights, differences, made):
     (j, relative, before, limits, grows), (jac, cost) = differences, made
     which = np.flatnonzero(grows & (before[:, j] != x[:, j]) & (x[:, j] != 0) & ~jac[:, j].any(axis=1))
     for turn in range(MOST_GROWTHS):
-        if turn == MOST_GROWTHS - 1:
+        if turn == ORDINARY_GROWTHS:
             which = which[np.abs(x[which, j]) < ORDINARY_SIZE]
         if not which.size:
             return

@@ -14,8 +14,8 @@ from .arguments import real_number
 from .groups import GroupedMoves, Groups
 from .kinds import returned
 
-__all__ = ["EPS", "GROWTH", "MOST_GROWTHS", "ORDINARY_SIZE", "PRECISION", "SCHEMES", "TURNS", "DifferenceJacobian",
-           "Differences", "forward_differences", "other_steps", "steps_of"]
+__all__ = ["EPS", "GROWTH", "MOST_GROWTHS", "ORDINARY_GROWTHS", "ORDINARY_SIZE", "PRECISION", "SCHEMES", "TURNS",
+           "DifferenceJacobian", "Differences", "forward_differences", "other_steps", "steps_of"]
 
 SCHEMES = ("2-point", "3-point", "cs")
 EPS = 2.0**-52
@@ -26,7 +26,7 @@ TURNS = 6                       # limit on the attempts at a central difference 
 _BENT = 0.1                     # a step is too long if its second difference is this fraction of the first
 _ROUNDING = 1e3*EPS             # second differences below this fraction of the residuals count as zero
 # fdjac2.f90's constants, for forward differences over which no residual changes
-GROWTH, MOST_GROWTHS, ORDINARY_SIZE = 1e4, 3, 1e-6
+GROWTH, MOST_GROWTHS, ORDINARY_SIZE, ORDINARY_GROWTHS = 1e4, 3, 1e-6, 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +186,7 @@ class DifferenceJacobian:
             self.sums = np.stack([np.square(rows).sum(axis=1), *np.zeros((2, n))])
         which = np.flatnonzero(flat) if self.grows and self.alone else ()
         for turn in range(MOST_GROWTHS):
-            which = [j for j in which if turn < MOST_GROWTHS - 1 or abs(x[j]) < ORDINARY_SIZE]
+            which = [j for j in which if turn < ORDINARY_GROWTHS or abs(x[j]) < ORDINARY_SIZE]
             if not len(which):
                 break
             relative, before = np.broadcast_to(relative, n)*GROWTH, moved
