@@ -155,19 +155,21 @@ begin(batch_fitter *w, lane_group *g, int l, npy_intp k)
     const batch_job *j = w->job;
     npy_intp n = j->settings.n;
     char *data = j->data == NULL ? NULL : j->data + k * j->stride;
-    lsq_state s = j->settings;
+    const double *x = j->x + k * n, *diag = j->diag == NULL ? NULL : j->diag + k * j->diag_stride;
 
-    memcpy(w->lane_w + LSQ_X * n, j->x + k * n, (size_t)n * sizeof *w->lane_w);
-    if (j->diag != NULL)
-        memcpy(w->lane_w + LSQ_DIAG * n, j->diag + k * j->diag_stride, (size_t)n * sizeof *w->lane_w);
-    lsq_start(&s, w->lane_w);
-    w->begun = s;
+    if (w->begun.n == 0 || j->diag_stride != 0) {       /* else it starts as the fit before did */
+        w->begun = j->settings;
+        memcpy(w->lane_w + LSQ_X * n, x, (size_t)n * sizeof *x);
+        if (diag != NULL)
+            memcpy(w->lane_w + LSQ_DIAG * n, diag, (size_t)n * sizeof *diag);
+        lsq_start(&w->begun, w->lane_w);
+    }
     for (int i = 0; i < WORDS; i++)
-        memcpy((int64_t *)&g->state + i * LSQ_LANES + l, (const char *)&s.request + i * sizeof(int64_t), sizeof(int64_t));
-    to_lane(n, w->lane_w + LSQ_X * n, vector_of(w, g, LSQ_X) + l);
-    to_lane(n, w->lane_w + LSQ_X * n, vector_of(w, g, LSQ_TRIAL) + l);
-    if (j->diag != NULL)
-        to_lane(n, w->lane_w + LSQ_DIAG * n, vector_of(w, g, LSQ_DIAG) + l);
+        memcpy((int64_t *)&g->state + i * LSQ_LANES + l, (const char *)&w->begun.request + i * sizeof(int64_t), sizeof(int64_t));
+    to_lane(n, x, vector_of(w, g, LSQ_X) + l);
+    to_lane(n, x, vector_of(w, g, LSQ_TRIAL) + l);
+    if (diag != NULL)
+        to_lane(n, diag, vector_of(w, g, LSQ_DIAG) + l);
     g->problem[l] = k;
     w->free--;
     g->data[0][l] = data != NULL ? data : j->func->data;
@@ -224,20 +226,13 @@ keep_for_covariance(batch_fitter *w, const lane_group *g, int l, npy_intp k)
         make_covariances(w);
 }
 
-/* Write the results of a fit that a function stopped, or that has ended by itself, and free its lane. */
+/* Write the results of a fit that has ended, and free its lane. */
 static void
-give_back(batch_fitter *w, lane_group *g, int l)
+conclude(batch_fitter *w, lane_group *g, int l)
 {
     const batch_job *j = w->job;
     npy_intp m = j->m, n = j->settings.n, k = g->problem[l];
 
-    if (g->code[l] != 0) {
-        g->state.info[l] = LSQ_STOPPED;
-        g->state.request[l] = LSQ_ASK_DONE;
-        g->state.nfev[l] += g->calls[l];
-    }
-    if (g->state.request[l] != LSQ_ASK_DONE)
-        return;
     g->problem[l] = -1;
     from_lane(n, vector_of(w, g, LSQ_X) + l, j->x + k * n);
     j->ier[k] = g->state.info[l];
@@ -251,6 +246,19 @@ give_back(batch_fitter *w, lane_group *g, int l)
         keep_for_covariance(w, g, l, k);
     w->free++;
     w->queue.finished++;
+}
+
+/* Has a function stopped the fit, or has that ended by itself? */
+static inline void
+give_back(batch_fitter *w, lane_group *g, int l)
+{
+    if (g->code[l] != 0) {
+        g->state.info[l] = LSQ_STOPPED;
+        g->state.request[l] = LSQ_ASK_DONE;
+        g->state.nfev[l] += g->calls[l];
+    }
+    if (g->state.request[l] == LSQ_ASK_DONE)
+        conclude(w, g, l);
 }
 
 /* ------------------------------------------------------- one call of a function */
