@@ -115,6 +115,25 @@ vector_of(const batch_fitter *w, const lane_group *g, npy_intp vector)
     return g->w + vector * w->job->settings.n * LSQ_LANES;
 }
 
+/* A lane's fields of lsq_state, one after another, into the group's, or the reverse. */
+static void
+set_state(lane_group *g, int l, const lsq_state *s)
+{
+    const char *from = (const char *)&s->request;
+
+    for (size_t k = 0; k < WORDS; k++)
+        memcpy((int64_t *)&g->state + k * LSQ_LANES + l, from + k * sizeof(int64_t), sizeof(int64_t));
+}
+
+static void
+get_state(const lane_group *g, int l, lsq_state *s)
+{
+    char *to = (char *)&s->request;
+
+    for (size_t k = 0; k < WORDS; k++)
+        memcpy(to + k * sizeof(int64_t), (const int64_t *)&g->state + k * LSQ_LANES + l, sizeof(int64_t));
+}
+
 /* Copy a lane out into `lane_w`, `lane_r` and `lane_ipvt`, and its state. */
 static lsq_state
 take_out(const batch_fitter *w, const lane_group *g, int l)
@@ -122,8 +141,7 @@ take_out(const batch_fitter *w, const lane_group *g, int l)
     npy_intp n = w->job->settings.n;
     lsq_state s = w->begun;
 
-    for (int k = 0; k < WORDS; k++)
-        memcpy((char *)&s.request + k * sizeof(int64_t), (const int64_t *)&g->state + k * LSQ_LANES + l, sizeof(int64_t));
+    get_state(g, l, &s);
     from_lane(n * LSQ_SCRATCH, g->w + l, w->lane_w);
     for (npy_intp j = 0; j < n; j++) {
         from_lane(j + 1, g->r + j * n * LSQ_LANES + l, w->lane_r + j * n);
@@ -139,8 +157,7 @@ put_back(const batch_fitter *w, lane_group *g, int l, const lsq_state *s)
     npy_intp n = w->job->settings.n;
     double *pivoted = vector_of(w, g, LSQ_LANES_PIVOTED) + l;
 
-    for (int k = 0; k < WORDS; k++)
-        memcpy((int64_t *)&g->state + k * LSQ_LANES + l, (const char *)&s->request + k * sizeof(int64_t), sizeof(int64_t));
+    set_state(g, l, s);
     to_lane(n * LSQ_SCRATCH, w->lane_w, g->w + l);
     for (npy_intp j = 0; j < n; j++) {
         to_lane(j + 1, w->lane_r + j * n, g->r + j * n * LSQ_LANES + l);
@@ -164,8 +181,7 @@ begin(batch_fitter *w, lane_group *g, int l, npy_intp k)
             memcpy(w->lane_w + LSQ_DIAG * n, diag, (size_t)n * sizeof *diag);
         lsq_start(&w->begun, w->lane_w);
     }
-    for (int i = 0; i < WORDS; i++)
-        memcpy((int64_t *)&g->state + i * LSQ_LANES + l, (const char *)&w->begun.request + i * sizeof(int64_t), sizeof(int64_t));
+    set_state(g, l, &w->begun);
     to_lane(n, x, vector_of(w, g, LSQ_X) + l);
     to_lane(n, x, vector_of(w, g, LSQ_TRIAL) + l);
     if (diag != NULL)
@@ -267,7 +283,7 @@ give_back(batch_fitter *w, lane_group *g, int l)
 static int
 stands_for(const lane_group *g, int count, int l)
 {
-    int k = l < count ? l : count - 1;
+    int k = l < count || count < 1 ? l : count - 1;
 
     for (int turn = 0; turn < count && g->code[k] != 0; turn++)
         k = k == 0 ? count - 1 : k - 1;
