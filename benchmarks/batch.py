@@ -111,6 +111,31 @@ def decay_solvers(derivatives):
     return solvers
 
 
+def own_time(count=20_000, rounds=15):
+    """Microseconds a fit of leastsq_batch besides the decay's functions: with differences, and with derivatives."""
+    x0, y = decays(count)
+    spent = 0.0
+
+    def timed(function):
+        def call(*args):
+            nonlocal spent
+            began = time.process_time()
+            result = function(*args)
+            spent += time.process_time() - began
+            return result
+        return call
+
+    best = []
+    for keywords in ({}, dict(Dfun=timed(decay_jacobian), col_deriv=True)):
+        own = np.inf
+        for _ in range(rounds):
+            spent, began = 0.0, time.process_time()
+            leastsq_batch(timed(decay_residual), x0, y, **keywords)
+            own = min(own, time.process_time() - began - spent)
+        best.append(own / count * 1e6)
+    return best
+
+
 # ------------------------------------------------------------------- the spot
 
 def spots(count):
@@ -273,6 +298,7 @@ def main():
     cases = [("decay, n=4 m=32, NumPy, differences", decays, decay_solvers(False)),
              ("decay, n=4 m=32, NumPy, derivatives", decays, decay_solvers(True))]
     library = compile_spot()
+    gc.disable()
     if library is None:
         print("no C compiler: the compiled problem is left out", file=sys.stderr)
     else:
@@ -281,10 +307,13 @@ def main():
         x0, y = spots(8)
         solution = leastsq_batch(CFunction(library.gaussian, 25), x0, y).x
         print(f"the spot's functions in lanes alone: {function_alone(lanes, solution, y):.2f} us for 8 residuals and 7 Jacobians")
+    if not options.memory and not options.json:
+        differences, derivatives = own_time()
+        print(f"leastsq_batch's own time a fit of the decay: {differences:.2f} us with differences, {derivatives:.2f} us with "
+              "derivatives")
     if options.memory:
         report_memory(sizes, library, options.json)
         return 0
-    gc.disable()
     report = {}
     for title, problems, solvers in cases:
         report[title] = {}

@@ -95,7 +95,8 @@ def test_counts_in_lanes(lanes, derivatives, in_lanes, compiled):  # noqa: F811
 
 
 STARTS = {"short steps": (1.0, dict(factor=1e-3)), "long steps": (1.0, dict(factor=1e4)), "far": (1e6, {}),
-          "a start of zeros": (0.0, {}), "a tiny start": (1e-20, {}), "numbers whose squares vanish": (1e-170, dict(diag=[1e-150] * 3)),
+          "a start of zeros": (0.0, {}), "a tiny start": (1e-20, {}),
+          "numbers whose squares vanish": (1e-170, dict(diag=[1e-150] * 3)),
           "diag": (5.0, dict(diag=[1e-3, 1.0, 1e3], factor=0.5)), "no time": (2.0, dict(maxfev=3)),
           "a wide gtol": (1.0, dict(gtol=0.1)), "no tolerance": (1.0, dict(ftol=0.0, xtol=0.0, maxfev=400))}
 

@@ -110,7 +110,7 @@ typedef struct {                        /* NOLINT(*.Padding): it is meant */
     _Atomic int64_t done;
 } batch_supply;
 
-/* fitter.c, and lane_fitter.c and lane_group.c where functions have lanes: one thread's work, in memory of this size */
+/* fitter.c, and lane_fitter.c or group_fitter.c where functions have lanes: one thread's work, in memory of this size */
 typedef struct batch_fitter batch_fitter;
 
 size_t batch_fitter_size(const batch_job *job);

@@ -91,6 +91,35 @@ void fit_in_lanes(batch_fitter *w);
 int in_groups(const batch_job *j);
 npy_intp groups_room(const batch_job *j);
 void groups_lay_out(batch_fitter *w, double *room);
+lsq_state group_take_out(const batch_fitter *w, const lane_group *g, int l);
+void group_put_back(const batch_fitter *w, lane_group *g, int l, const lsq_state *s);
+void group_begin(batch_fitter *w, lane_group *g, int l, npy_intp k);
+void group_give_back(batch_fitter *w, lane_group *g, int l);
+void group_covariances(batch_fitter *w);
+void group_exchange(const batch_fitter *w, lane_group *g, int l, lane_group *h, int k);
+
+/* group_fitter.c */
 void fit_in_groups(batch_fitter *w);
+
+/* A lane's numbers into a vector, or the reverse; the lanes of one vector. */
+static inline void
+from_group(npy_intp count, const double *lane, double *vector)
+{
+    for (npy_intp k = 0; k < count; k++)
+        vector[k] = lane[k * LSQ_LANES];
+}
+
+static inline void
+to_group(npy_intp count, const double *vector, double *lane)
+{
+    for (npy_intp k = 0; k < count; k++)
+        lane[k * LSQ_LANES] = vector[k];
+}
+
+static inline double *
+group_vector(const batch_fitter *w, const lane_group *g, npy_intp vector)
+{
+    return g->w + vector * w->job->settings.n * LSQ_LANES;
+}
 
 #endif

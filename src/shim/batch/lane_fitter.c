@@ -1,5 +1,5 @@
 /* Fits of compiled functions that take several problems at once, one in each lane: those with bounds, weights or
-   a loss, or other numbers of lanes than the kernels have (lane_group.c has the others).
+   a loss, or other numbers of lanes than the kernels have (group_fitter.c has the others).
 
    A thread has twice as many fits at work, in slots, as a function has lanes.  Some want a norm, the
    others a Jacobian: so as long as problems are waiting one of the two fills all lanes.  When fewer
