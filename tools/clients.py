@@ -79,6 +79,9 @@ HABITS = {
                                   "bound",
         r"test_find_best_model_future_cv$": "the same, in one of the folds",
     },
+    "impedance": {
+        r"test_circuit_fit$": "the test asserts the digits at which trf stopped, at a higher cost",
+    },
     "astropy": {
         r"test_non_linear_lsq_fitter_with_weights\[TRFLSQFitter\]$": "the test expects a warning that the fit failed, which it does "
                                                                     "not do here",
