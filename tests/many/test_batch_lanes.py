@@ -230,6 +230,22 @@ def test_long_residuals_and_data_that_the_function_holds(in_lanes):
     assert_same(result, arrays(wanted))
 
 
+@lanes_of_all
+def test_a_batch_stops_while_all_lanes_are_busy(lanes, in_lanes):
+    """Where `progress` raises, fits do not go on to their ends."""
+    x0, y = curves(2 * lanes, seed=17)
+    func = CFunction(in_lanes.lanes_sleepy_curve, M, lanes=lanes)
+    calls = []
+    for progress in (None, lambda done, total: 1 / 0):
+        in_lanes.lanes_seen(1)
+        try:
+            leastsq_batch(func, x0, y, threads=1, progress=progress, ftol=0.0, xtol=0.0)
+        except ZeroDivisionError:
+            pass
+        calls.append(in_lanes.lanes_seen(0)[0])
+    assert calls[1] < calls[0] / 2
+
+
 def test_tools_accept_one_fit_of_a_batch_in_lanes(in_lanes):
     x0, y = curves(10)
     func, dfun = both(in_lanes, 8)

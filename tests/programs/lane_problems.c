@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 enum { MOST = 16 };
 
@@ -171,5 +172,17 @@ lanes_watched_curve(int64_t m, int64_t n, int64_t lanes, const double *x, double
     seen[0]++;
     seen[1] += own;
     seen[2] += wrong;
+    return lanes_curve(m, n, lanes, x, f, data, status);
+}
+
+/* Counted, and slow. */
+int
+lanes_sleepy_curve(int64_t m, int64_t n, int64_t lanes, const double *x, double *f, void *const *data,
+                   int32_t *status)
+{
+    struct timespec pause = {0, 10000000};
+
+    seen[0]++;
+    nanosleep(&pause, NULL);
     return lanes_curve(m, n, lanes, x, f, data, status);
 }

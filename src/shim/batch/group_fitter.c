@@ -119,7 +119,7 @@ find_differences(batch_fitter *w, lane_group *g, int count)
         to_group(n, moved, w->moved + l);
         to_group(n, steps, w->steps + l);
     }
-    for (npy_intp k = 0; k < n; k++) {
+    for (npy_intp k = 0; k < n && !fitter_stopped(&w->queue); k++) {
         double *column = w->jac + k * m * LSQ_LANES, *steps = w->steps + k * LSQ_LANES;
 
         memcpy(w->x, x, (size_t)(n * LSQ_LANES) * sizeof *x);
@@ -217,6 +217,8 @@ wanting(const lane_group *g, int64_t request)
 static int
 fill(batch_fitter *w)
 {
+    if (fitter_stopped(&w->queue))
+        return -1;
     for (int q = 0; q < 2 * LSQ_LANES && w->free > 0; q++) {
         lane_group *g = w->groups + q / LSQ_LANES;
         int l = q % LSQ_LANES;

@@ -264,7 +264,7 @@ find_differences(batch_fitter *w, slot *const *slots, int count)
         lsq_difference_steps(n, slots[l]->w + LSQ_X * n, &relative, 0, w->moved + l * n, w->steps + l * n,
                              how.lo, how.hi, how.largest);
     }
-    for (npy_intp k = 0; k < n; k++)
+    for (npy_intp k = 0; k < n && !fitter_stopped(&w->queue); k++)
         difference(w, slots, count, k);
     for (int l = 0; l < count; l++) {
         slot *s = slots[l];
@@ -345,6 +345,8 @@ find_models(batch_fitter *w, slot **slots, int count)
 static int
 fill(batch_fitter *w)
 {
+    if (fitter_stopped(&w->queue))
+        return -1;
     for (int q = 0; q < w->count; q++) {
         slot *s = w->slots + q;
 
