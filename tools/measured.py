@@ -26,7 +26,7 @@ NAMES = {"scipy": "SciPy", "numpy": "NumPy", "libminpack1": "Debian's libminpack
 
 def span(ratios):
     """"4.1" or "4.1 to 12"."""
-    texts = [f"{ratio:.2g}" for ratio in (min(ratios), max(ratios))]
+    texts = [two_digits(ratio) for ratio in (min(ratios), max(ratios))]
     return texts[0] if texts[0] == texts[1] else " to ".join(texts)
 
 
@@ -50,9 +50,13 @@ def facts(found, page):
         ""])
 
 
+def two_digits(ratio):
+    return f"{ratio:.2g}" if ratio < 99.5 else f"{ratio:.0f}"
+
+
 def ratio_and_range(found, name, case, peer):
-    ratio = f"{found['ratios'][name][case][peer]:.2g}"
-    low, high = (f"{end:.2g}" for end in found["spread"].get(name, {}).get(case, {}).get(peer, (0, 0)))
+    ratio = two_digits(found["ratios"][name][case][peer])
+    low, high = (two_digits(end) for end in found["spread"].get(name, {}).get(case, {}).get(peer, (0, 0)))
     return f"{peer} {ratio}" + (f" ({low} to {high})" if low != high else "")
 
 
@@ -86,7 +90,7 @@ def rows_of_waits(found, wanted):
         ours = milliseconds(row["ours"]) + unit
         for peer, values in row["peers"].items() or [("", None)]:
             theirs, ratio = ("", "") if values is None else (
-                f"{peer} {milliseconds(values)}{unit}", f"{values['median']/row['ours']['median']:.2g}")
+                f"{peer} {milliseconds(values)}{unit}", two_digits(values["median"]/row["ours"]["median"]))
             lines.append(f"| {row['case']} | {ours} | {theirs} | {ratio} |")
     return "\n".join(["", *lines, "", ""])
 
