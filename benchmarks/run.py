@@ -167,7 +167,7 @@ def chart(ratios, where, path):
     panels[-1, 0].set_xlabel("times faster than the peer\n"
                              f"leastsq {where['leastsq']} on {where['processor']}, Python {where['python']}, "
                              f"NumPy {where['numpy']}, SciPy {where['scipy']}", fontsize=9)
-    figure.legend([plt.Rectangle((0, 0), 1, 1, color=colours[peer]) for peer in names], names, ncols=len(names),
+    figure.legend([plt.Rectangle((0, 0), 1, 1, color=colours[peer]) for peer in names], names, ncols=6,
                   frameon=False, fontsize=8, loc="outside upper right", columnspacing=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

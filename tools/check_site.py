@@ -93,7 +93,19 @@ READABLE = """() => {
         if (probe.offsetWidth > room + 1) sideways.push(`room for ${fit} columns of COLUMNS`);
         probe.remove();
     }
-    return {cut: [...new Set(cut)], sideways};
+    // words of a table's cells that a line breaks in the middle
+    const torn = [];
+    for (const cell of document.querySelectorAll('.bd-article td, .bd-article th')) {
+        if (!shows(cell)) continue;
+        const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange();
+        while (walker.nextNode())
+            for (const word of walker.currentNode.textContent.matchAll(/[\\p{L}\\p{N}.,]+/gu)) {
+                range.setStart(walker.currentNode, word.index);
+                range.setEnd(walker.currentNode, word.index + word[0].length);
+                if (new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1) torn.push(word[0]);
+            }
+    }
+    return {cut: [...new Set(cut)], sideways, torn: [...new Set(torn)].slice(0, 5)};
 }""".replace("COLUMNS", str(COLUMNS))
 
 # The least contrast that text may have (WCAG 2, AA): 4.5, large text 3.
@@ -168,6 +180,7 @@ def check_pages(page, root: str, names: list[str], screen: str, pictures: Path |
             page.screenshot(path=pictures / f"{name.removesuffix('.html').replace('/', '.')}-{screen}.png", full_page=True)
         faults += [f"{name} on a {screen}: text is cut off: {what}" for what in facts["cut"]]
         faults += [f"{name} on a {screen}: code scrolls sideways: {what}" for what in facts["sideways"]]
+        faults += [f"{name} on a {screen}: a word of a table is broken: {word}" for word in facts["torn"]]
         faults += [f"{name} on a {screen}, {theme}: contrast {what}" for theme in ("light", "dark")
                    for what in page.evaluate(CONTRAST, theme)]
         faults += [f"{name} on a {screen}: {what}" for what in wrong]
@@ -223,10 +236,11 @@ SPOILED = """<!doctype html>
 <html><body style="margin: 0; background: #fff"><div class="bd-content"><div class="bd-article"><section>
 <p style="width: 5em; overflow: hidden; white-space: nowrap">A sentence that its box cuts off, for it is long.</p>
 <div class="highlight" style="width: 20em"><pre style="overflow: auto">{code}</pre></div>
+<table><tr><td style="width: 2em; max-width: 2em; overflow-wrap: anywhere">incomprehensible</td></tr></table>
 <p style="color: #bbb">Pale.</p><p style="width: 1500px; background: #eee">Wide.</p><img src="nowhere.png">
 <a href="nowhere.html">broken</a> <a href="spoiled.html#nowhere">anchor</a> <span class="math">x</span>
 </section></div></div></body></html>""".replace("{code}", "x = 1  # " + "long "*40)
-SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for", "pixels: x = 1", "contrast 1.",
+SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for", "pixels: x = 1", "of a table is broken: incomprehensible", "contrast 1.",
               "picture missing", "pixels wide, the phone", "formulas are not set", "no heading", "broken link to nowhere.html",
               "no 'nowhere' on spoiled.html", "404: ")
 
