@@ -78,6 +78,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     run(*common, "-shared", "-o", library)
     run(*common, "-o", program)
     for name, (compiler, suffix, flags) in OWN_LIBRARIES.items():
+        if shutil.which(compiler) is None:
+            continue
         subprocess.run([compiler, "-O2", "-fPIC", "-shared", f"-I{ROOT / 'src' / 'leastsq' / 'include'}", "-o",
                         str(folder / f"{name}.so"), str(SOURCE.with_name(f"{name}.{suffix}")), *flags],
                        env=environment, capture_output=True, check=False)
@@ -271,7 +273,8 @@ def main() -> int:
         python = [measure_python(library, *case, options.rounds) for case in cases]
     where = machine()
     if options.json:
-        print(json.dumps({"machine": where, "unit": "microseconds per fit", "versions": versions, "from_c": [asdict(s) for s in solved],
+        print(json.dumps({"machine": where, "unit": "microseconds per fit", "versions": versions,
+                          "from_c": [asdict(s) for s in solved],
                           "from_python": [asdict(p) for p in python]}, indent=1))
     else:
         for solver in range(len(SOLVERS)):

@@ -199,13 +199,14 @@ def main():
     for name, cases in ratios.items():
         print(f"\n{TITLES[name]}: times faster than")
         for case, row in cases.items():
-            print(f"  {case:<58}", ", ".join(f"{peer} {ratio:.1f} ({' to '.join(f'{end:.1f}' for end in spread[name][case][peer])})"
-                                            for peer, ratio in row.items()))
+            ranges = {peer: " to ".join(f"{end:.1f}" for end in ends) for peer, ends in spread[name][case].items()}
+            print(f"  {case:<58}", ", ".join(f"{peer} {ratio:.1f} ({ranges[peer]})" for peer, ratio in row.items()))
     where = machine()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     versions = peers() | (runs["compiled"][0]["versions"] if "compiled" in runs else {})
     whole = {"ratios": ratios, "spread": spread, "waits": waits(runs["waiting"]) if "waiting" in runs else [],
-             "shapes": runs["large"][0]["shapes"] if "large" in runs else [], "machine": where, "peers": versions, "figures": runs}
+             "shapes": runs["large"][0]["shapes"] if "large" in runs else [],
+             "machine": where, "peers": versions, "figures": runs}
     options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     picture = options.out.with_suffix(".png")
     try:

@@ -4,9 +4,9 @@
 
 A row for each: the median over the rounds, which alternate between the solvers, the range of the middle half, and
 the same for a peer, if there is one.  Unlike overhead.py this counts everything, the user's functions too.  Times are
-those of the processor, so that other programs do not count, but on Dask by the clock.  Profiles are counted in evaluations of the residuals: confidence_intervals against a root-finder on
-SciPy's refits (`naive_limits`), whose limits must agree.  Packages that are not installed are left out.  --quick is for
-tests: few rounds, small images, no Dask.
+those of the processor, so that other programs do not count, but on Dask by the clock.  Profiles are counted in
+evaluations of the residuals: confidence_intervals against a root-finder on SciPy's refits (`naive_limits`), whose
+limits must agree.  Packages that are not installed are left out.  --quick is for tests: few rounds, small images, no Dask.
 """
 from __future__ import annotations
 

@@ -240,7 +240,9 @@ SPOILED = """<!doctype html>
 <p style="color: #bbb">Pale.</p><p style="width: 1500px; background: #eee">Wide.</p><img src="nowhere.png">
 <a href="nowhere.html">broken</a> <a href="spoiled.html#nowhere">anchor</a> <span class="math">x</span>
 </section></div></div></body></html>""".replace("{code}", "x = 1  # " + "long "*40)
-SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for", "pixels: x = 1", "of a table is broken: incomprehensible", "contrast 1.",
+SAID_OF_IT = ("text is cut off: p: A sentence", "code scrolls sideways: room for", "pixels: x = 1",
+              "of a table is broken: incomprehensible",
+              "contrast 1.",
               "picture missing", "pixels wide, the phone", "formulas are not set", "no heading", "broken link to nowhere.html",
               "no 'nowhere' on spoiled.html", "404: ")
 

@@ -107,7 +107,7 @@ def clients(found, page):
 
 def shapes(found, page):
     """Milliseconds of an iteration with long residual vectors."""
-    columns = {"blocked": "ours", "blocked, 2 threads": "2 threads", "minpack": "minpack", "SciPy": "SciPy", "numpy qr": "numpy qr"}
+    columns = {"blocked": "ours", "blocked, 2 threads": "2 threads"} | {name: name for name in ("minpack", "SciPy", "numpy qr")}
     lines = [f"| m × n | {' | '.join(columns.values())} | SciPy / ours | numpy qr / ours | GFLOP/s | of the peak |",
              "| ---: |" + " ---: |"*(len(columns) + 4)]
     for row in found["shapes"]:

@@ -102,8 +102,7 @@ def test_a_tie_holds_at_the_answer_and_the_start_is_left_alone():
 
 
 def test_a_bound_holds_a_parameter_exactly():
-    fitter = LeastsqFitter(calc_uncertainties=True)
-    for fitter in (fitter, LeastsqFitter()):
+    for fitter in (LeastsqFitter(calc_uncertainties=True), LeastsqFitter()):
         mine = fitter(models.Gaussian1D(4, 0, 1, bounds={"amplitude": (0, 5)}), X, 7*np.exp(-0.5*X**2) + 0.1*noise(X.shape))
         assert mine.amplitude.value == 5
         assert fitter.fit_info.active_mask.tolist() == [1, 0, 0]

@@ -973,8 +973,8 @@ leastsq_residual residual = f;
 leastsq_jacobian jacobian = f;
 const char *name = LEASTSQ_SIGNATURE;
 """)
-    for language in ("c", "c++"):
-        subprocess.run([need_program("cc"), "-x", language, "-Wall", "-Wextra", "-Werror",
+    for compiler, language in (("cc", "c"), ("c++", "c++")):
+        subprocess.run([need_program(compiler), "-x", language, "-Wall", "-Wextra", "-Werror",
                         "-pedantic", f"-I{package.get_include()}", "-fsyntax-only", source],
                        check=True)
 

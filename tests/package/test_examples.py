@@ -169,7 +169,8 @@ def test_all_benchmarks_go_into_one_file_with_the_ratios_first(tmp_path, monkeyp
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     benchmarks = importlib.import_module("run")
-    monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--only", "overhead,large", "--out", str(tmp_path / "new" / "bench.json")])
+    out = tmp_path / "new" / "bench.json"
+    monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--only", "overhead,large", "--out", str(out)])
     benchmarks.main()
     found = json.loads((tmp_path / "new" / "bench.json").read_text(encoding="utf-8"))
     assert list(found) == ["ratios", "spread", "waits", "shapes", "machine", "peers", "figures"]

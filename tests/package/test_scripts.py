@@ -45,7 +45,7 @@ SLOW = {
     "tools/coverage.sh": (["tests/parity/test_nist.py"], "TOTAL"),
 }
 # Packages without which a script is not run.
-NEEDS = {"benchmarks/batch.py": ["scipy"], "benchmarks/groups.py": ["scipy"], "benchmarks/large.py": ["scipy"], "benchmarks/waiting.py": ["scipy"]}
+NEEDS = {f"benchmarks/{name}.py": ["scipy"] for name in ("batch", "groups", "large", "waiting")}
 NOT_CALLED_BY_PEOPLE = {
     "benchmarks/accelerated.py": "geodesic acceleration, a peer that benchmarks/strategies.py imports",
     "examples/fit_notebook.py": "the cells of docs/fit.ipynb, which tools/notebook.py runs",

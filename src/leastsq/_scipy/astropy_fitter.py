@@ -50,9 +50,9 @@ class LeastsqFitter(Fitter):
     fit_info : OptimizeResult
         That of `leastsq.least_squares` for the latest fit, whose x are the free parameters, with three more:
         ``param_names``, their names; ``param_cov``, their covariance, scaled with the reduced chi2 if there are no weights,
-        or None without degrees of freedom; ``covariance``, the `leastsq.CovarianceResult` if there is one, from `calc_uncertainties` or a
-        loss.  In ``param_cov`` a parameter that a bound holds has variance 0, one that the data do not determine an
-        infinite one.  `leastsq.report` and the other tools for uncertainties take the whole.
+        or None without degrees of freedom; ``covariance``, the `leastsq.CovarianceResult` if there is one, from
+        `calc_uncertainties` or a loss.  In ``param_cov`` a parameter that a bound holds has variance 0, one that the data
+        do not determine an infinite one.  `leastsq.report` and the other tools for uncertainties take the whole.
 
     Examples
     --------
