@@ -180,6 +180,8 @@ make(problem *p, uint64_t number)
     p->gtol = below(s, 2) ? 0 : tolerance(s);
     p->factor = below(s, 3) ? 100 : below(s, 6) ? magnitude(s, 0) : silly(s);
     p->epsfcn = below(s, 2) ? 0 : below(s, 6) ? pow(10, within(s, -18, 1)) : silly(s);
+    if (isnan(p->epsfcn))               /* MINPACK takes the MAX of it and the precision, and Fortran does not say */
+        p->epsfcn = 0;                  /* which that is: gfortran 12 makes it the precision, gfortran 14 nan */
     p->maxfev = below(s, 6) == 0 ? 1 + below(s, 20) : 20 + below(s, below(s, 20) == 0 ? 2000 : 200);
     p->scaled = below(s, 4) == 0;
 }
