@@ -204,7 +204,8 @@ def main():
     where = machine()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     versions = peers() | (runs["compiled"][0]["versions"] if "compiled" in runs else {})
-    whole = {"ratios": ratios, "spread": spread, "waits": waits(runs["waiting"]) if "waiting" in runs else [],
+    whole = {"ratios": ratios, "spread": spread, "repeats": max(map(len, runs.values())),
+             "waits": waits(runs["waiting"]) if "waiting" in runs else [],
              "shapes": runs["large"][0]["shapes"] if "large" in runs else [],
              "machine": where, "peers": versions, "figures": runs}
     options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")

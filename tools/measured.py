@@ -18,7 +18,7 @@ MARKS = re.compile(r"(<!-- measured (\w+): written by tools/measured\.py -->\n).
 HOW = {"README.md": "https://github.com/leastsq/leastsq/blob/main/docs/benchmarks.md", "docs/index.md": "benchmarks.md"}
 TITLES = {"overhead": "Own time of a small fit", "large": "An iteration, m × n", "batch": "Many small fits",
           "compiled": "Own time of a small fit, compiled functions", "waiting": "What one waits for, all included"}
-KEYS = ("ratios", "spread", "waits", "shapes", "machine", "peers")
+KEYS = ("ratios", "spread", "repeats", "waits", "shapes", "machine", "peers")
 CLIENTS = ("astropy", "lmfit", "xarray", "hyperspy", "DIPY")            # waits with these first words belong to other packages
 NAMES = {"scipy": "SciPy", "numpy": "NumPy", "libminpack1": "Debian's libminpack", "libcminpack1": "libcminpack",
          "dipy": "DIPY", "hyperspy": "hyperspy", "distributed": "Dask's distributed"}
@@ -124,7 +124,9 @@ def machine(found, page):
     """Where it was measured, and the versions."""
     where = found["machine"]
     others = ", ".join(f"{NAMES.get(name, name)} {version}" for name, version in found["peers"].items() if version is not None)
-    return f"leastsq {where['leastsq']} on {where['processor']}, {where['system']}, Python {where['python']}; {others}.\n"
+    often = {1: "once", 2: "twice"}.get(found["repeats"], f"{found['repeats']} times")
+    return (f"leastsq {where['leastsq']} on {where['processor']}, {where['system']}, Python {where['python']}; {others}.\n"
+            f"Everything was measured {often}.\n")
 
 
 PAGES = {"README.md": [facts], "docs/index.md": [facts], "docs/benchmarks.md": [machine, ratios, waits],

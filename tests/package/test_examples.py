@@ -173,7 +173,7 @@ def test_all_benchmarks_go_into_one_file_with_the_ratios_first(tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--only", "overhead,large", "--out", str(out)])
     benchmarks.main()
     found = json.loads((tmp_path / "new" / "bench.json").read_text(encoding="utf-8"))
-    assert list(found) == ["ratios", "spread", "waits", "shapes", "machine", "peers", "figures"]
+    assert list(found) == ["ratios", "spread", "repeats", "waits", "shapes", "machine", "peers", "figures"]
     assert found["peers"]["scipy"] == found["machine"]["scipy"]
     (once,) = found["figures"]["overhead"]
     cases = once["cases"]
