@@ -114,6 +114,12 @@ def waits(runs):
     return rows
 
 
+def shapes(runs):
+    """The rows of long residual vectors: medians over the runs."""
+    return [same[0] | {"ms": {name: statistics.median(row["ms"][name] for row in same) for name in same[0]["ms"]}}
+            for same in zip(*(run["shapes"] for run in runs))]
+
+
 def peers():
     """The peers and their versions; None if a peer is not installed, and so not measured."""
     from importlib.metadata import PackageNotFoundError, version
@@ -206,7 +212,7 @@ def main():
     versions = peers() | (runs["compiled"][0]["versions"] if "compiled" in runs else {})
     whole = {"ratios": ratios, "spread": spread, "repeats": max(map(len, runs.values())),
              "waits": waits(runs["waiting"]) if "waiting" in runs else [],
-             "shapes": runs["large"][0]["shapes"] if "large" in runs else [],
+             "shapes": shapes(runs["large"]) if "large" in runs else [],
              "machine": where, "peers": versions, "figures": runs}
     options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     picture = options.out.with_suffix(".png")
