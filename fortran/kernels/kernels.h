@@ -1,4 +1,4 @@
-/* The C interface of the row accumulator: tsqr.F90, triangle.F90, gram.F90, norms.F90,
+/* The C interface of the row accumulator: tsqr.F90, triangle.F90, gram.F90, reflectors.F90,
    compiled once for each instruction set and named lsq_..._<isa>.
 
    An accumulator is a workspace of work_size(n) doubles that holds the triangle

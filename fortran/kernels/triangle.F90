@@ -16,9 +16,8 @@ module TAGGED(leastsq_triangle)
    use TAGGED(leastsq_team), only: team_size, run_team, reach
    use TAGGED(leastsq_pipeline), only: fold_diagonal_by
    use TAGGED(leastsq_refold), only: refold_by, rows_to_columns, pivots_proved
-   use TAGGED(leastsq_reflectors), only: make_reflector
+   use TAGGED(leastsq_reflectors), only: make_reflector, TAGGED(lsq_norm)
    use TAGGED(leastsq_pivot_guess), only: guess_pivots
-   use TAGGED(leastsq_norms), only: TAGGED(lsq_norm)
    implicit none (type, external)
    private
    public :: TAGGED(lsq_tsqr_fold), TAGGED(lsq_tsqr_triangle)
