@@ -160,7 +160,7 @@ def compile_spot():
         return ctypes.CDLL(str(path))
 
 
-VECTOR_EXP = ["-O3", "-march=native", "-fopenmp-simd", "-D__FAST_MATH__"]     # the last flag makes math.h declare the vector functions
+VECTOR_EXP = ["-O3", "-march=native", "-fopenmp-simd", "-D__FAST_MATH__"]     # math.h declares vector functions for the last flag
 
 
 def compile_lanes():

@@ -162,7 +162,7 @@ def visit(page, address: str, patience: int = 20_000) -> tuple[dict, list[str]]:
         page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
         page.wait_for_function("[...document.images].every(i => i.complete)", timeout=10_000)
         if page.query_selector(".math"):
-            with contextlib.suppress(Exception):        # a TimeoutError of playwright: formulas that were not rendered are counted
+            with contextlib.suppress(Exception):        # playwright's TimeoutError: formulas not rendered are counted
                 page.wait_for_function("document.querySelectorAll('.math').length"
                                        " === document.querySelectorAll('.math mjx-container').length", timeout=patience)
         return page.evaluate(FACTS) | page.evaluate(READABLE), wrong

@@ -75,9 +75,9 @@ HABITS = {
             "the curve is flat from the first lag on, so that range and sill are not determined: the test asserts trf's point of "
             "many with the same cost",
         r"test_azimuth$": "the same",
-        r"test_parameter_property_sum_models$": "the sum of two curves has several minima, and the one found here costs 1.2 % more",
-        r"test_find_best_model$": "a step reaches the range 0, its bound, where the model divides by zero; trf never evaluates on a "
-                                  "bound",
+        r"test_parameter_property_sum_models$": "the sum has several minima, and the one found here costs 1.2 % more",
+        r"test_find_best_model$": "a step reaches the range 0, its bound, where the model divides by zero; trf never evaluates "
+                                  "on a bound",
         r"test_find_best_model_future_cv$": "the same, in one of the folds",
     },
     "cirq-core": {
@@ -89,8 +89,8 @@ HABITS = {
         r"test_circuit_fit$": "the test asserts the digits at which trf stopped, at a higher cost",
     },
     "astropy": {
-        r"test_non_linear_lsq_fitter_with_weights\[TRFLSQFitter\]$": "the test expects a warning that the fit failed, which it does "
-                                                                    "not do here",
+        r"test_non_linear_lsq_fitter_with_weights\[TRFLSQFitter\]$": "the test expects a warning that the fit failed, which it "
+                                                                    "does not do here",
         r"TestFitInfo::test_(all|subset)$": "the test compares the number of evaluations with trf's",
         r"test_models_fitting\[DogBoxLSQFitter-model36\]$": "a fit far from its data, whose other steps lead to x_0 < 0, where "
                                                              "astropy's power law is nan and its fitter raises",

@@ -2,8 +2,8 @@
 
 `make bench` writes out/bench.json. `--from out/bench.json` copies its ratios, waits, machine and versions to docs/bench.json
 (and with --chart its chart to docs/pictures/bench.png, and docs/large.png if it was made with --full). Then the lines
-between the "measured" marks of the pages (`PAGES`) are generated from docs/bench.json. --check only names the pages that do not agree
-with the file (exit status 1). These figures are never edited by hand.
+between the "measured" marks of the pages (`PAGES`) are generated from docs/bench.json. --check only names the pages that do not
+agree with the file (exit status 1). These figures are never edited by hand.
 """
 import argparse
 import json

@@ -49,7 +49,7 @@ is_called(const char *const *words, size_t count)
     unsigned text[13] = {0};
 
     for (unsigned leaf = FIRST_NAME; leaf <= LAST_NAME; leaf++) {
-        unsigned *part = text + 4 * (leaf - FIRST_NAME);
+        unsigned *part = text + 4 * (size_t)(leaf - FIRST_NAME);
         if (!__get_cpuid(leaf, &part[0], &part[1], &part[2], &part[3]))
             return 0;
     }

@@ -149,7 +149,7 @@ def test_the_context_itself_does_not_warn_and_warnings_name_the_callers_line():
         scipys.leastsq(lambda x: [x[0]**2 + 1, 1e-20*x[1]], [1.0, 1.0], maxfev=1)
     assert len(caught) == 3 and {one.filename for one in caught} == {__file__}
     assert issubclass(caught[0].category, scipys.OptimizeWarning)
-    with pytest.warns(leastsq.OptimizeWarning, match="Levenberg-Marquardt"):        # outside the context the warning is still given
+    with pytest.warns(leastsq.OptimizeWarning, match="Levenberg-Marquardt"):        # still given outside
         leastsq.curve_fit(model, T, Y, method="trf")
 
 

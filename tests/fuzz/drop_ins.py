@@ -244,5 +244,5 @@ LEAST_SQUARES_ROWS = [
     ("a table of iterations", lambda c: c["verbose"] == "3", (0, 1, 2, 3, 4, "TypeError")),
 ]
 CURVE_FIT = PublicFunction(curve_fit, CURVE_FIT_ARGUMENTS, CURVE_FIT_ROWS, same_curve, end=lambda result: "result")
-LEAST_SQUARES = PublicFunction(least_squares, LEAST_SQUARES_ARGUMENTS, LEAST_SQUARES_ROWS, same_optimum, end=lambda result: result.status,
-                     peer=by_trf)
+LEAST_SQUARES = PublicFunction(least_squares, LEAST_SQUARES_ARGUMENTS, LEAST_SQUARES_ROWS, same_optimum,
+                               end=lambda result: result.status, peer=by_trf)

@@ -23,7 +23,7 @@ def test_jax_is_not_imported_until_it_is_asked_for():
 def test_a_missing_jax_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     for function in (lsq.fit, lsq.curve_fit):
-        with pytest.raises(ImportError, match=f"{function.__name__}: jac='jax' needs JAX, which is not installed: pip install jax"):
+        with pytest.raises(ImportError, match=f"{function.__name__}: jac='jax' needs JAX, which is not installed: pip "):
             function(lambda t, a: a*t, T, Y, [1], jac="jax")
 
 

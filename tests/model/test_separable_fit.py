@@ -1,4 +1,4 @@
-"""Linear parameters of `fit`, solved for inside each evaluation: found, refused, bounded, with the whole model's uncertainties."""
+"""Linear parameters of `fit`, solved for in each evaluation: found, refused, bounded, with the whole model's uncertainties."""
 import itertools
 
 import nist27
