@@ -26,8 +26,8 @@ NAMES = {"scipy": "SciPy", "numpy": "NumPy", "libminpack1": "Debian's libminpack
 
 def span(ratios):
     """"4.1" or "4.1 to 12"."""
-    texts = [two_digits(ratio) for ratio in (min(ratios), max(ratios))]
-    return texts[0] if texts[0] == texts[1] else " to ".join(texts)
+    ends = [two_digits(ratio) for ratio in (min(ratios), max(ratios))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def facts(found, page):

@@ -279,25 +279,25 @@ enum {
 };
 
 typedef struct {                /* one instruction set's kernels; sizes m >= n > 0 */
-    /* lsq_qrfac with b.  Columns may come in any order: ipvt has their numbers, from 1.  Of a, only R
-       above the diagonal is of use; of a matrix whose plain[q] is 0, nothing.  work: 3*n*LSQ_LANES, places: n. */
+    /* lsq_qrfac with b.  Columns may be in any order: ipvt has their numbers, from 1.  Of a, only R
+       above the diagonal is valid on return, and nothing of a matrix whose plain[q] is 0.  work: 3*n*LSQ_LANES, places: n. */
     void (*factor)(int64_t m, int64_t n, double *a, double *b, int64_t *ipvt, double *rdiag, double *acnorm,
                    int64_t *plain, double *work, int64_t *places);
-    /* The norms of f; where plain is 0, lsq_enorm's is another. */
+    /* The norms of f; where plain is 0, lsq_enorm's differs. */
     void (*norms)(int64_t m, const double *f, double *norms, int64_t *plain);
-    /* a = jac with each lane's columns in the order of its ipvt; b = f. */
+    /* a becomes jac with each lane's columns in the order of its ipvt; b becomes f. */
     void (*pack)(int64_t m, int64_t n, const double *jac, const double *f, const int64_t *ipvt, double *a,
                  double *b);
-    /* f = moved where marks is 1. */
+    /* f becomes moved in lanes whose mark is 1. */
     void (*keep)(int64_t m, const int64_t *marks, const double *moved, double *f);
     /* column = (moved - f)/step. */
     void (*difference)(int64_t m, const double *moved, const double *f, const double *step, double *column);
     /* The same of one problem alone. */
     void (*difference_alone)(int64_t m, const double *moved, const double *f, double step, double *column);
-    /* lsq_tell_norm of the lanes wanted, of fits without bounds and strategy, and lsq_tell_model of those
-       wanted and plain, from what `factor` left; `came` is ipvt before.  Only n, the settings and the
-       tolerances of `settings` are read; lower: n*n*LSQ_LANES.  Lanes that are not `told` are as they were,
-       except that a model that was wanted is in r, ipvt and w: the others' events are to be told. */
+    /* lsq_tell_norm for the wanted lanes, and lsq_tell_model for those that are wanted and plain, from the
+       results of `factor`; `came` is ipvt before it.  For fits without bounds or strategy.  Of `settings` only n,
+       the settings and the tolerances are read; lower: n*n*LSQ_LANES.  A lane whose told is 0 is unchanged, except
+       that a wanted model is in r, ipvt and w: the caller passes its event to lm_core. */
     void (*tell_norm)(const lsq_state *settings, const int64_t *wanted, const double *norms, lsq_lanes_state *s,
                       double *w, const double *r, const int64_t *ipvt, double *lower, int64_t *told);
     void (*tell_model)(const lsq_state *settings, const int64_t *wanted, const int64_t *cost, int64_t m,

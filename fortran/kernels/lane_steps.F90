@@ -4,11 +4,11 @@
 !>
 !> The events of core/lm_core.f90 (with its lmpar, qrsolv and products) for fits without bounds
 !> and with MINPACK's strategy.  Each lane performs the operations that lm_core performs, in the
-!> same order, and nothing is contracted, so each fit gets MINPACK's bits.  Lanes go different ways
-!> by selection: all compute, and those of another course keep what they had.
+!> same order, and nothing is contracted, so each fit gets MINPACK's bits.  Where lanes
+!> differ, all of them compute both branches, and each selects its own result.
 !>
-!> A lane that is not ordinary (something is not finite, R is singular, a norm must be guarded)
-!> stays as it was, is not `told`, and is left to lm_core.  Policy is explained there.
+!> A lane that is not ordinary (a value is not finite, R is singular, a norm must be guarded) is left
+!> unchanged, with `told` = 0, for lm_core, which also explains the policy.
 !>
 !> (More than 500 lines in one file, because kernels share no modules, and events and steps share helpers.)
 !>
@@ -23,19 +23,19 @@ module TAGGED(leastsq_lane_steps)
    !> Fits at once: LSQ_LANES of core.h.
    integer, parameter :: LANES = 8
 
-   !> What all fits share: the first fields of lm_state_t.
+   !> The settings that all fits share: the first fields of lm_state_t.
    type, bind(c) :: lanes_settings_t
       integer(ik) :: n, maxfev, scaling
       real(wp) :: ftol, xtol, gtol, factor
    end type lanes_settings_t
 
-   !> Fields of lm_state_t that the machine sets, each of all lanes: lsq_lanes_state of core.h.
+   !> The fields of lm_state_t that the algorithm sets, each for all lanes: lsq_lanes_state of core.h.
    type, bind(c) :: lanes_state_t
       integer(ik), dimension(LANES) :: request, info, accepted, nfev, njev, iteration
       real(wp), dimension(LANES) :: fnorm, xnorm, gnorm, radius, par, pnorm, actual, predicted, slope, ratio
    end type lanes_state_t
 
-   !> Columns of the vectors: those of lm_state.f90, and what follows them.
+   !> Columns of the vectors: those of lm_state.f90, then the following.
    integer, parameter :: V_X = 1, V_TRIAL = 2, V_STEP = 3, V_DIAG = 4, V_COLNORM = 5, V_QTF = 6
    integer, parameter :: V_PIVOTED = 7            !< the step in the order of the pivots
    integer, parameter :: V_SCRATCH = 8
@@ -56,7 +56,7 @@ module TAGGED(leastsq_lane_steps)
 
 contains
 
-   !> Here is ‖f(trial)‖ of the lanes that are `wanted`; it cost one evaluation.
+   !> Tell ‖f(trial)‖ of the `wanted` lanes, which took one evaluation each.
    pure subroutine TAGGED(lsq_lanes_tell_norm)(set, wanted, norms, s, w, r, ipvt, lower, told) bind(c)
       type(lanes_settings_t), intent(in) :: set
       integer(ik), intent(in) :: wanted(LANES)
@@ -74,7 +74,7 @@ contains
 
       n = set%n
       if (any(wanted /= 0 .and. s%iteration /= 0)) then
-         ! How much the step was to bring, and how much it did
+         ! The reduction that the model predicted, and the actual one
          call triangle_times(n, r, w(1, 1, V_PIVOTED), w(1, 1, V_SCRATCH))
          odd = 0
          call find_norms(n, w(1, 1, V_SCRATCH), linear, odd)
@@ -93,7 +93,7 @@ contains
             shrink = merge(0.5_wp*slope(q)/(slope(q) + 0.5_wp*actual(q)), MOST_SHRINK, actual(q) < 0)
             shrink = merge(LEAST_SHRINK, shrink, shrink < LEAST_SHRINK)
             shrink = merge(LEAST_SHRINK, shrink, NORM_BLOW_UP*norms(q) >= s%fnorm(q))
-            grows = merge(1.0_wp, ratio(q), s%par(q) == 0)      ! where the step was not damped, or good
+            grows = merge(1.0_wp, ratio(q), s%par(q) == 0)      ! if the step was not damped, or was good
             radius(q) = merge(s%pnorm(q)/0.5_wp, s%radius(q), grows >= RATIO_GOOD)
             radius(q) = merge(radius(q), shrink*min(s%radius(q), s%pnorm(q)/0.1_wp), ratio(q) > RATIO_POOR)
             par(q) = merge(0.5_wp*s%par(q), s%par(q), grows >= RATIO_GOOD)
@@ -101,7 +101,7 @@ contains
             accepted(q) = merge(1_ik, 0_ik, ratio(q) >= RATIO_ACCEPT)
          end do
 
-         ! Take it or not, and go on
+         ! Accept or reject the trial, and continue
          call scale(n, w(1, 1, V_DIAG), w(1, 1, V_TRIAL), w(1, 1, V_SCRATCH))
          odd_point = 0
          call find_norms(n, w(1, 1, V_SCRATCH), xnorm, odd_point)
@@ -170,8 +170,8 @@ contains
       end do
    end subroutine TAGGED(lsq_lanes_tell_norm)
 
-   !> Here is the factorization of J of the lanes that are `wanted`, as lsq_lanes_factor left it, with
-   !> `cost` evaluations.  R, ipvt, Q'f and column norms are taken from all that are plain.
+   !> Tell the factorization of J of the `wanted` lanes, as lsq_lanes_factor left it, which took `cost`
+   !> evaluations.  R, ipvt, Q'f and column norms of all plain lanes are copied.
    pure subroutine TAGGED(lsq_lanes_tell_model)(set, wanted, cost, m, a, b, came, factored, rdiag, acnorm, s, w, r, &
       ipvt, lower, told) bind(c)
       type(lanes_settings_t), intent(in) :: set
@@ -204,12 +204,12 @@ contains
          do q = 1, LANES
             ipvt(q, j) = merge(factored(q, j), ipvt(q, j), wanted(q) == 1)
          end do
-         do q = 1, LANES                          ! nobody needs those of the others
+         do q = 1, LANES                          ! the others' are not used
             w(q, came(q, j), V_COLNORM) = acnorm(q, j)
          end do
       end do
 
-      ! D and the radius where a fit begins
+      ! D and the radius at the start of a fit
       odd = 0
       first = merge(1_ik, 0_ik, s%njev == 0)
       xnorm = s%xnorm
@@ -325,7 +325,7 @@ contains
    ! ---------------------------------------------------------------------------
    ! Policy
 
-   !> Should it end?  0: no.
+   !> The reason to end each fit; 0: none.
    pure subroutine judge(set, nfev, gnorm, actual, predicted, ratio, radius, xnorm, info)
       type(lanes_settings_t), intent(in) :: set
       integer(ik), intent(in) :: nfev(LANES)      !< without this one
@@ -353,12 +353,12 @@ contains
    ! ---------------------------------------------------------------------------
    ! Steps
 
-   !> The next step within the radius, into V_PIVOTED's scratch: lmpar.  A lane that is not ordinary becomes odd.
+   !> The next step within the radius, as lmpar computes it, into V_PIVOTED.  Marks lanes that are not ordinary as odd.
    pure subroutine propose(n, wanted, radius, par, length, w, r, ipvt, lower, odd)
       integer(ik), intent(in) :: n, wanted(LANES)
       real(wp), intent(in) :: radius(LANES)
       real(wp), intent(inout) :: par(LANES), length(LANES)    !< of the lanes that are wanted and not odd
-      real(wp), intent(inout) :: w(LANES, n, VECTORS)     !< V_SCRATCH on return: the step times −1, pivots' order
+      real(wp), intent(inout) :: w(LANES, n, VECTORS)     !< on return V_SCRATCH is minus the step, in the order of the pivots
       real(wp), intent(in) :: r(LANES, n, n)
       integer(ik), intent(in) :: ipvt(LANES, n)
       real(wp), intent(inout) :: lower(LANES, n, n)
@@ -388,11 +388,11 @@ contains
       integer(ik), intent(in) :: n, wanted(LANES)
       real(wp), intent(in) :: radius(LANES)
       real(wp), intent(inout) :: par(LANES), length(LANES)
-      real(wp), intent(inout) :: excess(LANES)    !< of the Gauss–Newton step; used up
+      real(wp), intent(inout) :: excess(LANES)    !< of the Gauss–Newton step; overwritten
       real(wp), intent(in) :: d(LANES, n), qtf(LANES, n)
       real(wp), intent(in) :: r(LANES, n, n)
       integer(ik), intent(in) :: ipvt(LANES, n)
-      real(wp), intent(inout) :: step(LANES, n)   !< Gauss and Newton's; then this one, in the order of the pivots
+      real(wp), intent(inout) :: step(LANES, n)   !< the Gauss–Newton step; on return this one; in the order of the pivots
       real(wp), intent(inout) :: product(LANES, n), diag(LANES, n), z(LANES, n), x(LANES, n), sdiag(LANES, n), row(LANES, n)
       real(wp), intent(inout) :: lower(LANES, n, n)
       integer(ik), intent(inout) :: odd(LANES)
@@ -521,7 +521,7 @@ contains
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: damping(LANES), diag(LANES, n), r(LANES, n, n), qtf(LANES, n)
       real(wp), intent(inout) :: lower(LANES, n, n), x(LANES, n), sdiag(LANES, n)
-      real(wp), intent(inout) :: scratch(LANES, n)        !< what fills the row that is rotated in
+      real(wp), intent(inout) :: scratch(LANES, n)        !< the row that is being rotated in
       integer(ik), intent(inout) :: odd(LANES)
       integer(ik), intent(in) :: going(LANES)
       real(wp), dimension(LANES) :: rhs, sine, cosine, total
@@ -617,7 +617,7 @@ contains
       end do
    end subroutine gauss_newton
 
-   !> The step of these lanes, which has the other sign in V_SCRATCH, and the trial.
+   !> The step of these lanes, the negative of V_SCRATCH, and the trial point.
    pure subroutine commit_step(n, marks, ipvt, w)
       integer(ik), intent(in) :: n, marks(LANES), ipvt(LANES, n)
       real(wp), intent(inout) :: w(LANES, n, VECTORS)
@@ -733,7 +733,7 @@ contains
       product = diag*product
    end subroutine scale_scattered
 
-   !> Norms as the roots of sums of squares; where enorm.f90 guards, the lane is odd.
+   !> Norms as the roots of sums of squares; a lane that enorm.f90 would guard becomes odd.
    pure subroutine find_norms(n, v, norms, odd)
       integer(ik), intent(in) :: n
       real(wp), intent(in) :: v(LANES, n)
@@ -744,7 +744,7 @@ contains
 
       limit = (LARGEST_SQUARABLE/real(n, wp))**2
       total = 0
-      least = huge(1.0_wp)                        ! of what is not zero
+      least = huge(1.0_wp)                        ! the smallest magnitude other than zero
       do i = 1, n
          !$omp simd private(size)
          do q = 1, LANES

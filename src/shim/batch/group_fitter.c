@@ -1,15 +1,15 @@
-/* Fits of compiled functions in lanes, all of it in lanes: no bounds, weights or loss, and as many lanes as the
-   kernels have.
+/* Fits of compiled functions whose every step runs in lanes: without bounds, weights or loss, and with as many lanes
+   as the kernels have.
 
-   A thread has two groups of fits, one fit in each lane.  Some fits want a norm, the others a Jacobian: so as long
-   as problems are waiting, one of the two fills a group, once fits have changed places.  What the kernels leave to
-   lm_core is told to it, one lane at a time.  Which lane a fit has, and what is in the others, changes no bit of it
-   where the function gives the same bits. */
+   A thread has two groups of fits, one fit in each lane.  Some fits need a norm, the others a Jacobian: while
+   problems are waiting, one of the two kinds fills a group after fits have been exchanged.  Events that the kernels
+   leave to lm_core are passed to it, one lane at a time.  A fit's bits depend neither on its lane nor on the other
+   lanes, if the function returns the same bits. */
 #include "fitter.h"
 
 /* ------------------------------------------------------- one call of a function */
 
-/* The lane that stands in lane l: itself, or the last of the first `count` that is still going on. */
+/* The lane whose x lane l evaluates: l itself, or the last of the first `count` lanes that is still running. */
 static int
 stands_for(const lane_group *g, int count, int l)
 {
@@ -20,8 +20,8 @@ stands_for(const lane_group *g, int count, int l)
     return k;
 }
 
-/* Call func or Dfun for the first `count` lanes, at x of all lanes: what it said of each is in its `code`.  x is
-   copied where a lane stands for another. */
+/* Call func or Dfun for the first `count` lanes, at x of all lanes; `code` of each gets its status.  x is copied
+   where a lane evaluates another's x. */
 static void
 call(batch_fitter *w, lane_group *g, int count, const double *x, int derivatives)
 {

@@ -1,5 +1,5 @@
-/* Groups of lanes, each with a fit: their memory, one lane as lm_core knows it, where a fit begins and ends.  What
-   happens in between is in group_fitter.c. */
+/* Groups of lanes with one fit in each: their memory, one lane in lm_core's form, the start and the end of a fit.
+   group_fitter.c has the iterations. */
 #include "fitter.h"
 #include "covariance.h"
 
@@ -88,7 +88,7 @@ groups_lay_out(batch_fitter *w, double *room)
     w->lane_ipvt = (int64_t *)take(&room, n);
 }
 
-/* ------------------------------------------------- one lane, as lm_core knows it */
+/* ------------------------------------------------- one lane in lm_core's form */
 
 /* A lane's fields of lsq_state, one after another, into the group's, or the reverse. */
 static void
@@ -149,7 +149,7 @@ group_begin(batch_fitter *w, lane_group *g, int l, npy_intp k)
     char *data = j->data == NULL ? NULL : j->data + k * j->stride;
     const double *x = j->x + k * n, *diag = j->diag == NULL ? NULL : j->diag + k * j->diag_stride;
 
-    if (w->begun.n == 0 || j->diag_stride != 0) {       /* else it starts as the fit before did */
+    if (w->begun.n == 0 || j->diag_stride != 0) {       /* otherwise it starts like the previous fit */
         w->begun = j->settings;
         memcpy(w->lane_w + LSQ_X * n, x, (size_t)n * sizeof *x);
         if (diag != NULL)
@@ -192,7 +192,7 @@ group_covariances(batch_fitter *w)
     w->ended_count = 0;
 }
 
-/* As batch_covariance, together with others. */
+/* As batch_covariance, for several fits at once. */
 static void
 keep_for_covariance(batch_fitter *w, const lane_group *g, int l, npy_intp k)
 {
@@ -239,7 +239,7 @@ conclude(batch_fitter *w, lane_group *g, int l)
     w->queue.finished++;
 }
 
-/* Has a function stopped the fit, or has that ended by itself? */
+/* Has a function stopped the fit, or has it ended? */
 void
 group_give_back(batch_fitter *w, lane_group *g, int l)
 {
@@ -265,7 +265,7 @@ exchange(size_t size, void *a, void *b)
     memcpy(b, kept, size);
 }
 
-/* The same of a lane's numbers, which are LSQ_LANES apart. */
+/* The same for a lane's numbers, which are LSQ_LANES apart. */
 static void
 exchange_all(npy_intp count, void *a, void *b)
 {
@@ -275,7 +275,7 @@ exchange_all(npy_intp count, void *a, void *b)
         exchange(sizeof(int64_t), one, other);
 }
 
-/* Lane l of g and lane k of h change places. */
+/* Exchange lane l of g and lane k of h. */
 void
 group_exchange(const batch_fitter *w, lane_group *g, int l, lane_group *h, int k)
 {
