@@ -4,9 +4,9 @@
 !>
 !> With R = D U, U with a unit diagonal, [R; A] = [D; Y] U for Y = A U⁻¹.  The Cholesky factor C of D² + Y'Y
 !> gives the new triangle, C U.  (Cholesky QR with a preconditioner: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya,
-!> ETNA 44, 2015; the triangle so far is the preconditioner.)  The rounding errors of Y are some of |Y| |U|, no more than
-!> those of reflectors, if no column of Y is much longer than D's element; and C has all digits if nothing
-!> cancels.  Both are checked, and where either does not hold, the caller uses reflectors.
+!> ETNA 44, 2015; the triangle so far is the preconditioner.)  Y has rounding errors of a few eps |Y| |U|, which is no
+!> more than with reflectors if no column of Y is much longer than its element of D.  C keeps its digits if nothing
+!> cancels in D² + Y'Y.  Both conditions are checked for each block; if one does not hold, the caller uses reflectors.
 !>
 !> Public: narrow_t; begin_narrow, add_narrow, end_narrow for each block; NARROW.  Data: one block of rows, the triangle.
 module TAGGED(leastsq_narrow)

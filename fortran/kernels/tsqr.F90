@@ -275,7 +275,7 @@ contains
       real(wp), intent(inout) :: work(*)
       integer(ik), intent(in) :: first, rows
       logical, intent(in) :: staircase
-      logical, intent(in) :: tried             !< folding without reflectors has failed
+      logical, intent(in) :: tried             !< have narrow.F90's conditions failed for these rows?
       integer(ik) :: filled_rows
       type(order_t) :: alone
       logical :: folded

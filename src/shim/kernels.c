@@ -1,7 +1,7 @@
 /* The choice of kernels.  So that one wheel suits all processors, the kernels of the blocked QR
-   are compiled for several instruction sets, and one is chosen when the module is imported: the one that the
-   processor's features and model promise to be fastest.  Nothing is timed, so that a machine always computes
-   the same bits.  LEASTSQ_ISA names another. */
+   are compiled for several instruction sets, and one is chosen when the module is imported, by the features and
+   the model of the processor.  Nothing is timed, so that a machine always computes the same bits.  LEASTSQ_ISA names
+   another. */
 #include "module.h"
 
 #include <stdlib.h>

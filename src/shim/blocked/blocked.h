@@ -29,9 +29,9 @@ typedef struct {
     const robust_loss *loss;    /* NULL if there is none */
     const kernels *k;
     team chunk_team, triangle_team;     /* for folding chunks in parallel; for one large triangle */
-    int together;               /* is there one chunk only, which the triangle team folds? */
+    int together;               /* does the triangle team fold all rows as one chunk? */
     PyArrayObject *trial;       /* owned: func's last result, until the trial is accepted or rejected */
-    int leaves_trial;           /* do they stay there? */
+    int leaves_trial;           /* do residuals stay in the arrays that func returns? */
     PyArrayObject *current;     /* owned: the residuals at x, if the array has no other reference; or NULL */
     int returns_residuals;      /* are the residuals at x needed after the fit? */
     int64_t chunk_rows;
@@ -46,10 +46,10 @@ typedef struct {
     PyArrayObject *kept;        /* owned: Dfun's array; NULL if the rows are in memory of the fit */
     elements kept_rows;         /* the rows of the kept Jacobian; data is NULL if none is kept */
     uint64_t order;             /* a hash of the permutation of the last model */
-    int settled;                /* did the model before it have the same permutation? */
+    int settled;                /* did the last two models have the same permutation? */
     int64_t *places;            /* the inverse of the last model's permutation, from 1; NULL if columns are
-                                   never pushed in its order */
-    int ordered;                /* are they now? */
+                                   always pushed in J's order */
+    int ordered;                /* are the columns of the next model pushed to `places`? */
     not_finite fault;           /* in a Jacobian whose column norms are not finite */
     void *memory;
 } blocked;

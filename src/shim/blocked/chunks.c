@@ -11,7 +11,7 @@ enum {
     LEAST_CHUNK_ROWS = 4096,
     CHUNK_ROWS_PER_COLUMN = 16, /* so that a merge costs 2 % of its chunk */
     MOST_CHUNKS = 64,
-    PIECE_FLOPS = 50 * 1000 * 1000      /* some 5 ms, between checks for signals */
+    PIECE_FLOPS = 50 * 1000 * 1000      /* between checks for signals: about 5 ms */
 };
 
 /* The chunks of one evaluation, which the chunk team shares. */

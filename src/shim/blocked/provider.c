@@ -7,8 +7,8 @@
 enum {
     TEAM_FROM = 256,            /* with at least this many columns, several threads share one triangle */
     TOGETHER_ROWS_PER_COLUMN = 96,      /* with fewer rows: one triangle and one accumulator */
-    ORDER_FROM = 96,            /* with at least this many columns, and at most this many rows for each, */
-    ORDER_ROWS_PER_COLUMN = 16, /* columns are pushed in the last model's order: finish */
+    ORDER_FROM = 96,            /* with at least this many columns, and with at most */
+    ORDER_ROWS_PER_COLUMN = 16, /* this many rows for each, columns are pushed in the last model's order (finish) */
     NORM_PIECE = 4096,          /* stays in L1 between the copy and the sum */
     LINE = 64                   /* bytes of a cache line */
 };
@@ -325,10 +325,10 @@ hash_order(int64_t n, const int64_t *ipvt)
     return hash;
 }
 
-/* The model's factors.  From one model to the next the order of the columns changes little, and towards the end
-   of a fit seldom at all.  Where the triangle costs much compared with the rows, the columns have been pushed in the
-   last model's order.  (Not where rows are many: the columns of a sparse Jacobian lie best as they are.)
-   Elsewhere an order that two successive models had is tried first. */
+/* The model's factors.  The order of the columns changes little from one model to the next, and seldom towards the
+   end of a fit.  If there are few rows for each column, the triangle is a large part of the cost, and the columns
+   have been pushed in the last model's order.  With many rows they are pushed in J's order, in which the zeros of a
+   sparse Jacobian stay together; an order that the last two models had is then tried first. */
 static void
 finish(blocked *b, int64_t n, double *r, int64_t ldr, int64_t *ipvt, double *qtf, double *colnorm)
 {
