@@ -40,7 +40,7 @@ suite() {
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1:strict_init_order=1" \
         UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH="$PWD/$out/site" \
         python -m pytest -q -n auto -p no:cacheprovider -m "not slow" \
-        tests/many/test_accumulator.py tests/many/test_batch.py tests/many/test_batch_faults.py \
+        tests/many/test_accumulator.py tests/many/test_batch.py tests/many/test_batch_faults.py tests/many/test_batch_lanes.py \
         tests/many/test_batch_options.py tests/many/test_block_faults.py tests/many/test_blocks.py \
         tests/fit/test_ask_tell.py tests/fit/test_blocked.py tests/fit/test_callbacks.py tests/fit/test_compiled.py \
         tests/dropin/test_curve_fit.py tests/fit/test_derivatives.py tests/fit/test_errors.py \

@@ -81,7 +81,7 @@ class Fit:
             vanished = _which(self.differences.vanished)
         elif len(out) > 12:
             vanished = out[12]
-        if len(out) <= 12:               # the short form, possibly with norms
+        if len(out) <= 12:              # the short form, possibly with norms
             return (out[0], ier, *out[2:]) if vanished is None else (out[0], ier, *(None,)*10, vanished)
         extra = self._extra() if self.count_differences else 0
         fvec = out[2] if filled is None else filled.own(out[2])

@@ -21,13 +21,12 @@ from .._problem.settings import Settings, Watching, first_factor, most_evaluatio
 from .._problem.words import LEASTSQ, Words, callers_level, explain_call
 from .fit import Fit, why_it_ended
 from .info import Info
-from .stayed import norms_at, stayed
+from .stayed import MAY_STAY, norms_at, stayed
 from .status import SUCCESS, Status, message
 
 __all__ = ["leastsq"]
 
 _QUIET = (*SUCCESS, Status.WATCHER)     # no warning: a success, or ended by the user's callback
-_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))        # successes that a fit may report at its start although it is no minimum
 _QR = {None: 0, "minpack": 1, "blocked": 2}
 _REFERENCE = 3                  # in place of one of these: the MINPACK library
 _MOST_THREADS = 256
@@ -100,10 +99,7 @@ def _plain_problem(func, args, Dfun, col_deriv, precision):
 # exception handler that begins after a function's 256th instruction, because it must allocate the instruction's number.
 
 def _solve(watch, *arguments):
-    """The core's `solve` without extras except a strategy; errors from calls with wrong arguments get a note.
-
-    A short function: CPython 3.11 loops for ever where memory ends inside a `try` more than 256 code units into a function.
-    """
+    """The core's `solve` without extras except a strategy; errors from calls with wrong arguments get a note."""
     try:
         return solve(*arguments)
     except TypeError as error:
@@ -450,7 +446,7 @@ def leastsq(func, x0, args=(), Dfun=None, full_output=False, col_deriv=False,
         if maxfev <= 0:
             maxfev = most_evaluations(x.size, Dfun is None)
         mesg = why_it_ended(out, loss, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=maxfev)
-    if ier in _MAY_STAY and not vanished and (out[13] if len(out) > 13 else np.array_equal(x, np.ravel(x0))):
+    if ier in MAY_STAY and not vanished and (out[13] if len(out) > 13 else np.array_equal(x, np.ravel(x0))):
         inside = None if fit is None or source.bounds is None else source.bounds.active_mask(x) == 0
         said = stayed(ier, norms_at(out[2], *out[5:8], x, diag, inside), x.size, Dfun is None)
         mesg += said and f"\n  {said}"

@@ -7,7 +7,9 @@ import numpy as np
 from .._problem.words import LEASTSQ
 from .status import Status
 
-__all__ = ["NO_STEP", "SIGN", "norms_at", "stayed"]
+__all__ = ["MAY_STAY", "NO_STEP", "SIGN", "norms_at", "stayed"]
+
+MAY_STAY = (int(Status.XTOL), int(Status.GTOL))         # successes that a fit may report at its start although it is no minimum
 
 NO_STEP = "No step was accepted"
 _FLAT = "All derivatives are zero"

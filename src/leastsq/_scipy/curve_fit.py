@@ -14,7 +14,7 @@ import numpy as np
 
 from .._fit.filled import Filled
 from .._fit.leastsq import leastsq
-from .._fit.stayed import NO_STEP, SIGN
+from .._fit.stayed import MAY_STAY, NO_STEP, SIGN
 from .._fit.status import SUCCESS, Status
 from .._problem.arguments import improper, noted, real_array, real_data
 from .._fit.automatic import AUTOMATIC, by_jax
@@ -37,7 +37,6 @@ from .outcome import FULFILLED, STATUS, in_place_of, scipys_sentence, too_few, w
 __all__ = ["count_parameters", "curve_fit", "parameter_names"]
 
 _NO_BOUNDS = (-np.inf, np.inf)
-_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 _OUR_LINES = ("\n  No step", "\n  All deriv", "\n  Held", "\n  At a bound", "\n  Nothing depends",
               "\n  Not fitted")         # beginnings of the lines after SciPy's sentence
 _CLOSE_TO_ZERO = 1e-6           # below this value of parameter**2/variance the forward difference is checked
@@ -303,7 +302,7 @@ def curve_fit(f, xdata, ydata, p0=None, sigma=None, absolute_sigma=False, check_
         mesg = words.of(mesg) if ier == Status.NOT_FINITE else _in_our_words(mesg, f, n)
         failure = RuntimeError("Optimal parameters not found: " + mesg)
         raise ran_out(failure, words, popt, info["fvec"], started) if ier == Status.MAXFEV else failure
-    if as_scipys or ier in _MAY_STAY and "\n" in mesg:      # there are lines that are not SciPy's
+    if as_scipys or ier in MAY_STAY and "\n" in mesg:      # there are lines that are not SciPy's
         mesg = _in_our_words(mesg, f, n)
         if NO_STEP in mesg:
             warn(mesg[mesg.index(NO_STEP):], 2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._fit.filled import Filled
 from .._fit.fit import Fit
-from .._fit.stayed import norms_at, stayed
+from .._fit.stayed import MAY_STAY, norms_at, stayed
 from .._fit.status import Status, not_finite_message, stopped_message, vanished_message
 from .._problem.arguments import improper, jacobian_array, noted
 from .._problem.compiled import CFunction, call_compiled
@@ -34,8 +34,6 @@ from .classes import OptimizeResult
 from .outcome import STATUS, in_place_of, scipys_sentence, too_few, warn_in_place_of
 
 __all__ = ["least_squares"]
-
-_MAY_STAY = (int(Status.XTOL), int(Status.GTOL))
 
 
 def least_squares(fun, x0, jac="2-point", bounds=(-np.inf, np.inf), method="lm", ftol=1e-8,
@@ -343,7 +341,7 @@ def _result(fit, out, functions, user, other):
         vanished = None if functions.differences is None else functions.differences.vanished
         if vanished is not None and vanished.any():
             message += vanished_message(x, np.flatnonzero(vanished))
-        elif ier in _MAY_STAY and np.array_equal(x, fit.x0):
+        elif ier in MAY_STAY and np.array_equal(x, fit.x0):
             norms = norms_at(fvec, *out[5:8], x, fit.settings.diag, None if bounds is None else bounds.active_mask(x) == 0)
             said = stayed(ier, norms, x.size, user.by_differences, LEAST_SQUARES)
             message += said and f"\n  {said}"
